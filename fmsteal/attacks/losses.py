@@ -1,0 +1,16 @@
+"""What a thief's logits are held against: soft answers, or the answer's label."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def soft_cross_entropy(logits: Tensor, answers: Tensor) -> Tensor:
+    """Mean over rows of ``-sum_k y_k log softmax(z)_k`` (Knockoff Nets, eq. 1); rows of y need not sum to 1."""
+    return -(answers * F.log_softmax(logits, dim=1)).sum(dim=1).mean()
+
+
+def hard_cross_entropy(logits: Tensor, answers: Tensor) -> Tensor:
+    """Cross-entropy to each answer's argmax."""
+    return F.cross_entropy(logits, answers.argmax(dim=1))

@@ -1,0 +1,30 @@
+"""scikit-learn's digits: 1,797 real scanned handwritten digits, 8x8, inside the scikit-learn package."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fmsteal.data.images import Images, Pixels, Task, content_digest
+from fmsteal.data.resize import enlarge
+
+
+def digits(*, size: int = 32, test: int = 600, split_seed: int = 0) -> Task:
+    """Load the task: ``test`` images set aside by ``split_seed``, the rest for training.
+
+    The 8x8 images (17 grey levels) are enlarged to ``size`` pixels, bilinearly, the same way as the `glyphs`.
+    """
+    from sklearn.datasets import load_digits
+
+    bunch = load_digits()
+    pixels = enlarge(bunch.images / 16.0, size)
+    labels = bunch.target.astype(np.int64)
+    order = np.random.default_rng(split_seed).permutation(len(pixels))
+    classes = tuple(str(c) for c in bunch.target_names)
+    return Task(
+        train=_subset(pixels[order[test:]], labels[order[test:]], classes),
+        test=_subset(pixels[order[:test]], labels[order[:test]], classes),
+    )
+
+
+def _subset(pixels: Pixels, labels: np.ndarray, classes: tuple[str, ...]) -> Images:
+    return Images(pixels, content_digest(pixels, labels), labels, classes)

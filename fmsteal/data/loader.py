@@ -1,0 +1,49 @@
+"""Batches by index slices over arrays in memory (or memory-mapped): no per-image Python, no worker processes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+
+class TensorLoader:
+    """Shuffled batches ``(inputs, targets)``; the order of an epoch depends on ``(seed, epoch)`` alone.
+
+    So a resumed run sees the batches that an uninterrupted one would have seen. Lightning tells a loader's
+    ``sampler`` the epoch; this loader is its own sampler.
+    """
+
+    def __init__(self, inputs: Tensor | npt.NDArray[np.generic], targets: Tensor, batch_size: int, seed: int) -> None:
+        """Serve ``inputs`` (n, ...) with ``targets`` (n, ...); the last batch of an epoch may be smaller."""
+        if len(inputs) != len(targets):
+            raise ValueError(f"{len(inputs)} inputs, but {len(targets)} targets")
+        self.inputs = inputs
+        self.targets = targets
+        self.batch_size = batch_size
+        self.seed = seed
+        self.epoch = 0
+
+    @property
+    def sampler(self) -> TensorLoader:
+        """This loader itself."""
+        return self
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the order of the next pass."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return math.ceil(len(self.inputs) / self.batch_size)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        order = np.random.default_rng((self.seed, self.epoch)).permutation(len(self.inputs))
+        for start in range(0, len(order), self.batch_size):
+            ids = order[start : start + self.batch_size]
+            picked = torch.from_numpy(ids)
+            batch = self.inputs[picked] if isinstance(self.inputs, Tensor) else torch.from_numpy(self.inputs[ids])
+            yield batch, self.targets[picked]

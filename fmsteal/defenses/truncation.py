@@ -1,0 +1,57 @@
+"""Defenses that tell less: the label only, the k best classes, or rounded probabilities."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from fmsteal.defenses.base import AnswerContext
+from fmsteal.errors import ConfigError
+
+
+class HardLabel:
+    """Answers ``onehot(argmax p)``, row by row."""
+
+    def protect(self, answers: Tensor, images: Tensor, ctx: AnswerContext) -> Tensor:
+        """Return one-hot rows, ``(n, C)``."""
+        return hard_label(answers)
+
+
+class TopK:
+    """Answers the k largest probabilities, zero elsewhere; ``renormalise`` makes the rows sum to 1 again."""
+
+    def __init__(self, k: int, renormalise: bool = False) -> None:
+        if k < 1:
+            raise ConfigError(f"defense.k must be at least 1, not {k}.")
+        self.k = k
+        self.renormalise = renormalise
+
+    def protect(self, answers: Tensor, images: Tensor, ctx: AnswerContext) -> Tensor:
+        """Return truncated rows, ``(n, C)``."""
+        return top_k(answers, self.k, self.renormalise)
+
+
+class Rounding:
+    """Answers probabilities rounded to so many decimals; rows need not sum to 1."""
+
+    def __init__(self, decimals: int) -> None:
+        if decimals < 0:
+            raise ConfigError(f"defense.decimals must not be negative, but is {decimals}.")
+        self.decimals = decimals
+
+    def protect(self, answers: Tensor, images: Tensor, ctx: AnswerContext) -> Tensor:
+        """Return rounded rows, ``(n, C)``."""
+        return torch.round(answers, decimals=self.decimals)
+
+
+def hard_label(probabilities: Tensor) -> Tensor:
+    """One-hot of each row's largest entry (the first, if several tie), ``(n, C)``."""
+    return F.one_hot(probabilities.argmax(dim=1), probabilities.shape[1]).to(probabilities.dtype)
+
+
+def top_k(probabilities: Tensor, k: int, renormalise: bool = False) -> Tensor:
+    """Keep exactly ``min(k, C)`` entries of each row, the largest; zero the rest."""
+    values, places = probabilities.topk(min(k, probabilities.shape[1]), dim=1)
+    kept = torch.zeros_like(probabilities).scatter_(1, places, values)
+    return kept / kept.sum(dim=1, keepdim=True) if renormalise else kept

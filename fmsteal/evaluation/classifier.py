@@ -1,0 +1,85 @@
+"""Agreement and its kin between a stolen classifier and the undefended victim, on the victim's test set."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from fmsteal.context import Context
+from fmsteal.data.images import Task
+from fmsteal.errors import AttackError
+from fmsteal.evaluation import metrics
+from fmsteal.inference import logits
+from fmsteal.victims.base import Victim
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What an evaluation found.
+
+    Attributes:
+        metrics: name to number; the names are a contract.
+        intervals: 95 % intervals of some of them.
+        predictions: per test image, for ``predictions.npz``: ``victim``, ``thief``, ``label`` (class indices) and both
+            rows of logits, from which every figure can be computed again.
+    """
+
+    metrics: dict[str, float]
+    intervals: dict[str, tuple[float, float]]
+    predictions: dict[str, npt.NDArray[np.generic]]
+
+
+@dataclass(frozen=True)
+class ClassifierEvaluation:
+    """Compares thief and victim.
+
+    Attributes:
+        k: of ``test/agreement@k``: the victim's top-1 among the thief's top-k.
+    """
+
+    k: int = 5
+
+    def run(self, victim: Victim, thief: nn.Module, task: Task, ctx: Context) -> Measured:
+        """Evaluate once, after the attack.
+
+        Raises:
+            AttackError: the thief's outputs are of the wrong shape, or not finite.
+        """
+        ids = np.arange(len(task.test))
+        labels = torch.from_numpy(np.array(task.test.labels))
+        v = victim.raw(task.test, ids, ctx)
+        t = logits(thief, task.test, ids, ctx)
+        if t.shape != v.shape:
+            raise AttackError(f"The thief answers {tuple(t.shape)} where the victim answers {tuple(v.shape)}.")
+        if not t.isfinite().all():
+            raise AttackError("The thief's logits are not finite: its training diverged, or its weights are NaN.")
+        return self.compare(v, t, labels)
+
+    def compare(self, victim: Tensor, thief: Tensor, labels: Tensor) -> Measured:
+        """All figures from both models' logits ``(n, C)`` and the labels ``(n,)``."""
+        n = len(labels)
+        found = {
+            "test/agreement": metrics.agreement(victim, thief),
+            f"test/agreement@{self.k}": metrics.agreement_at(self.k, victim, thief),
+            "test/accuracy": metrics.accuracy(thief, labels),
+            "test/victim_accuracy": metrics.accuracy(victim, labels),
+            "test/kl": metrics.kl(victim, thief),
+            "test/l1": metrics.l1(victim, thief),
+        }
+        found["test/relative_accuracy"] = found["test/accuracy"] / max(found["test/victim_accuracy"], 1e-12)
+        shares = ("test/agreement", f"test/agreement@{self.k}", "test/accuracy", "test/victim_accuracy")
+        return Measured(
+            metrics=found,
+            intervals={name: metrics.wilson(found[name], n) for name in shares},
+            predictions={
+                "victim": victim.argmax(1).numpy(),
+                "thief": thief.argmax(1).numpy(),
+                "label": labels.numpy(),
+                "victim_logits": victim.numpy(),
+                "thief_logits": thief.numpy(),
+            },
+        )

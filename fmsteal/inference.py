@@ -1,0 +1,65 @@
+"""Forward passes outside training: never under autograd, always in batches of one size, features looked up."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from fmsteal.backbones import BackboneSpec
+from fmsteal.context import Context
+from fmsteal.data.images import Ids, Images
+from fmsteal.modules.classifier import Classifier
+from fmsteal.rows import RowCache
+
+
+SHOWN_FROM = 1000  # images in one call, for which progress is worth showing
+
+
+def logits(model: nn.Module, images: Images, ids: Ids, ctx: Context) -> Tensor:
+    """Outputs of ``model`` for the images ``ids``, float32 ``(n, C)`` on the CPU.
+
+    A classifier whose trunk is a frozen pretrained one takes its features from the store.
+    """
+    if isinstance(model, Classifier) and model.frozen is not None:
+        rows = features(model.frozen, model.backbone, images, ids, ctx)
+        return in_batches(model.head, lambda part: rows[part], len(rows), ctx)
+    return of_images(model, images, ids, ctx)
+
+
+def features(spec: BackboneSpec, trunk: nn.Module, images: Images, ids: Ids, ctx: Context) -> Tensor:
+    """Features of a frozen pretrained ``trunk``, float32 ``(n, D)``; each image passes it once, ever."""
+    key = {"backbone": spec.identity(pretrained=True), "images": images.digest}
+    cache = RowCache(ctx.store, "features", spec.model, key)
+    return torch.from_numpy(cache.get(ids, lambda missing: of_images(trunk, images, missing, ctx).numpy()))
+
+
+def of_images(model: nn.Module, images: Images, ids: Ids, ctx: Context) -> Tensor:
+    """Outputs of ``model`` for the images ``ids``, straight from the pixels."""
+    return in_batches(model, lambda part: torch.from_numpy(np.array(images.pixels[ids[part]])), len(ids), ctx)
+
+
+@torch.inference_mode()
+def in_batches(
+    model: nn.Module, rows: Callable[[slice], Tensor], count: int, ctx: Context
+) -> Tensor:
+    """Run ``count`` rows through a model in eval mode.
+
+    The last batch is padded to full size: kernels are chosen by batch size, and a row's result must not depend on
+    how many others were asked for with it.
+    """
+    device, size = ctx.training.device, ctx.training.inference_batch
+    model = model.to(device=device).eval()
+    if any(p.ndim == 4 for p in model.parameters()):
+        model = model.to(memory_format=torch.channels_last)
+    parts = []
+    for start in range(0, count, size):
+        batch = rows(slice(start, min(start + size, count)))
+        short = size - len(batch)
+        padded = torch.cat([batch, batch[-1:].expand(short, *batch.shape[1:])]) if short else batch
+        parts.append(model(padded.to(device))[: len(batch)].float().cpu())
+        if count > SHOWN_FROM:
+            ctx.progress.update("forward", min(start + size, count), count)
+    return torch.cat(parts).clone() if parts else torch.zeros(0, 0)

@@ -1,0 +1,77 @@
+"""How a classifier is made: a backbone, how it is adapted, and a recipe. Victims and thieves alike."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from fmsteal.backbones import BackboneSpec
+from fmsteal.context import Context, derived_seed, seeded
+from fmsteal.data.images import Ids, Images
+from fmsteal.data.loader import TensorLoader
+from fmsteal.inference import features
+from fmsteal.modules.base import Recipe
+from fmsteal.modules.classifier import Classifier, Loss, SupervisedModule
+
+
+@dataclass(frozen=True)
+class ClassifierLearner:
+    """Fits a classifier.
+
+    Attributes:
+        backbone: the trunk and how it sees images.
+        adaptation: ``scratch`` (random initialisation), ``probe`` (frozen pretrained trunk, linear head on features
+            computed once) or ``full`` (pretrained, all weights trained).
+        recipe: optimiser, schedule, epochs.
+        seed: of initialisation, order and augmentation.
+    """
+
+    backbone: BackboneSpec
+    adaptation: Literal["scratch", "probe", "full"]
+    recipe: Recipe
+    seed: int = 0
+
+    def identity(self) -> dict[str, Any]:
+        """All that decides the result, apart from the data."""
+        return {
+            "backbone": self.backbone.identity(pretrained=self.adaptation != "scratch"),
+            "adaptation": self.adaptation,
+            "recipe": self.recipe.identity(),
+            "seed": self.seed,
+        }
+
+    def build(self, num_classes: int) -> Classifier:
+        """The untrained classifier: seeded initialisation, pretrained trunk unless it starts from scratch."""
+        with seeded("init", self.seed):
+            backbone = self.backbone.build(pretrained=self.adaptation != "scratch")
+            return Classifier(backbone, num_classes, self.backbone if self.adaptation == "probe" else None)
+
+    def fit(
+        self, images: Images, ids: Ids, targets: Tensor, num_classes: int, loss: Loss, ctx: Context, *, stage: str, scratch: Path
+    ) -> Classifier:
+        """Train on ``images[ids]`` with ``targets`` (labels ``(n,)`` or soft answers ``(n, C)``).
+
+        Args:
+            images: where the training images are.
+            ids: which of them, int64 ``(n,)``.
+            targets: one for each id.
+            num_classes: width of the head.
+            loss: of (logits, targets).
+            ctx: the job's surroundings.
+            stage: name under which curves are logged.
+            scratch: where checkpoints go, and are found again after a kill.
+        """
+        model = self.build(num_classes)
+        probe = self.adaptation == "probe"
+        inputs = features(self.backbone, model.backbone, images, ids, ctx) if probe else torch.from_numpy(np.array(images.pixels[ids]))
+        net: nn.Module = model.head if probe else model.to(memory_format=torch.channels_last)
+        module = SupervisedModule(net, loss, self.recipe, derived_seed("epochs", self.seed))
+        loader = TensorLoader(inputs, targets, self.recipe.batch_size, derived_seed("order", self.seed))
+        ctx.training.fit(module, loader, stage=stage, scratch=scratch, tracker=ctx.tracker, progress=ctx.progress)
+        return model.cpu().eval()
+

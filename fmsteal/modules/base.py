@@ -1,0 +1,127 @@
+"""What every Lightning module of the project shares: optimiser, schedule, logging, reproducible epochs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal
+
+import lightning
+import torch
+from timm.optim import create_optimizer_v2, list_optimizers
+from torch import Tensor
+
+from fmsteal.data.augment import RandomAffine
+from fmsteal.errors import ConfigError, FmstealError
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a model is trained.
+
+    Attributes:
+        epochs: passes over the training images.
+        batch_size: images per step.
+        optimizer: any of timm's optimisers by name (sgd, adam, adamw, ...).
+        lr: learning rate at the start (after warm-up).
+        momentum: for the optimisers that have one.
+        weight_decay: on all weights.
+        schedule: ``cosine`` to zero, ``step`` (times gamma at each milestone, in epochs) or ``constant``.
+        warmup_epochs: linear warm-up before that.
+        label_smoothing: for labels, not for soft answers.
+        augment: batched augmentation of training images; None for none. Ignored when features are cached (probe).
+    """
+
+    epochs: int
+    batch_size: int
+    optimizer: str
+    lr: float
+    momentum: float = 0.9
+    weight_decay: float = 0.0
+    schedule: Literal["cosine", "step", "constant"] = "cosine"
+    milestones: Sequence[int] = field(default=())
+    gamma: float = 0.1
+    warmup_epochs: float = 0.0
+    label_smoothing: float = 0.0
+    augment: RandomAffine | None = field(default=None, compare=False)
+
+    def __post_init__(self) -> None:
+        if self.epochs < 1 or self.batch_size < 1:
+            raise ConfigError(f"recipe.epochs and recipe.batch_size must be at least 1: {self.epochs}, {self.batch_size}.")
+        if self.optimizer not in list_optimizers():
+            raise ConfigError(f"There is no optimizer '{self.optimizer}'. There are: {', '.join(list_optimizers())}.")
+
+    def identity(self) -> dict[str, Any]:
+        """The settings that decide a training, for an artifact's spec."""
+        settings = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "augment"}
+        return {**settings, "augment": None if self.augment is None else self.augment.identity()}
+
+    def lr_factor(self, epoch: float) -> float:
+        """The learning rate's factor after ``epoch`` (fractional) epochs."""
+        if epoch < self.warmup_epochs:
+            return (epoch + 1e-3) / (self.warmup_epochs + 1e-3)
+        if self.schedule == "cosine":
+            done = (epoch - self.warmup_epochs) / max(self.epochs - self.warmup_epochs, 1e-9)
+            return 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))
+        if self.schedule == "step":
+            return self.gamma ** sum(epoch >= m for m in self.milestones)
+        return 1.0
+
+
+class StealModule(lightning.LightningModule):
+    """A method is one function: `loss(batch) -> (loss, logs)`. The rest is here.
+
+    The random state of an epoch depends on ``(seed, epoch)`` alone, so a run resumed at an epoch's start goes on as
+    if it had never stopped. Losses are summed on the device and logged once an epoch.
+    """
+
+    def __init__(self, recipe: Recipe, seed: int) -> None:
+        super().__init__()
+        self.recipe = recipe
+        self.seed = seed
+        self._sums: dict[str, Tensor] = {}
+        self._steps = 0
+
+    def loss(self, batch: Any) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss of a batch (a scalar), and further scalars to log."""
+        raise NotImplementedError
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        """One step: the loss, remembered for the epoch's mean."""
+        loss, logs = self.loss(batch)
+        for name, value in {"loss": loss, **logs}.items():
+            value = value.detach()
+            self._sums[name] = self._sums[name] + value if name in self._sums else value
+        self._steps += 1
+        return loss
+
+    def on_train_epoch_start(self) -> None:
+        """Make the epoch's random numbers its own."""
+        torch.manual_seed(self.seed * 1_000_003 + self.current_epoch)
+        self._sums, self._steps = {}, 0
+
+    def on_train_epoch_end(self) -> None:
+        """Log the epoch's means; stop if the loss is not a number any more."""
+        means = {name: float(total) / max(self._steps, 1) for name, total in self._sums.items()}
+        if not math.isfinite(means.get("loss", 0.0)):
+            raise FmstealError(
+                f"The training loss became {means['loss']} in epoch {self.current_epoch + 1}. "
+                "Lower the recipe's lr, or clip gradients (+trainer.lightning.gradient_clip_val=1)."
+            )
+        self.log_dict(means)
+
+    def configure_optimizers(self) -> Any:
+        """The recipe's optimiser and its schedule, stepped every batch."""
+        recipe = self.recipe
+        optimizer = create_optimizer_v2(
+            [p for p in self.parameters() if p.requires_grad],
+            opt=recipe.optimizer,
+            lr=recipe.lr,
+            weight_decay=recipe.weight_decay,
+            momentum=recipe.momentum,
+            filter_bias_and_bn=False,
+        )
+        steps = max(1, int(self.trainer.estimated_stepping_batches) // recipe.epochs)
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: recipe.lr_factor(step / steps))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

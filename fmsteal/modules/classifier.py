@@ -1,0 +1,62 @@
+"""The classifier: a backbone and a linear head, and its training on labels or on soft answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from fmsteal.backbones import Backbone, BackboneSpec
+from fmsteal.modules.base import Recipe, StealModule
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+
+
+class Classifier(nn.Module):
+    """Raw images in (uint8, or float in [0, 1]), logits ``(n, C)`` out.
+
+    Attributes:
+        frozen: the backbone's spec if its trunk is exactly the pretrained one, so that features can be looked up.
+    """
+
+    def __init__(self, backbone: Backbone, num_classes: int, frozen: BackboneSpec | None = None) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.head = nn.Linear(backbone.num_features, num_classes)
+        self.frozen = frozen
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits of a batch of images."""
+        return self.head(self.backbone(images))
+
+    @property
+    def trained(self) -> nn.Module:
+        """The part that training changed, the part to save: the head alone if the trunk is frozen."""
+        return self if self.frozen is None else self.head
+
+
+class SupervisedModule(StealModule):
+    """Trains a network on ``(inputs, targets)``; inputs are images, or features for a bare head."""
+
+    def __init__(self, net: nn.Module, loss: Loss, recipe: Recipe, seed: int) -> None:
+        super().__init__(recipe, seed)
+        self.net = net
+        self.loss_function = loss
+        self.augment = recipe.augment
+
+    def loss(self, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss between the network's logits and the targets."""
+        inputs, targets = batch
+        if self.augment is not None and inputs.ndim == 4:
+            with torch.no_grad():
+                inputs = self.augment(inputs)
+        return self.loss_function(self.net(inputs), targets), {}
+
+
+def save_weights(model: nn.Module, path: Path) -> None:
+    """Write the trained weights as safetensors. A frozen trunk is left out: its weights are public."""
+    trained = model.trained if isinstance(model, Classifier) else model
+    save_file({k: v.contiguous() for k, v in trained.state_dict().items()}, path)

@@ -1,0 +1,160 @@
+"""The append-only record of every answer paid for. Imports no torch.
+
+One file: a header line of JSON, then fixed-width records ``(client, nth, image digest, crc, answer)``. A record is on
+the disk before the attack sees its answer. A killed run opens its ledger again and asks the same questions; those it
+has an answer to are replayed, not paid for twice. A torn record at the end (its answer was never handed out) is
+dropped.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from fmsteal.errors import LedgerError
+from fmsteal.store import explained
+
+SCHEMA = 1
+Answers = npt.NDArray[np.float32]
+
+
+class Question(NamedTuple):
+    """What was asked: who asked, which image (16-byte digest of its content), for the how-manieth time (from 0)."""
+
+    client: int
+    image: bytes
+    nth: int
+
+
+class Ledger:
+    """The answers of one job. Its length is the number of queries paid for."""
+
+    def __init__(self, path: Path, job: str) -> None:
+        """Open the ledger of ``job``, or begin one.
+
+        Raises:
+            LedgerError: the file belongs to another job, or is no ledger.
+        """
+        self.path = path
+        self.job = job
+        self._row: dict[Question, int] = {}
+        self._answers: list[npt.NDArray[np.float32]] = []
+        self._width: int | None = None
+        if path.exists() and path.stat().st_size:
+            self._load()
+
+    def __len__(self) -> int:
+        return len(self._row)
+
+    def __contains__(self, question: Question) -> bool:
+        return question in self._row
+
+    @property
+    def answers(self) -> Answers:
+        """All answers in the order they were paid for, shape ``(len(self), D)``."""
+        return np.stack(self._answers) if self._answers else np.zeros((0, self._width or 0), np.float32)
+
+    def read(self, questions: Sequence[Question]) -> Answers:
+        """The recorded answers to ``questions``, shape ``(n, D)``; KeyError for one that was never asked."""
+        return np.stack([self._answers[self._row[q]] for q in questions])
+
+    def append(self, questions: Sequence[Question], answers: Answers) -> None:
+        """Record answers, shape ``(n, D)``; returns once they are on the disk.
+
+        Raises:
+            LedgerError: the width differs from that of earlier answers, or a question was answered before.
+            StoreError: the disk is full or the folder read-only. The ledger keeps what it had.
+        """
+        answers = np.ascontiguousarray(answers, dtype=np.float32)
+        if answers.ndim != 2 or len(answers) != len(questions):
+            raise LedgerError(f"{len(questions)} questions, but answers of shape {answers.shape}.")
+        if self._width is not None and answers.shape[1] != self._width:
+            raise LedgerError(
+                f"The API's answers changed width from {self._width} to {answers.shape[1]}; {self.path} is kept as it is."
+            )
+        twice = next((q for q in questions if q in self._row), None)
+        if twice is not None or len(set(questions)) != len(questions):
+            raise LedgerError(f"{self.path} already holds an answer to {twice or 'one of these questions'}.")
+        records = np.zeros(len(questions), dtype=_record(answers.shape[1]))
+        records["client"] = [q.client for q in questions]
+        records["nth"] = [q.nth for q in questions]
+        records["image"] = np.frombuffer(b"".join(q.image for q in questions), dtype="V16")
+        records["answer"] = answers
+        records["crc"] = [_crc(r) for r in records]
+        with explained(self.path.parent):
+            self._write(answers.shape[1], records.tobytes())
+        self._width = answers.shape[1]
+        self._remember(questions, answers)
+
+    def _write(self, width: int, data: bytes) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self.path.open("ab") as stream:
+            before = stream.tell()
+            header = {"fmsteal": "ledger", "schema": SCHEMA, "job": self.job, "width": width}
+            try:
+                if before == 0:
+                    stream.write(json.dumps(header, sort_keys=True).encode() + b"\n")
+                stream.write(data)
+                stream.flush()
+                os.fsync(stream.fileno())
+            except OSError:
+                os.truncate(self.path, before)
+                raise
+
+    def _load(self) -> None:
+        with self.path.open("rb") as stream:
+            line = stream.readline()
+            header = _parse_header(line)
+            if header is None and not line.endswith(b"\n"):  # killed while writing the very first answer
+                os.truncate(self.path, 0)
+                return
+            if header is None:
+                raise LedgerError(f"{self.path} is not a ledger. Move it away, or choose another output folder.")
+            if header["schema"] > SCHEMA:
+                raise LedgerError(f"{self.path} was written by a newer fmsteal (schema {header['schema']}).")
+            if header["job"] != self.job:
+                raise LedgerError(
+                    f"{self.path} holds the answers of job {header['job']}, not of {self.job}. "
+                    "Choose another output folder (hydra.run.dir=...) or remove this one."
+                )
+            self._width = header["width"]
+            data = stream.read()
+        kind = _record(header["width"])
+        records = np.frombuffer(data[: len(data) // kind.itemsize * kind.itemsize], dtype=kind)
+        broken = next((i for i, r in enumerate(records) if _crc(r) != r["crc"]), len(records))
+        if broken * kind.itemsize < len(data):
+            os.truncate(self.path, len(line) + broken * kind.itemsize)
+        records = records[:broken]
+        questions = [Question(int(r["client"]), r["image"].tobytes(), int(r["nth"])) for r in records]
+        self._remember(questions, records["answer"])
+
+    def _remember(self, questions: Sequence[Question], answers: Answers) -> None:
+        for question, answer in zip(questions, answers, strict=True):
+            self._row[question] = len(self._answers)
+            self._answers.append(answer)
+
+
+def _record(width: int) -> np.dtype[Any]:
+    return np.dtype(
+        [("client", "<i4"), ("nth", "<i4"), ("image", "V16"), ("crc", "<u4"), ("answer", "<f4", (width,))]
+    )
+
+
+def _crc(record: Any) -> int:
+    head = record["client"].tobytes() + record["nth"].tobytes() + record["image"].tobytes()
+    return zlib.crc32(record["answer"].tobytes(), zlib.crc32(head))
+
+
+def _parse_header(line: bytes) -> dict[str, Any] | None:
+    try:
+        header = json.loads(line)
+    except ValueError:
+        return None
+    return header if isinstance(header, dict) and header.get("fmsteal") == "ledger" else None

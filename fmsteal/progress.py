@@ -1,0 +1,48 @@
+"""How far a run has come: one live bar in a terminal, a few plain lines in a log file."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as RichProgress
+
+log = logging.getLogger(__name__)
+LOG_EVERY_SECONDS = 10.0
+
+
+class Progress:
+    """A context manager; inside it, `update` shows the stage under way."""
+
+    def __init__(self, quiet: bool = False) -> None:
+        self._bar: RichProgress | None = None
+        if sys.stderr.isatty() and not quiet:
+            columns = (TextColumn("{task.description:>16}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[note]}"))
+            self._bar = RichProgress(*columns, TimeElapsedColumn(), console=Console(stderr=True))
+        self._stage: str | None = None
+        self._task: Any = None
+        self._logged = 0.0
+
+    def __enter__(self) -> Progress:
+        if self._bar is not None:
+            self._bar.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def update(self, stage: str, done: int, total: int, note: str = "") -> None:
+        """Say that ``done`` of ``total`` units of ``stage`` are behind us."""
+        if self._bar is not None:
+            if stage != self._stage:
+                self._task = self._bar.add_task(stage, total=total, note=note)
+            self._bar.update(self._task, completed=done, total=total, note=note)
+        elif stage != self._stage or done == total or time.monotonic() - self._logged > LOG_EVERY_SECONDS:
+            log.info("%s: %d/%d %s", stage, done, total, note)
+            self._logged = time.monotonic()
+        self._stage = stage

@@ -1,0 +1,39 @@
+"""The typed root of the config. The groups below it are plain YAML, checked against the classes they name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from omegaconf import MISSING
+
+
+@dataclass
+class Config:
+    """One job. Each group is described by the first line of its files under ``conf/``."""
+
+    task: Any = MISSING
+    data: Any = MISSING
+    victim: Any = MISSING
+    thief: Any = MISSING
+    query: Any = MISSING
+    budget: Any = MISSING
+    attack: Any = MISSING
+    defense: Any = MISSING
+    evaluation: Any = MISSING
+    trainer: Any = MISSING
+    tracker: Any = MISSING
+    recipes: Any = MISSING
+
+    seed: int = 0
+    """Of everything random in the job; the data split and the query set have their own."""
+    sweep_id: str | None = None
+    """Names a sweep's folder and W&B group."""
+    output: str = "outputs"
+    """Root of all that is written."""
+    cache: str = "${output}/cache"
+    """Artifacts shared between jobs."""
+    force: bool = False
+    """Do a finished job again."""
+    notes: dict[str, Any] = field(default_factory=dict)
+    """Free text kept with the result; not part of the job's identity."""

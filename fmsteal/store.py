@@ -1,0 +1,227 @@
+"""Content-addressed artifacts: ``<root>/<kind>/<slug>-<hash16>/``. Imports no torch.
+
+An artifact is a folder, named by the hash of an explicit *spec*. It is built in a temporary folder and renamed into
+place, so a folder that exists is complete. A lease keeps two processes from building the same thing at once; it only
+saves work: whoever loses it finishes anyway, and the first rename wins.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import logging
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from filelock import SoftFileLease
+
+from fmsteal.errors import StoreError
+
+log = logging.getLogger(__name__)
+
+SCHEMA = 1
+MANIFEST = "manifest.json"
+LEASE_SECONDS = 30.0
+HASHED_WHOLE = 256 * 2**20  # files above this many bytes are hashed in 64 blocks of 1 MiB, spread over the file
+_DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_NOT_WRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR}
+
+Builder = Callable[[Path, Path], None]
+
+
+class Store:
+    """Artifacts under one root folder, shared by every job (and host) that names it."""
+
+    def __init__(self, root: Path | str) -> None:
+        self.root = Path(root).absolute()
+
+    def path(self, kind: str, slug: str, spec: Mapping[str, Any]) -> Path:
+        """Where the artifact of this spec is, or will be."""
+        return self.root / kind / f"{slug}-{digest(spec)[:16]}"
+
+    def get(self, kind: str, slug: str, spec: Mapping[str, Any], build: Builder) -> Path:
+        """Return the folder of the artifact, building it first if it is missing or damaged.
+
+        ``build(out, scratch)`` writes the artifact's files into ``out``. ``scratch`` outlives a killed process: a
+        builder keeps its checkpoints there and finds them again; it is removed once the artifact is published.
+
+        Raises:
+            StoreError: the store cannot be written (read-only, disk full, written by a newer version).
+        """
+        place = self.path(kind, slug, spec)
+        if self._sound(place):
+            return place
+        with explained(self.root), lease(self.root / "leases" / f"{kind}-{place.name}", f"{kind} {place.name}"):
+            if self._sound(place):  # made by the process we waited for
+                return place
+            scratch = self.root / "scratch" / kind / place.name
+            scratch.mkdir(parents=True, exist_ok=True)
+            with self.temporary(kind) as out:
+                build(out, scratch)
+                seal(out, spec)
+                publish(out, place)
+            shutil.rmtree(scratch, ignore_errors=True)
+        return place
+
+    @contextmanager
+    def temporary(self, kind: str) -> Iterator[Path]:
+        """Give a private folder on the store's file system; what is left in it is removed."""
+        (self.root / kind).mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix=".tmp-", dir=self.root / kind))
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def _sound(self, place: Path) -> bool:
+        """True if the artifact is there and whole; a damaged one is set aside, with a warning."""
+        if not place.is_dir():
+            return False
+        fault = _fault(place)
+        if fault is None:
+            return True
+        aside = self.root / "damaged" / f"{place.parent.name}-{place.name}-{time.time_ns()}"
+        with explained(self.root):
+            aside.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                place.rename(aside)
+            except FileNotFoundError:  # another process set it aside first
+                return False
+        log.warning("%s is damaged (%s): set aside as %s, making it again", place, fault, aside)
+        return False
+
+
+def seal(folder: Path, spec: Mapping[str, Any]) -> None:
+    """Write the manifest: the spec, and the size and checksum of every file. The files reach the disk first."""
+    files = {}
+    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+        _sync(path)
+        files[path.relative_to(folder).as_posix()] = {"bytes": path.stat().st_size, "sha256": checksum(path)}
+    write_json(folder / MANIFEST, {"schema": SCHEMA, "spec": spec, "files": files})
+
+
+def publish(folder: Path, place: Path) -> None:
+    """Rename a finished folder into place; if another process was first, theirs stays."""
+    place.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.rename(place)
+    except OSError as error:
+        if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
+            raise
+    else:
+        _sync(place.parent)
+
+
+@contextmanager
+def lease(marker: Path, what: str, seconds: float = LEASE_SECONDS) -> Iterator[None]:
+    """Hold the right to work on ``what``; wait while another live process holds it.
+
+    The marker is a file made by exclusive create and kept fresh by a heartbeat, so it needs no flock and works on
+    network file systems. A holder that died is replaced: at once on the same host, else after ``seconds``.
+    """
+    marker.parent.mkdir(parents=True, exist_ok=True)
+    claim = SoftFileLease(f"{marker}.lease", lease_duration=seconds, heartbeat_interval=seconds / 6)
+    try:
+        claim.acquire(timeout=0)
+    except TimeoutError:
+        log.info("waiting: another process is working on %s", what)
+        claim.acquire(poll_interval=0.2)
+    try:
+        yield
+    finally:
+        claim.release()
+
+
+@contextmanager
+def explained(root: Path) -> Iterator[None]:
+    """Turn the file system's refusals into errors that say what to do."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _DISK_FULL:
+            raise StoreError(
+                f"No space left while writing under {root} ({error.strerror}). Nothing half-written was kept. "
+                "Free some space and run the same command again, or put the cache elsewhere: cache=/path."
+            ) from error
+        if error.errno in _NOT_WRITABLE:
+            raise StoreError(
+                f"Cannot write under {root} ({error.strerror}: {error.filename or root}). Make it writable, or choose "
+                "another place: output=/path for everything, cache=/path for the cache alone."
+            ) from error
+        raise
+
+
+def digest(spec: Any) -> str:
+    """The SHA-256 of a JSON-like value in canonical form (sorted keys), as 64 hex digits."""
+    return hashlib.sha256(json.dumps(spec, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def checksum(path: Path) -> str:
+    """SHA-256 of a file's content; of 64 evenly spread blocks and the size where the file is very large."""
+    size = path.stat().st_size
+    with path.open("rb") as stream:
+        if size <= HASHED_WHOLE:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+        total = hashlib.sha256(str(size).encode())
+        for block in range(64):
+            stream.seek((size - 2**20) * block // 63)
+            total.update(stream.read(2**20))
+        return f"sampled:{total.hexdigest()}"
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON so that a reader sees the old file or the whole new one, never a part."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("w") as stream:
+            json.dump(value, stream, indent=2, sort_keys=True)
+            stream.write("\n")
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def read_json(path: Path) -> Any:
+    """Read JSON; None if the file is missing or is not JSON."""
+    try:
+        return json.loads(path.read_text())
+    except (FileNotFoundError, ValueError):
+        return None
+
+
+def _fault(place: Path) -> str | None:
+    """What is wrong with a published artifact, or None."""
+    manifest = read_json(place / MANIFEST)
+    if not isinstance(manifest, dict) or "files" not in manifest:
+        return f"no readable {MANIFEST}"
+    if manifest.get("schema", 0) > SCHEMA:
+        raise StoreError(
+            f"{place} was written by a newer fmsteal (schema {manifest['schema']}, this one reads {SCHEMA}). "
+            "Upgrade fmsteal, or use another cache: cache=/path."
+        )
+    for name, known in manifest["files"].items():
+        path = place / name
+        if not path.is_file():
+            return f"{name} is missing"
+        if path.stat().st_size != known["bytes"]:
+            return f"{name} has {path.stat().st_size} bytes, not {known['bytes']}"
+        if checksum(path) != known["sha256"]:
+            return f"{name} does not match its checksum"
+    return None
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,107 @@
+"""Finding what is wrong with a command line before Hydra runs it, and saying what there is instead."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from fmsteal import paths
+from fmsteal.errors import ConfigError
+
+
+def previews(args: argparse.Namespace) -> Iterator[DictConfig]:
+    """Compose the job of a command line; for a sweep, one job for every choice of every axis (a sum, no product).
+
+    Each config holds the ``hydra`` node too.
+
+    Raises:
+        ConfigError: a misspelt option, key or value: named, with what there is.
+    """
+    overrides = list(args.overrides)
+    if args.config_dir:
+        overrides.append(f"hydra.searchpath=[file://{Path(args.config_dir).absolute()}]")
+    directory = str(Path(args.config_path).absolute()) if args.config_path else str(paths.folder("conf"))
+    with initialize_config_dir(config_dir=directory, version_base="1.3"):
+        name = args.config_name or "config"
+        try:
+            parsed = OverridesParser.create().parse_overrides(overrides)
+            plain = [o.input_line or "" for o in parsed if not o.is_sweep_override()]
+            cfg = _compose(name, plain)
+            params = cfg.hydra.sweeper.params or {}
+            if not args.multirun:
+                if params:
+                    raise ConfigError(f"This is a sweep: run it with -m, as in fmsteal -m {' '.join(overrides)}.")
+                yield _compose(name, [o.input_line or "" for o in parsed])
+                return
+            swept = OverridesParser.create().parse_overrides([f"{k}={v}" for k, v in params.items()])
+            yield from _choices(name, plain, [*swept, *(o for o in parsed if o.is_sweep_override())])
+        except (HydraException, OmegaConfBaseException) as error:
+            raise ConfigError(_explain(name, overrides, error)) from error
+
+
+def _choices(name: str, plain: list[str], swept: Sequence[Override]) -> Iterator[DictConfig]:
+    axes = [
+        [f"{o.get_key_element()}={v}" for v in o.sweep_string_iterator()] if o.is_sweep_override() else [str(o.input_line)]
+        for o in swept
+    ]
+    first = [values[0] for values in axes]
+    yield _compose(name, plain + first)
+    for place, values in enumerate(axes):
+        if not _options(swept[place]):
+            continue  # plain values differ in nothing that composing could refuse
+        for value in values[1:]:
+            yield _compose(name, [*plain, *first[:place], value, *first[place + 1 :]])
+
+
+def _compose(name: str, overrides: list[str]) -> DictConfig:
+    cfg = compose(name, overrides, return_hydra_config=True)
+    OmegaConf.resolve(cfg.budget)
+    return cfg
+
+
+def _options(override: Override) -> list[str]:
+    """The files of the group that an override chooses from; empty if it sets a plain key."""
+    return GlobalHydra.instance().config_loader().get_group_options(override.key_or_group)
+
+
+def _explain(name: str, overrides: list[str], error: Exception) -> str:
+    """Name the first override that does not fit, and list what there is at that place."""
+    said = ". ".join(part.strip() for part in (str(error), str(error.__cause__ or "")) if part.strip())
+    try:
+        parsed = OverridesParser.create().parse_overrides(overrides)
+        groups = [o for o in parsed if _options(o)]
+        cfg = _compose(name, [str(o.input_line) for o in groups if not o.is_sweep_override()])
+    except (HydraException, OmegaConfBaseException):
+        return said
+    for override in parsed:
+        if override in groups or override.is_add() or override.is_force_add() or override.is_delete():
+            continue
+        wrong = _first_missing(cfg, override.key_or_group)
+        if wrong is not None:
+            return wrong
+    return said
+
+
+def _first_missing(cfg: DictConfig, key: str) -> str | None:
+    node, seen = cfg, ""
+    for part in key.replace("/", ".").split("."):
+        if not isinstance(node, DictConfig):
+            return None
+        there = [str(k) for k in node if not str(k).startswith("_")]
+        if part not in node:
+            near = difflib.get_close_matches(part, there, n=1)
+            guess = f" Did you mean '{seen}{near[0]}'?" if near else ""
+            what = f"'{seen.rstrip('.')}' has" if seen else "There are"
+            return f"there is no option '{seen}{part}'.{guess} {what}: {', '.join(sorted(there))}."
+        node, seen = node._get_node(part), f"{seen}{part}."  # type: ignore[assignment]
+    return None

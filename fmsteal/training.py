@@ -1,0 +1,145 @@
+"""Training through Lightning: what the machine decides (device, precision, checkpoints), and the fit that resumes."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import lightning
+import torch
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.loggers.logger import Logger
+
+from fmsteal.data.loader import TensorLoader
+from fmsteal.modules.base import StealModule
+from fmsteal.progress import Progress
+from fmsteal.tracking.base import Tracker
+
+log = logging.getLogger(__name__)
+LAST = "last.ckpt"
+
+
+@dataclass(frozen=True)
+class Training:
+    """The trainer's options.
+
+    Attributes:
+        lightning: makes a `lightning.Trainer`; every Trainer argument can be given there.
+        compile: run `torch.compile` on the network before training.
+        inference_batch: images per forward pass outside training; always padded to this size, so that an image's
+            features do not depend on its neighbours.
+        checkpoint_seconds: least time between two checkpoints, which are taken at the end of an epoch.
+        callbacks: further Lightning callbacks.
+    """
+
+    lightning: Callable[..., lightning.Trainer]
+    compile: bool = False
+    inference_batch: int = 64
+    checkpoint_seconds: float = 10.0
+    callbacks: Sequence[Callback] = field(default=())
+
+    @functools.cached_property
+    def device(self) -> torch.device:
+        """Where forward passes outside training run: the device that the trainer uses."""
+        return self._trainer(max_epochs=0, logger=False).strategy.root_device
+
+    def fit(
+        self, module: StealModule, loader: TensorLoader, *, stage: str, scratch: Path, tracker: Tracker, progress: Progress
+    ) -> None:
+        """Train to the recipe's last epoch; start from the last checkpoint in ``scratch`` if there is one."""
+        trainer = self._trainer(
+            max_epochs=module.recipe.epochs,
+            default_root_dir=scratch,
+            logger=TrackerLogger(tracker, stage),
+            callbacks=[EpochProgress(progress, stage), EpochCheckpoint(scratch, self.checkpoint_seconds), *self.callbacks],
+        )
+        checkpoint = scratch / LAST
+        if checkpoint.is_file():
+            log.info("%s: going on from the checkpoint of an interrupted run", stage)
+        if self.compile:
+            module.compile()
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+            warnings.filterwarnings("ignore", message=".*lr_scheduler.step.*")
+            warnings.filterwarnings("ignore", message=".*smaller than the logging interval.*")
+            warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")
+            trainer.fit(module, loader, ckpt_path=checkpoint if checkpoint.is_file() else None, weights_only=True)
+        module.eval()
+
+    def _trainer(self, **options: Any) -> lightning.Trainer:
+        for name in ("lightning.pytorch", "lightning.fabric"):
+            logging.getLogger(name).setLevel(logging.WARNING)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*GPU available.*")
+            return self.lightning(
+                enable_progress_bar=False, enable_model_summary=False, enable_checkpointing=False, **options
+            )
+
+
+class EpochCheckpoint(Callback):
+    """Keeps the state of the last finished epoch as ``last.ckpt``, replaced atomically."""
+
+    def __init__(self, folder: Path, seconds: float) -> None:
+        self.path = folder / LAST
+        self.seconds = seconds
+        self._saved = time.monotonic()
+
+    def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Save, if the last checkpoint is old enough."""
+        if time.monotonic() - self._saved < self.seconds or trainer.current_epoch + 1 == trainer.max_epochs:
+            return
+        fresh = self.path.with_suffix(".tmp")
+        trainer.save_checkpoint(fresh)
+        if trainer.is_global_zero:
+            fresh.replace(self.path)
+        self._saved = time.monotonic()
+
+
+class EpochProgress(Callback):
+    """Shows how far a training has come."""
+
+    def __init__(self, progress: Progress, stage: str) -> None:
+        self.progress = progress
+        self.stage = stage
+
+    def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Show the epochs done, and the loss."""
+        loss = trainer.callback_metrics.get("loss")
+        note = "" if loss is None else f"loss {float(loss):.4f}"
+        self.progress.update(f"train {self.stage}", trainer.current_epoch + 1, trainer.max_epochs or 0, note)
+
+
+class TrackerLogger(Logger):
+    """Sends Lightning's metrics to the run's tracker, named ``<stage>/<metric>``, against the epoch."""
+
+    def __init__(self, tracker: Tracker, stage: str) -> None:
+        super().__init__()
+        self.tracker = tracker
+        self.stage = stage
+
+    @property
+    def name(self) -> str:
+        """The stage."""
+        return self.stage
+
+    @property
+    def version(self) -> str:
+        """Not used."""
+        return ""
+
+    def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
+        """Nothing: the resolved config is logged once, by the run."""
+
+    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+        """Log an epoch's metrics."""
+        epoch = metrics.get("epoch")
+        self.tracker.log(
+            {f"{self.stage}/{k}": float(v) for k, v in metrics.items() if k != "epoch"},
+            x=(f"{self.stage}/epoch", float(epoch if epoch is not None else step or 0) + 1),
+        )

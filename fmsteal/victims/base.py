@@ -1,0 +1,44 @@
+"""The model behind the API."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from fmsteal.context import Context
+from fmsteal.data.images import Ids, Images
+from fmsteal.inference import in_batches, logits
+from fmsteal.rows import RowCache, Rows
+
+
+@dataclass
+class Victim:
+    """A trained victim.
+
+    Attributes:
+        key: its artifact's name, which identifies it.
+        model: raw images in, logits ``(n, C)`` out.
+        forwards: images that went through the model in this process.
+    """
+
+    key: str
+    model: nn.Module
+    forwards: int = 0
+
+    def raw(self, images: Images, ids: Ids, ctx: Context) -> Tensor:
+        """Raw logits for ``images[ids]``, float32 ``(n, C)``; computed once, shared with other jobs."""
+
+        def compute(missing: Ids) -> Rows:
+            self.forwards += len(missing)
+            return logits(self.model, images, missing, ctx).numpy()
+
+        cache = RowCache(ctx.store, "answers", self.key, {"victim": self.key, "images": images.digest})
+        return torch.from_numpy(cache.get(ids, compute))
+
+    @torch.inference_mode()
+    def raw_images(self, images: Tensor, ctx: Context) -> Tensor:
+        """Raw logits for float images ``(n, 3, H, W)`` in [0, 1]; never stored."""
+        self.forwards += len(images)
+        return in_batches(self.model, lambda part: images[part], len(images), ctx).clone()

@@ -1,0 +1,42 @@
+"""Victims trained on the task's labels: made once, kept in the store, found again by every later job."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file
+from torch import Tensor
+
+from fmsteal.context import Context
+from fmsteal.data.images import Task
+from fmsteal.learners import ClassifierLearner
+from fmsteal.modules.classifier import save_weights
+from fmsteal.victims.base import Victim
+
+
+@dataclass(frozen=True)
+class ClassifierVictim(ClassifierLearner):
+    """A classifier fitted to the task's training split (its attributes: see `ClassifierLearner`)."""
+
+    def prepare(self, task: Task, ctx: Context) -> Victim:
+        """The trained victim, from the store if any job has made it before."""
+        spec = {"learner": self.identity(), "data": task.train.digest, "classes": task.num_classes}
+        slug = f"{self.backbone.model}-{self.adaptation}-s{self.seed}"
+        place = ctx.store.get("victims", slug, spec, lambda out, scratch: self._train(task, ctx, out, scratch))
+        model = self.build(task.num_classes)
+        model.trained.load_state_dict(load_file(place / "weights.safetensors"))
+        return Victim(key=place.name, model=model.eval())
+
+    def _train(self, task: Task, ctx: Context, out: Path, scratch: Path) -> None:
+        labels = torch.from_numpy(np.array(task.train.labels))
+        ids = np.arange(len(task.train))
+
+        def loss(logits: Tensor, targets: Tensor) -> Tensor:
+            return F.cross_entropy(logits, targets, label_smoothing=self.recipe.label_smoothing)
+
+        model = self.fit(task.train, ids, labels, task.num_classes, loss, ctx, stage="victim", scratch=scratch)
+        save_weights(model, out / "weights.safetensors")
