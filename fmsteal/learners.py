@@ -70,8 +70,10 @@ class ClassifierLearner:
         probe = self.adaptation == "probe"
         inputs = features(self.backbone, model.backbone, images, ids, ctx) if probe else torch.from_numpy(np.array(images.pixels[ids]))
         net: nn.Module = model.head if probe else model.to(memory_format=torch.channels_last)
-        module = SupervisedModule(net, loss, self.recipe, derived_seed("epochs", self.seed))
-        loader = TensorLoader(inputs, targets, self.recipe.batch_size, derived_seed("order", self.seed))
+        loader = TensorLoader(
+            inputs, targets, self.recipe.batch_size, derived_seed("order", self.seed), whole=not probe
+        )
+        module = SupervisedModule(net, loss, self.recipe.for_steps(len(loader)), derived_seed("epochs", self.seed))
         ctx.training.fit(module, loader, stage=stage, scratch=scratch, tracker=ctx.tracker, progress=ctx.progress)
         return model.cpu().eval()
 

@@ -56,19 +56,22 @@ class Store:
             StoreError: the store cannot be written (read-only, disk full, written by a newer version).
         """
         place = self.path(kind, slug, spec)
-        if self._sound(place):
-            return place
-        with explained(self.root), lease(self.root / "leases" / f"{kind}-{place.name}", f"{kind} {place.name}"):
-            if self._sound(place):  # made by the process we waited for
+        with explained(self.root):
+            if self._sound(place):
                 return place
-            scratch = self.root / "scratch" / kind / place.name
-            scratch.mkdir(parents=True, exist_ok=True)
-            with self.temporary(kind) as out:
-                build(out, scratch)
-                seal(out, spec)
-                publish(out, place)
-            shutil.rmtree(scratch, ignore_errors=True)
+            with lease(self.root / "leases" / f"{kind}-{place.name}", f"{kind} {place.name}"):
+                if not self._sound(place):  # else the process we waited for has made it
+                    self._build(kind, place, spec, build)
         return place
+
+    def _build(self, kind: str, place: Path, spec: Mapping[str, Any], build: Builder) -> None:
+        scratch = self.root / "scratch" / kind / place.name
+        scratch.mkdir(parents=True, exist_ok=True)
+        with self.temporary(kind) as out:
+            build(out, scratch)
+            seal(out, spec)
+            publish(out, place)
+        shutil.rmtree(scratch, ignore_errors=True)
 
     @contextmanager
     def temporary(self, kind: str) -> Iterator[Path]:
@@ -88,12 +91,11 @@ class Store:
         if fault is None:
             return True
         aside = self.root / "damaged" / f"{place.parent.name}-{place.name}-{time.time_ns()}"
-        with explained(self.root):
-            aside.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                place.rename(aside)
-            except FileNotFoundError:  # another process set it aside first
-                return False
+        aside.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            place.rename(aside)
+        except FileNotFoundError:  # another process set it aside first
+            return False
         log.warning("%s is damaged (%s): set aside as %s, making it again", place, fault, aside)
         return False
 

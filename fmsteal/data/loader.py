@@ -18,14 +18,21 @@ class TensorLoader:
     ``sampler`` the epoch; this loader is its own sampler.
     """
 
-    def __init__(self, inputs: Tensor | npt.NDArray[np.generic], targets: Tensor, batch_size: int, seed: int) -> None:
-        """Serve ``inputs`` (n, ...) with ``targets`` (n, ...); the last batch of an epoch may be smaller."""
+    def __init__(
+        self, inputs: Tensor | npt.NDArray[np.generic], targets: Tensor, batch_size: int, seed: int, *, whole: bool = False
+    ) -> None:
+        """Serve ``inputs`` (n, ...) with ``targets`` (n, ...).
+
+        ``whole`` leaves out an epoch's last batch if it is not full (unless it is the only one): a batch of one or
+        two images would upset BatchNorm. The next epoch's order is another, so no image is left out for long.
+        """
         if len(inputs) != len(targets):
             raise ValueError(f"{len(inputs)} inputs, but {len(targets)} targets")
         self.inputs = inputs
         self.targets = targets
         self.batch_size = batch_size
         self.seed = seed
+        self.whole = whole
         self.epoch = 0
 
     @property
@@ -38,11 +45,12 @@ class TensorLoader:
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return math.ceil(len(self.inputs) / self.batch_size)
+        full = len(self.inputs) // self.batch_size
+        return full if self.whole and full else math.ceil(len(self.inputs) / self.batch_size)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         order = np.random.default_rng((self.seed, self.epoch)).permutation(len(self.inputs))
-        for start in range(0, len(order), self.batch_size):
+        for start in range(0, len(self) * self.batch_size, self.batch_size):
             ids = order[start : start + self.batch_size]
             picked = torch.from_numpy(ids)
             batch = self.inputs[picked] if isinstance(self.inputs, Tensor) else torch.from_numpy(self.inputs[ids])

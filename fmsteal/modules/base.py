@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal
 
 import lightning
@@ -22,6 +22,7 @@ class Recipe:
 
     Attributes:
         epochs: passes over the training images.
+        min_steps: more passes where the images are so few that these would be fewer steps than this.
         batch_size: images per step.
         optimizer: any of timm's optimisers by name (sgd, adam, adamw, ...).
         lr: learning rate at the start (after warm-up).
@@ -37,6 +38,7 @@ class Recipe:
     batch_size: int
     optimizer: str
     lr: float
+    min_steps: int = 0
     momentum: float = 0.9
     weight_decay: float = 0.0
     schedule: Literal["cosine", "step", "constant"] = "cosine"
@@ -56,6 +58,10 @@ class Recipe:
         """The settings that decide a training, for an artifact's spec."""
         settings = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "augment"}
         return {**settings, "augment": None if self.augment is None else self.augment.identity()}
+
+    def for_steps(self, steps_per_epoch: int) -> Recipe:
+        """The recipe with as many epochs as ``min_steps`` asks for."""
+        return replace(self, epochs=max(self.epochs, math.ceil(self.min_steps / steps_per_epoch)))
 
     def lr_factor(self, epoch: float) -> float:
         """The learning rate's factor after ``epoch`` (fractional) epochs."""

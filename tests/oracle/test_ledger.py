@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fmsteal.errors import LedgerError
+from fmsteal.oracle.ledger import Ledger, Question
+
+
+def questions(count: int, client: int = 0) -> list[Question]:
+    return [Question(client, bytes([i]) * 16, 0) for i in range(count)]
+
+
+ANSWERS = np.random.default_rng(0).random((9, 4)).astype(np.float32)
+
+
+def test_answers_survive_reopening(tmp_path: Path) -> None:
+    file = tmp_path / "ledger.bin"
+    ledger = Ledger(file, "job")
+    ledger.append(questions(4), ANSWERS[:4])
+    ledger.append(questions(9)[4:], ANSWERS[4:])
+    again = Ledger(file, "job")
+    assert len(again) == 9
+    np.testing.assert_array_equal(again.answers, ANSWERS)
+    np.testing.assert_array_equal(again.read(questions(9)[::-1]), ANSWERS[::-1])
+    assert questions(1)[0] in again and Question(1, bytes(16), 0) not in again
+
+
+@given(st.data())
+@settings(max_examples=60, deadline=None)
+def test_a_file_cut_anywhere_keeps_every_whole_record(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
+    file = tmp_path_factory.mktemp("ledger") / "ledger.bin"
+    Ledger(file, "job").append(questions(9), ANSWERS)
+    content = file.read_bytes()
+    header, record = content.index(b"\n") + 1, 4 + 4 + 16 + 4 + 16
+    cut = data.draw(st.integers(0, len(content)))
+    file.write_bytes(content[:cut])
+    again = Ledger(file, "job")
+    whole = max(0, cut - header) // record
+    assert len(again) == whole
+    again.append(questions(9)[whole:], ANSWERS[whole:])
+    np.testing.assert_array_equal(Ledger(file, "job").answers, ANSWERS)
+
+
+def test_a_record_of_garbage_ends_the_ledger(tmp_path: Path) -> None:
+    file = tmp_path / "ledger.bin"
+    Ledger(file, "job").append(questions(9), ANSWERS)
+    content = bytearray(file.read_bytes())
+    content[-60] ^= 1
+    file.write_bytes(bytes(content))
+    assert len(Ledger(file, "job")) == 7
+
+
+def test_foreign_files_are_refused_and_left_alone(tmp_path: Path) -> None:
+    file = tmp_path / "ledger.bin"
+    Ledger(file, "one").append(questions(2), ANSWERS[:2])
+    with pytest.raises(LedgerError, match="job one, not of two"):
+        Ledger(file, "two")
+    file.write_text("something else\nentirely")
+    with pytest.raises(LedgerError, match="not a ledger"):
+        Ledger(file, "one")
+    assert file.read_text() == "something else\nentirely"
+
+
+def test_a_width_that_changes_and_a_question_paid_twice_are_refused(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "ledger.bin", "job")
+    ledger.append(questions(2), ANSWERS[:2])
+    with pytest.raises(LedgerError, match="width from 4 to 3"):
+        ledger.append(questions(3)[2:], ANSWERS[2:3, :3])
+    with pytest.raises(LedgerError, match="already holds"):
+        ledger.append(questions(2), ANSWERS[:2])
+    with pytest.raises(LedgerError, match="shape"):
+        ledger.append(questions(3)[2:], ANSWERS[2:5])
+    assert len(Ledger(tmp_path / "ledger.bin", "job")) == 2
+
+
+def test_the_ledger_does_not_import_torch() -> None:
+    code = "import sys, fmsteal.oracle.ledger, fmsteal.rows; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
