@@ -22,13 +22,14 @@ from fmsteal.errors import FmstealError
 from fmsteal.schema import Config
 from fmsteal.store import digest, explained, lease, write_json
 from fmsteal.sweep.identity import axes, job_key, register_resolvers
-from fmsteal.sweep.overrides import previews
+from fmsteal.sweep.overrides import previews, quoted
 
 log = logging.getLogger(__name__)
 
 
 def main() -> None:
     """Run a job, or with ``-m`` a sweep of jobs."""
+    sys.argv[1:] = [quoted(word) for word in sys.argv[1:]]
     args = get_args_parser().parse_args()
     if args.help or args.hydra_help or args.info is not None or args.shell_completion or args.experimental_rerun:
         return _hydra_main()
@@ -53,15 +54,13 @@ def _refuse_nonsense(args: argparse.Namespace) -> DictConfig:
 
     A sweep's targets are bound to their options here (which imports torch); a single job does that when it starts.
     """
-    first = None
-    for cfg in previews(args):
-        first = first or cfg
-        if args.multirun:
-            from fmsteal import build
+    jobs = previews(args)
+    if args.multirun:
+        from fmsteal import build
 
+        for cfg in jobs:
             build.check(cfg)
-    assert first is not None
-    return first
+    return jobs[0]
 
 
 def register() -> None:
@@ -69,7 +68,11 @@ def register() -> None:
     store = ConfigStore.instance()
     store.store(name="root", node=Config)
     for preset in sorted(paths.folder("sweeps").glob("*.yaml")):
-        store.store(group="sweep", name=preset.stem, node=OmegaConf.load(preset), package="_global_")
+        node = OmegaConf.load(preset)
+        axes_swept = OmegaConf.select(node, "hydra.sweeper.params") or {}
+        for axis, choices in axes_swept.items():
+            axes_swept[axis] = quoted(f"{axis}={choices}").partition("=")[2]
+        store.store(group="sweep", name=preset.stem, node=node, package="_global_")
     register_resolvers()
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +16,21 @@ from fmsteal import build
 from fmsteal.attacks.base import Attack, AttackContext
 from fmsteal.context import Context
 from fmsteal.data.images import Images, Task
+from fmsteal.defenses.base import Defense
 from fmsteal.environment import environment
 from fmsteal.errors import AttackError
-from fmsteal.evaluation.classifier import Measured
+from fmsteal.evaluation.classifier import ClassifierEvaluation, Measured
+from fmsteal.learners import ClassifierLearner
 from fmsteal.modules.classifier import save_weights
 from fmsteal.oracle.ledger import Ledger
 from fmsteal.oracle.oracle import Budget, Oracle
 from fmsteal.progress import Progress
 from fmsteal.results import RESULT, SCHEMA
 from fmsteal.store import Store, explained, write_json
-from fmsteal.tracking.base import RunInfo
+from fmsteal.tracking.base import RunInfo, Tracking
+from fmsteal.training import Training
 from fmsteal.victims.base import Victim
+from fmsteal.victims.classifier import ClassifierVictim
 
 
 @dataclass(frozen=True)
@@ -42,30 +46,27 @@ class Job:
 def run(cfg: DictConfig, job: Job) -> dict[str, Any]:
     """Run one job to its result. Interrupted, it goes on where it was when it is called again."""
     build.check(cfg)
+    parts = Parts.of(cfg)
     env = environment()
-    info = RunInfo(job.key, job.folder, job.axis, OmegaConf.to_container(cfg, resolve=True), cfg.sweep_id, env["git"])  # type: ignore[arg-type]
+    config = OmegaConf.to_container(cfg, resolve=True)
+    info = RunInfo(job.key, job.folder, job.axis, config, cfg.sweep_id, env["git"])  # type: ignore[arg-type]
     began = time.monotonic()
-    with Progress() as progress, build.make(cfg.tracker).open(info) as tracker:
-        ctx = Context(
-            store=Store(cfg.cache),
-            run_dir=job.folder,
-            training=build.make(cfg.trainer),
-            tracker=tracker,
-            progress=progress,
-            seed=cfg.seed,
-        )
-        task, pool = load(cfg, ctx)
-        attack: Attack = build.make(cfg.attack)
-        budget: Budget = build.make(cfg.budget)
-        attack.check(budget, pool)
+    with Progress() as progress, parts.tracking.open(info) as tracker:
+        ctx = Context(Store(cfg.cache), job.folder, parts.training, tracker, progress, cfg.seed)
+        task: Task = build.make(cfg.data, store=ctx.store)
+        pool: Images = build.make(cfg.query, store=ctx.store)
+        parts.attack.check(parts.budget, pool)
 
-        victim = prepare(cfg, task, ctx)
-        thief, oracle = steal(cfg, attack, budget, victim, pool, ctx, job)
-        measured = evaluate(cfg, victim, thief, task, ctx)
+        victim = parts.victim.prepare(task, ctx)
+        oracle = behind_api(victim, pool, parts, ctx, job)
+        thief = parts.attack.run(oracle, pool, AttackContext(parts.thief, ctx))
+        if not isinstance(thief, nn.Module):
+            raise AttackError(f"{cfg.attack._target_} returned {type(thief).__name__}, not a thief (a torch.nn.Module).")
+        measured = parts.evaluation.run(victim, thief, task, ctx)
 
         cost = {
             "cost/queries": oracle.used,
-            "cost/usd": budget.usd(oracle.used),
+            "cost/usd": parts.budget.usd(oracle.used),
             "cost/victim_forwards": victim.forwards,
             "cost/seconds": round(time.monotonic() - began, 2),
         }
@@ -73,41 +74,38 @@ def run(cfg: DictConfig, job: Job) -> dict[str, Any]:
         return publish(cfg, job, thief, measured, cost, env, tracker.place)
 
 
-def load(cfg: DictConfig, ctx: Context) -> tuple[Task, Images]:
-    """The victim's task, and the public images the attacker asks about."""
-    return build.make(cfg.data, store=ctx.store), build.make(cfg.query, store=ctx.store)
+@dataclass(frozen=True)
+class Parts:
+    """The objects a job is composed of; all are made before anything is trained."""
+
+    victim: ClassifierVictim
+    thief: ClassifierLearner
+    attack: Attack
+    budget: Budget
+    defense: Defense
+    evaluation: ClassifierEvaluation
+    training: Training
+    tracking: Tracking
+
+    @classmethod
+    def of(cls, cfg: DictConfig) -> Parts:
+        """Make them from their config groups."""
+        groups = {"training": "trainer", "tracking": "tracker"}
+        return cls(**{f.name: build.make(cfg[groups.get(f.name, f.name)]) for f in fields(cls)})
 
 
-def prepare(cfg: DictConfig, task: Task, ctx: Context) -> Victim:
-    """The victim: made once, kept in the store."""
-    victim: Victim = build.make(cfg.victim).prepare(task, ctx)
-    return victim
-
-
-def steal(
-    cfg: DictConfig, attack: Attack, budget: Budget, victim: Victim, pool: Images, ctx: Context, job: Job
-) -> tuple[nn.Module, Oracle]:
-    """Put the victim behind an oracle and let the attack loose on it."""
-    oracle = Oracle(
+def behind_api(victim: Victim, pool: Images, parts: Parts, ctx: Context, job: Job) -> Oracle:
+    """Put the victim behind defense, budget and ledger; from here on nobody else touches it."""
+    return Oracle(
         answer_pool=lambda ids: victim.raw(pool, ids, ctx).softmax(1),
         answer_images=lambda images: victim.raw_images(images, ctx).softmax(1),
         pool=pool,
-        defense=build.make(cfg.defense),
-        budget=budget,
+        defense=parts.defense,
+        budget=parts.budget,
         ledger=Ledger(job.folder / "ledger.bin", job.key),
-        seed=cfg.seed,
+        seed=ctx.seed,
         on_answer=lambda used, allowed: ctx.progress.update("queries", used, allowed),
     )
-    thief = attack.run(oracle, pool, AttackContext(build.make(cfg.thief), ctx))
-    if not isinstance(thief, nn.Module):
-        raise AttackError(f"{cfg.attack._target_} returned {type(thief).__name__}, not a thief (a torch.nn.Module).")
-    return thief, oracle
-
-
-def evaluate(cfg: DictConfig, victim: Victim, thief: nn.Module, task: Task, ctx: Context) -> Measured:
-    """Hold the thief against the undefended victim, once."""
-    measured: Measured = build.make(cfg.evaluation).run(victim, thief, task, ctx)
-    return measured
 
 
 def publish(

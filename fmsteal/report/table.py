@@ -31,6 +31,8 @@ def show_result(result: Result, folder: Path) -> None:
 
 def show_sweep(results: Sequence[Result], failures: Sequence[Result], folder: Path) -> None:
     """A sweep: mean agreement of each cell over its seeds, with Student's interval; then what failed."""
+    if not results and not failures:
+        return
     console = _console()
     if results:
         names = varying([r["axis"] for r in results])
@@ -51,7 +53,7 @@ def show_sweep(results: Sequence[Result], failures: Sequence[Result], folder: Pa
             )
         console.print(table)
     if failures:
-        table = Table(title=f"{len(failures)} jobs failed", title_justify="left")
+        table = Table(title=f"{len(failures)} of {len(results) + len(failures)} jobs failed", title_justify="left")
         table.add_column("job")
         table.add_column("error")
         for failure in failures:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -19,7 +20,20 @@ from fmsteal import paths
 from fmsteal.errors import ConfigError
 
 
-def previews(args: argparse.Namespace) -> Iterator[DictConfig]:
+_CHOICES = re.compile(r"(?P<group>[a-z_/]+)=(?P<names>[\w.]+(?:,[\w.]+)*)")
+_NUMBER = re.compile(r"\d+(\.\d+)?(e\d+)?")
+
+
+def quoted(override: str) -> str:
+    """``budget=100,1k`` as ``budget='100',1k``: Hydra takes the name of a group's file for a number otherwise."""
+    match = _CHOICES.fullmatch(override)
+    if match is None or not (paths.folder("conf") / match["group"]).is_dir():
+        return override
+    names = [f"'{name}'" if _NUMBER.fullmatch(name) else name for name in match["names"].split(",")]
+    return f"{match['group']}={','.join(names)}"
+
+
+def previews(args: argparse.Namespace) -> list[DictConfig]:
     """Compose the job of a command line; for a sweep, one job for every choice of every axis (a sum, no product).
 
     Each config holds the ``hydra`` node too.
@@ -41,10 +55,10 @@ def previews(args: argparse.Namespace) -> Iterator[DictConfig]:
             if not args.multirun:
                 if params:
                     raise ConfigError(f"This is a sweep: run it with -m, as in fmsteal -m {' '.join(overrides)}.")
-                yield _compose(name, [o.input_line or "" for o in parsed])
-                return
+                return [_complete(_compose(name, [o.input_line or "" for o in parsed]), args)]
             swept = OverridesParser.create().parse_overrides([f"{k}={v}" for k, v in params.items()])
-            yield from _choices(name, plain, [*swept, *(o for o in parsed if o.is_sweep_override())])
+            axes = [*swept, *(o for o in parsed if o.is_sweep_override())]
+            return [_complete(cfg, args) for cfg in _choices(name, plain, axes)]
         except (HydraException, OmegaConfBaseException) as error:
             raise ConfigError(_explain(name, overrides, error)) from error
 
@@ -57,16 +71,19 @@ def _choices(name: str, plain: list[str], swept: Sequence[Override]) -> Iterator
     first = [values[0] for values in axes]
     yield _compose(name, plain + first)
     for place, values in enumerate(axes):
-        if not _options(swept[place]):
-            continue  # plain values differ in nothing that composing could refuse
         for value in values[1:]:
             yield _compose(name, [*plain, *first[:place], value, *first[place + 1 :]])
 
 
-def _compose(name: str, overrides: list[str]) -> DictConfig:
-    cfg = compose(name, overrides, return_hydra_config=True)
-    OmegaConf.resolve(cfg.budget)
+def _complete(cfg: DictConfig, args: argparse.Namespace) -> DictConfig:
+    missing = sorted(OmegaConf.missing_keys(OmegaConf.masked_copy(cfg, [str(k) for k in cfg if k != "hydra"])))
+    if missing and not args.cfg:
+        raise ConfigError(f"{missing[0]} must be given: {missing[0]}=...")
     return cfg
+
+
+def _compose(name: str, overrides: list[str]) -> DictConfig:
+    return compose(name, overrides, return_hydra_config=True)
 
 
 def _options(override: Override) -> list[str]:
@@ -77,6 +94,7 @@ def _options(override: Override) -> list[str]:
 def _explain(name: str, overrides: list[str], error: Exception) -> str:
     """Name the first override that does not fit, and list what there is at that place."""
     said = ". ".join(part.strip() for part in (str(error), str(error.__cause__ or "")) if part.strip())
+    said = re.sub(r"\nConfig search path:.*", "", said, flags=re.DOTALL)
     try:
         parsed = OverridesParser.create().parse_overrides(overrides)
         groups = [o for o in parsed if _options(o)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -45,6 +45,14 @@ class Tracker(Protocol):
     @property
     def place(self) -> str:
         """Where a person finds the run: a URL, or a path and how to sync it."""
+        ...
+
+
+class Tracking(Protocol):
+    """A tracker's config: opens a run."""
+
+    def open(self, run: RunInfo) -> AbstractContextManager[Tracker]:
+        """Track one run until the block ends; it counts as failed if the block raises."""
         ...
 
 

@@ -1,0 +1,91 @@
+"""Every option of every group composes, binds to the class it names, and is explained in its first line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+from tests.conftest import composed
+
+from fmsteal import build, paths
+from fmsteal.errors import ConfigError
+from fmsteal.sweep.overrides import quoted
+
+CONF = paths.folder("conf")
+FILES = sorted(p.relative_to(CONF) for p in CONF.rglob("*.yaml") if p.parent != CONF)
+PARTS = {"recipe", "backbone"}  # used by victims and thieves, not chosen for a job
+FILL = ("data.root=/some/images", "query.root=/some/images")  # what a group needs to be told
+
+
+def choice(file: Path) -> str:
+    return quoted(f"{file.parent.as_posix()}={file.stem}")
+
+
+@pytest.mark.parametrize("file", [f for f in FILES if f.parts[0] not in PARTS], ids=str)
+def test_every_choice_composes_and_binds(file: Path) -> None:
+    node = OmegaConf.load(CONF / file)
+    fill = [f for f in FILL if f.startswith(f"{file.parent.name}.") and "root" in node]
+    build.check(composed(choice(file), *fill))
+
+
+@pytest.mark.parametrize("backbone", [f.stem for f in FILES if f.parts[0] == "backbone"])
+@pytest.mark.parametrize("adaptation", ["scratch", "probe", "full"])
+def test_every_backbone_and_adaptation_binds(backbone: str, adaptation: str) -> None:
+    cfg = composed(f"backbone@victim.backbone={backbone}", f"victim.adaptation={adaptation}")
+    build.check(cfg)
+    assert cfg.victim.recipe.lr == cfg.recipes[adaptation].lr
+
+
+@pytest.mark.parametrize("preset", sorted(paths.folder("sweeps").glob("*.yaml")), ids=lambda p: p.stem)
+def test_every_sweep_preset_says_what_it_asks_and_how_it_runs(preset: Path) -> None:
+    head = [line for line in preset.read_text().splitlines() if line.startswith("#")]
+    assert head[0].endswith("?") or "?" in head[0]
+    assert f"fmsteal -m sweep={preset.stem}" in preset.read_text()
+    jobs = 1
+    for values in OmegaConf.load(preset).hydra.sweeper.params.values():
+        jobs *= len(str(values).split(","))
+    assert any(f"{jobs} jobs" in line for line in head), f"{jobs} jobs"
+    build.check(composed(f"sweep={preset.stem}"))
+
+
+@pytest.mark.parametrize("file", FILES, ids=str)
+def test_every_file_says_what_it_is_in_its_first_comment(file: Path) -> None:
+    lines = (CONF / file).read_text().splitlines()
+    comment = next(line for line in lines if not line.startswith("# @package"))
+    assert comment.startswith("# ") and len(comment) > 20
+
+
+def test_every_target_of_the_config_tree_is_reached() -> None:
+    cfg = composed()
+    found = {path for path, _ in build.targets(cfg)}
+    assert {"data", "victim", "victim.backbone", "victim.recipe", "attack.loss", "trainer.lightning", "tracker"} <= found
+
+
+@pytest.mark.parametrize(
+    ("override", "match"),
+    [
+        ("+attack.bogus=1", r"attack\.bogus: .*Knockoff has no option 'bogus'\. It takes: selection, loss"),
+        ("+trainer.lightning.acelerator=gpu", r"trainer\.lightning\.acelerator: lightning\.Trainer has no option"),
+        ("evaluation.k=five", r"evaluation\.k='five' does not fit .*int"),
+        ("victim.adaptation=frozen", r"victim\.adaptation='frozen' does not fit"),
+        ("thief.recipe.schedule=linear", r"thief\.recipe\.schedule='linear' does not fit"),
+        ("budget.queries=1.5", r"budget\.queries=1\.5 does not fit"),
+        ("defense._target_=fmsteal.defenses.nothing.No", r"defense\._target_=.* cannot be found"),
+        ("+data.colour=true", r"It takes: size, test, split_seed\."),
+        ("~budget.queries", r"budget\.queries must be given"),
+    ],
+)
+def test_what_a_class_would_reject_is_named_before_anything_runs(override: str, match: str) -> None:
+    overrides = [override]
+    if override.startswith("victim.adaptation"):
+        overrides.append("recipes.frozen=${recipes.probe}")
+        overrides[-1] = "+" + overrides[-1]
+    with pytest.raises(ConfigError, match=match):
+        build.check(composed(*overrides))
+
+
+def test_fields_of_a_recipe_can_be_set_in_place_or_for_all() -> None:
+    cfg = composed("victim.recipe.epochs=3", "recipes.probe.lr=0.5", "thief.adaptation=full")
+    assert (cfg.victim.recipe.epochs, cfg.victim.recipe.lr) == (3, 0.5)
+    assert (cfg.thief.recipe.epochs, cfg.thief.recipe.lr) == (cfg.recipes.full.epochs, cfg.recipes.full.lr)

@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fmsteal.data.image_folder import pool, task
+from fmsteal.errors import DataError
+from fmsteal.store import Store
+
+
+def colour(path: Path, rgb: tuple[int, int, int], mode: str = "RGB", size: tuple[int, int] = (20, 12), **save: object) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", size, rgb).convert(mode).save(path, **save)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for i in range(5):
+        colour(tmp_path / "data" / "red ones" / f"{i}.png", (200 + i, 0, 0))
+        colour(tmp_path / "data" / "grün" / f"{i}.jpg", (0, 200 + i, 0), quality=95)
+    return tmp_path / "data"
+
+
+def test_a_folder_is_a_task(folder: Path, tmp_path: Path) -> None:
+    store = Store(tmp_path / "cache")
+    made = task(store, str(folder), size=8, test_share=0.3)
+    assert list(made.train.classes) == ["grün", "red ones"] and (len(made.train), len(made.test)) == (7, 3)
+    assert made.train.pixels.shape == (7, 3, 8, 8) and made.train.labels is not None
+    for image, label in zip(made.train.pixels, made.train.labels, strict=True):
+        assert image[0 if label == 1 else 1].min() > 190 and image[2].max() < 10
+    again = task(store, str(folder), size=8, test_share=0.3)
+    assert again.train.digest == made.train.digest and len(list((tmp_path / "cache" / "images").iterdir())) == 1
+    assert task(store, str(folder), size=8, test_share=0.3, split_seed=1).test.digest != made.test.digest
+
+
+def test_given_splits_are_taken(tmp_path: Path) -> None:
+    for split, count in (("train", 3), ("test", 2)):
+        for name in ("a", "b"):
+            for i in range(count):
+                colour(tmp_path / "d" / split / name / f"{i}.png", (i, 0, 0))
+    made = task(Store(tmp_path / "cache"), str(tmp_path / "d"), size=4)
+    assert (len(made.train), len(made.test)) == (6, 4)
+    colour(tmp_path / "d" / "test" / "c" / "0.png", (0, 0, 0))
+    with pytest.raises(DataError, match="in one of them only: c"):
+        task(Store(tmp_path / "cache"), str(tmp_path / "d"), size=4)
+
+
+def test_a_folder_is_a_pool_at_any_depth_and_a_count_of_it(folder: Path, tmp_path: Path) -> None:
+    store = Store(tmp_path / "cache")
+    whole = pool(store, str(folder), size=8)
+    assert len(whole) == 10 and whole.labels is None and isinstance(whole.pixels, np.memmap)
+    some = pool(store, str(folder), size=8, count=4, seed=1)
+    assert len(some) == 4 and {i.tobytes() for i in some.pixels} <= {i.tobytes() for i in whole.pixels}
+    with pytest.raises(DataError, match="query.count=11, but .* holds 10"):
+        pool(store, str(folder), size=8, count=11)
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "RGBA", "P", "CMYK", "1", "I;16"])
+def test_every_mode_becomes_rgb(mode: str, tmp_path: Path) -> None:
+    file = tmp_path / "d" / f"x.{'jpg' if mode == 'CMYK' else 'png'}"
+    file.parent.mkdir()
+    if mode == "I;16":
+        Image.fromarray(np.full((6, 6), 65535, np.uint16)).save(file)
+    else:
+        Image.new("RGB", (6, 6), (255, 255, 255)).convert(mode).save(file)
+    pixels = pool(Store(tmp_path / "cache"), str(tmp_path / "d"), size=6).pixels
+    assert pixels.shape == (1, 3, 6, 6) and pixels.min() > 250
+
+
+def test_the_shorter_side_is_resized_and_the_middle_cropped(tmp_path: Path) -> None:
+    image = np.zeros((10, 30, 3), np.uint8)
+    image[:, 10:20] = 255
+    (tmp_path / "d").mkdir()
+    Image.fromarray(image).save(tmp_path / "d" / "x.png")
+    assert pool(Store(tmp_path / "cache"), str(tmp_path / "d"), size=10).pixels.min() == 255
+
+
+@pytest.mark.parametrize("harm", ["truncated", "no image"])
+def test_a_broken_file_is_named_or_passed_over_and_counted(
+    harm: str, folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    bad = folder / "red ones" / "bad.png"
+    colour(bad, (1, 2, 3), size=(300, 300))
+    bad.write_bytes(bad.read_bytes()[:100] if harm == "truncated" else b"hello")
+    store = Store(tmp_path / "cache")
+    with pytest.raises(DataError, match=r"1 image file.* cannot be decoded, first .*bad\.png .*broken=skip"):
+        task(store, str(folder), size=8)
+    made = task(store, str(folder), size=8, broken="skip")
+    assert len(made.train) + len(made.test) == 10
+    assert "1 image file(s) that cannot be decoded were passed over" in caplog.text
+
+
+def test_folders_that_make_no_task_are_refused(folder: Path, tmp_path: Path) -> None:
+    store = Store(tmp_path / "cache")
+    with pytest.raises(DataError, match="There is no image folder"):
+        task(store, str(tmp_path / "absent"))
+    (tmp_path / "void").mkdir()
+    with pytest.raises(DataError, match="holds no images"):
+        task(store, str(tmp_path / "void"))
+    (folder / "empty class").mkdir()
+    with pytest.raises(DataError, match="hold no readable image: empty class"):
+        task(store, str(folder), size=8)
+    (folder / "empty class").rmdir()
+    with pytest.raises(DataError, match="empty split"):
+        task(store, str(folder), size=8, test_share=0.0)
+    colour(folder / "stray.png", (0, 0, 0))
+    with pytest.raises(DataError, match=r"stray\.png lies outside any class folder"):
+        task(store, str(folder), size=8)

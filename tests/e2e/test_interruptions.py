@@ -1,0 +1,115 @@
+"""Kill it anywhere, start it twice, damage its files: real processes, real signals."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tests.conftest import SMALL, command, environment, only_run
+
+# Enough epochs and questions that each stage lasts long enough to be hit.
+JOB = (
+    *SMALL, "budget=5k", "query.count=5000", "victim.recipe.epochs=6", "thief.recipe.epochs=3", "trainer.checkpoint_seconds=0",
+)  # fmt: skip
+
+
+def start(root: Path, *more: str) -> subprocess.Popen[str]:
+    root.mkdir(exist_ok=True)
+    return subprocess.Popen(
+        command(*JOB, *more), cwd=root, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+
+
+def finish(process: subprocess.Popen[str]) -> str:
+    said, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, said
+    return said
+
+
+def predictions(root: Path) -> dict[str, np.ndarray]:
+    return dict(np.load(only_run(root) / "predictions.npz"))
+
+
+def in_victim_training(root: Path) -> bool:
+    return bool(list(root.glob("outputs/cache/scratch/victims/*/last.ckpt")))
+
+
+def in_querying(root: Path) -> bool:
+    return any(p.stat().st_size > 0 for p in root.glob("outputs/runs/*/ledger.bin"))
+
+
+def in_thief_training(root: Path) -> bool:
+    return bool(list(root.glob("outputs/runs/*/work/thief/last.ckpt")))
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("undisturbed")
+    finish(start(root))
+    return root
+
+
+@pytest.mark.parametrize("moment", [in_victim_training, in_querying, in_thief_training], ids=lambda f: f.__name__)
+def test_killed_and_started_again_it_ends_as_if_nothing_had_happened(
+    moment: Callable[[Path], bool], undisturbed: Path, tmp_path: Path
+) -> None:
+    process = start(tmp_path)
+    while not moment(tmp_path):
+        assert process.poll() is None, process.stdout.read() if process.stdout else ""
+        time.sleep(0.002)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert not list(tmp_path.rglob("result.json")), "the kill came too late to test anything"
+    paid = b"".join(p.read_bytes() for p in tmp_path.glob("outputs/runs/*/ledger.bin"))
+
+    said = finish(start(tmp_path))
+    assert ("going on from the checkpoint" in said) == (moment is not in_querying)
+    folder = only_run(tmp_path)
+    ledger = (folder / "ledger.bin").read_bytes()
+    whole = paid[: len(paid) - (len(paid) - paid.find(b"\n") - 1) % (4 + 4 + 16 + 4 + 40)] if paid else b""
+    assert ledger.startswith(whole)
+    assert ledger == (only_run(undisturbed) / "ledger.bin").read_bytes()
+    result = json.loads((folder / "result.json").read_text())
+    assert result["cost"]["cost/queries"] == 5000
+    assert result["metrics"] == json.loads((only_run(undisturbed) / "result.json").read_text())["metrics"]
+    for name, value in predictions(undisturbed).items():
+        np.testing.assert_array_equal(predictions(tmp_path)[name], value, err_msg=name)
+    left = [p for p in (tmp_path / "outputs").rglob("*") if p.name.startswith(".tmp-") and p.is_dir()]
+    assert len(left) <= 1  # a killed process leaves at most the folder it was writing
+
+
+def test_two_at_once_on_one_cache_train_the_victim_once(tmp_path: Path) -> None:
+    first = start(tmp_path, "budget=100", "seed=0", "victim.seed=0")
+    second = start(tmp_path, "budget=500", "seed=0", "victim.seed=0")
+    said = [finish(first), finish(second)]
+    trained = [text for text in said if "train victim" in text]
+    assert len(trained) == 1 and any("waiting: another process" in text for text in said)
+    assert len(list((tmp_path / "outputs" / "cache" / "victims").iterdir())) == 1
+    assert len(list((tmp_path / "outputs").glob("runs/*/result.json"))) == 2
+
+
+def test_the_same_job_started_twice_at_once_is_done_once(tmp_path: Path) -> None:
+    jobs = [start(tmp_path, "budget=100"), start(tmp_path, "budget=100")]
+    said = [finish(job) for job in jobs]
+    assert sum("is finished already" in text for text in said) == 1
+    assert json.loads((only_run(tmp_path) / "result.json").read_text())["cost"]["cost/queries"] == 100
+
+
+def test_a_damaged_victim_is_noticed_and_made_again(undisturbed: Path, tmp_path: Path) -> None:
+    finish(start(tmp_path, "budget=100"))
+    before = predictions(tmp_path)
+    (weights,) = (tmp_path / "outputs" / "cache" / "victims").glob("*/weights.safetensors")
+    data = bytearray(weights.read_bytes())
+    data[-100] ^= 255
+    weights.write_bytes(bytes(data))
+    said = finish(start(tmp_path, "budget=100", "force=true"))
+    assert "is damaged" in said and "train victim" in said
+    assert len(list((tmp_path / "outputs" / "cache" / "damaged").iterdir())) == 1
+    for name, value in before.items():
+        np.testing.assert_array_equal(predictions(tmp_path)[name], value, err_msg=name)

