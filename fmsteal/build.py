@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import typing
 from collections.abc import Iterator
@@ -52,8 +53,8 @@ def targets(node: Any, path: str = "") -> Iterator[tuple[str, DictConfig]]:
     if isinstance(node, DictConfig):
         if "_target_" in node:
             yield path, node
-        keys = [str(k) for k in node if path or k not in ("hydra", "recipes")]  # recipes are checked where they are used
-        children = [(k, node._get_node(k)) for k in keys]
+        skipped = () if path else ("hydra", "recipes")  # recipes are checked where they are used
+        children = [(str(k), node._get_node(k)) for k in node if k not in skipped]
     elif isinstance(node, ListConfig):
         children = [(str(i), node._get_node(i)) for i in range(len(node))]
     else:
@@ -62,9 +63,7 @@ def targets(node: Any, path: str = "") -> Iterator[tuple[str, DictConfig]]:
         yield from targets(child, f"{path}.{key}" if path else key)
 
 
-def _check_options(
-    path: str, node: DictConfig, target: Any, options: dict[str, Any], runtime: tuple[str, ...]
-) -> None:
+def _check_options(path: str, node: DictConfig, target: Any, options: dict[str, Any], runtime: tuple[str, ...]) -> None:
     signature = inspect.signature(target)
     takes = signature.parameters
     named = [p for p in takes.values() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
@@ -97,8 +96,8 @@ def _locate(name: str, path: str) -> Any:
 
 def _hints(target: Any) -> dict[str, Any]:
     """Type hints of what a target takes, only those that can be evaluated."""
-    function = target.__init__ if inspect.isclass(target) else target
+    annotated = target.__init__ if inspect.isclass(target) and not dataclasses.is_dataclass(target) else target
     try:
-        return typing.get_type_hints(function)
+        return typing.get_type_hints(annotated)
     except Exception:  # annotations of other packages may name what cannot be imported at run time
         return {}

@@ -15,6 +15,7 @@ from hydra._internal.utils import get_args_parser
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import CompactHydraException
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from fmsteal import paths, results
@@ -93,7 +94,7 @@ def run_job(cfg: DictConfig) -> dict[str, Any]:
                 log.info("%s is finished already (force=true does it again)", key)
     except FmstealError as error:
         raise CompactHydraException(f"fmsteal: {error}") from error
-    if cfg.sweep_id is None and HydraConfig.get().mode.name == "RUN":
+    if HydraConfig.get().mode == RunMode.RUN:
         from fmsteal.report.table import show_result
 
         show_result(result, folder)

@@ -14,7 +14,6 @@ from fmsteal.data.images import Ids, Images
 from fmsteal.modules.classifier import Classifier
 from fmsteal.rows import RowCache
 
-
 SHOWN_FROM = 1000  # images in one call, for which progress is worth showing
 
 
@@ -42,9 +41,7 @@ def of_images(model: nn.Module, images: Images, ids: Ids, ctx: Context) -> Tenso
 
 
 @torch.inference_mode()
-def in_batches(
-    model: nn.Module, rows: Callable[[slice], Tensor], count: int, ctx: Context
-) -> Tensor:
+def in_batches(model: nn.Module, rows: Callable[[slice], Tensor], count: int, ctx: Context) -> Tensor:
     """Run ``count`` rows through a model in eval mode.
 
     The last batch is padded to full size: kernels are chosen by batch size, and a row's result must not depend on

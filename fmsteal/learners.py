@@ -52,7 +52,16 @@ class ClassifierLearner:
             return Classifier(backbone, num_classes, self.backbone if self.adaptation == "probe" else None)
 
     def fit(
-        self, images: Images, ids: Ids, targets: Tensor, num_classes: int, loss: Loss, ctx: Context, *, stage: str, scratch: Path
+        self,
+        images: Images,
+        ids: Ids,
+        targets: Tensor,
+        num_classes: int,
+        loss: Loss,
+        ctx: Context,
+        *,
+        stage: str,
+        scratch: Path,
     ) -> Classifier:
         """Train on ``images[ids]`` with ``targets`` (labels ``(n,)`` or soft answers ``(n, C)``).
 
@@ -68,7 +77,11 @@ class ClassifierLearner:
         """
         model = self.build(num_classes)
         probe = self.adaptation == "probe"
-        inputs = features(self.backbone, model.backbone, images, ids, ctx) if probe else torch.from_numpy(np.array(images.pixels[ids]))
+        inputs = (
+            features(self.backbone, model.backbone, images, ids, ctx)
+            if probe
+            else torch.from_numpy(np.array(images.pixels[ids]))
+        )
         net: nn.Module = model.head if probe else model.to(memory_format=torch.channels_last)
         loader = TensorLoader(
             inputs, targets, self.recipe.batch_size, derived_seed("order", self.seed), whole=not probe
@@ -76,4 +89,3 @@ class ClassifierLearner:
         module = SupervisedModule(net, loss, self.recipe.for_steps(len(loader)), derived_seed("epochs", self.seed))
         ctx.training.fit(module, loader, stage=stage, scratch=scratch, tracker=ctx.tracker, progress=ctx.progress)
         return model.cpu().eval()
-

@@ -61,7 +61,9 @@ def run(cfg: DictConfig, job: Job) -> dict[str, Any]:
         oracle = behind_api(victim, pool, parts, ctx, job)
         thief = parts.attack.run(oracle, pool, AttackContext(parts.thief, ctx))
         if not isinstance(thief, nn.Module):
-            raise AttackError(f"{cfg.attack._target_} returned {type(thief).__name__}, not a thief (a torch.nn.Module).")
+            raise AttackError(
+                f"{cfg.attack._target_} returned {type(thief).__name__}, not a thief (a torch.nn.Module)."
+            )
         measured = parts.evaluation.run(victim, thief, task, ctx)
 
         cost = {
@@ -109,7 +111,13 @@ def behind_api(victim: Victim, pool: Images, parts: Parts, ctx: Context, job: Jo
 
 
 def publish(
-    cfg: DictConfig, job: Job, thief: nn.Module, measured: Measured, cost: dict[str, float], env: dict[str, Any], where: str
+    cfg: DictConfig,
+    job: Job,
+    thief: nn.Module,
+    measured: Measured,
+    cost: dict[str, float],
+    env: dict[str, Any],
+    where: str,
 ) -> dict[str, Any]:
     """Write the job's files; ``result.json`` last, so that it vouches for the others."""
     result = {

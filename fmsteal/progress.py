@@ -21,7 +21,12 @@ class Progress:
     def __init__(self, quiet: bool = False) -> None:
         self._bar: RichProgress | None = None
         if sys.stderr.isatty() and not quiet:
-            columns = (TextColumn("{task.description:>16}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[note]}"))
+            columns = (
+                TextColumn("{task.description:>16}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[note]}"),
+            )
             self._bar = RichProgress(*columns, TimeElapsedColumn(), console=Console(stderr=True))
         self._stage: str | None = None
         self._task: Any = None

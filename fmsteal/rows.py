@@ -9,8 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import zipfile
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import numpy.typing as npt
@@ -27,7 +26,7 @@ CHUNK = 4096  # rows computed before they are published: what a kill can cost
 class RowCache:
     """The rows of one source (say, one victim on one pool), in ``folder``."""
 
-    def __init__(self, store: Store, kind: str, slug: str, spec: dict[str, object]) -> None:
+    def __init__(self, store: Store, kind: str, slug: str, spec: Mapping[str, object]) -> None:
         self.store = store
         self.kind = kind
         self.folder = store.path(kind, slug, spec)

@@ -103,7 +103,10 @@ class Store:
 def seal(folder: Path, spec: Mapping[str, Any]) -> None:
     """Write the manifest: the spec, and the size and checksum of every file. The files reach the disk first."""
     files = {}
+    umask = _umask()
+    folder.chmod(0o777 & ~umask)  # temporary folders and some writers keep others out; a cache is shared
     for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+        path.chmod(0o666 & ~umask)
         _sync(path)
         files[path.relative_to(folder).as_posix()] = {"bytes": path.stat().st_size, "sha256": checksum(path)}
     write_json(folder / MANIFEST, {"schema": SCHEMA, "spec": spec, "files": files})
@@ -219,6 +222,12 @@ def _fault(place: Path) -> str | None:
         if checksum(path) != known["sha256"]:
             return f"{name} does not match its checksum"
     return None
+
+
+def _umask() -> int:
+    mask = os.umask(0o022)
+    os.umask(mask)
+    return mask
 
 
 def _sync(path: Path) -> None:

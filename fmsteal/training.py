@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import lightning
 import torch
+from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers.logger import Logger
 
@@ -38,7 +38,7 @@ class Training:
         callbacks: further Lightning callbacks.
     """
 
-    lightning: Callable[..., lightning.Trainer]
+    lightning: Callable[..., Trainer]
     compile: bool = False
     inference_batch: int = 64
     checkpoint_seconds: float = 10.0
@@ -50,14 +50,25 @@ class Training:
         return self._trainer(max_epochs=0, logger=False).strategy.root_device
 
     def fit(
-        self, module: StealModule, loader: TensorLoader, *, stage: str, scratch: Path, tracker: Tracker, progress: Progress
+        self,
+        module: StealModule,
+        loader: TensorLoader,
+        *,
+        stage: str,
+        scratch: Path,
+        tracker: Tracker,
+        progress: Progress,
     ) -> None:
         """Train to the recipe's last epoch; start from the last checkpoint in ``scratch`` if there is one."""
         trainer = self._trainer(
             max_epochs=module.recipe.epochs,
             default_root_dir=scratch,
             logger=TrackerLogger(tracker, stage),
-            callbacks=[EpochProgress(progress, stage), EpochCheckpoint(scratch, self.checkpoint_seconds), *self.callbacks],
+            callbacks=[
+                EpochProgress(progress, stage),
+                EpochCheckpoint(scratch, self.checkpoint_seconds),
+                *self.callbacks,
+            ],
         )
         checkpoint = scratch / LAST
         if checkpoint.is_file():
@@ -72,7 +83,7 @@ class Training:
             trainer.fit(module, loader, ckpt_path=checkpoint if checkpoint.is_file() else None, weights_only=True)
         module.eval()
 
-    def _trainer(self, **options: Any) -> lightning.Trainer:
+    def _trainer(self, **options: Any) -> Trainer:
         for name in ("lightning.pytorch", "lightning.fabric"):
             logging.getLogger(name).setLevel(logging.WARNING)
         with warnings.catch_warnings():
@@ -90,7 +101,7 @@ class EpochCheckpoint(Callback):
         self.seconds = seconds
         self._saved = time.monotonic()
 
-    def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save, if the last checkpoint is old enough."""
         if time.monotonic() - self._saved < self.seconds or trainer.current_epoch + 1 == trainer.max_epochs:
             return
@@ -108,7 +119,7 @@ class EpochProgress(Callback):
         self.progress = progress
         self.stage = stage
 
-    def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Show the epochs done, and the loss."""
         loss = trainer.callback_metrics.get("loss")
         note = "" if loss is None else f"loss {float(loss):.4f}"

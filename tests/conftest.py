@@ -46,7 +46,13 @@ def fmsteal(tmp_path: Path) -> Run:
 
     def run(*args: str, ok: bool = True, cwd: Path = tmp_path) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
-            command(*args), cwd=cwd, env=environment(), capture_output=True, text=True, timeout=300, stdin=subprocess.DEVNULL
+            command(*args),
+            cwd=cwd,
+            env=environment(),
+            capture_output=True,
+            text=True,
+            timeout=300,
+            stdin=subprocess.DEVNULL,
         )
         if ok:
             assert done.returncode == 0, done.stdout + done.stderr

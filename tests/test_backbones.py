@@ -64,7 +64,11 @@ def test_weights_from_a_path_in_the_usual_forms(form: str, tmp_path: Path) -> No
         save_file(source, path := tmp_path / "w.safetensors")
     else:
         path = tmp_path / "w.pth"
-        nested = {"state_dict": source} if form == "state_dict" else {("module." + k if form == "module." else k): v for k, v in source.items()}
+        nested = (
+            {"state_dict": source}
+            if form == "state_dict"
+            else {("module." + k if form == "module." else k): v for k, v in source.items()}
+        )
         torch.save(nested, path)
     spec = BackboneSpec("resnet10t", str(path), 32)
     got = spec.build(pretrained=True).trunk.state_dict()

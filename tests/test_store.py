@@ -33,6 +33,19 @@ def test_an_artifact_is_built_once(tmp_path: Path) -> None:
     assert json.loads((first / "manifest.json").read_text())["spec"] == SPEC
 
 
+def test_what_is_shared_can_be_read_by_others(tmp_path: Path) -> None:
+    def private(out: Path, scratch: Path) -> None:
+        build(out, scratch)
+        (out / "data.bin").chmod(0o600)
+
+    before = os.umask(0o027)
+    try:
+        place = Store(tmp_path).get("things", "x", SPEC, private)
+    finally:
+        os.umask(before)
+    assert place.stat().st_mode & 0o777 == 0o750 and (place / "data.bin").stat().st_mode & 0o777 == 0o640
+
+
 def test_a_failed_build_leaves_nothing_but_its_scratch(tmp_path: Path) -> None:
     store = Store(tmp_path)
 
@@ -54,7 +67,9 @@ def test_a_failed_build_leaves_nothing_but_its_scratch(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("harm", ["flip", "cut", "remove", "manifest"])
-def test_a_damaged_artifact_is_set_aside_and_rebuilt(tmp_path: Path, harm: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_damaged_artifact_is_set_aside_and_rebuilt(
+    tmp_path: Path, harm: str, caplog: pytest.LogCaptureFixture
+) -> None:
     store = Store(tmp_path)
     file = store.get("things", "x", SPEC, build) / "data.bin"
     if harm == "flip":
@@ -130,7 +145,7 @@ def test_a_full_disk_is_a_clear_error_and_the_store_stays_sound(tmp_path: Path) 
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (2**16, hard))
     try:
-        with pytest.raises(StoreError, match="No space left.*run the same command again"):
+        with pytest.raises(StoreError, match=r"No space left.*run the same command again"):
             store.get("things", "x", SPEC, large)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

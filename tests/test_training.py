@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
-from tests.conftest import composed
 from torch import nn
 
 from fmsteal import build
@@ -20,6 +19,7 @@ from fmsteal.modules.classifier import SupervisedModule
 from fmsteal.progress import Progress
 from fmsteal.tracking.base import CsvTracker
 from fmsteal.training import LAST, Training
+from tests.conftest import composed
 
 X = torch.randn(40, 6, generator=torch.Generator().manual_seed(0))
 Y = torch.arange(40) % 3
@@ -30,7 +30,9 @@ def training(**fields: object) -> Training:
     return made
 
 
-def fitted(folder: Path, recipe: Recipe, net: nn.Module, trainer: Training | None = None, x: torch.Tensor = X) -> nn.Module:
+def fitted(
+    folder: Path, recipe: Recipe, net: nn.Module, trainer: Training | None = None, x: torch.Tensor = X
+) -> nn.Module:
     folder.mkdir(exist_ok=True)
     module = SupervisedModule(net, F.cross_entropy, recipe, seed=5)
     loader = TensorLoader(x, Y, recipe.batch_size, seed=7)
@@ -45,14 +47,15 @@ def linear() -> nn.Linear:
         return nn.Linear(6, 3)
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+@pytest.mark.parametrize("optimizer", ["sgd", "nesterov", "adamw"])
 def test_it_equals_a_bare_loop(optimizer: str, tmp_path: Path) -> None:
     recipe = Recipe(epochs=4, batch_size=16, optimizer=optimizer, lr=0.05, weight_decay=0.01, momentum=0.9)
     got = fitted(tmp_path, recipe, linear())
 
     net = linear()
-    if optimizer == "sgd":  # timm's "sgd" is Nesterov's
-        stepper = torch.optim.SGD(net.parameters(), 0.05, momentum=0.9, weight_decay=0.01, nesterov=True)
+    if optimizer != "adamw":
+        nesterov = optimizer == "nesterov"
+        stepper = torch.optim.SGD(net.parameters(), 0.05, momentum=0.9, weight_decay=0.01, nesterov=nesterov)
     else:
         stepper = torch.optim.AdamW(net.parameters(), 0.05, weight_decay=0.01)  # type: ignore[assignment]
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(stepper, 12)
@@ -103,7 +106,7 @@ def test_curves_have_a_point_an_epoch(tmp_path: Path) -> None:
     net = linear()
     loader = TensorLoader(X, Y, 16, seed=7)
     first = next(iter(loader))
-    assert losses[0][1] == pytest.approx(float(F.cross_entropy(net(first[0]), first[1])), rel=0.5)
+    assert losses[0][1] == pytest.approx(F.cross_entropy(net(first[0]), first[1]).item(), rel=0.5)
     assert losses[2][1] < losses[0][1]
 
 
@@ -127,4 +130,4 @@ def test_images_are_augmented_and_features_are_not(tmp_path: Path) -> None:
 
 def test_a_diverging_loss_stops_with_advice(tmp_path: Path) -> None:
     with pytest.raises(FmstealError, match=r"became (nan|inf) in epoch \d.*Lower the recipe's lr"):
-        fitted(tmp_path, Recipe(epochs=9, batch_size=8, optimizer="sgd", lr=1e30, momentum=0), linear())
+        fitted(tmp_path, Recipe(epochs=9, batch_size=8, optimizer="sgd", lr=1e38, momentum=0), linear())

@@ -1,0 +1,1 @@
+"""Attacks: how answers become a thief."""

@@ -1,0 +1,1 @@
+"""Tasks, query sets, and how batches of them are served."""

@@ -11,7 +11,9 @@ from fmsteal.errors import ConfigError
 from fmsteal.store import Store, digest
 
 
-def generated(store: Store, name: str, render: Callable[[int, int, int], Pixels], *, count: int, size: int, seed: int) -> Images:
+def generated(
+    store: Store, name: str, render: Callable[[int, int, int], Pixels], *, count: int, size: int, seed: int
+) -> Images:
     """The images of ``render(count, seed, size)``, from the store if they were drawn before.
 
     The source of ``render``'s module is part of the key: a changed generator draws anew.

@@ -60,9 +60,7 @@ def letter_fonts() -> tuple[Path, ...]:
     folder = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
     reference = _thumbnails(folder / REFERENCE_FONT)
     return tuple(
-        font
-        for font in sorted(folder.glob("*.ttf"))
-        if (_thumbnails(font) * reference).sum(1).mean() >= MIN_LIKENESS
+        font for font in sorted(folder.glob("*.ttf")) if (_thumbnails(font) * reference).sum(1).mean() >= MIN_LIKENESS
     )
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-import os
 from pathlib import Path
 from typing import Literal
 
@@ -56,7 +56,9 @@ def task(
     return Task(_subset(images, order[held:]), _subset(images, order[:held]))
 
 
-def pool(store: Store, root: str, *, size: int = 32, count: int | None = None, seed: int = 0, broken: Broken = "error") -> Images:
+def pool(
+    store: Store, root: str, *, size: int = 32, count: int | None = None, seed: int = 0, broken: Broken = "error"
+) -> Images:
     """A query set: all images below ``root``, at any depth, or a random ``count`` of them."""
     images = decoded(store, Path(root).expanduser(), size, broken, labelled=False)
     if count is None or count == len(images):
@@ -107,7 +109,9 @@ def _decode(files: Sequence[Path], size: int, broken: Broken) -> tuple[Pixels, l
         except Exception as error:  # PIL raises many kinds for damaged files
             return f"{file} ({type(error).__name__}: {error})"
         scale = size / min(rgb.size)
-        rgb = rgb.resize((max(size, round(rgb.width * scale)), max(size, round(rgb.height * scale))), Image.Resampling.BILINEAR)
+        rgb = rgb.resize(
+            (max(size, round(rgb.width * scale)), max(size, round(rgb.height * scale))), Image.Resampling.BILINEAR
+        )
         left, top = (rgb.width - size) // 2, (rgb.height - size) // 2
         return np.asarray(rgb.crop((left, top, left + size, top + size)), dtype=np.uint8).transpose(2, 0, 1)
 

@@ -43,7 +43,8 @@ class Images:
             raise DataError(f"{len(self)} images, but labels of shape {self.labels.shape}.")
         if len(self) and not 0 <= int(self.labels.min()) <= int(self.labels.max()) < len(self.classes):
             raise DataError(
-                f"Labels run from {self.labels.min()} to {self.labels.max()}, but there are {len(self.classes)} classes."
+                f"Labels run from {self.labels.min()} to {self.labels.max()}, but there are {len(self.classes)} "
+                "classes."
             )
 
     def __len__(self) -> int:

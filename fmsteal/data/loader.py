@@ -19,7 +19,13 @@ class TensorLoader:
     """
 
     def __init__(
-        self, inputs: Tensor | npt.NDArray[np.generic], targets: Tensor, batch_size: int, seed: int, *, whole: bool = False
+        self,
+        inputs: Tensor | npt.NDArray[np.generic],
+        targets: Tensor,
+        batch_size: int,
+        seed: int,
+        *,
+        whole: bool = False,
     ) -> None:
         """Serve ``inputs`` (n, ...) with ``targets`` (n, ...).
 

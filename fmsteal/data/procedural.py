@@ -37,7 +37,11 @@ def _leaves(rng: np.random.Generator, count: int, size: int) -> Tensor:
     axis = (torch.arange(size) + 0.5) * 2 / size - 1
     image = _uniform(rng, 0, 1, count, 3, 1, 1).repeat(1, 1, size, size)
     for _ in range(LEAVES):
-        radius, stretch, angle = _radii(rng, count), _uniform(rng, *ELONGATION, count), _uniform(rng, 0, 2 * np.pi, count)
+        radius, stretch, angle = (
+            _radii(rng, count),
+            _uniform(rng, *ELONGATION, count),
+            _uniform(rng, 0, 2 * np.pi, count),
+        )
         across, along = (axis[None] - _uniform(rng, -1, 1, count, 1) for _ in range(2))
         across, along = across[:, None, :], along[:, :, None]
         cos, sin, radius, stretch = (v[:, None, None] for v in (angle.cos(), angle.sin(), radius, stretch))

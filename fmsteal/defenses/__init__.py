@@ -1,0 +1,1 @@
+"""Defenses: what the API does to an answer before it leaves."""

@@ -1,0 +1,1 @@
+"""Evaluation: how alike thief and victim are."""

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from fmsteal.context import Context
 from fmsteal.data.images import Task
-from fmsteal.errors import AttackError
+from fmsteal.errors import AttackError, ConfigError
 from fmsteal.evaluation import metrics
 from fmsteal.inference import logits
 from fmsteal.victims.base import Victim
@@ -42,6 +42,10 @@ class ClassifierEvaluation:
     """
 
     k: int = 5
+
+    def __post_init__(self) -> None:
+        if self.k < 1:
+            raise ConfigError(f"evaluation.k must be at least 1, not {self.k}.")
 
     def run(self, victim: Victim, thief: nn.Module, task: Task, ctx: Context) -> Measured:
         """Evaluate once, after the attack.

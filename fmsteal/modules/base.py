@@ -15,6 +15,8 @@ from torch import Tensor
 from fmsteal.data.augment import RandomAffine
 from fmsteal.errors import ConfigError, FmstealError
 
+_TIMM_NAMES = {"sgd": "momentum", "nesterov": "sgd"}
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -24,7 +26,8 @@ class Recipe:
         epochs: passes over the training images.
         min_steps: more passes where the images are so few that these would be fewer steps than this.
         batch_size: images per step.
-        optimizer: any of timm's optimisers by name (sgd, adam, adamw, ...).
+        optimizer: any of timm's optimisers by name (adam, adamw, lars, ...); ``sgd`` is SGD with classical momentum as
+            papers mean it (timm's ``momentum``), ``nesterov`` the other one (timm's ``sgd``).
         lr: learning rate at the start (after warm-up).
         momentum: for the optimisers that have one.
         weight_decay: on all weights.
@@ -50,9 +53,12 @@ class Recipe:
 
     def __post_init__(self) -> None:
         if self.epochs < 1 or self.batch_size < 1:
-            raise ConfigError(f"recipe.epochs and recipe.batch_size must be at least 1: {self.epochs}, {self.batch_size}.")
-        if self.optimizer not in list_optimizers():
-            raise ConfigError(f"There is no optimizer '{self.optimizer}'. There are: {', '.join(list_optimizers())}.")
+            raise ConfigError(
+                f"recipe.epochs and recipe.batch_size must be at least 1: {self.epochs}, {self.batch_size}."
+            )
+        known = sorted({*list_optimizers(), *_TIMM_NAMES})
+        if self.optimizer not in known:
+            raise ConfigError(f"There is no optimizer '{self.optimizer}'. There are: {', '.join(known)}.")
 
     def identity(self) -> dict[str, Any]:
         """The settings that decide a training, for an artifact's spec."""
@@ -122,7 +128,7 @@ class StealModule(lightning.LightningModule):
         recipe = self.recipe
         optimizer = create_optimizer_v2(
             [p for p in self.parameters() if p.requires_grad],
-            opt=recipe.optimizer,
+            opt=_TIMM_NAMES.get(recipe.optimizer, recipe.optimizer),
             lr=recipe.lr,
             weight_decay=recipe.weight_decay,
             momentum=recipe.momentum,

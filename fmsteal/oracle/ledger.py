@@ -22,6 +22,7 @@ from fmsteal.errors import LedgerError
 from fmsteal.store import explained
 
 SCHEMA = 1
+_HEAD = b'{"fmsteal": "ledger", '
 Answers = npt.NDArray[np.float32]
 
 
@@ -77,7 +78,8 @@ class Ledger:
             raise LedgerError(f"{len(questions)} questions, but answers of shape {answers.shape}.")
         if self._width is not None and answers.shape[1] != self._width:
             raise LedgerError(
-                f"The API's answers changed width from {self._width} to {answers.shape[1]}; {self.path} is kept as it is."
+                f"The API's answers changed width from {self._width} to {answers.shape[1]}; "
+                f"{self.path} is kept as it is."
             )
         twice = next((q for q in questions if q in self._row), None)
         if twice is not None or len(set(questions)) != len(questions):
@@ -111,10 +113,10 @@ class Ledger:
     def _load(self) -> None:
         with self.path.open("rb") as stream:
             line = stream.readline()
-            header = _parse_header(line)
-            if header is None and not line.endswith(b"\n"):  # killed while writing the very first answer
-                os.truncate(self.path, 0)
+            if not line.endswith(b"\n") and (_HEAD.startswith(line) or line.startswith(_HEAD)):
+                os.truncate(self.path, 0)  # killed while writing the very first answer
                 return
+            header = _parse_header(line)
             if header is None:
                 raise LedgerError(f"{self.path} is not a ledger. Move it away, or choose another output folder.")
             if header["schema"] > SCHEMA:
@@ -142,9 +144,7 @@ class Ledger:
 
 
 def _record(width: int) -> np.dtype[Any]:
-    return np.dtype(
-        [("client", "<i4"), ("nth", "<i4"), ("image", "V16"), ("crc", "<u4"), ("answer", "<f4", (width,))]
-    )
+    return np.dtype([("client", "<i4"), ("nth", "<i4"), ("image", "V16"), ("crc", "<u4"), ("answer", "<f4", (width,))])
 
 
 def _crc(record: Any) -> int:

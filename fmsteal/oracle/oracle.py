@@ -120,7 +120,7 @@ class Oracle:
         images = images.detach().float().cpu()
         if images.ndim != 4 or images.shape[1] != 3:
             raise DataError(f"Images are asked for as float (n, 3, H, W), not {tuple(images.shape)}.")
-        if images.numel() and not (0 <= float(images.min()) and float(images.max()) <= 1):
+        if images.numel() and not (float(images.min()) >= 0 and float(images.max()) <= 1):
             raise DataError("Images are asked for with values in [0, 1]; NaN or values outside were given.")
         digests = [hashlib.blake2b(i.numpy().tobytes(), digest_size=16).digest() for i in images]
         questions = self._questions(client, digests)
@@ -139,8 +139,8 @@ class Oracle:
         new = [row for row, question in enumerate(questions) if question not in self._ledger]
         if len(new) > self.left:
             raise BudgetExceeded(
-                f"{len(new)} questions asked with {self.left} of {self.budget.queries} queries left; none was answered. "
-                "Choose a larger budget (budget=..., or budget.queries=N), or an attack that asks less."
+                f"{len(new)} questions asked with {self.left} of {self.budget.queries} queries left; none was "
+                "answered. Choose a larger budget (budget=..., or budget.queries=N), or an attack that asks less."
             )
         for start in range(0, len(new), ANSWERED_AT_ONCE):
             rows = new[start : start + ANSWERED_AT_ONCE]

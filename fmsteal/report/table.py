@@ -11,13 +11,15 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from fmsteal.sweep.identity import AXES
+
 Result = dict[str, Any]
 
 
 def show_result(result: Result, folder: Path) -> None:
     """One job: what was stolen, how well, and what it cost."""
     metrics, intervals, cost, axis = (result[k] for k in ("metrics", "intervals", "cost", "axis"))
-    title = f"{axis['thief']} steals {axis['victim']} on {axis['data']} with {axis['query']} ({axis['attack']}, {axis['defense']})"
+    title = "{thief} steals {victim} on {data} with {query} ({attack}, {defense})".format(**axis)
     table = Table(title=title, show_header=False, title_justify="left")
     table.add_row("victim accuracy", _with_interval(metrics, intervals, "test/victim_accuracy"))
     table.add_row("thief accuracy", _with_interval(metrics, intervals, "test/accuracy"))
@@ -63,9 +65,15 @@ def show_sweep(results: Sequence[Result], failures: Sequence[Result], folder: Pa
 
 
 def varying(axes: Sequence[dict[str, Any]]) -> list[str]:
-    """The axes on which runs differ, the seed aside; ``queries`` only where the budget's name does not say it."""
-    names = [n for n in axes[0] if n != "seed" and len({str(a.get(n)) for a in axes}) > 1]
-    return [n for n in names if n != "queries" or "budget" not in names]
+    """The axes on which runs differ, the seed aside; one that another axis decides says nothing new and is left out."""
+    decided = {"victim_adaptation": "victim", "thief_adaptation": "thief", "queries": "budget"}
+    known = [*AXES, *sorted(set(axes[0]) - set(AXES) - {"seed"})]
+    differ = [n for n in known if len({str(a.get(n)) for a in axes}) > 1]
+
+    def decides(one: str, other: str) -> bool:
+        return len({str(a.get(one)) for a in axes}) == len({(str(a.get(one)), str(a.get(other))) for a in axes})
+
+    return [n for n in differ if n not in decided or not decides(decided[n], n)]
 
 
 def cells(results: Sequence[Result], names: Sequence[str]) -> list[tuple[tuple[Any, ...], list[Result]]]:

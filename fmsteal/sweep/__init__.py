@@ -1,0 +1,1 @@
+"""Sweeps: what identifies a job, and what is wrong with a command line."""

@@ -12,13 +12,12 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
-from hydra.errors import HydraException
+from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from fmsteal import paths
 from fmsteal.errors import ConfigError
-
 
 _CHOICES = re.compile(r"(?P<group>[a-z_/]+)=(?P<names>[\w.]+(?:,[\w.]+)*)")
 _NUMBER = re.compile(r"\d+(\.\d+)?(e\d+)?")
@@ -65,7 +64,9 @@ def previews(args: argparse.Namespace) -> list[DictConfig]:
 
 def _choices(name: str, plain: list[str], swept: Sequence[Override]) -> Iterator[DictConfig]:
     axes = [
-        [f"{o.get_key_element()}={v}" for v in o.sweep_string_iterator()] if o.is_sweep_override() else [str(o.input_line)]
+        [f"{o.get_key_element()}={v}" for v in o.sweep_string_iterator()]
+        if o.is_sweep_override()
+        else [str(o.input_line)]
         for o in swept
     ]
     first = [values[0] for values in axes]
@@ -95,6 +96,8 @@ def _explain(name: str, overrides: list[str], error: Exception) -> str:
     """Name the first override that does not fit, and list what there is at that place."""
     said = ". ".join(part.strip() for part in (str(error), str(error.__cause__ or "")) if part.strip())
     said = re.sub(r"\nConfig search path:.*", "", said, flags=re.DOTALL)
+    if isinstance(error, OverrideParseException):
+        return f"{error.override} is no override: {said}"
     try:
         parsed = OverridesParser.create().parse_overrides(overrides)
         groups = [o for o in parsed if _options(o)]

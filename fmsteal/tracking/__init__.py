@@ -1,0 +1,1 @@
+"""Where curves and figures go while a run is under way."""

@@ -64,7 +64,12 @@ class WandbTracking:
         mode = os.environ.get("WANDB_MODE") or (self.mode if self.mode != "auto" else _auto_mode())
         try:
             return self._init(run, mode)
-        except (wandb.errors.CommError, wandb.errors.AuthenticationError, wandb.errors.UsageError, TimeoutError) as error:
+        except (
+            wandb.errors.CommError,
+            wandb.errors.AuthenticationError,
+            wandb.errors.UsageError,
+            TimeoutError,
+        ) as error:
             if mode == "offline":
                 raise
             log.warning("W&B cannot be reached (%s): this run is kept offline", str(error).splitlines()[0])

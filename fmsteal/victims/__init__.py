@@ -1,0 +1,1 @@
+"""Victims: the models behind the API, and how they are made."""

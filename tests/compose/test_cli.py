@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.conftest import environment
 
 from fmsteal.sweep.overrides import quoted
+from tests.conftest import environment
 
 CODE = """
 import sys

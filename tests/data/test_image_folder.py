@@ -11,7 +11,9 @@ from fmsteal.errors import DataError
 from fmsteal.store import Store
 
 
-def colour(path: Path, rgb: tuple[int, int, int], mode: str = "RGB", size: tuple[int, int] = (20, 12), **save: object) -> None:
+def colour(
+    path: Path, rgb: tuple[int, int, int], mode: str = "RGB", size: tuple[int, int] = (20, 12), **save: object
+) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new("RGB", size, rgb).convert(mode).save(path, **save)  # type: ignore[arg-type]
 
@@ -54,7 +56,7 @@ def test_a_folder_is_a_pool_at_any_depth_and_a_count_of_it(folder: Path, tmp_pat
     assert len(whole) == 10 and whole.labels is None and isinstance(whole.pixels, np.memmap)
     some = pool(store, str(folder), size=8, count=4, seed=1)
     assert len(some) == 4 and {i.tobytes() for i in some.pixels} <= {i.tobytes() for i in whole.pixels}
-    with pytest.raises(DataError, match="query.count=11, but .* holds 10"):
+    with pytest.raises(DataError, match=r"query.count=11, but .* holds 10"):
         pool(store, str(folder), size=8, count=11)
 
 

@@ -58,7 +58,7 @@ def test_drawn_sets_are_kept_in_the_store(tmp_path: Path) -> None:
     assert glyphs(store, count=30, size=16).digest == first.digest == content_digest(render(30, 0, 16))
     assert glyphs(store, count=30, size=16, seed=1).digest != first.digest
     assert len(procedural(store, count=5)) == 5
-    with pytest.raises(ConfigError, match="query.count"):
+    with pytest.raises(ConfigError, match=r"query.count"):
         glyphs(store, count=0)
 
 

@@ -12,7 +12,17 @@ from fmsteal.defenses.truncation import HardLabel, Rounding, TopK, hard_label, t
 from fmsteal.errors import ConfigError
 from fmsteal.oracle.ledger import Question
 
-EVERY = [NoDefense(), HardLabel(), TopK(1), TopK(3), TopK(3, renormalise=True), TopK(99), Rounding(0), Rounding(1), Rounding(3)]
+EVERY = [
+    NoDefense(),
+    HardLabel(),
+    TopK(1),
+    TopK(3),
+    TopK(3, renormalise=True),
+    TopK(99),
+    Rounding(0),
+    Rounding(1),
+    Rounding(3),
+]
 
 
 def rows(n: int, classes: int = 7, seed: int = 0) -> Tensor:

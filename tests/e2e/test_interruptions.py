@@ -11,11 +11,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from tests.conftest import SMALL, command, environment, only_run
 
 # Enough epochs and questions that each stage lasts long enough to be hit.
 JOB = (
-    *SMALL, "budget=5k", "query.count=5000", "victim.recipe.epochs=6", "thief.recipe.epochs=3", "trainer.checkpoint_seconds=0",
+    *SMALL, "budget.queries=3000", "query.count=3000", "victim.recipe.epochs=5", "thief.recipe.epochs=3",
+    "trainer.checkpoint_seconds=0",
 )  # fmt: skip
 
 
@@ -76,7 +78,7 @@ def test_killed_and_started_again_it_ends_as_if_nothing_had_happened(
     assert ledger.startswith(whole)
     assert ledger == (only_run(undisturbed) / "ledger.bin").read_bytes()
     result = json.loads((folder / "result.json").read_text())
-    assert result["cost"]["cost/queries"] == 5000
+    assert result["cost"]["cost/queries"] == 3000
     assert result["metrics"] == json.loads((only_run(undisturbed) / "result.json").read_text())["metrics"]
     for name, value in predictions(undisturbed).items():
         np.testing.assert_array_equal(predictions(tmp_path)[name], value, err_msg=name)
@@ -85,8 +87,8 @@ def test_killed_and_started_again_it_ends_as_if_nothing_had_happened(
 
 
 def test_two_at_once_on_one_cache_train_the_victim_once(tmp_path: Path) -> None:
-    first = start(tmp_path, "budget=100", "seed=0", "victim.seed=0")
-    second = start(tmp_path, "budget=500", "seed=0", "victim.seed=0")
+    first = start(tmp_path, "budget.queries=100")
+    second = start(tmp_path, "budget.queries=500")
     said = [finish(first), finish(second)]
     trained = [text for text in said if "train victim" in text]
     assert len(trained) == 1 and any("waiting: another process" in text for text in said)
@@ -95,20 +97,20 @@ def test_two_at_once_on_one_cache_train_the_victim_once(tmp_path: Path) -> None:
 
 
 def test_the_same_job_started_twice_at_once_is_done_once(tmp_path: Path) -> None:
-    jobs = [start(tmp_path, "budget=100"), start(tmp_path, "budget=100")]
+    jobs = [start(tmp_path, "budget.queries=100"), start(tmp_path, "budget.queries=100")]
     said = [finish(job) for job in jobs]
     assert sum("is finished already" in text for text in said) == 1
     assert json.loads((only_run(tmp_path) / "result.json").read_text())["cost"]["cost/queries"] == 100
 
 
 def test_a_damaged_victim_is_noticed_and_made_again(undisturbed: Path, tmp_path: Path) -> None:
-    finish(start(tmp_path, "budget=100"))
+    finish(start(tmp_path, "budget.queries=100"))
     before = predictions(tmp_path)
     (weights,) = (tmp_path / "outputs" / "cache" / "victims").glob("*/weights.safetensors")
     data = bytearray(weights.read_bytes())
     data[-100] ^= 255
     weights.write_bytes(bytes(data))
-    said = finish(start(tmp_path, "budget=100", "force=true"))
+    said = finish(start(tmp_path, "budget.queries=100", "force=true"))
     assert "is damaged" in said and "train victim" in said
     assert len(list((tmp_path / "outputs" / "cache" / "damaged").iterdir())) == 1
     for name, value in before.items():

@@ -22,7 +22,8 @@ def test_a_sweep_runs_every_combination_and_again_runs_none(fmsteal: Run, tmp_pa
     assert [r.exit_code for r in runs] == [0] * 4
     assert len({r.run.run_id for r in runs}) == 4 and {r.run.run_group for r in runs} == {"mine"}
     assert sorted(r.summary["test/agreement"] for r in runs) == sorted(
-        r["metrics"]["test/agreement"] for r in results(tmp_path)  # type: ignore[index]
+        r["metrics"]["test/agreement"]
+        for r in results(tmp_path)  # type: ignore[index]
     )
     again = fmsteal(*sweep)
     assert (again.stdout + again.stderr).count("is finished already") == 4 and "mine: 4 jobs" in again.stdout

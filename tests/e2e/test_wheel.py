@@ -9,6 +9,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+
 from tests.conftest import SMALL, command, environment, only_run
 
 ROOT = Path(__file__).parents[2]
@@ -19,7 +20,9 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the wheel's content, as pip lays it out."""
     pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
     wheels, target = tmp_path_factory.mktemp("wheels"), tmp_path_factory.mktemp("installed")
-    made = subprocess.run([*pip, "wheel", "--no-deps", "-w", str(wheels), str(ROOT)], capture_output=True, text=True, timeout=300)
+    made = subprocess.run(
+        [*pip, "wheel", "--no-deps", "-w", str(wheels), str(ROOT)], capture_output=True, text=True, timeout=300
+    )
     if made.returncode != 0 and "hatchling" in made.stderr and "No matching distribution" in made.stderr:
         pytest.skip("building a wheel needs hatchling, which cannot be had without a network")
     assert made.returncode == 0, made.stderr
@@ -34,7 +37,11 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_it_runs_from_an_empty_folder(installed: Path, tmp_path: Path) -> None:
     env = {**environment(), "PYTHONPATH": str(installed)}
     where = subprocess.run(
-        [sys.executable, "-c", "import fmsteal; print(fmsteal.__file__)"], cwd=tmp_path, env=env, capture_output=True, text=True
+        [sys.executable, "-c", "import fmsteal; print(fmsteal.__file__)"],
+        cwd=tmp_path,
+        env=env,
+        capture_output=True,
+        text=True,
     )
     assert where.stdout.startswith(str(installed) + os.sep)
     for args in (["--help"], list(SMALL)):

@@ -34,7 +34,9 @@ def test_answers_survive_reopening(tmp_path: Path) -> None:
 
 @given(st.data())
 @settings(max_examples=60, deadline=None)
-def test_a_file_cut_anywhere_keeps_every_whole_record(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
+def test_a_file_cut_anywhere_keeps_every_whole_record(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
     file = tmp_path_factory.mktemp("ledger") / "ledger.bin"
     Ledger(file, "job").append(questions(9), ANSWERS)
     content = file.read_bytes()
@@ -62,10 +64,11 @@ def test_foreign_files_are_refused_and_left_alone(tmp_path: Path) -> None:
     Ledger(file, "one").append(questions(2), ANSWERS[:2])
     with pytest.raises(LedgerError, match="job one, not of two"):
         Ledger(file, "two")
-    file.write_text("something else\nentirely")
-    with pytest.raises(LedgerError, match="not a ledger"):
-        Ledger(file, "one")
-    assert file.read_text() == "something else\nentirely"
+    for foreign in ("something else\nentirely", "no newline", '{"fmsteal": "result"}'):
+        file.write_text(foreign)
+        with pytest.raises(LedgerError, match="not a ledger"):
+            Ledger(file, "one")
+        assert file.read_text() == foreign
 
 
 def test_a_width_that_changes_and_a_question_paid_twice_are_refused(tmp_path: Path) -> None:

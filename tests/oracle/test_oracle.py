@@ -132,7 +132,15 @@ def test_ids_that_are_none_are_refused(tmp_path: Path, ids: np.ndarray, match: s
     assert api.used == 0
 
 
-@pytest.mark.parametrize("image", [torch.rand(3, 4, 4), torch.rand(1, 1, 4, 4), torch.full((1, 3, 4, 4), 1.1), torch.full((1, 3, 4, 4), float("nan"))])
+@pytest.mark.parametrize(
+    "image",
+    [
+        torch.rand(3, 4, 4),
+        torch.rand(1, 1, 4, 4),
+        torch.full((1, 3, 4, 4), 1.1),
+        torch.full((1, 3, 4, 4), float("nan")),
+    ],
+)
 def test_images_that_are_none_are_refused(tmp_path: Path, image: Tensor) -> None:
     api = oracle(tmp_path, 8)
     with pytest.raises(DataError):

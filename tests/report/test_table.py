@@ -46,12 +46,25 @@ def test_cells_are_what_varies_but_the_seed_in_order_of_queries() -> None:
     assert varying([result(0, queries=1)["axis"], result(0, queries=2)["axis"]]) == ["queries"]  # type: ignore[list-item]
 
 
-def test_a_sweeps_table_shows_means_intervals_seeds_and_failures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    jobs = [result(a, s, victim=v) for v, shares in {"a": (0.4, 0.6), "b": (0.9,)}.items() for s, a in enumerate(shares)]
+def test_a_sweeps_table_shows_means_intervals_seeds_and_failures(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    jobs = [
+        result(a, s, victim=v) for v, shares in {"a": (0.4, 0.6), "b": (0.9,)}.items() for s, a in enumerate(shares)
+    ]
     show_sweep(jobs, [{"job_key": "k3", "error": "ValueError: no\nmore"}], tmp_path / "mine")
     said = capsys.readouterr().out
     low, high = stats.t.interval(0.95, 1, loc=0.5, scale=0.1)
-    for words in ("mine: 3 jobs", "0.500", f"{low:.3f} to {high:.3f}", "0.900", "one seed", "1 of 4 jobs failed", "k3", "ValueError: no"):
+    for words in (
+        "mine: 3 jobs",
+        "0.500",
+        f"{low:.3f} to {high:.3f}",
+        "0.900",
+        "one seed",
+        "1 of 4 jobs failed",
+        "k3",
+        "ValueError: no",
+    ):
         assert words in said
     show_sweep([], [], tmp_path)
     assert capsys.readouterr().out == ""

@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 from omegaconf import DictConfig
-from tests.conftest import composed
 
 from fmsteal.sweep.identity import axes, job_key
+from tests.conftest import composed
 
 
 def key(*overrides: str) -> str:
@@ -20,8 +20,8 @@ def test_a_key_reads_as_what_it_is() -> None:
 
 @pytest.mark.parametrize(
     "override",
-    ["seed=1", "budget.queries=7", "victim.recipe.epochs=3", "thief.adaptation=full", "query.seed=1", "attack/loss=hard",
-     "defense=top_k", "data.split_seed=4", "recipes.probe.lr=1", "thief.backbone.weights=/data/other.pth"],
+    ["seed=1", "budget.queries=7", "victim.recipe.epochs=3", "thief.adaptation=full", "query.seed=1",
+     "attack/loss=hard", "defense=top_k", "data.split_seed=4", "recipes.probe.lr=1", "thief.backbone.weights=/data/other.pth"],
 )  # fmt: skip
 def test_what_decides_the_result_decides_the_key(override: str) -> None:
     assert key(override) != key()
@@ -29,8 +29,8 @@ def test_what_decides_the_result_decides_the_key(override: str) -> None:
 
 @pytest.mark.parametrize(
     "override",
-    ["output=/elsewhere", "cache=/scratch/cache", "tracker=none", "trainer=cpu", "trainer.inference_batch=8", "force=true",
-     "sweep_id=mine", "+notes.why=because", "recipes.full.lr=1", "hydra.verbose=true"],
+    ["output=/elsewhere", "cache=/scratch/cache", "tracker=none", "trainer=cpu", "trainer.inference_batch=8",
+     "force=true", "sweep_id=mine", "+notes.why=because", "recipes.full.lr=1", "hydra.verbose=true"],
 )  # fmt: skip
 def test_paths_devices_and_loggers_do_not(override: str) -> None:
     assert key(override) == key()
@@ -49,5 +49,6 @@ def test_axes_are_flat_and_complete() -> None:
     assert found == {
         "task": "classify", "data": "digits", "victim": "resnet10t", "thief": "efficientnet_lite0", "query": "glyphs",
         "budget": "1k", "attack": "knockoff", "attack_selection": "random", "attack_loss": "hard", "defense": "none",
-        "evaluation": "classify", "victim_adaptation": "scratch", "thief_adaptation": "probe", "queries": 1000, "seed": 0,
+        "evaluation": "classify", "victim_adaptation": "scratch", "thief_adaptation": "probe",
+        "queries": 1000, "seed": 0,
     }  # fmt: skip
