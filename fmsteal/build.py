@@ -54,7 +54,7 @@ def targets(node: Any, path: str = "") -> Iterator[tuple[str, DictConfig]]:
         if "_target_" in node:
             yield path, node
         skipped = () if path else ("hydra", "recipes")  # recipes are checked where they are used
-        children = [(str(k), node._get_node(k)) for k in node if k not in skipped]
+        children: list[tuple[str, Any]] = [(str(k), node._get_node(k)) for k in node if k not in skipped]
     elif isinstance(node, ListConfig):
         children = [(str(i), node._get_node(i)) for i in range(len(node))]
     else:

@@ -21,7 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 from fmsteal import paths, results
 from fmsteal.errors import FmstealError
 from fmsteal.schema import Config
-from fmsteal.store import digest, explained, lease, write_json
+from fmsteal.store import digest, explained, lease, require_writable, write_json
 from fmsteal.sweep.identity import axes, job_key, register_resolvers
 from fmsteal.sweep.overrides import previews, quoted
 
@@ -36,6 +36,8 @@ def main() -> None:
         return _hydra_main()
     try:
         first = _refuse_nonsense(args)
+        if not args.cfg:
+            require_writable(Path(first.output))
     except FmstealError as error:
         sys.exit(f"fmsteal: {error}")
     if not args.multirun:

@@ -31,7 +31,7 @@ MANIFEST = "manifest.json"
 LEASE_SECONDS = 30.0
 HASHED_WHOLE = 256 * 2**20  # files above this many bytes are hashed in 64 blocks of 1 MiB, spread over the file
 _DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-_NOT_WRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR}
+_NOT_WRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ENOENT}
 
 Builder = Callable[[Path, Path], None]
 
@@ -155,12 +155,24 @@ def explained(root: Path) -> Iterator[None]:
                 f"No space left while writing under {root} ({error.strerror}). Nothing half-written was kept. "
                 "Free some space and run the same command again, or put the cache elsewhere: cache=/path."
             ) from error
-        if error.errno in _NOT_WRITABLE:
+        if error.errno in _NOT_WRITABLE or (error.errno == errno.EEXIST and not root.is_dir()):
             raise StoreError(
                 f"Cannot write under {root} ({error.strerror}: {error.filename or root}). Make it writable, or choose "
                 "another place: output=/path for everything, cache=/path for the cache alone."
             ) from error
         raise
+
+
+def require_writable(root: Path) -> None:
+    """Make a folder if it is not there, and refuse one that cannot be written.
+
+    Raises:
+        StoreError: it cannot be made or written.
+    """
+    with explained(root):
+        root.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=root):
+            pass
 
 
 def digest(spec: Any) -> str:

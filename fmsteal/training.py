@@ -17,6 +17,7 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers.logger import Logger
 
 from fmsteal.data.loader import TensorLoader
+from fmsteal.errors import ConfigError
 from fmsteal.modules.base import StealModule
 from fmsteal.progress import Progress
 from fmsteal.tracking.base import Tracker
@@ -70,11 +71,16 @@ class Training:
                 *self.callbacks,
             ],
         )
+        if trainer.world_size > 1:
+            raise ConfigError(
+                f"The trainer would use {trainer.world_size} processes; training is written for one device so far. "
+                "Set trainer.lightning.devices=1."
+            )
         checkpoint = scratch / LAST
         if checkpoint.is_file():
             log.info("%s: going on from the checkpoint of an interrupted run", stage)
         if self.compile:
-            module.compile()
+            module.net.compile()
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*does not have many workers.*")
             warnings.filterwarnings("ignore", message=".*lr_scheduler.step.*")

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import lightning
 import torch
 from timm.optim import create_optimizer_v2, list_optimizers
-from torch import Tensor
+from torch import Tensor, nn
 
 from fmsteal.data.augment import RandomAffine
 from fmsteal.errors import ConfigError, FmstealError
@@ -82,14 +82,15 @@ class Recipe:
 
 
 class StealModule(lightning.LightningModule):
-    """A method is one function: `loss(batch) -> (loss, logs)`. The rest is here.
+    """A method is one network, ``net``, and one function: `loss(batch) -> (loss, logs)`. The rest is here.
 
     The random state of an epoch depends on ``(seed, epoch)`` alone, so a run resumed at an epoch's start goes on as
     if it had never stopped. Losses are summed on the device and logged once an epoch.
     """
 
-    def __init__(self, recipe: Recipe, seed: int) -> None:
+    def __init__(self, net: nn.Module, recipe: Recipe, seed: int) -> None:
         super().__init__()
+        self.net = net
         self.recipe = recipe
         self.seed = seed
         self._sums: dict[str, Tensor] = {}

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from fmsteal.backbones import Backbone, BackboneSpec
@@ -42,8 +42,7 @@ class SupervisedModule(StealModule):
     """Trains a network on ``(inputs, targets)``; inputs are images, or features for a bare head."""
 
     def __init__(self, net: nn.Module, loss: Loss, recipe: Recipe, seed: int) -> None:
-        super().__init__(recipe, seed)
-        self.net = net
+        super().__init__(net, recipe, seed)
         self.loss_function = loss
         self.augment = recipe.augment
 
@@ -59,4 +58,4 @@ class SupervisedModule(StealModule):
 def save_weights(model: nn.Module, path: Path) -> None:
     """Write the trained weights as safetensors. A frozen trunk is left out: its weights are public."""
     trained = model.trained if isinstance(model, Classifier) else model
-    save_file({k: v.contiguous() for k, v in trained.state_dict().items()}, path)
+    path.write_bytes(save({k: v.contiguous() for k, v in trained.state_dict().items()}))

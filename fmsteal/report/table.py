@@ -20,14 +20,14 @@ def show_result(result: Result, folder: Path) -> None:
     """One job: what was stolen, how well, and what it cost."""
     metrics, intervals, cost, axis = (result[k] for k in ("metrics", "intervals", "cost", "axis"))
     title = "{thief} steals {victim} on {data} with {query} ({attack}, {defense})".format(**axis)
-    table = Table(title=title, show_header=False, title_justify="left")
+    table = Table(show_header=False)
     table.add_row("victim accuracy", _with_interval(metrics, intervals, "test/victim_accuracy"))
     table.add_row("thief accuracy", _with_interval(metrics, intervals, "test/accuracy"))
     table.add_row("[bold]agreement[/bold]", f"[bold]{_with_interval(metrics, intervals, 'test/agreement')}[/bold]")
     table.add_row("queries", f"{cost['cost/queries']:,} of {result['budget']:,}")
     table.add_row("cost", f"{cost['cost/usd']:.2f} USD, {cost['cost/seconds']:.0f} s")
     console = _console()
-    console.print(table)
+    console.print(title, table, sep="\n")
     console.print(f"result  {folder / 'result.json'}\nrun     {result['tracker']}", soft_wrap=True, highlight=False)
 
 

@@ -126,7 +126,7 @@ class WandbTracker(CsvTracker):
         if not self._run.offline:
             return str(self._run.url)
         folder = Path(self._run.dir).parent
-        return f"{folder} (offline; upload: wandb sync {folder})"
+        return f"offline; upload it with: wandb sync {folder}"
 
 
 def _auto_mode() -> str:
