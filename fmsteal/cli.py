@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 import shlex
+import shutil
 import sys
 import traceback
 from pathlib import Path
@@ -110,8 +111,9 @@ def _run(cfg: DictConfig, key: str, folder: Path, axis: dict[str, Any]) -> dict[
     from fmsteal.pipeline import Job, run
 
     if cfg.force:
-        for name in (results.RESULT, "ledger.bin"):
+        for name in (results.RESULT, "ledger.bin", "metrics.csv"):
             (folder / name).unlink(missing_ok=True)
+        shutil.rmtree(folder / "work", ignore_errors=True)
     try:
         result = run(cfg, Job(key, folder, axis, shlex.join(["fmsteal", *sys.argv[1:]])))
     except BaseException as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -31,6 +31,8 @@ class ClassifierLearner:
         seed: of initialisation, order and augmentation.
     """
 
+    role: ClassVar[str] = "thief"  # a thief's random numbers are never the victim's, whatever the seeds
+
     backbone: BackboneSpec
     adaptation: Literal["scratch", "probe", "full"]
     recipe: Recipe
@@ -47,7 +49,7 @@ class ClassifierLearner:
 
     def build(self, num_classes: int) -> Classifier:
         """The untrained classifier: seeded initialisation, pretrained trunk unless it starts from scratch."""
-        with seeded("init", self.seed):
+        with seeded(self.role, "init", self.seed):
             backbone = self.backbone.build(pretrained=self.adaptation != "scratch")
             return Classifier(backbone, num_classes, self.backbone if self.adaptation == "probe" else None)
 
@@ -84,8 +86,10 @@ class ClassifierLearner:
         )
         net: nn.Module = model.head if probe else model.to(memory_format=torch.channels_last)
         loader = TensorLoader(
-            inputs, targets, self.recipe.batch_size, derived_seed("order", self.seed), whole=not probe
+            inputs, targets, self.recipe.batch_size, derived_seed(self.role, "order", self.seed), whole=not probe
         )
-        module = SupervisedModule(net, loss, self.recipe.for_steps(len(loader)), derived_seed("epochs", self.seed))
+        module = SupervisedModule(
+            net, loss, self.recipe.for_steps(len(loader)), derived_seed(self.role, "epochs", self.seed)
+        )
         ctx.training.fit(module, loader, stage=stage, scratch=scratch, tracker=ctx.tracker, progress=ctx.progress)
         return model.cpu().eval()

@@ -45,6 +45,11 @@ class Training:
     checkpoint_seconds: float = 10.0
     callbacks: Sequence[Callback] = field(default=())
 
+    @property
+    def precision(self) -> str:
+        """The trainer's precision, as Lightning names it (``32-true``, ``bf16-mixed``)."""
+        return str(getattr(self.lightning, "keywords", {}).get("precision", "32-true"))
+
     @functools.cached_property
     def device(self) -> torch.device:
         """Where forward passes outside training run: the device that the trainer uses."""

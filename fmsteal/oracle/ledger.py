@@ -48,6 +48,7 @@ class Ledger:
         self._row: dict[Question, int] = {}
         self._answers: list[npt.NDArray[np.float32]] = []
         self._width: int | None = None
+        self._size = 0
         if path.exists() and path.stat().st_size:
             self._load()
 
@@ -99,6 +100,8 @@ class Ledger:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self.path.open("ab") as stream:
             before = stream.tell()
+            if before != self._size:
+                raise LedgerError(f"Another process is writing to {self.path}; this one stops before it answers twice.")
             header = {"fmsteal": "ledger", "schema": SCHEMA, "job": self.job, "width": width}
             try:
                 if before == 0:
@@ -109,6 +112,7 @@ class Ledger:
             except OSError:
                 os.truncate(self.path, before)
                 raise
+            self._size = stream.tell()
 
     def _load(self) -> None:
         with self.path.open("rb") as stream:
@@ -134,6 +138,7 @@ class Ledger:
         if broken * kind.itemsize < len(data):
             os.truncate(self.path, len(line) + broken * kind.itemsize)
         records = records[:broken]
+        self._size = len(line) + broken * kind.itemsize
         questions = [Question(int(r["client"]), r["image"].tobytes(), int(r["nth"])) for r in records]
         self._remember(questions, records["answer"])
 

@@ -24,7 +24,7 @@ def job_key(cfg: DictConfig, choices: Mapping[str, Any]) -> str:
     fields: dict[str, Any] = {
         name: OmegaConf.to_container(cfg[name], resolve=True, throw_on_missing=True) for name in AXES
     }
-    fields["seed"] = cfg.seed
+    fields |= {"seed": cfg.seed, "precision": OmegaConf.select(cfg, "trainer.lightning.precision")}
     slug = "-".join(str(choices[a]) for a in ("data", "victim", "thief", "query", "budget", "attack", "defense"))
     slug = re.sub(r"[^A-Za-z0-9_.-]", "_", f"{slug}-s{cfg.seed}")
     return f"{slug[:120]}-{digest(_portable(fields))[:8]}"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import netrc
 import os
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -19,7 +18,6 @@ from fmsteal.store import digest
 from fmsteal.tracking.base import CsvTracker, RunInfo, Tracker
 
 log = logging.getLogger(__name__)
-LOG_EVERY_SECONDS = 0.2  # of wall time, for one family of curves; the CSV file has every point
 
 
 @dataclass(frozen=True)
@@ -106,15 +104,12 @@ class WandbTracker(CsvTracker):
     def __init__(self, folder: Path, run: Any) -> None:
         super().__init__(folder)
         self._run = run
-        self._sent: dict[str, float] = {}
 
     def log(self, metrics: Mapping[str, float], x: tuple[str, float]) -> None:
         """Add a point to each curve."""
         super().log(metrics, x)
         name, value = x
-        if time.monotonic() - self._sent.get(name, 0.0) >= LOG_EVERY_SECONDS:
-            self._sent[name] = time.monotonic()
-            self._run.log({**metrics, name: value})
+        self._run.log({**metrics, name: value})
 
     def summary(self, metrics: Mapping[str, float]) -> None:
         """Set the final figures in the run's summary."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -22,9 +23,16 @@ from fmsteal.victims.base import Victim
 class ClassifierVictim(ClassifierLearner):
     """A classifier fitted to the task's training split (its attributes: see `ClassifierLearner`)."""
 
+    role: ClassVar[str] = "victim"
+
     def prepare(self, task: Task, ctx: Context) -> Victim:
         """The trained victim, from the store if any job has made it before."""
-        spec = {"learner": self.identity(), "data": task.train.digest, "classes": task.num_classes}
+        spec = {
+            "learner": self.identity(),
+            "precision": ctx.training.precision,
+            "data": task.train.digest,
+            "classes": task.num_classes,
+        }
         slug = f"{self.backbone.model}-{self.adaptation}-s{self.seed}"
         place = ctx.store.get("victims", slug, spec, lambda out, scratch: self._train(task, ctx, out, scratch))
         model = self.build(task.num_classes)

@@ -83,6 +83,15 @@ def test_a_width_that_changes_and_a_question_paid_twice_are_refused(tmp_path: Pa
     assert len(Ledger(tmp_path / "ledger.bin", "job")) == 2
 
 
+def test_a_second_writer_is_noticed(tmp_path: Path) -> None:
+    one, two = Ledger(tmp_path / "ledger.bin", "job"), Ledger(tmp_path / "ledger.bin", "job")
+    one.append(questions(2), ANSWERS[:2])
+    with pytest.raises(LedgerError, match="Another process is writing"):
+        two.append(questions(2), ANSWERS[:2])
+    one.append(questions(4)[2:], ANSWERS[2:4])
+    assert len(Ledger(tmp_path / "ledger.bin", "job")) == 4
+
+
 def test_the_ledger_does_not_import_torch() -> None:
     code = "import sys, fmsteal.oracle.ledger, fmsteal.rows; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

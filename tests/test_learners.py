@@ -1,0 +1,124 @@
+"""Victims and thieves: made once, found again, frozen where they should be, their BatchNorm left alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from fmsteal import build
+from fmsteal.attacks.losses import soft_cross_entropy
+from fmsteal.context import Context
+from fmsteal.data.images import Images, Task
+from fmsteal.inference import logits, of_images
+from fmsteal.progress import Progress
+from fmsteal.store import Store
+from fmsteal.tracking.base import CsvTracker
+from tests.conftest import composed
+
+RANDOM = np.random.default_rng(0)
+PIXELS = RANDOM.integers(0, 256, (60, 3, 32, 32), dtype=np.uint8)
+LABELS = RANDOM.integers(0, 3, 60)
+CLASSES = ["a", "b", "c"]
+TASK = Task(
+    Images(PIXELS[:40], "train", LABELS[:40], CLASSES),
+    Images(PIXELS[40:], "test", LABELS[40:], CLASSES),
+)
+
+
+def context(folder: Path) -> Context:
+    folder.mkdir(parents=True, exist_ok=True)
+    training = build.make(composed("trainer=cpu").trainer)
+    return Context(Store(folder / "cache"), folder, training, CsvTracker(folder), Progress(), seed=0)
+
+
+def part(name: str, *overrides: str) -> Any:
+    return build.make(
+        composed("recipes.probe.epochs=2", "recipes.scratch.epochs=2", "recipes.scratch.min_steps=0", *overrides)[name]
+    )
+
+
+@pytest.mark.parametrize("name", ["resnet10t", "efficientnet_lite0"])
+def test_a_victim_is_trained_once_and_found_again(name: str, tmp_path: Path) -> None:
+    ctx = context(tmp_path)
+    ids = np.arange(20)
+    first = part("victim", f"victim={name}").prepare(TASK, ctx)
+    epochs = (tmp_path / "metrics.csv").read_text().count("victim/loss")
+    again = part("victim", f"victim={name}").prepare(TASK, ctx)
+    assert (tmp_path / "metrics.csv").read_text().count("victim/loss") == epochs
+    assert first.key == again.key and not again.model.training
+    torch.testing.assert_close(
+        logits(first.model, TASK.test, ids, ctx), logits(again.model, TASK.test, ids, ctx), rtol=0, atol=0
+    )
+    other = part("victim", f"victim={name}", "seed=1").prepare(TASK, ctx)
+    assert other.key != first.key
+
+
+def test_raw_answers_are_computed_once_and_never_under_autograd(tmp_path: Path) -> None:
+    ctx = context(tmp_path)
+    victim = part("victim", "victim=resnet10t").prepare(TASK, ctx)
+    raw = victim.raw(TASK.test, np.array([3, 1, 3]), ctx)
+    assert victim.forwards == 2 and not raw.requires_grad
+    torch.testing.assert_close(victim.raw(TASK.test, np.array([1]), ctx)[0], raw[1], rtol=0, atol=0)
+    assert victim.forwards == 2
+    images = torch.from_numpy(PIXELS[40:42]).float() / 255
+    torch.testing.assert_close(victim.raw_images(images, ctx)[1], raw[1], rtol=1e-5, atol=1e-5)
+    assert victim.forwards == 4
+
+
+def test_a_probe_leaves_its_trunk_as_it_was_pretrained(tmp_path: Path) -> None:
+    ctx = context(tmp_path)
+    learner = part("thief")
+    before = {k: v.clone() for k, v in learner.build(3).backbone.state_dict().items()}
+    answers = torch.rand(40, 3).softmax(1)
+    thief = learner.fit(TASK.train, np.arange(40), answers, 3, soft_cross_entropy, ctx, stage="thief", scratch=tmp_path)
+    for name, value in thief.backbone.state_dict().items():
+        torch.testing.assert_close(value, before[name], rtol=0, atol=0)
+    assert not torch.equal(thief.head.weight, learner.build(3).head.weight)
+    assert set(thief.trained.state_dict()) == {"weight", "bias"}
+
+
+def test_looked_up_features_give_what_the_pixels_give(tmp_path: Path) -> None:
+    ctx = context(tmp_path)
+    model = part("thief").build(3)
+    ids = np.array([5, 2, 9])
+    with_store = logits(model, TASK.train, ids, ctx)
+    torch.testing.assert_close(with_store, of_images(model, TASK.train, ids, ctx), rtol=1e-4, atol=1e-4)
+    assert list((tmp_path / "cache" / "features").rglob("*.npz"))
+
+
+def test_full_fine_tuning_and_scratch_train_all_weights(tmp_path: Path) -> None:
+    for adaptation, name in (("full", "efficientnet_lite0"), ("scratch", "resnet10t")):
+        ctx = context(tmp_path / adaptation)
+        learner = part("thief", f"thief={name}", f"thief.adaptation={adaptation}", "recipes.full.epochs=1")
+        start = learner.build(3)
+        assert start.frozen is None and start.trained is start
+        before = {k: v.clone() for k, v in start.named_parameters()}
+        thief = learner.fit(
+            TASK.train, np.arange(40), torch.rand(40, 3), 3, soft_cross_entropy, ctx, stage="thief", scratch=ctx.run_dir
+        )
+        moved = [not torch.equal(p.detach(), before[n]) for n, p in thief.named_parameters()]
+        assert sum(moved) > 0.9 * len(moved)
+
+
+def test_an_image_alone_gives_what_it_gives_among_others(tmp_path: Path) -> None:
+    ctx = context(tmp_path)
+    model = part("thief", "thief=resnet10t").build(3)
+    whole = of_images(model, TASK.train, np.arange(40), ctx)
+    for i in (0, 7, 39):
+        torch.testing.assert_close(of_images(model, TASK.train, np.array([i]), ctx)[0], whole[i], rtol=0, atol=0)
+
+
+def test_initialisation_depends_on_the_seed_alone() -> None:
+    torch.manual_seed(1)
+    first = part("thief", "thief=resnet10t").build(3).state_dict()
+    torch.manual_seed(2)
+    again = part("thief", "thief=resnet10t").build(3).state_dict()
+    other = part("thief", "thief=resnet10t", "seed=1").build(3).state_dict()
+    assert all(torch.equal(first[k], again[k]) for k in first)
+    victim = part("victim", "victim=resnet10t").build(3).state_dict()  # same backbone, same seed
+    assert not torch.equal(first["head.weight"], victim["head.weight"])
+    assert not torch.equal(first["head.weight"], other["head.weight"])
