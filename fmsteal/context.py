@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from fmsteal.progress import Progress
-from fmsteal.store import Store
+from fmsteal.rows import RowCache
+from fmsteal.store import Store, digest
 from fmsteal.tracking.base import Tracker
 from fmsteal.training import Training
 
@@ -35,6 +37,14 @@ class Context:
     tracker: Tracker
     progress: Progress
     seed: int
+    _rows: dict[str, RowCache] = field(default_factory=dict, repr=False)
+
+    def rows(self, kind: str, slug: str, spec: Mapping[str, Any]) -> RowCache:
+        """The rows of this spec; one object for the whole job, so that what was read is not read again."""
+        name = f"{kind}/{digest(spec)}"
+        if name not in self._rows:
+            self._rows[name] = RowCache(self.store, kind, slug, spec)
+        return self._rows[name]
 
     def scratch(self, stage: str) -> Path:
         """A folder that outlives a killed process, for the checkpoints of a stage."""

@@ -12,7 +12,6 @@ from fmsteal.backbones import BackboneSpec
 from fmsteal.context import Context
 from fmsteal.data.images import Ids, Images
 from fmsteal.modules.classifier import Classifier
-from fmsteal.rows import RowCache
 
 SHOWN_FROM = 1000  # images in one call, for which progress is worth showing
 
@@ -30,8 +29,7 @@ def logits(model: nn.Module, images: Images, ids: Ids, ctx: Context) -> Tensor:
 
 def features(spec: BackboneSpec, trunk: nn.Module, images: Images, ids: Ids, ctx: Context) -> Tensor:
     """Features of a frozen pretrained ``trunk``, float32 ``(n, D)``; each image passes it once, ever."""
-    key = {"backbone": spec.identity(pretrained=True), "images": images.digest}
-    cache = RowCache(ctx.store, "features", spec.model, key)
+    cache = ctx.rows("features", spec.model, {"backbone": spec.identity(pretrained=True), "images": images.digest})
     return torch.from_numpy(cache.get(ids, lambda missing: of_images(trunk, images, missing, ctx).numpy()))
 
 
@@ -40,9 +38,9 @@ def of_images(model: nn.Module, images: Images, ids: Ids, ctx: Context) -> Tenso
     return in_batches(model, lambda part: torch.from_numpy(np.array(images.pixels[ids[part]])), len(ids), ctx)
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def in_batches(model: nn.Module, rows: Callable[[slice], Tensor], count: int, ctx: Context) -> Tensor:
-    """Run ``count`` rows through a model in eval mode.
+    """Run ``count`` rows through a model, left in eval mode on the trainer's device; returns float32 on the CPU.
 
     The last batch is padded to full size: kernels are chosen by batch size, and a row's result must not depend on
     how many others were asked for with it.
@@ -59,4 +57,4 @@ def in_batches(model: nn.Module, rows: Callable[[slice], Tensor], count: int, ct
         parts.append(model(padded.to(device))[: len(batch)].float().cpu())
         if count > SHOWN_FROM:
             ctx.progress.update("forward", min(start + size, count), count)
-    return torch.cat(parts).clone() if parts else torch.zeros(0, 0)
+    return torch.cat(parts) if parts else torch.zeros(0, 0)

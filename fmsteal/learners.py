@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -18,6 +18,8 @@ from fmsteal.inference import features
 from fmsteal.modules.base import Recipe
 from fmsteal.modules.classifier import Classifier, Loss, SupervisedModule
 
+Role = Literal["victim", "thief"]
+
 
 @dataclass(frozen=True)
 class ClassifierLearner:
@@ -30,8 +32,6 @@ class ClassifierLearner:
         recipe: optimiser, schedule, epochs.
         seed: of initialisation, order and augmentation.
     """
-
-    role: ClassVar[str] = "thief"  # a thief's random numbers are never the victim's, whatever the seeds
 
     backbone: BackboneSpec
     adaptation: Literal["scratch", "probe", "full"]
@@ -47,9 +47,12 @@ class ClassifierLearner:
             "seed": self.seed,
         }
 
-    def build(self, num_classes: int) -> Classifier:
-        """The untrained classifier: seeded initialisation, pretrained trunk unless it starts from scratch."""
-        with seeded(self.role, "init", self.seed):
+    def build(self, num_classes: int, role: Role = "thief") -> Classifier:
+        """The untrained classifier: seeded initialisation, pretrained trunk unless it starts from scratch.
+
+        A thief's random numbers are never the victim's, even where both have the same backbone and seed.
+        """
+        with seeded(role, "init", self.seed):
             backbone = self.backbone.build(pretrained=self.adaptation != "scratch")
             return Classifier(backbone, num_classes, self.backbone if self.adaptation == "probe" else None)
 
@@ -64,6 +67,7 @@ class ClassifierLearner:
         *,
         stage: str,
         scratch: Path,
+        role: Role = "thief",
     ) -> Classifier:
         """Train on ``images[ids]`` with ``targets`` (labels ``(n,)`` or soft answers ``(n, C)``).
 
@@ -76,8 +80,9 @@ class ClassifierLearner:
             ctx: the job's surroundings.
             stage: name under which curves are logged.
             scratch: where checkpoints go, and are found again after a kill.
+            role: whose random numbers: see `build`.
         """
-        model = self.build(num_classes)
+        model = self.build(num_classes, role)
         probe = self.adaptation == "probe"
         inputs = (
             features(self.backbone, model.backbone, images, ids, ctx)
@@ -86,10 +91,10 @@ class ClassifierLearner:
         )
         net: nn.Module = model.head if probe else model.to(memory_format=torch.channels_last)
         loader = TensorLoader(
-            inputs, targets, self.recipe.batch_size, derived_seed(self.role, "order", self.seed), whole=not probe
+            inputs, targets, self.recipe.batch_size, derived_seed(role, "order", self.seed), whole=not probe
         )
         module = SupervisedModule(
-            net, loss, self.recipe.for_steps(len(loader)), derived_seed(self.role, "epochs", self.seed)
+            net, loss, self.recipe.for_steps(len(loader)), derived_seed(role, "epochs", self.seed)
         )
         ctx.training.fit(module, loader, stage=stage, scratch=scratch, tracker=ctx.tracker, progress=ctx.progress)
         return model.cpu().eval()

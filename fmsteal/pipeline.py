@@ -18,15 +18,16 @@ from fmsteal.context import Context
 from fmsteal.data.images import Images, Task
 from fmsteal.defenses.base import Defense
 from fmsteal.environment import environment
-from fmsteal.errors import AttackError
+from fmsteal.errors import AttackError, ConfigError, DataError
 from fmsteal.evaluation.classifier import ClassifierEvaluation, Measured
 from fmsteal.learners import ClassifierLearner
 from fmsteal.modules.classifier import save_weights
 from fmsteal.oracle.ledger import Ledger
 from fmsteal.oracle.oracle import Budget, Oracle
 from fmsteal.progress import Progress
-from fmsteal.results import RESULT, SCHEMA
-from fmsteal.store import Store, explained, write_json
+from fmsteal.results import INPUTS, RESULT, SCHEMA, paths
+from fmsteal.store import Store, explained, read_json, sync, write_json
+from fmsteal.sweep.identity import cell_settings
 from fmsteal.tracking.base import RunInfo, Tracking
 from fmsteal.training import Training
 from fmsteal.victims.base import Victim
@@ -45,35 +46,69 @@ class Job:
 
 def run(cfg: DictConfig, job: Job) -> dict[str, Any]:
     """Run one job to its result. Interrupted, it goes on where it was when it is called again."""
-    build.check(cfg)
     parts = Parts.of(cfg)
     env = environment()
     config = OmegaConf.to_container(cfg, resolve=True)
     info = RunInfo(job.key, job.folder, job.axis, config, cfg.sweep_id, env["git"])  # type: ignore[arg-type]
-    began = time.monotonic()
-    with Progress() as progress, parts.tracking.open(info) as tracker:
+    meter = Meter(job.folder / "work" / "cost.json")
+    with Progress(on_update=meter.save) as progress, parts.tracking.open(info) as tracker:
         ctx = Context(Store(cfg.cache), job.folder, parts.training, tracker, progress, cfg.seed)
         task: Task = build.make(cfg.data, store=ctx.store)
         pool: Images = build.make(cfg.query, store=ctx.store)
         parts.attack.check(parts.budget, pool)
+        inputs = same_inputs(task, pool, job)
 
-        victim = parts.victim.prepare(task, ctx)
+        victim = meter.victim = parts.victim.prepare(task, ctx)
         oracle = behind_api(victim, pool, parts, ctx, job)
         thief = parts.attack.run(oracle, pool, AttackContext(parts.thief, ctx))
         if not isinstance(thief, nn.Module):
             raise AttackError(
                 f"{cfg.attack._target_} returned {type(thief).__name__}, not a thief (a torch.nn.Module)."
             )
+        cost = {"cost/queries": oracle.used, "cost/usd": parts.budget.usd(oracle.used), **meter.read()}
         measured = parts.evaluation.run(victim, thief, task, ctx)
+        cost["cost/seconds"] = meter.read()["cost/seconds"]
 
-        cost = {
-            "cost/queries": oracle.used,
-            "cost/usd": parts.budget.usd(oracle.used),
-            "cost/victim_forwards": victim.forwards,
-            "cost/seconds": round(time.monotonic() - began, 2),
-        }
         tracker.summary({**measured.metrics, **cost})
-        return publish(cfg, job, thief, measured, cost, env, tracker.place)
+        return publish(cfg, job, thief, measured, cost, {"inputs": inputs, "env": env, "tracker": tracker.place})
+
+
+def same_inputs(task: Task, pool: Images, job: Job) -> dict[str, str]:
+    """Record what the job works on; refuse to go on in a folder where the same names stood for other content."""
+    inputs = {"train": task.train.digest, "test": task.test.digest, "pool": pool.digest}
+    before = read_json(job.folder / INPUTS)
+    changed = sorted(k for k in inputs if before and before.get(k) != inputs[k])
+    if changed:
+        raise DataError(
+            f"{job.folder} was begun with other images under the same names ({', '.join(changed)} differ). Give "
+            "folders of images different names, choose another output folder (output=...), or redo the job: force=true."
+        )
+    with explained(job.folder):
+        write_json(job.folder / INPUTS, inputs)
+    return inputs
+
+
+class Meter:
+    """What the job has cost in time and victim forwards, earlier interrupted runs included (to the second)."""
+
+    def __init__(self, path: Path) -> None:
+        self.victim: Victim | None = None
+        self._path = path
+        self._before: dict[str, float] = read_json(path) or {}
+        self._began = self._saved = time.monotonic()
+
+    def read(self) -> dict[str, float]:
+        """``cost/seconds`` and ``cost/victim_forwards`` (images that the victim had to compute for the answers)."""
+        seconds = self._before.get("cost/seconds", 0.0) + time.monotonic() - self._began
+        forwards = self._before.get("cost/victim_forwards", 0) + (self.victim.forwards if self.victim else 0)
+        return {"cost/seconds": round(seconds, 2), "cost/victim_forwards": forwards}
+
+    def save(self) -> None:
+        """Keep the figures for a run that goes on after this one is killed; at most once a second."""
+        if time.monotonic() - self._saved >= 1.0:
+            self._saved = time.monotonic()
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            write_json(self._path, self.read())
 
 
 @dataclass(frozen=True)
@@ -91,7 +126,14 @@ class Parts:
 
     @classmethod
     def of(cls, cfg: DictConfig) -> Parts:
-        """Make them from their config groups."""
+        """Check the whole config against the classes it names, then make the parts.
+
+        Raises:
+            ConfigError: an option that a class does not take, or a value it refuses.
+        """
+        if cfg.seed < 0:
+            raise ConfigError(f"seed must not be negative, but is {cfg.seed}.")
+        build.check(cfg)
         groups = {"training": "trainer", "tracking": "tracker"}
         return cls(**{f.name: build.make(cfg[groups.get(f.name, f.name)]) for f in fields(cls)})
 
@@ -104,20 +146,14 @@ def behind_api(victim: Victim, pool: Images, parts: Parts, ctx: Context, job: Jo
         pool=pool,
         defense=parts.defense,
         budget=parts.budget,
-        ledger=Ledger(job.folder / "ledger.bin", job.key),
+        ledger=Ledger(job.folder / "ledger.bin", f"{job.key} against {victim.key}"),
         seed=ctx.seed,
         on_answer=lambda used, allowed: ctx.progress.update("queries", used, allowed),
     )
 
 
 def publish(
-    cfg: DictConfig,
-    job: Job,
-    thief: nn.Module,
-    measured: Measured,
-    cost: dict[str, float],
-    env: dict[str, Any],
-    where: str,
+    cfg: DictConfig, job: Job, thief: nn.Module, measured: Measured, cost: dict[str, float], more: dict[str, Any]
 ) -> dict[str, Any]:
     """Write the job's files; ``result.json`` last, so that it vouches for the others."""
     result = {
@@ -125,20 +161,23 @@ def publish(
         "job_key": job.key,
         "sweep_id": cfg.sweep_id,
         "axis": job.axis,
+        "settings": cell_settings(cfg),
         "metrics": measured.metrics,
         "intervals": measured.intervals,
         "cost": cost,
         "budget": cfg.budget.queries,
-        "env": env,
         "command": job.command,
-        "tracker": where,
+        "paths": paths(cfg),
         "notes": OmegaConf.to_container(cfg.notes, resolve=True),
+        **more,
     }
     with explained(job.folder):
         fresh = job.folder / ".predictions.npz"
         np.savez(fresh, **measured.predictions)  # type: ignore[arg-type]
+        sync(fresh)
         fresh.replace(job.folder / "predictions.npz")
         save_weights(thief, job.folder / "thief.safetensors")
+        sync(job.folder / "thief.safetensors")
         write_json(job.folder / RESULT, result)
         shutil.rmtree(job.folder / "work", ignore_errors=True)
     return result

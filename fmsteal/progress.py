@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import time
+from collections.abc import Callable
 from typing import Any
 
 from rich.console import Console
@@ -18,9 +19,10 @@ LOG_EVERY_SECONDS = 10.0
 class Progress:
     """A context manager; inside it, `update` shows the stage under way."""
 
-    def __init__(self, quiet: bool = False) -> None:
+    def __init__(self, on_update: Callable[[], None] = lambda: None) -> None:
+        self._on_update = on_update
         self._bar: RichProgress | None = None
-        if sys.stderr.isatty() and not quiet:
+        if sys.stderr.isatty():
             columns = (
                 TextColumn("{task.description:>16}"),
                 BarColumn(),
@@ -43,6 +45,7 @@ class Progress:
 
     def update(self, stage: str, done: int, total: int, note: str = "") -> None:
         """Say that ``done`` of ``total`` units of ``stage`` are behind us."""
+        self._on_update()
         if self._bar is not None:
             if stage != self._stage:
                 self._task = self._bar.add_task(stage, total=total, note=note)

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import logging
 import os
-import zipfile
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 
 import numpy as np
 import numpy.typing as npt
@@ -51,10 +51,10 @@ class RowCache:
             try:
                 with np.load(path) as chunk:  # the zip container carries a CRC of each member
                     self._add(chunk["ids"], chunk["rows"])
-            except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-                aside = path.with_suffix(".damaged")
-                log.warning("%s is damaged (%s): set aside as %s", path, error, aside.name)
-                path.replace(aside)
+            except Exception as error:  # a damaged zip can fail in many ways
+                log.warning("%s is damaged (%s): set aside", path, error)
+                with suppress(FileNotFoundError):  # another process may be as quick
+                    path.replace(path.with_suffix(".damaged"))
             else:
                 self._read.add(path.name)
 
@@ -73,4 +73,7 @@ class RowCache:
         self._add(ids, rows)
 
     def _add(self, ids: Ids, rows: Rows) -> None:
+        known = next(iter(self._row_of.values()), None)
+        if rows.ndim != 2 or (known is not None and rows.shape[1] != len(known)):
+            raise ValueError(f"rows of shape {rows.shape}, not of width {'any' if known is None else len(known)}")
         self._row_of.update(zip((int(i) for i in ids), rows, strict=True))

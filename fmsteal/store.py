@@ -31,7 +31,7 @@ MANIFEST = "manifest.json"
 LEASE_SECONDS = 30.0
 HASHED_WHOLE = 256 * 2**20  # files above this many bytes are hashed in 64 blocks of 1 MiB, spread over the file
 _DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-_NOT_WRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ENOENT}
+_REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR}
 
 Builder = Callable[[Path, Path], None]
 
@@ -67,17 +67,19 @@ class Store:
     def _build(self, kind: str, place: Path, spec: Mapping[str, Any], build: Builder) -> None:
         scratch = self.root / "scratch" / kind / place.name
         scratch.mkdir(parents=True, exist_ok=True)
-        with self.temporary(kind) as out:
+        for stale in place.parent.glob(f".tmp-{place.name}-*"):  # left by a process that was killed
+            shutil.rmtree(stale, ignore_errors=True)
+        with self.temporary(kind, place.name) as out:
             build(out, scratch)
             seal(out, spec)
             publish(out, place)
         shutil.rmtree(scratch, ignore_errors=True)
 
     @contextmanager
-    def temporary(self, kind: str) -> Iterator[Path]:
+    def temporary(self, kind: str, name: str = "chunk") -> Iterator[Path]:
         """Give a private folder on the store's file system; what is left in it is removed."""
         (self.root / kind).mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix=".tmp-", dir=self.root / kind))
+        folder = Path(tempfile.mkdtemp(prefix=f".tmp-{name}-", dir=self.root / kind))
         try:
             yield folder
         finally:
@@ -107,7 +109,7 @@ def seal(folder: Path, spec: Mapping[str, Any]) -> None:
     folder.chmod(0o777 & ~umask)  # temporary folders and some writers keep others out; a cache is shared
     for path in sorted(p for p in folder.rglob("*") if p.is_file()):
         path.chmod(0o666 & ~umask)
-        _sync(path)
+        sync(path)
         files[path.relative_to(folder).as_posix()] = {"bytes": path.stat().st_size, "sha256": checksum(path)}
     write_json(folder / MANIFEST, {"schema": SCHEMA, "spec": spec, "files": files})
 
@@ -121,7 +123,7 @@ def publish(folder: Path, place: Path) -> None:
         if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
             raise
     else:
-        _sync(place.parent)
+        sync(place.parent)
 
 
 @contextmanager
@@ -146,7 +148,7 @@ def lease(marker: Path, what: str, seconds: float = LEASE_SECONDS) -> Iterator[N
 
 @contextmanager
 def explained(root: Path) -> Iterator[None]:
-    """Turn the file system's refusals into errors that say what to do."""
+    """Turn the file system's refusals below ``root`` into errors that say what to do."""
     try:
         yield
     except OSError as error:
@@ -155,24 +157,34 @@ def explained(root: Path) -> Iterator[None]:
                 f"No space left while writing under {root} ({error.strerror}). Nothing half-written was kept. "
                 "Free some space and run the same command again, or put the cache elsewhere: cache=/path."
             ) from error
-        if error.errno in _NOT_WRITABLE or (error.errno == errno.EEXIST and not root.is_dir()):
-            raise StoreError(
-                f"Cannot write under {root} ({error.strerror}: {error.filename or root}). Make it writable, or choose "
-                "another place: output=/path for everything, cache=/path for the cache alone."
-            ) from error
+        ours = error.filename is None or Path(str(error.filename)).absolute().is_relative_to(root.absolute())
+        if error.errno in _REFUSED and ours:
+            raise _not_writable(root, error) from error
         raise
 
 
-def require_writable(root: Path) -> None:
-    """Make a folder if it is not there, and refuse one that cannot be written.
+def require_writable(root: Path, *, make: bool = True) -> None:
+    """Refuse a folder that cannot be made or written; ``make=False`` leaves no trace of the question.
 
     Raises:
-        StoreError: it cannot be made or written.
+        StoreError: it cannot.
     """
-    with explained(root):
-        root.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=root):
+    try:
+        missing = next(p for p in (root.absolute(), *root.absolute().parents) if p.exists())
+        if make:
+            root.mkdir(parents=True, exist_ok=True)
+            missing = root
+        with tempfile.TemporaryDirectory(dir=missing):
             pass
+    except OSError as error:
+        raise _not_writable(root, error) from error
+
+
+def _not_writable(root: Path, error: OSError) -> StoreError:
+    return StoreError(
+        f"Cannot write under {root} ({error.strerror}: {error.filename or root}). Make it writable, or choose "
+        "another place: output=/path for everything, cache=/path for the cache alone."
+    )
 
 
 def digest(spec: Any) -> str:
@@ -242,7 +254,8 @@ def _umask() -> int:
     return mask
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Make sure that a file's (or folder's) content is on the disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

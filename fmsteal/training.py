@@ -20,10 +20,16 @@ from fmsteal.data.loader import TensorLoader
 from fmsteal.errors import ConfigError
 from fmsteal.modules.base import StealModule
 from fmsteal.progress import Progress
+from fmsteal.sweep.identity import MACHINE
 from fmsteal.tracking.base import Tracker
 
 log = logging.getLogger(__name__)
 LAST = "last.ckpt"
+PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
+DECIDED_BY_RECIPE = {
+    "max_epochs", "min_epochs", "max_steps", "min_steps", "max_time", "fast_dev_run", "overfit_batches",
+    "limit_train_batches",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -45,10 +51,30 @@ class Training:
     checkpoint_seconds: float = 10.0
     callbacks: Sequence[Callback] = field(default=())
 
+    def __post_init__(self) -> None:
+        options = self._options
+        if self.inference_batch < 1:
+            raise ConfigError(f"trainer.inference_batch must be at least 1, not {self.inference_batch}.")
+        if options.get("precision", "32-true") not in PRECISIONS:
+            raise ConfigError(
+                f"trainer.lightning.precision={options['precision']} is not supported; there are: "
+                f"{', '.join(PRECISIONS)}."
+            )
+        decided = sorted(DECIDED_BY_RECIPE & options.keys())
+        if decided:
+            raise ConfigError(
+                f"trainer.lightning.{decided[0]} cannot be set: how long a model trains is its recipe's to say "
+                "(victim.recipe.epochs, thief.recipe.epochs, or recipes.<adaptation>.epochs for both)."
+            )
+
     @property
-    def precision(self) -> str:
-        """The trainer's precision, as Lightning names it (``32-true``, ``bf16-mixed``)."""
-        return str(getattr(self.lightning, "keywords", {}).get("precision", "32-true"))
+    def _options(self) -> dict[str, Any]:
+        return dict(getattr(self.lightning, "keywords", {}))
+
+    def identity(self) -> dict[str, Any]:
+        """The options that decide a training's result, for an artifact's spec."""
+        lightning = {k: repr(v) for k, v in sorted(self._options.items()) if k not in MACHINE}
+        return {"lightning": lightning, "callbacks": [repr(vars(c)) + type(c).__qualname__ for c in self.callbacks]}
 
     @functools.cached_property
     def device(self) -> torch.device:

@@ -119,6 +119,6 @@ def test_initialisation_depends_on_the_seed_alone() -> None:
     again = part("thief", "thief=resnet10t").build(3).state_dict()
     other = part("thief", "thief=resnet10t", "seed=1").build(3).state_dict()
     assert all(torch.equal(first[k], again[k]) for k in first)
-    victim = part("victim", "victim=resnet10t").build(3).state_dict()  # same backbone, same seed
+    victim = part("victim", "victim=resnet10t").build(3, role="victim").state_dict()  # same backbone, same seed
     assert not torch.equal(first["head.weight"], victim["head.weight"])
     assert not torch.equal(first["head.weight"], other["head.weight"])

@@ -6,6 +6,7 @@ import numpy as np
 
 from fmsteal.data.images import Images, Pixels, Task, content_digest
 from fmsteal.data.resize import enlarge
+from fmsteal.errors import ConfigError
 
 
 def digits(*, size: int = 32, test: int = 600, split_seed: int = 0) -> Task:
@@ -16,6 +17,10 @@ def digits(*, size: int = 32, test: int = 600, split_seed: int = 0) -> Task:
     from sklearn.datasets import load_digits
 
     bunch = load_digits()
+    if size < 1 or not 0 < test < len(bunch.images):
+        raise ConfigError(
+            f"data.size must be at least 1 and data.test between 1 and {len(bunch.images) - 1}, not {size} and {test}."
+        )
     pixels = enlarge(bunch.images / 16.0, size)
     labels = bunch.target.astype(np.int64)
     order = np.random.default_rng(split_seed).permutation(len(pixels))

@@ -56,6 +56,11 @@ class Recipe:
             raise ConfigError(
                 f"recipe.epochs and recipe.batch_size must be at least 1: {self.epochs}, {self.batch_size}."
             )
+        if self.lr <= 0 or self.weight_decay < 0 or not 0 <= self.momentum < 1 or not 0 <= self.label_smoothing < 1:
+            raise ConfigError(
+                "A recipe needs lr > 0, weight_decay >= 0, 0 <= momentum < 1 and 0 <= label_smoothing < 1; given: "
+                f"{self.lr}, {self.weight_decay}, {self.momentum}, {self.label_smoothing}."
+            )
         known = sorted({*list_optimizers(), *_TIMM_NAMES})
         if self.optimizer not in known:
             raise ConfigError(f"There is no optimizer '{self.optimizer}'. There are: {', '.join(known)}.")

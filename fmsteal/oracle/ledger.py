@@ -97,22 +97,22 @@ class Ledger:
         self._remember(questions, answers)
 
     def _write(self, width: int, data: bytes) -> None:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.open("ab") as stream:
-            before = stream.tell()
-            if before != self._size:
-                raise LedgerError(f"Another process is writing to {self.path}; this one stops before it answers twice.")
+        if self._size == 0:
             header = {"fmsteal": "ledger", "schema": SCHEMA, "job": self.job, "width": width}
+            data = json.dumps(header, sort_keys=True).encode() + b"\n" + data
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self.path.open("ab", buffering=0) as stream:  # no buffer that would be flushed after a failure
+            if stream.tell() != self._size:
+                raise LedgerError(f"Another process is writing to {self.path}; this one stops before it answers twice.")
             try:
-                if before == 0:
-                    stream.write(json.dumps(header, sort_keys=True).encode() + b"\n")
-                stream.write(data)
-                stream.flush()
+                written = 0
+                while written < len(data):
+                    written += stream.write(data[written:])
                 os.fsync(stream.fileno())
             except OSError:
-                os.truncate(self.path, before)
+                os.truncate(self.path, self._size)
                 raise
-            self._size = stream.tell()
+        self._size += len(data)
 
     def _load(self) -> None:
         with self.path.open("rb") as stream:

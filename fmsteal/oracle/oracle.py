@@ -13,13 +13,13 @@ import torch
 from torch import Tensor
 
 from fmsteal.defenses.base import AnswerContext, Defense
-from fmsteal.errors import BudgetExceeded, DataError
+from fmsteal.errors import BudgetExceeded, ConfigError, DataError
 from fmsteal.oracle.ledger import Ledger, Question
 
 if TYPE_CHECKING:
     from fmsteal.data.images import Ids, Images
 
-ANSWERED_AT_ONCE = 256  # answers that reach the ledger together: what a kill can make the victim compute again
+ANSWERED_AT_ONCE = 512  # answers that reach the ledger together: what a kill can make the victim compute again
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,10 @@ class Budget:
 
     queries: int
     usd_per_1000: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.queries < 1:
+            raise ConfigError(f"budget.queries must be at least 1, not {self.queries}.")
 
     def usd(self, queries: int) -> float:
         """What ``queries`` answers cost, in US dollars."""
@@ -70,7 +74,6 @@ class Oracle:
             seed: from which random defenses draw.
             on_answer: told the queries used and allowed after each block of answers.
         """
-        self.budget = budget
         self.pool = pool
         self._ledger = ledger
         self._asked: Counter[tuple[int, bytes]] = Counter()
@@ -86,6 +89,12 @@ class Oracle:
 
         # Closures, not attributes: an attack that holds the oracle does not hold the victim.
         self._from_pool, self._from_images, self._on_answer = from_pool, from_images, on_answer
+        self._allowance = lambda: budget
+
+    @property
+    def budget(self) -> Budget:
+        """What may be asked in all; it cannot be set."""
+        return self._allowance()
 
     @property
     def used(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import statistics
 from collections.abc import Sequence
@@ -11,6 +12,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from fmsteal.results import Sweep
 from fmsteal.sweep.identity import AXES
 
 Result = dict[str, Any]
@@ -31,22 +33,23 @@ def show_result(result: Result, folder: Path) -> None:
     console.print(f"result  {folder / 'result.json'}\nrun     {result['tracker']}", soft_wrap=True, highlight=False)
 
 
-def show_sweep(results: Sequence[Result], failures: Sequence[Result], folder: Path) -> None:
+def show_sweep(sweep: Sweep, folder: Path) -> None:
     """A sweep: mean agreement of each cell over its seeds, with Student's interval; then what failed."""
-    if not results and not failures:
+    total = len(sweep.results) + len(sweep.failures) + len(sweep.unfinished)
+    if not total:
         return
     console = _console()
-    if results:
-        names = varying([r["axis"] for r in results])
-        table = Table(title=f"{folder.name}: {len(results)} jobs", title_justify="left")
-        for name in names:
+    if sweep.results:
+        columns, rows = cells(sweep.results)
+        table = Table(title=f"{folder.name}: {len(sweep.results)} of {total} jobs", title_justify="left")
+        for name in columns:
             table.add_column(name)
         for heading in ("victim accuracy", "thief accuracy", "agreement", "95 % interval", "seeds"):
             table.add_column(heading, justify="right")
-        for cell, jobs in cells(results, names):
+        for cell, jobs in rows:
             shares = [r["metrics"]["test/agreement"] for r in jobs]
             table.add_row(
-                *map(str, cell),
+                *cell,
                 _mean(jobs, "test/victim_accuracy"),
                 _mean(jobs, "test/accuracy"),
                 f"{statistics.fmean(shares):.3f}",
@@ -54,35 +57,46 @@ def show_sweep(results: Sequence[Result], failures: Sequence[Result], folder: Pa
                 str(len(jobs)),
             )
         console.print(table)
-    if failures:
-        table = Table(title=f"{len(failures)} of {len(results) + len(failures)} jobs failed", title_justify="left")
+    if sweep.failures or sweep.unfinished:
+        table = Table(title=f"{total - len(sweep.results)} of {total} jobs without a result", title_justify="left")
         table.add_column("job")
         table.add_column("error")
-        for failure in failures:
+        for failure in sweep.failures:
             table.add_row(failure["job_key"], failure["error"].splitlines()[0])
+        for key in sweep.unfinished:
+            table.add_row(key, "begun and not finished: still under way, or killed")
         console.print(table)
+        console.print("The same command again goes on with these.")
     console.print(f"results {folder}/*/result.json", soft_wrap=True, highlight=False)
 
 
-def varying(axes: Sequence[dict[str, Any]]) -> list[str]:
-    """The axes on which runs differ, the seed aside; one that another axis decides says nothing new and is left out."""
-    decided = {"victim_adaptation": "victim", "thief_adaptation": "thief", "queries": "budget"}
-    known = [*AXES, *sorted(set(axes[0]) - set(AXES) - {"seed"})]
-    differ = [n for n in known if len({str(a.get(n)) for a in axes}) > 1]
+def cells(results: Sequence[Result]) -> tuple[list[str], list[tuple[list[str], list[Result]]]]:
+    """Results grouped by cell: jobs that differ in nothing but the seed.
 
-    def decides(one: str, other: str) -> bool:
-        return len({str(a.get(one)) for a in axes}) == len({(str(a.get(one)), str(a.get(other))) for a in axes})
+    Returns:
+        The columns that tell the cells apart (the axes that vary; of the other settings only those without which two
+        cells would look alike), and for each cell its values on them and its jobs; queries ascend within the rest.
+    """
+    groups: dict[str, list[Result]] = {}
+    for result in sorted(results, key=lambda r: r["axis"]["seed"]):
+        groups.setdefault(json.dumps(result["settings"], sort_keys=True), []).append(result)
+    facts = {cell: {**jobs[0]["settings"], **jobs[0]["axis"]} for cell, jobs in groups.items()}
 
-    return [n for n in differ if n not in decided or not decides(decided[n], n)]
+    def kinds(names: Sequence[str]) -> int:
+        return len({tuple(str(f.get(n)) for n in names) for f in facts.values()})
 
+    columns = [name for name in AXES if kinds([name]) > 1]
+    others = {name for fact in facts.values() for name in fact} - set(AXES) - {"seed"}
+    for name in sorted(others, key=lambda n: ("." in n, n)):
+        if kinds([*columns, name]) > kinds(columns):
+            columns.append(name)
 
-def cells(results: Sequence[Result], names: Sequence[str]) -> list[tuple[tuple[Any, ...], list[Result]]]:
-    """Results grouped by their values on ``names``, cells in the order of queries within the other axes."""
-    groups: dict[tuple[Any, ...], list[Result]] = {}
-    order = [n for n in names if n != "budget"]
-    for result in sorted(results, key=lambda r: ([str(r["axis"][n]) for n in order], r["budget"], r["axis"]["seed"])):
-        groups.setdefault(tuple(result["axis"][n] for n in names), []).append(result)
-    return list(groups.items())
+    def place(cell: str) -> tuple[list[str], int]:
+        rest = [c for c in columns if c not in ("budget", "queries")]
+        return [str(facts[cell].get(c)) for c in rest], groups[cell][0]["budget"]
+
+    order = sorted(groups, key=place)
+    return columns, [([str(facts[cell].get(c, "none")) for c in columns], groups[cell]) for cell in order]
 
 
 def student_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[float, float] | None:

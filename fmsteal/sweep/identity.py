@@ -1,4 +1,10 @@
-"""Which job is this? A readable key, made from what is stolen, from whom, with what, and the seed."""
+"""Which job is this? Its settings, a readable key made from them, and the columns that compare it with others.
+
+The settings are all that decides a result: what is stolen, from whom, with what, how it is trained, and the seed.
+Devices, loggers, worker counts and output folders play no part, so the same job has the same key on every machine. Of
+a path (a data set's ``root``, a checkpoint) the last component counts; that the *content* is the same is checked when
+a job goes on in its folder (`fmsteal.pipeline`).
+"""
 
 from __future__ import annotations
 
@@ -12,30 +18,46 @@ from omegaconf import DictConfig, OmegaConf
 from fmsteal.store import digest
 
 AXES = ("task", "data", "victim", "thief", "query", "budget", "attack", "defense", "evaluation")
-PATHS = ("root", "weights")  # keys whose value may be a path: its last part counts, not where it lies
+MACHINE = {  # options of `lightning.Trainer` that say where and how loudly a model is trained, not what comes out
+    "accelerator", "devices", "num_nodes", "strategy", "plugins", "logger", "log_every_n_steps", "profiler",
+    "enable_progress_bar", "enable_model_summary", "enable_checkpointing", "default_root_dir", "benchmark",
+    "deterministic", "barebones", "num_sanity_val_steps", "use_distributed_sampler",
+}  # fmt: skip
+_ANY_SEED = -1  # stands for the seed in the settings that jobs of one cell share
+
+
+def settings(cfg: DictConfig) -> dict[str, Any]:
+    """All that decides the result, resolved, as flat ``dotted.key: value``."""
+    nested: dict[str, Any] = {
+        name: OmegaConf.to_container(cfg[name], resolve=True, throw_on_missing=True) for name in AXES
+    }
+    trainer = OmegaConf.to_container(cfg.trainer, resolve=True)
+    assert isinstance(trainer, dict)
+    lightning = {k: v for k, v in trainer.get("lightning", {}).items() if k not in MACHINE}
+    nested |= {"trainer": {"lightning": lightning, "callbacks": trainer.get("callbacks", [])}, "seed": cfg.seed}
+    return dict(sorted(_flat(nested).items()))
+
+
+def cell_settings(cfg: DictConfig) -> dict[str, Any]:
+    """The settings but for the seed: what jobs that are averaged have in common."""
+    same = cfg.copy()
+    OmegaConf.set_readonly(same, False)
+    same.seed = _ANY_SEED
+    return {k: v for k, v in settings(same).items() if k != "seed"}
 
 
 def job_key(cfg: DictConfig, choices: Mapping[str, Any]) -> str:
-    """A slug of the choices and 8 hex digits of the hash of all fields that decide the result.
-
-    Paths, devices, loggers and worker counts play no part: the same job has the same key on every machine. Of a
-    path (a data set's ``root``, a checkpoint) the last component counts.
-    """
-    fields: dict[str, Any] = {
-        name: OmegaConf.to_container(cfg[name], resolve=True, throw_on_missing=True) for name in AXES
-    }
-    fields |= {"seed": cfg.seed, "precision": OmegaConf.select(cfg, "trainer.lightning.precision")}
+    """A slug of the choices, and 8 hex digits of the hash of the settings."""
     slug = "-".join(str(choices[a]) for a in ("data", "victim", "thief", "query", "budget", "attack", "defense"))
     slug = re.sub(r"[^A-Za-z0-9_.-]", "_", f"{slug}-s{cfg.seed}")
-    return f"{slug[:120]}-{digest(_portable(fields))[:8]}"
+    return f"{slug[:120]}-{digest(settings(cfg))[:8]}"
 
 
 def axes(cfg: DictConfig, choices: Mapping[str, Any]) -> dict[str, Any]:
     """The flat columns that compare runs: the chosen file of each group, and the fields that are swept most."""
     chosen = {name: str(choices.get(name, "none")) for name in AXES}
-    for name, choice in choices.items():
-        if name.startswith("attack/"):
-            chosen[name.replace("/", "_")] = str(choice)
+    for name in ("attack/selection", "attack/loss"):
+        chosen[name.replace("/", "_")] = str(choices.get(name, "none"))
     return {
         **chosen,
         "victim_adaptation": OmegaConf.select(cfg, "victim.adaptation", default="none"),
@@ -54,11 +76,10 @@ def register_resolvers() -> None:
     OmegaConf.register_new_resolver("job_key", resolve, replace=True)
 
 
-def _portable(value: Any, key: str = "") -> Any:
+def _flat(value: Any, key: str = "") -> dict[str, Any]:
     if isinstance(value, dict):
-        return {k: _portable(v, str(k)) for k, v in value.items()}
-    if isinstance(value, list):
-        return [_portable(v) for v in value]
-    if key in PATHS and isinstance(value, str) and not value.startswith("pypi:"):
-        return PurePath(value).name
-    return value
+        inner = [_flat(v, f"{key}.{name}" if key else name) for name, v in value.items()]
+        return {k: v for flat in inner for k, v in flat.items()}
+    if key.endswith(("root", "weights")) and isinstance(value, str) and not value.startswith("pypi:"):
+        return {key: PurePath(value).name}
+    return {key: value}

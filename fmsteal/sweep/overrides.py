@@ -24,7 +24,10 @@ _NUMBER = re.compile(r"\d+(\.\d+)?(e\d+)?")
 
 
 def quoted(override: str) -> str:
-    """``budget=100,1k`` as ``budget='100',1k``: Hydra takes the name of a group's file for a number otherwise."""
+    """Quote what Hydra's grammar would misread: numeric names of a group's files (``budget=100``), and non-ASCII."""
+    key, equals, value = override.partition("=")
+    if equals and not value.isascii() and not any(c in value for c in "\"'[{,"):
+        return f'{key}="{value}"'
     match = _CHOICES.fullmatch(override)
     if match is None or not (paths.folder("conf") / match["group"]).is_dir():
         return override
@@ -42,12 +45,16 @@ def previews(args: argparse.Namespace) -> list[DictConfig]:
     """
     overrides = list(args.overrides)
     if args.config_dir:
-        overrides.append(f"hydra.searchpath=[file://{Path(args.config_dir).absolute()}]")
-    directory = str(Path(args.config_path).absolute()) if args.config_path else str(paths.folder("conf"))
-    with initialize_config_dir(config_dir=directory, version_base="1.3"):
-        name = args.config_name or "config"
+        overrides.append(f'hydra.searchpath=["file://{Path(args.config_dir).absolute()}"]')
+    with initialize_config_dir(config_dir=str(paths.folder("conf")), version_base="1.3"):
+        name = "config"
         try:
             parsed = OverridesParser.create().parse_overrides(overrides)
+            for o in parsed:
+                if o.is_sweep_override() and o.key_or_group.startswith("hydra."):
+                    raise ConfigError(
+                        f"{o.key_or_group} cannot be swept. Quote the value: {o.get_key_element()}='...'."
+                    )
             plain = [o.input_line or "" for o in parsed if not o.is_sweep_override()]
             cfg = _compose(name, plain)
             params = cfg.hydra.sweeper.params or {}
@@ -56,9 +63,10 @@ def previews(args: argparse.Namespace) -> list[DictConfig]:
                     raise ConfigError(f"This is a sweep: run it with -m, as in fmsteal -m {' '.join(overrides)}.")
                 return [_complete(_compose(name, [o.input_line or "" for o in parsed]), args)]
             swept = OverridesParser.create().parse_overrides([f"{k}={v}" for k, v in params.items()])
-            axes = [*swept, *(o for o in parsed if o.is_sweep_override())]
+            given = {o.get_key_element() for o in parsed}  # the command line's word beats the preset's
+            axes = [o for o in swept if o.get_key_element() not in given] + [o for o in parsed if o.is_sweep_override()]
             return [_complete(cfg, args) for cfg in _choices(name, plain, axes)]
-        except (HydraException, OmegaConfBaseException) as error:
+        except (HydraException, OmegaConfBaseException, AssertionError) as error:
             raise ConfigError(_explain(name, overrides, error)) from error
 
 
@@ -97,7 +105,7 @@ def _explain(name: str, overrides: list[str], error: Exception) -> str:
     said = ". ".join(part.strip() for part in (str(error), str(error.__cause__ or "")) if part.strip())
     said = re.sub(r"\nConfig search path:.*", "", said, flags=re.DOTALL)
     if isinstance(error, OverrideParseException):
-        return f"{error.override} is no override: {said}"
+        return f"{error.override} is no override: {said}. A value with special characters needs quotes: 'key=\"...\"'."
     try:
         parsed = OverridesParser.create().parse_overrides(overrides)
         groups = [o for o in parsed if _options(o)]

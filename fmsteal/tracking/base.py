@@ -72,7 +72,11 @@ class CsvTracker:
             rows.writerows((*x, name, value) for name, value in metrics.items())
 
     def summary(self, metrics: Mapping[str, float]) -> None:
-        """Nothing: the final figures are in ``result.json``."""
+        """The final figures are in ``result.json``; keep one row of each point, where a resumed run wrote it again."""
+        if self.path.exists():
+            lines = self.path.read_text().splitlines(keepends=True)
+            last = {line.rpartition(",")[0]: line for line in lines}
+            self.path.write_text("".join(last.values()))
 
     @property
     def place(self) -> str:

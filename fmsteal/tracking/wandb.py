@@ -14,6 +14,7 @@ from urllib.parse import urlparse
 
 import wandb
 
+from fmsteal.errors import ConfigError
 from fmsteal.store import digest
 from fmsteal.tracking.base import CsvTracker, RunInfo, Tracker
 
@@ -43,6 +44,9 @@ class WandbTracking:
     @contextmanager
     def open(self, run: RunInfo) -> Iterator[Tracker]:
         """Track one run; it is finished whatever happens, with a non-zero exit code if the block raises."""
+        if os.environ.get("WANDB_MODE") == "disabled":
+            yield CsvTracker(run.folder)
+            return
         if wandb.run is not None:
             raise RuntimeError(f"W&B run {wandb.run.id} is still open: finish it before another job starts")
         started = self._start(run)
@@ -60,6 +64,8 @@ class WandbTracking:
 
     def _start(self, run: RunInfo) -> Any:
         mode = os.environ.get("WANDB_MODE") or (self.mode if self.mode != "auto" else _auto_mode())
+        if mode not in ("online", "offline"):
+            raise ConfigError(f"WANDB_MODE={mode} is not known; there are online, offline and disabled.")
         try:
             return self._init(run, mode)
         except (
@@ -113,6 +119,7 @@ class WandbTracker(CsvTracker):
 
     def summary(self, metrics: Mapping[str, float]) -> None:
         """Set the final figures in the run's summary."""
+        super().summary(metrics)
         self._run.summary.update(dict(metrics))
 
     @property
@@ -120,8 +127,8 @@ class WandbTracker(CsvTracker):
         """The run's URL, or its offline folder and the command that syncs it."""
         if not self._run.offline:
             return str(self._run.url)
-        folder = Path(self._run.dir).parent
-        return f"offline; upload it with: wandb sync {folder}"
+        folder = Path(self._run.dir).parent.parent  # a resumed run has a fragment for each start, all with one id
+        return f"offline; upload it with: wandb sync {folder}/offline-run-*-{self._run.id}"
 
 
 def _auto_mode() -> str:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from fmsteal.context import Context
 from fmsteal.data.images import Ids, Images
 from fmsteal.inference import in_batches, logits
-from fmsteal.rows import RowCache, Rows
+from fmsteal.rows import Rows
 
 
 @dataclass
@@ -18,7 +18,7 @@ class Victim:
     """A trained victim.
 
     Attributes:
-        key: its artifact's name, which identifies it.
+        key: identifies it down to its weights: victims of one recipe made twice can differ in the last digits.
         model: raw images in, logits ``(n, C)`` out.
         forwards: images that went through the model in this process.
     """
@@ -34,11 +34,10 @@ class Victim:
             self.forwards += len(missing)
             return logits(self.model, images, missing, ctx).numpy()
 
-        cache = RowCache(ctx.store, "answers", self.key, {"victim": self.key, "images": images.digest})
+        cache = ctx.rows("answers", self.key, {"victim": self.key, "images": images.digest})
         return torch.from_numpy(cache.get(ids, compute))
 
-    @torch.inference_mode()
     def raw_images(self, images: Tensor, ctx: Context) -> Tensor:
         """Raw logits for float images ``(n, 3, H, W)`` in [0, 1]; never stored."""
         self.forwards += len(images)
-        return in_batches(self.model, lambda part: images[part], len(images), ctx).clone()
+        return in_batches(self.model, lambda part: images[part], len(images), ctx)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
 
 import numpy as np
 import torch
@@ -16,6 +15,7 @@ from fmsteal.context import Context
 from fmsteal.data.images import Task
 from fmsteal.learners import ClassifierLearner
 from fmsteal.modules.classifier import save_weights
+from fmsteal.store import checksum
 from fmsteal.victims.base import Victim
 
 
@@ -23,21 +23,20 @@ from fmsteal.victims.base import Victim
 class ClassifierVictim(ClassifierLearner):
     """A classifier fitted to the task's training split (its attributes: see `ClassifierLearner`)."""
 
-    role: ClassVar[str] = "victim"
-
     def prepare(self, task: Task, ctx: Context) -> Victim:
         """The trained victim, from the store if any job has made it before."""
         spec = {
             "learner": self.identity(),
-            "precision": ctx.training.precision,
+            "trainer": ctx.training.identity(),
             "data": task.train.digest,
             "classes": task.num_classes,
         }
         slug = f"{self.backbone.model}-{self.adaptation}-s{self.seed}"
         place = ctx.store.get("victims", slug, spec, lambda out, scratch: self._train(task, ctx, out, scratch))
-        model = self.build(task.num_classes)
-        model.trained.load_state_dict(load_file(place / "weights.safetensors"))
-        return Victim(key=place.name, model=model.eval())
+        model = self.build(task.num_classes, role="victim")
+        weights = place / "weights.safetensors"
+        model.trained.load_state_dict(load_file(weights))
+        return Victim(key=f"{place.name}-{checksum(weights)[:8]}", model=model.eval())
 
     def _train(self, task: Task, ctx: Context, out: Path, scratch: Path) -> None:
         labels = torch.from_numpy(np.array(task.train.labels))
@@ -46,5 +45,7 @@ class ClassifierVictim(ClassifierLearner):
         def loss(logits: Tensor, targets: Tensor) -> Tensor:
             return F.cross_entropy(logits, targets, label_smoothing=self.recipe.label_smoothing)
 
-        model = self.fit(task.train, ids, labels, task.num_classes, loss, ctx, stage="victim", scratch=scratch)
+        model = self.fit(
+            task.train, ids, labels, task.num_classes, loss, ctx, stage="victim", scratch=scratch, role="victim"
+        )
         save_weights(model, out / "weights.safetensors")

@@ -66,6 +66,8 @@ def test_the_config_is_shown(tmp_path: Path) -> None:
         (["-m", "seed=1,x"], ["seed=x", "Integer"]),
         (["budget=1k,5k"], ["--multirun"]),
         (["budget"], ["budget"]),
+        (["-m", "hydra.sweeper.params.budget=100,500"], ["hydra.sweeper.params.budget cannot be swept"]),
+        (["seed=0,1", "budget=7k", "-m"], ["budget/7k"]),
         (["a=[1"], ["a=[1"]),
     ],
     ids=" ".join,
@@ -87,12 +89,17 @@ def test_nonsense_is_named_and_what_there_is_listed(args: list[str], says: list[
         ("budget.queries=100", "budget.queries=100"),
         ("budget='100'", "budget='100'"),
         ("-m", "-m"),
+        ("output=/tmp/josé", 'output="/tmp/josé"'),
+        ("data.root=/tmp/a b", "data.root=/tmp/a b"),
     ],
 )
 def test_numeric_names_of_a_group_are_quoted(given_: str, wanted: str) -> None:
     assert quoted(given_) == wanted
 
 
-@given(st.text(max_size=30))
+NAMES = st.sampled_from(["100", "1k", "7", "1e3", "a_b", "2.5"])
+
+
+@given(st.one_of(st.text(max_size=30), st.lists(NAMES, min_size=1).map(lambda n: f"budget={','.join(n)}")))
 def test_quoting_is_idempotent(word: str) -> None:
     assert quoted(quoted(word)) == quoted(word)

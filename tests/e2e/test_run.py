@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ import torch
 
 from fmsteal.evaluation.classifier import ClassifierEvaluation
 from fmsteal.oracle.ledger import Ledger
-from tests.conftest import SMALL, SMOKE, Run, only_run
+from tests.conftest import SMALL, SMOKE, Run, command, environment, only_run
 from tests.wandb_file import offline_runs
 
 NAMES = {
@@ -41,7 +42,7 @@ def test_a_job_ends_with_a_table_and_whole_files(fmsteal: Run, tmp_path: Path) -
     assert result["cost"]["cost/queries"] == 100 and result["cost"]["cost/usd"] == pytest.approx(0.15)
     low, high = result["intervals"]["test/agreement"]
     assert 0 <= low <= result["metrics"]["test/agreement"] <= high <= 1
-    assert result["env"]["packages"]["torch"] == torch.__version__.split("+")[0] or result["env"]["packages"]["torch"]
+    assert result["env"]["packages"]["torch"].split("+")[0] == torch.__version__.split("+")[0]
     assert result["command"].endswith("defense=top_k seed=2") and result["env"]["cpu"]
     assert not (folder / "work").exists() and not (folder / "failure.json").exists()
 
@@ -92,10 +93,6 @@ def test_a_failed_job_is_a_failed_run_and_says_why(fmsteal: Run, tmp_path: Path)
 
 def test_without_a_network_a_login_falls_back_to_offline(tmp_path: Path) -> None:
     """A real attempt to reach a server that is not there."""
-    import subprocess
-
-    from tests.conftest import command, environment
-
     env = {k: v for k, v in environment().items() if k != "WANDB_MODE"}
     env |= {"WANDB_API_KEY": "0" * 40, "WANDB_BASE_URL": "http://127.0.0.1:9"}
     done = subprocess.run(
@@ -130,13 +127,33 @@ def test_same_seed_same_predictions_whatever_the_cache_holds(fmsteal: Run, tmp_p
         (["query=image_folder", "query.root=nowhere"], "There is no image folder nowhere"),
         (["query=image_folder", "query.root=empty"], "holds no images"),
         (["hydra.run.dir=taken"], "holds the answers of job another"),
+        (["output=/sys/fmsteal"], "Cannot write under /sys/fmsteal"),
+        (["output=somefile"], "Cannot write under somefile"),
         (["evaluation.k=0"], "evaluation.k must be at least 1"),
     ],
     ids=lambda v: v[0] if isinstance(v, list) else "",
 )
 def test_bad_input_is_one_paragraph(overrides: list[str], says: str, fmsteal: Run, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
+    (tmp_path / "somefile").touch()
     Ledger(tmp_path / "taken" / "ledger.bin", "another").append([], np.zeros((0, 10), np.float32))
     done = fmsteal(*SMALL, *overrides, ok=False)
     assert says in done.stderr, done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_full_disk_is_named_and_the_same_command_goes_on_afterwards(fmsteal: Run, tmp_path: Path) -> None:
+    small = tmp_path / "small"
+    small.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=6m", "tmpfs", str(small)], capture_output=True)
+    if mounted.returncode != 0:
+        pytest.skip("a small file system can only be mounted by root")
+    try:
+        done = fmsteal(*SMALL, "output=small", ok=False)
+        assert "No space left while writing under" in done.stderr and "Free some space" in done.stderr
+        assert not list(small.rglob("result.json")) and not list(small.glob("cache/victims/*/"))
+        subprocess.run(["mount", "-o", "remount,size=200m", str(small)], check=True)
+        fmsteal(*SMALL, "output=small")
+        assert list(small.rglob("result.json"))
+    finally:
+        subprocess.run(["umount", str(small)], check=True)

@@ -17,7 +17,7 @@ def test_a_sweep_runs_every_combination_and_again_runs_none(fmsteal: Run, tmp_pa
     sweep = ("-m", *SMALL, "tracker=wandb", "defense=none,hard_label", "seed=0,1", "sweep_id=mine")
     done = fmsteal(*sweep)
     assert len(results(tmp_path)) == 4
-    assert "mine: 4 jobs" in done.stdout and "hard_label" in done.stdout and " to " in done.stdout
+    assert "mine: 4 of 4 jobs" in done.stdout and "hard_label" in done.stdout and " to " in done.stdout
     runs = offline_runs(tmp_path / "outputs" / "sweeps" / "mine")
     assert [r.exit_code for r in runs] == [0] * 4
     assert len({r.run.run_id for r in runs}) == 4 and {r.run.run_group for r in runs} == {"mine"}
@@ -26,13 +26,13 @@ def test_a_sweep_runs_every_combination_and_again_runs_none(fmsteal: Run, tmp_pa
         for r in results(tmp_path)  # type: ignore[index]
     )
     again = fmsteal(*sweep)
-    assert (again.stdout + again.stderr).count("is finished already") == 4 and "mine: 4 jobs" in again.stdout
+    assert (again.stdout + again.stderr).count("is finished already") == 4 and "mine: 4 of 4 jobs" in again.stdout
 
 
 def test_one_failing_job_leaves_the_others_and_the_sweep_ends_non_zero(fmsteal: Run, tmp_path: Path) -> None:
     done = fmsteal("-m", *SMALL, "budget.queries=50,400,60", ok=False)
     assert len(results(tmp_path)) == 2
-    assert "1 of 3 jobs failed" in done.stdout and "the query set holds 300" in done.stdout
+    assert "1 of 3 jobs without a result" in done.stdout and "the query set holds 300" in done.stdout
 
 
 def test_a_wrong_option_in_one_combination_runs_no_job(fmsteal: Run, tmp_path: Path) -> None:

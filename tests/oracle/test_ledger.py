@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fmsteal.errors import LedgerError
+from fmsteal.errors import LedgerError, StoreError
 from fmsteal.oracle.ledger import Ledger, Question
 
 
@@ -81,6 +82,22 @@ def test_a_width_that_changes_and_a_question_paid_twice_are_refused(tmp_path: Pa
     with pytest.raises(LedgerError, match="shape"):
         ledger.append(questions(3)[2:], ANSWERS[2:5])
     assert len(Ledger(tmp_path / "ledger.bin", "job")) == 2
+
+
+def test_a_full_disk_keeps_what_was_there(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "ledger.bin", "job")
+    ledger.append(questions(2), ANSWERS[:2])
+    before = (tmp_path / "ledger.bin").read_bytes()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + 50, hard))  # room for one record of seven
+    try:
+        with pytest.raises(StoreError, match="No space left"):
+            ledger.append(questions(9)[2:], ANSWERS[2:])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert (tmp_path / "ledger.bin").read_bytes() == before and len(ledger) == 2
+    ledger.append(questions(9)[2:], ANSWERS[2:])
+    np.testing.assert_array_equal(Ledger(tmp_path / "ledger.bin", "job").answers, ANSWERS)
 
 
 def test_a_second_writer_is_noticed(tmp_path: Path) -> None:

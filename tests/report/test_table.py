@@ -8,13 +8,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from fmsteal.report.table import cells, show_sweep, student_interval, varying
+from fmsteal.report.table import Result, cells, show_sweep, student_interval
+from fmsteal.results import Sweep
 
 
-def result(agreement: float, seed: int = 0, **axis: object) -> dict[str, object]:
+def result(agreement: float, seed: int = 0, settings: dict[str, object] | None = None, **axis: object) -> Result:
     names = {"victim": "v", "thief": "t", "budget": "1k", "queries": 1000, "seed": seed, **axis}
     figures = {"test/agreement": agreement, "test/accuracy": 0.5, "test/victim_accuracy": 0.9}
-    return {"axis": names, "metrics": figures, "budget": names["queries"], "job_key": f"j{seed}"}
+    same = {"victim.seed": -1, **{f"{k}.x": v for k, v in names.items() if k != "seed"}, **(settings or {})}
+    return {"axis": names, "settings": same, "metrics": figures, "budget": names["queries"], "job_key": f"j{seed}"}
 
 
 @given(st.lists(st.floats(0, 1), min_size=2, max_size=9))
@@ -39,11 +41,28 @@ def test_cells_are_what_varies_but_the_seed_in_order_of_queries() -> None:
         for n, (b, q) in enumerate([("1k", 1000), ("100", 100), ("500", 500)])
         for seed in (0, 1)
     ]
-    names = varying([j["axis"] for j in jobs])  # type: ignore[misc]
-    assert names == ["budget"]
-    found = cells(jobs, names)
-    assert [(cell, len(group)) for cell, group in found] == [(("100",), 2), (("500",), 2), (("1k",), 2)]
-    assert varying([result(0, queries=1)["axis"], result(0, queries=2)["axis"]]) == ["queries"]  # type: ignore[list-item]
+    columns, rows = cells(jobs)
+    assert columns == ["budget"]
+    assert [(cell, len(group)) for cell, group in rows] == [(["100"], 2), (["500"], 2), (["1k"], 2)]
+    assert cells([result(0, queries=1), result(0, queries=2)])[0] == ["queries"]
+
+
+def test_jobs_of_different_settings_are_never_averaged() -> None:
+    """A swept plain field is no axis, but it makes another cell, and a column that tells it apart."""
+    jobs = [result(0.1 * k, seed, {"defense.k": k}) for k in (1, 5) for seed in (0, 1)]
+    columns, rows = cells(jobs)
+    assert columns == ["defense.k"] and [(cell, len(group)) for cell, group in rows] == [(["1"], 2), (["5"], 2)]
+    jobs.append(result(0.5, 0, {"defense.k": 1, "thief.recipe.lr": 1e-3}))
+    columns, rows = cells(jobs)
+    assert columns == ["defense.k", "thief.recipe.lr"] and len(rows) == 3
+
+
+def test_what_the_columns_already_tell_is_no_column() -> None:
+    jobs = [result(0, victim=v, victim_adaptation=a, settings={"victim.backbone.size": s}) for v, a, s in
+            (("a", "probe", 64), ("b", "scratch", 32))]  # fmt: skip
+    assert cells(jobs)[0] == ["victim"]
+    older = result(0, victim="c")  # without the adaptation
+    assert cells([*jobs, older])[0] == ["victim"]
 
 
 def test_a_sweeps_table_shows_means_intervals_seeds_and_failures(
@@ -52,19 +71,13 @@ def test_a_sweeps_table_shows_means_intervals_seeds_and_failures(
     jobs = [
         result(a, s, victim=v) for v, shares in {"a": (0.4, 0.6), "b": (0.9,)}.items() for s, a in enumerate(shares)
     ]
-    show_sweep(jobs, [{"job_key": "k3", "error": "ValueError: no\nmore"}], tmp_path / "mine")
+    show_sweep(Sweep(jobs, [{"job_key": "k3", "error": "ValueError: no\nmore"}], ["k4"]), tmp_path / "mine")
     said = capsys.readouterr().out
     low, high = stats.t.interval(0.95, 1, loc=0.5, scale=0.1)
     for words in (
-        "mine: 3 jobs",
-        "0.500",
-        f"{low:.3f} to {high:.3f}",
-        "0.900",
-        "one seed",
-        "1 of 4 jobs failed",
-        "k3",
-        "ValueError: no",
-    ):
+        "mine: 3 of 5 jobs", "0.500", f"{low:.3f} to {high:.3f}", "0.900", "one seed", "2 of 5 jobs without a result",
+        "k3", "ValueError: no", "k4", "killed",
+    ):  # fmt: skip
         assert words in said
-    show_sweep([], [], tmp_path)
+    show_sweep(Sweep(), tmp_path)
     assert capsys.readouterr().out == ""

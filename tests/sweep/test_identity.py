@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from omegaconf import DictConfig
 
-from fmsteal.sweep.identity import axes, job_key
+from fmsteal.sweep.identity import axes, cell_settings, job_key
 from tests.conftest import composed
 
 
@@ -21,7 +21,8 @@ def test_a_key_reads_as_what_it_is() -> None:
 @pytest.mark.parametrize(
     "override",
     ["seed=1", "budget.queries=7", "victim.recipe.epochs=3", "thief.adaptation=full", "query.seed=1",
-     "attack/loss=hard", "defense=top_k", "data.split_seed=4", "recipes.probe.lr=1", "trainer.lightning.precision=bf16-mixed",
+     "attack/loss=hard", "defense=top_k", "data.split_seed=4", "recipes.probe.lr=1",
+     "trainer.lightning.precision=bf16-mixed", "+trainer.lightning.gradient_clip_val=1",
      "thief.backbone.weights=/data/other.pth"],
 )  # fmt: skip
 def test_what_decides_the_result_decides_the_key(override: str) -> None:
@@ -30,7 +31,8 @@ def test_what_decides_the_result_decides_the_key(override: str) -> None:
 
 @pytest.mark.parametrize(
     "override",
-    ["output=/elsewhere", "cache=/scratch/cache", "tracker=none", "trainer=cpu", "trainer.inference_batch=8",
+    ["trainer.lightning.deterministic=false", "output=/elsewhere",
+     "cache=/scratch/cache", "tracker=none", "trainer=cpu", "trainer.inference_batch=8",
      "force=true", "sweep_id=mine", "+notes.why=because", "recipes.full.lr=1", "hydra.verbose=true"],
 )  # fmt: skip
 def test_paths_devices_and_loggers_do_not(override: str) -> None:
@@ -53,3 +55,10 @@ def test_axes_are_flat_and_complete() -> None:
         "evaluation": "classify", "victim_adaptation": "scratch", "thief_adaptation": "probe",
         "queries": 1000, "seed": 0,
     }  # fmt: skip
+
+
+def test_a_cell_is_what_seeds_have_in_common() -> None:
+    assert cell_settings(composed("seed=1")) == cell_settings(composed("seed=2"))
+    fixed = cell_settings(composed("seed=1", "victim.seed=0"))
+    assert fixed == cell_settings(composed("seed=2", "victim.seed=0")) != cell_settings(composed("seed=1"))
+    assert cell_settings(composed("defense=top_k", "defense.k=1")) != cell_settings(composed("defense=top_k"))
