@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import math
 import time
 import warnings
 from collections.abc import Callable, Sequence
@@ -13,7 +14,7 @@ from typing import Any
 
 import torch
 from lightning import LightningModule, Trainer
-from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.callbacks import Callback, Checkpoint
 from lightning.pytorch.loggers.logger import Logger
 
 from fmsteal.data.loader import TensorLoader
@@ -79,7 +80,7 @@ class Training:
     @functools.cached_property
     def device(self) -> torch.device:
         """Where forward passes outside training run: the device that the trainer uses."""
-        return self._trainer(max_epochs=0, logger=False).strategy.root_device
+        return self._trainer(max_epochs=0, logger=False, enable_checkpointing=False).strategy.root_device
 
     def fit(
         self,
@@ -95,12 +96,8 @@ class Training:
         trainer = self._trainer(
             max_epochs=module.recipe.epochs,
             default_root_dir=scratch,
-            logger=TrackerLogger(tracker, stage),
-            callbacks=[
-                EpochProgress(progress, stage),
-                EpochCheckpoint(scratch, self.checkpoint_seconds),
-                *self.callbacks,
-            ],
+            logger=EpochLogger(tracker, progress, stage, module.recipe.epochs),
+            callbacks=[EpochCheckpoint(scratch, self.checkpoint_seconds), *self.callbacks],
         )
         if trainer.world_size > 1:
             raise ConfigError(
@@ -125,13 +122,14 @@ class Training:
             logging.getLogger(name).setLevel(logging.WARNING)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*GPU available.*")
-            return self.lightning(
-                enable_progress_bar=False, enable_model_summary=False, enable_checkpointing=False, **options
-            )
+            return self.lightning(enable_progress_bar=False, enable_model_summary=False, **options)
 
 
-class EpochCheckpoint(Callback):
-    """Keeps the state of the last finished epoch as ``last.ckpt``, replaced atomically."""
+class EpochCheckpoint(Checkpoint):
+    """Keeps the state of the last finished epoch as ``last.ckpt``, replaced atomically.
+
+    A `Checkpoint` runs after the module's own hook: an epoch is logged, and found to be finite, before it is kept.
+    """
 
     def __init__(self, folder: Path, seconds: float) -> None:
         self.path = folder / LAST
@@ -149,27 +147,12 @@ class EpochCheckpoint(Callback):
         self._saved = time.monotonic()
 
 
-class EpochProgress(Callback):
-    """Shows how far a training has come."""
+class EpochLogger(Logger):
+    """Sends an epoch's means to the run's tracker, named ``<stage>/<metric>``, and shows how far the training is."""
 
-    def __init__(self, progress: Progress, stage: str) -> None:
-        self.progress = progress
-        self.stage = stage
-
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Show the epochs done, and the loss."""
-        loss = trainer.callback_metrics.get("loss")
-        note = "" if loss is None else f"loss {float(loss):.4f}"
-        self.progress.update(f"train {self.stage}", trainer.current_epoch + 1, trainer.max_epochs or 0, note)
-
-
-class TrackerLogger(Logger):
-    """Sends Lightning's metrics to the run's tracker, named ``<stage>/<metric>``, against the epoch."""
-
-    def __init__(self, tracker: Tracker, stage: str) -> None:
+    def __init__(self, tracker: Tracker, progress: Progress, stage: str, epochs: int) -> None:
         super().__init__()
-        self.tracker = tracker
-        self.stage = stage
+        self.tracker, self.progress, self.stage, self.epochs = tracker, progress, stage, epochs
 
     @property
     def name(self) -> str:
@@ -185,9 +168,8 @@ class TrackerLogger(Logger):
         """Nothing: the resolved config is logged once, by the run."""
 
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
-        """Log an epoch's metrics."""
-        epoch = metrics.get("epoch")
-        self.tracker.log(
-            {f"{self.stage}/{k}": float(v) for k, v in metrics.items() if k != "epoch"},
-            x=(f"{self.stage}/epoch", float(epoch if epoch is not None else step or 0) + 1),
-        )
+        """Log the means of epoch ``step`` (from 1)."""
+        if step is None or not metrics:
+            return
+        self.tracker.log({f"{self.stage}/{k}": v for k, v in metrics.items()}, x=(f"{self.stage}/epoch", float(step)))
+        self.progress.update(f"train {self.stage}", step, self.epochs, f"loss {metrics.get('loss', math.nan):.4f}")

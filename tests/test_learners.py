@@ -14,8 +14,9 @@ from fmsteal.attacks.losses import soft_cross_entropy
 from fmsteal.context import Context
 from fmsteal.data.images import Images, Task
 from fmsteal.inference import logits, of_images
+from fmsteal.modules.classifier import save_weights
 from fmsteal.progress import Progress
-from fmsteal.store import Store
+from fmsteal.store import MANIFEST, Store, checksum, read_json, write_json
 from fmsteal.tracking.base import CsvTracker
 from tests.conftest import composed
 
@@ -122,3 +123,40 @@ def test_initialisation_depends_on_the_seed_alone() -> None:
     victim = part("victim", "victim=resnet10t").build(3, role="victim").state_dict()  # same backbone, same seed
     assert not torch.equal(first["head.weight"], victim["head.weight"])
     assert not torch.equal(first["head.weight"], other["head.weight"])
+
+
+def test_a_model_can_be_trained_after_it_was_looked_at(tmp_path: Path) -> None:
+    ctx = context(tmp_path)
+    model = part("thief", "thief=resnet10t").build(3)
+    scores = of_images(model, TASK.train, np.arange(4), ctx)
+    assert not scores.requires_grad and not scores.is_inference()
+    model(torch.from_numpy(PIXELS[:4])).sum().backward()
+    assert all(p.grad is not None for p in model.parameters())
+
+
+def test_rows_that_were_read_are_not_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    victim = part("victim", "victim=resnet10t").prepare(TASK, context(tmp_path))
+    victim.raw(TASK.test, np.arange(10), context(tmp_path))
+    read = []
+    load = np.load
+    monkeypatch.setattr(np, "load", lambda *a, **k: read.append(a) or load(*a, **k))
+    ctx = context(tmp_path)
+    for start in range(0, 10, 2):
+        victim.raw(TASK.test, np.arange(start, start + 2), ctx)
+    assert len(read) == 1
+
+
+def test_a_victim_made_again_with_other_weights_answers_for_itself(tmp_path: Path) -> None:
+    ctx = context(tmp_path)
+    first = part("victim", "victim=resnet10t").prepare(TASK, ctx)
+    before = first.raw(TASK.test, np.arange(5), ctx)
+    place = next((tmp_path / "cache" / "victims").iterdir())
+    with torch.no_grad():
+        first.model.head.weight.mul_(1.5)
+    save_weights(first.model, place / "weights.safetensors")
+    manifest = read_json(place / MANIFEST)
+    manifest["files"]["weights.safetensors"]["sha256"] = checksum(place / "weights.safetensors")
+    write_json(place / MANIFEST, manifest)
+    again = part("victim", "victim=resnet10t").prepare(TASK, ctx)
+    assert again.key != first.key
+    assert not torch.equal(again.raw(TASK.test, np.arange(5), ctx), before)

@@ -72,7 +72,8 @@ def decoded(store: Store, root: Path, size: int, broken: Broken, *, labelled: bo
     """The images of a folder as an artifact, keyed by its files, the size and the resampling."""
     if not root.is_dir():
         raise DataError(f"There is no image folder {root}. Give an existing one: data.root=/path or query.root=/path.")
-    files = sorted(p for p in root.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+    found = (p for p in root.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+    files = sorted(p for p in found if not any(part.startswith(".") for part in p.relative_to(root).parts))
     if not files:
         raise DataError(f"The folder {root} holds no images ({', '.join(sorted(SUFFIXES))}).")
     classes = _classes(root) if labelled else []
@@ -101,34 +102,45 @@ def _classes(root: Path) -> list[str]:
 
 
 def _decode(files: Sequence[Path], size: int, broken: Broken) -> tuple[Pixels, list[int]]:
-    def read(file: Path) -> npt.NDArray[np.uint8] | str:
+    """Decode in parallel; returns the pixels and which files they come from."""
+    pixels = np.empty((len(files), 3, size, size), np.uint8)
+
+    def read(place: int) -> str | None:
         try:
-            with Image.open(file) as image:
-                image.draft("RGB", (size, size))  # JPEGs are decoded at a reduced scale where that suffices
-                rgb = image.convert("RGBA").convert("RGB") if image.mode in ("P", "LA") else image.convert("RGB")
+            pixels[place] = _square(files[place], size)
         except Exception as error:  # PIL raises many kinds for damaged files
-            return f"{file} ({type(error).__name__}: {error})"
-        scale = size / min(rgb.size)
-        rgb = rgb.resize(
-            (max(size, round(rgb.width * scale)), max(size, round(rgb.height * scale))), Image.Resampling.BILINEAR
-        )
-        left, top = (rgb.width - size) // 2, (rgb.height - size) // 2
-        return np.asarray(rgb.crop((left, top, left + size, top + size)), dtype=np.uint8).transpose(2, 0, 1)
+            return f"{files[place]} ({type(error).__name__}: {error})"
+        return None
 
     with ThreadPoolExecutor(os.cpu_count()) as workers:
-        results = list(workers.map(read, files))
-    faults = [r for r in results if isinstance(r, str)]
-    if faults and broken == "error":
+        faults = list(workers.map(read, range(len(files))))
+    named = [f for f in faults if f is not None]
+    if named and broken == "error":
         raise DataError(
-            f"{len(faults)} image file(s) cannot be decoded, first {faults[0]}. Remove them, or pass over them: "
+            f"{len(named)} image file(s) cannot be decoded, first {named[0]}. Remove them, or pass over them: "
             "data.broken=skip (query.broken=skip)."
         )
-    if faults:
-        log.warning("%d image file(s) that cannot be decoded were passed over, first %s", len(faults), faults[0])
-    kept = [i for i, r in enumerate(results) if not isinstance(r, str)]
-    if not kept:
-        raise DataError(f"None of {len(files)} image files can be decoded, first {faults[0]}.")
-    return np.stack([r for r in results if not isinstance(r, str)]), kept
+    if len(named) == len(files):
+        raise DataError(f"None of {len(files)} image files can be decoded, first {named[0]}.")
+    if named:
+        log.warning("%d image file(s) that cannot be decoded were passed over, first %s", len(named), named[0])
+    kept = [i for i, fault in enumerate(faults) if fault is None]
+    return (pixels[kept] if named else pixels), kept
+
+
+def _square(file: Path, size: int) -> npt.NDArray[np.uint8]:
+    """One image as RGB ``(3, size, size)``: alpha is dropped, as torchvision's loader does; 16-bit grey is scaled."""
+    with Image.open(file) as opened:
+        opened.draft("RGB", (size, size))  # JPEGs are decoded at a reduced scale where that suffices
+        image: Image.Image = opened
+        if opened.mode.startswith("I"):
+            image = Image.fromarray((np.asarray(opened).clip(0, 65535) / 257).round().astype(np.uint8))
+        rgb = image.convert("RGBA").convert("RGB") if image.mode in ("P", "LA") else image.convert("RGB")
+    scale = size / min(rgb.size)
+    target = (max(size, round(rgb.width * scale)), max(size, round(rgb.height * scale)))
+    rgb = rgb.resize(target, Image.Resampling.BILINEAR)
+    left, top = (rgb.width - size) // 2, (rgb.height - size) // 2
+    return np.asarray(rgb.crop((left, top, left + size, top + size)), dtype=np.uint8).transpose(2, 0, 1)
 
 
 def _subset(images: Images, ids: npt.NDArray[np.int64]) -> Images:

@@ -127,7 +127,8 @@ class StealModule(lightning.LightningModule):
                 f"The training loss became {means['loss']} in epoch {self.current_epoch + 1}. "
                 "Lower the recipe's lr, or clip gradients (+trainer.lightning.gradient_clip_val=1)."
             )
-        self.log_dict(means)
+        if self.logger is not None:
+            self.logger.log_metrics(means, step=self.current_epoch + 1)
 
     def configure_optimizers(self) -> Any:
         """The recipe's optimiser and its schedule, stepped every batch."""

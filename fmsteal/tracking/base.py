@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
+
+COLUMNS = ("x_name", "x", "metric", "value")
 
 
 @dataclass(frozen=True)
@@ -68,15 +70,30 @@ class CsvTracker:
         with self.path.open("a", newline="") as stream:
             rows = csv.writer(stream)
             if fresh:
-                rows.writerow(("x_name", "x", "metric", "value"))
+                rows.writerow(COLUMNS)
             rows.writerows((*x, name, value) for name, value in metrics.items())
 
     def summary(self, metrics: Mapping[str, float]) -> None:
         """The final figures are in ``result.json``; keep one row of each point, where a resumed run wrote it again."""
-        if self.path.exists():
-            lines = self.path.read_text().splitlines(keepends=True)
-            last = {line.rpartition(",")[0]: line for line in lines}
-            self.path.write_text("".join(last.values()))
+        last = {(name, x, metric): value for name, x, metric, value in self.points()}
+        fresh = self.path.with_suffix(".tmp")
+        with fresh.open("w", newline="") as stream:
+            rows = csv.writer(stream)
+            rows.writerow(COLUMNS)
+            rows.writerows((*point, value) for point, value in last.items())
+        fresh.replace(self.path)
+
+    def points(self) -> list[tuple[str, float, str, float]]:
+        """What has been logged so far, by earlier interrupted runs too; a torn last line is passed over."""
+        if not self.path.exists():
+            return []
+        with self.path.open(newline="") as stream:
+            rows = [row for row in csv.reader(stream) if len(row) == 4 and row != list(COLUMNS)]
+        found = []
+        for name, x, metric, value in rows:
+            with suppress(ValueError):
+                found.append((name, float(x), metric, float(value)))
+        return found
 
     @property
     def place(self) -> str:

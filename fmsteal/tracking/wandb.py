@@ -105,11 +105,18 @@ class WandbTracking:
 
 
 class WandbTracker(CsvTracker):
-    """Curves to the open W&B run, and to the CSV file."""
+    """Curves to the open W&B run, and to the CSV file.
+
+    A job that goes on after a kill gets a second offline run of the same id; what the first had logged is logged to
+    it again, from the CSV file, so that the last one alone is complete.
+    """
 
     def __init__(self, folder: Path, run: Any) -> None:
         super().__init__(folder)
         self._run = run
+        if run.offline:
+            for name, x, metric, value in self.points():
+                run.log({metric: value, name: x})
 
     def log(self, metrics: Mapping[str, float], x: tuple[str, float]) -> None:
         """Add a point to each curve."""
@@ -127,8 +134,7 @@ class WandbTracker(CsvTracker):
         """The run's URL, or its offline folder and the command that syncs it."""
         if not self._run.offline:
             return str(self._run.url)
-        folder = Path(self._run.dir).parent.parent  # a resumed run has a fragment for each start, all with one id
-        return f"offline; upload it with: wandb sync {folder}/offline-run-*-{self._run.id}"
+        return f"offline; upload it with: wandb sync {Path(self._run.dir).parent}"
 
 
 def _auto_mode() -> str:

@@ -33,6 +33,10 @@ def test_a_folder_is_a_task(folder: Path, tmp_path: Path) -> None:
     assert made.train.pixels.shape == (7, 3, 8, 8) and made.train.labels is not None
     for image, label in zip(made.train.pixels, made.train.labels, strict=True):
         assert image[0 if label == 1 else 1].min() > 190 and image[2].max() < 10
+    (folder / "red ones" / ".checkpoints").mkdir()
+    (folder / ".hidden").mkdir()
+    for hidden in ("red ones/.checkpoints", ".hidden"):
+        colour(folder / hidden / "x.png", (0, 0, 255))
     again = task(store, str(folder), size=8, test_share=0.3)
     assert again.train.digest == made.train.digest and len(list((tmp_path / "cache" / "images").iterdir())) == 1
     assert task(store, str(folder), size=8, test_share=0.3, split_seed=1).test.digest != made.test.digest
@@ -70,6 +74,14 @@ def test_every_mode_becomes_rgb(mode: str, tmp_path: Path) -> None:
         Image.new("RGB", (6, 6), (255, 255, 255)).convert(mode).save(file)
     pixels = pool(Store(tmp_path / "cache"), str(tmp_path / "d"), size=6).pixels
     assert pixels.shape == (1, 3, 6, 6) and pixels.min() > 250
+
+
+def test_sixteen_bit_grey_keeps_its_levels(tmp_path: Path) -> None:
+    ramp = np.arange(0, 65536, 256, dtype=np.uint16).reshape(16, 16)
+    (tmp_path / "d").mkdir()
+    Image.fromarray(ramp).save(tmp_path / "d" / "x.png")
+    pixels = pool(Store(tmp_path / "cache"), str(tmp_path / "d"), size=16).pixels
+    np.testing.assert_allclose(pixels[0, 0].astype(int), ramp / 257, atol=0.51)
 
 
 def test_the_shorter_side_is_resized_and_the_middle_cropped(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import subprocess
 import time
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 
 from tests.conftest import SMALL, command, environment, only_run
+from tests.wandb_file import offline_runs
 
 # Enough epochs and questions that each stage lasts long enough to be hit.
 JOB = (
@@ -61,7 +63,8 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_killed_and_started_again_it_ends_as_if_nothing_had_happened(
     moment: Callable[[Path], bool], undisturbed: Path, tmp_path: Path
 ) -> None:
-    process = start(tmp_path)
+    more = ("tracker=wandb",) if moment is in_thief_training else ()
+    process = start(tmp_path, *more)
     while not moment(tmp_path):
         assert process.poll() is None, process.stdout.read() if process.stdout else ""
         time.sleep(0.002)
@@ -70,7 +73,7 @@ def test_killed_and_started_again_it_ends_as_if_nothing_had_happened(
     assert not list(tmp_path.rglob("result.json")), "the kill came too late to test anything"
     paid = b"".join(p.read_bytes() for p in tmp_path.glob("outputs/runs/*/ledger.bin"))
 
-    said = finish(start(tmp_path))
+    said = finish(start(tmp_path, *more))
     assert ("going on from the checkpoint" in said) == (moment is not in_querying)
     folder = only_run(tmp_path)
     ledger = (folder / "ledger.bin").read_bytes()
@@ -82,6 +85,14 @@ def test_killed_and_started_again_it_ends_as_if_nothing_had_happened(
     assert result["metrics"] == json.loads((only_run(undisturbed) / "result.json").read_text())["metrics"]
     for name, value in predictions(undisturbed).items():
         np.testing.assert_array_equal(predictions(tmp_path)[name], value, err_msg=name)
+    if more:
+        killed, whole = offline_runs(folder)
+        assert killed.exit_code is None and whole.exit_code == 0
+        assert killed.run is None or killed.run.run_id == whole.run.run_id
+        for stage, epochs in (("victim", 5), ("thief", 3)):  # what the killed run had logged is there too
+            assert {x for x, _ in whole.curve(f"{stage}/epoch", f"{stage}/loss")} == set(range(1, epochs + 1))
+        points = [line.rpartition(",")[0] for line in (folder / "metrics.csv").read_text().splitlines()]
+        assert len(points) == len(set(points))
     left = [p for p in (tmp_path / "outputs").rglob("*") if p.name.startswith(".tmp-") and p.is_dir()]
     assert len(left) <= 1  # a killed process leaves at most the folder it was writing
 
@@ -110,6 +121,7 @@ def test_a_damaged_victim_is_noticed_and_made_again(undisturbed: Path, tmp_path:
     data = bytearray(weights.read_bytes())
     data[-100] ^= 255
     weights.write_bytes(bytes(data))
+    shutil.rmtree(tmp_path / "outputs" / "cache" / "answers")
     said = finish(start(tmp_path, "budget.queries=100", "force=true"))
     assert "is damaged" in said and "train victim" in said
     assert len(list((tmp_path / "outputs" / "cache" / "damaged").iterdir())) == 1

@@ -53,7 +53,9 @@ def test_a_job_ends_with_a_table_and_whole_files(fmsteal: Run, tmp_path: Path) -
     assert again.metrics == result["metrics"]
     assert np.mean(kept["victim"] == kept["thief"]) == result["metrics"]["test/agreement"]
 
-    answers = Ledger(folder / "ledger.bin", folder.name).answers
+    header = json.loads((folder / "ledger.bin").read_bytes().partition(b"\n")[0])
+    assert header["job"].startswith(f"{folder.name} against tf_efficientnet_lite0-probe-s2-")
+    answers = Ledger(folder / "ledger.bin", header["job"]).answers
     assert answers.shape == (100, 10) and ((answers > 0).sum(1) == 3).all()  # the defense, not the raw victim
     with (folder / "metrics.csv").open() as stream:
         assert {"victim/loss", "thief/loss"} <= {row["metric"] for row in csv.DictReader(stream)}

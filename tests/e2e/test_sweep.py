@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 from tests.conftest import SMALL, Run
 from tests.wandb_file import offline_runs
 
@@ -38,3 +40,18 @@ def test_one_failing_job_leaves_the_others_and_the_sweep_ends_non_zero(fmsteal: 
 def test_a_wrong_option_in_one_combination_runs_no_job(fmsteal: Run, tmp_path: Path) -> None:
     done = fmsteal("-m", *SMALL, "seed=0,1", "+attack.bogus=1", ok=False)
     assert "has no option 'bogus'" in done.stderr and not (tmp_path / "outputs").exists()
+
+
+def test_jobs_in_worker_processes_are_jobs_like_any_other(fmsteal: Run, tmp_path: Path) -> None:
+    pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
+    fmsteal("-m", *SMALL, "hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "seed=0,1", "victim.seed=0")
+    found = results(tmp_path)
+    assert len(found) == 2 and len(list((tmp_path / "outputs" / "cache" / "victims").iterdir())) == 1
+    for result in found:
+        assert str(result["command"]).startswith("fmsteal experiment=smoke")
+        assert f"seed={result['axis']['seed']}" in str(result["command"])  # type: ignore[index]
+
+
+def test_a_swept_field_makes_rows_of_its_own(fmsteal: Run, tmp_path: Path) -> None:
+    done = fmsteal("-m", *SMALL, "defense=top_k", "defense.k=1,5", "sweep_id=k")
+    assert "defense.k" in done.stdout and done.stdout.count("one seed") == 2
