@@ -40,11 +40,13 @@ class Backbone(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, trunk: nn.Module, size: int, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
+    def __init__(
+        self, trunk: nn.Module, num_features: int, size: int, mean: tuple[float, ...], std: tuple[float, ...]
+    ) -> None:
         super().__init__()
         self.trunk = trunk
+        self.num_features = num_features
         self.size = size
-        self.num_features: int = trunk.num_features  # type: ignore[assignment]
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
 
@@ -88,14 +90,26 @@ class BackboneSpec:
         """Make the backbone, with its pretrained weights or freshly initialised from torch's global generator.
 
         Raises:
+            ConfigError: the architecture does not take images of this size.
             DataError: pretrained weights were asked for and are missing, unreachable or of another architecture.
         """
-        trunk = timm.create_model(self.model, num_classes=0)
+        trunk = timm.create_model(self.model, num_classes=0, **self._tied_to_size())
         config = timm.data.resolve_model_data_config(trunk)
+        size = self.size or config["input_size"][-1]
         mean, std = (config["mean"], config["std"]) if self.normalise == "timm" else _STATISTICS[self.normalise]
         if pretrained:
             self._load(trunk)
-        return Backbone(trunk, self.size or config["input_size"][-1], tuple(mean), tuple(std))
+        return Backbone(trunk, self._num_features(trunk, size), size, tuple(mean), tuple(std))
+
+    def _num_features(self, trunk: nn.Module, size: int) -> int:
+        """The width of the pooled features, seen on one image: what models call it differs."""
+        try:
+            with torch.no_grad():
+                width = trunk.eval()(torch.zeros(1, 3, size, size)).shape[1]
+        except (AssertionError, RuntimeError) as error:
+            raise ConfigError(f"{self.model} does not take images of {size} pixels: {error}") from error
+        trunk.train()
+        return int(width)
 
     def identity(self, *, pretrained: bool) -> dict[str, Any]:
         """What decides the features, for an artifact's spec: weights count by content, not by path."""
@@ -103,6 +117,12 @@ class BackboneSpec:
         if pretrained:
             weights = "hub" if self.weights == "hub" else _file_digest(str(self._file()))
         return {"model": self.model, "weights": weights, "size": self.size, "normalise": self.normalise}
+
+    def _tied_to_size(self) -> dict[str, int]:
+        """The option that makes an architecture for `size` where it is tied to one (ViT, Swin)."""
+        config = timm.get_pretrained_cfg(self.model)
+        tied = config is not None and config.fixed_input_size and self.size not in (None, config.input_size[-1])
+        return {"img_size": self.size} if tied and self.size else {}
 
     def _load(self, trunk: nn.Module) -> None:
         if self.weights == "hub":
@@ -125,7 +145,7 @@ class BackboneSpec:
 
     def _load_from_hub(self, trunk: nn.Module) -> None:
         try:
-            pretrained = timm.create_model(self.model, pretrained=True, num_classes=0)
+            pretrained = timm.create_model(self.model, pretrained=True, num_classes=0, **self._tied_to_size())
         except Exception as error:  # the hub's client raises many kinds
             raise DataError(
                 f"The weights of {self.model} could not be had from the hub ({type(error).__name__}: "

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import time
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from fmsteal.environment import environment
 from fmsteal.errors import AttackError, ConfigError, DataError
 from fmsteal.evaluation.classifier import ClassifierEvaluation, Measured
 from fmsteal.learners import ClassifierLearner
+from fmsteal.meter import Meter
 from fmsteal.modules.classifier import save_weights
 from fmsteal.oracle.ledger import Ledger
 from fmsteal.oracle.oracle import Budget, Oracle
@@ -86,29 +86,6 @@ def same_inputs(task: Task, pool: Images, job: Job) -> dict[str, str]:
     with explained(job.folder):
         write_json(job.folder / INPUTS, inputs)
     return inputs
-
-
-class Meter:
-    """What the job has cost in time and victim forwards, earlier interrupted runs included (to the second)."""
-
-    def __init__(self, path: Path) -> None:
-        self.victim: Victim | None = None
-        self._path = path
-        self._before: dict[str, float] = read_json(path) or {}
-        self._began = self._saved = time.monotonic()
-
-    def read(self) -> dict[str, float]:
-        """``cost/seconds`` and ``cost/victim_forwards`` (images that the victim had to compute for the answers)."""
-        seconds = self._before.get("cost/seconds", 0.0) + time.monotonic() - self._began
-        forwards = self._before.get("cost/victim_forwards", 0) + (self.victim.forwards if self.victim else 0)
-        return {"cost/seconds": round(seconds, 2), "cost/victim_forwards": forwards}
-
-    def save(self) -> None:
-        """Keep the figures for a run that goes on after this one is killed; at most once a second."""
-        if time.monotonic() - self._saved >= 1.0:
-            self._saved = time.monotonic()
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            write_json(self._path, self.read())
 
 
 @dataclass(frozen=True)

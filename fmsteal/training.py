@@ -16,6 +16,7 @@ import torch
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback, Checkpoint
 from lightning.pytorch.loggers.logger import Logger
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from fmsteal.data.loader import TensorLoader
 from fmsteal.errors import ConfigError
@@ -107,6 +108,7 @@ class Training:
         checkpoint = scratch / LAST
         if checkpoint.is_file():
             log.info("%s: going on from the checkpoint of an interrupted run", stage)
+        module.train()
         if self.compile:
             module.net.compile()
         with warnings.catch_warnings():
@@ -122,7 +124,10 @@ class Training:
             logging.getLogger(name).setLevel(logging.WARNING)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*GPU available.*")
-            return self.lightning(enable_progress_bar=False, enable_model_summary=False, **options)
+            try:
+                return self.lightning(enable_progress_bar=False, enable_model_summary=False, **options)
+            except MisconfigurationException as error:
+                raise ConfigError(f"Lightning refuses the trainer's options: {error}") from error
 
 
 class EpochCheckpoint(Checkpoint):

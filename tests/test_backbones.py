@@ -5,9 +5,12 @@ import socket
 from pathlib import Path
 
 import pytest
+import timm
 import torch
+from omegaconf import OmegaConf
 from safetensors.torch import save_file
 
+from fmsteal import paths
 from fmsteal.backbones import BackboneSpec
 from fmsteal.errors import ConfigError, DataError
 
@@ -107,3 +110,27 @@ def test_an_unreachable_hub_is_a_clear_error(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(DataError, match=r"resnet10t could not be had from the hub.*weights=/path"):
         BackboneSpec("resnet10t", "hub").build(pretrained=True)
+
+
+PAPER = sorted(p for p in (paths.folder("conf") / "backbone").glob("*.yaml") if "weights: hub" in p.read_text())
+
+
+@pytest.mark.parametrize("file", PAPER, ids=lambda p: p.stem)
+def test_every_backbone_of_the_paper_is_an_architecture_with_its_own_statistics(file: Path) -> None:
+    """Built without storage, so that a ViT-L costs nothing here; its weights come from the hub, which is not asked."""
+    spec = BackboneSpec(**{k: v for k, v in OmegaConf.load(file).items() if k != "_target_"})  # type: ignore[misc]
+    with torch.device("meta"):
+        backbone = spec.build(pretrained=False)
+        features = backbone(torch.rand(2, 3, 32, 32))
+    assert backbone.size == 224 and features.shape == (2, backbone.num_features)
+    config = timm.get_pretrained_cfg(spec.model)
+    assert config.hf_hub_id and config.mean != (0, 0, 0)
+
+
+def test_an_architecture_tied_to_its_size_is_made_for_another_or_refused() -> None:
+    with torch.device("meta"):
+        backbone = BackboneSpec("vit_small_patch16_224", size=64).build(pretrained=False)
+        assert backbone(torch.rand(1, 3, 32, 32)).shape == (1, 384)
+        assert backbone.trunk.training
+        with pytest.raises(ConfigError, match="vit_small_patch16_224 does not take images of 3 pixels"):
+            BackboneSpec("vit_small_patch16_224", size=3).build(pretrained=False)

@@ -9,7 +9,8 @@ from fmsteal import results
 from fmsteal.data.images import Images, Task
 from fmsteal.errors import DataError
 from fmsteal.job import _clear_once
-from fmsteal.pipeline import Job, Meter, same_inputs
+from fmsteal.meter import Meter
+from fmsteal.pipeline import Job, same_inputs
 from fmsteal.store import write_json
 from tests.conftest import composed
 

@@ -1,0 +1,35 @@
+"""What a job costs in time and in the victim's work."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fmsteal.store import read_json, write_json
+
+if TYPE_CHECKING:
+    from fmsteal.victims.base import Victim
+
+
+class Meter:
+    """Adds up over the runs of an interrupted job, to the second."""
+
+    def __init__(self, path: Path) -> None:
+        self.victim: Victim | None = None
+        self._path = path
+        self._before: dict[str, float] = read_json(path) or {}
+        self._began = self._saved = time.monotonic()
+
+    def read(self) -> dict[str, float]:
+        """``cost/seconds`` and ``cost/victim_forwards`` (images that the victim had to compute for the answers)."""
+        seconds = self._before.get("cost/seconds", 0.0) + time.monotonic() - self._began
+        forwards = self._before.get("cost/victim_forwards", 0) + (self.victim.forwards if self.victim else 0)
+        return {"cost/seconds": round(seconds, 2), "cost/victim_forwards": forwards}
+
+    def save(self) -> None:
+        """Keep the figures for a run that goes on after this one is killed; at most once a second."""
+        if time.monotonic() - self._saved >= 1.0:
+            self._saved = time.monotonic()
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            write_json(self._path, self.read())
