@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from fmsteal.data.images import Images, Pixels, Task, content_digest
+from fmsteal.data.images import Images, Task
 from fmsteal.data.resize import enlarge
 from fmsteal.errors import ConfigError
 
@@ -23,13 +23,6 @@ def digits(*, size: int = 32, test: int = 600, split_seed: int = 0) -> Task:
         )
     pixels = enlarge(bunch.images / 16.0, size)
     labels = bunch.target.astype(np.int64)
-    order = np.random.default_rng(split_seed).permutation(len(pixels))
-    classes = tuple(str(c) for c in bunch.target_names)
-    return Task(
-        train=_subset(pixels[order[test:]], labels[order[test:]], classes),
-        test=_subset(pixels[order[:test]], labels[order[:test]], classes),
-    )
-
-
-def _subset(pixels: Pixels, labels: np.ndarray, classes: tuple[str, ...]) -> Images:
-    return Images(pixels, content_digest(pixels, labels), labels, classes)
+    images = Images(pixels, "not split yet", labels, tuple(str(c) for c in bunch.target_names))
+    order = np.random.default_rng(split_seed).permutation(len(images))
+    return Task(train=images.subset(order[test:]), test=images.subset(order[:test]))

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image
 
-from fmsteal.data.images import Images, Labels, Pixels, Task, content_digest, load, save
+from fmsteal.data.decode import decode, first_fault
+from fmsteal.data.images import Images, Labels, Pixels, Task, load, save
 from fmsteal.errors import DataError
 from fmsteal.store import Store, digest
 
@@ -49,23 +47,14 @@ def task(
     images = decoded(store, folder, size, broken, labelled=True)
     if test_root is not None:
         return Task(images, decoded(store, Path(test_root).expanduser(), size, broken, labelled=True))
-    order = np.random.default_rng(split_seed).permutation(len(images))
-    held = round(len(images) * test_share)
-    if not 0 < held < len(images):
-        raise DataError(f"data.test_share={test_share} of {len(images)} images leaves an empty split.")
-    return Task(_subset(images, order[held:]), _subset(images, order[:held]))
+    return Task(*images.split(test_share, split_seed))
 
 
 def pool(
     store: Store, root: str, *, size: int = 32, count: int | None = None, seed: int = 0, broken: Broken = "error"
 ) -> Images:
     """A query set: all images below ``root``, at any depth, or a random ``count`` of them."""
-    images = decoded(store, Path(root).expanduser(), size, broken, labelled=False)
-    if count is None or count == len(images):
-        return images
-    if count > len(images):
-        raise DataError(f"query.count={count}, but {root} holds {len(images)} images.")
-    return _subset(images, np.sort(np.random.default_rng(seed).permutation(len(images))[:count]))
+    return decoded(store, Path(root).expanduser(), size, broken, labelled=False).some(count, seed)
 
 
 def decoded(store: Store, root: Path, size: int, broken: Broken, *, labelled: bool) -> Images:
@@ -102,48 +91,23 @@ def _classes(root: Path) -> list[str]:
 
 
 def _decode(files: Sequence[Path], size: int, broken: Broken) -> tuple[Pixels, list[int]]:
-    """Decode in parallel; returns the pixels and which files they come from."""
-    pixels = np.empty((len(files), 3, size, size), np.uint8)
+    """Decode files in parallel; returns the pixels and which files they come from."""
 
-    def read(place: int) -> str | None:
-        try:
-            pixels[place] = _square(files[place], size)
-        except Exception as error:  # PIL raises many kinds for damaged files
-            return f"{files[place]} ({type(error).__name__}: {error})"
-        return None
+    def read(place: int) -> Image.Image:
+        image = Image.open(files[place])
+        image.draft("RGB", (size, size))  # JPEGs are decoded at a reduced scale where that suffices
+        return image
 
-    with ThreadPoolExecutor(os.cpu_count()) as workers:
-        faults = list(workers.map(read, range(len(files))))
-    named = [f for f in faults if f is not None]
-    if named and broken == "error":
+    pixels, faults = decode(len(files), read, size)
+    if faults and broken == "error":
         raise DataError(
-            f"{len(named)} image file(s) cannot be decoded, first {named[0]}. Remove them, or pass over them: "
-            "data.broken=skip (query.broken=skip)."
+            f"{len(faults)} image file(s) cannot be decoded, first {first_fault(faults, files)}. Remove them, or pass "
+            "over them: data.broken=skip (query.broken=skip)."
         )
-    if len(named) == len(files):
-        raise DataError(f"None of {len(files)} image files can be decoded, first {named[0]}.")
-    if named:
-        log.warning("%d image file(s) that cannot be decoded were passed over, first %s", len(named), named[0])
-    kept = [i for i, fault in enumerate(faults) if fault is None]
-    return (pixels[kept] if named else pixels), kept
-
-
-def _square(file: Path, size: int) -> npt.NDArray[np.uint8]:
-    """One image as RGB ``(3, size, size)``: alpha is dropped, as torchvision's loader does; 16-bit grey is scaled."""
-    with Image.open(file) as opened:
-        opened.draft("RGB", (size, size))  # JPEGs are decoded at a reduced scale where that suffices
-        image: Image.Image = opened
-        if opened.mode.startswith("I"):
-            image = Image.fromarray((np.asarray(opened).clip(0, 65535) / 257).round().astype(np.uint8))
-        rgb = image.convert("RGBA").convert("RGB") if image.mode in ("P", "LA") else image.convert("RGB")
-    scale = size / min(rgb.size)
-    target = (max(size, round(rgb.width * scale)), max(size, round(rgb.height * scale)))
-    rgb = rgb.resize(target, Image.Resampling.BILINEAR)
-    left, top = (rgb.width - size) // 2, (rgb.height - size) // 2
-    return np.asarray(rgb.crop((left, top, left + size, top + size)), dtype=np.uint8).transpose(2, 0, 1)
-
-
-def _subset(images: Images, ids: npt.NDArray[np.int64]) -> Images:
-    pixels = np.ascontiguousarray(images.pixels[ids])
-    labels = None if images.labels is None else images.labels[ids]
-    return Images(pixels, content_digest(pixels, labels), labels, images.classes)
+    if len(faults) == len(files):
+        raise DataError(f"None of {len(files)} image files can be decoded, first {first_fault(faults, files)}.")
+    if faults:
+        first = first_fault(faults, files)
+        log.warning("%d image file(s) that cannot be decoded were passed over, first %s", len(faults), first)
+    kept = [i for i in range(len(files)) if i not in faults]
+    return (pixels[kept] if faults else pixels), kept

@@ -50,6 +50,28 @@ class Images:
     def __len__(self) -> int:
         return len(self.pixels)
 
+    def subset(self, ids: Ids) -> Images:
+        """The images ``ids``, in that order, in memory."""
+        pixels = np.ascontiguousarray(self.pixels[ids])
+        labels = None if self.labels is None else self.labels[ids]
+        return Images(pixels, content_digest(pixels, labels), labels, self.classes)
+
+    def split(self, share: float, seed: int) -> tuple[Images, Images]:
+        """A random split in two; ``share`` of the images come into the second part."""
+        order = np.random.default_rng(seed).permutation(len(self))
+        held = round(len(self) * share)
+        if not 0 < held < len(self):
+            raise DataError(f"data.test_share={share} of {len(self)} images leaves an empty split.")
+        return self.subset(order[held:]), self.subset(order[:held])
+
+    def some(self, count: int | None, seed: int) -> Images:
+        """A random ``count`` of the images, in their order; all of them for None."""
+        if count is None or count == len(self):
+            return self
+        if not 0 < count < len(self):
+            raise DataError(f"{count} images are asked for of {len(self)}.")
+        return self.subset(np.sort(np.random.default_rng(seed).permutation(len(self))[:count]))
+
     def image_digests(self, ids: Ids) -> list[bytes]:
         """The 16-byte digest of each image's content: equal images have equal digests, whatever their id."""
         return [hashlib.blake2b(self.pixels[i].tobytes(), digest_size=16).digest() for i in ids]

@@ -1,0 +1,123 @@
+"""The data sets that torchvision knows, through torchvision's own loaders, decoded once into the store."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torchvision
+from PIL import Image
+
+from fmsteal.data.decode import decode, first_fault
+from fmsteal.data.images import Images, Task, load, save
+from fmsteal.errors import ConfigError, DataError
+from fmsteal.store import Store, digest
+
+
+def task(
+    store: Store,
+    dataset: str,
+    root: str,
+    *,
+    train: dict[str, Any],
+    test: dict[str, Any] | None,
+    size: int = 32,
+    download: bool = True,
+    train_count: int | None = None,
+    test_count: int | None = None,
+    test_share: float = 0.2,
+    seed: int = 0,
+) -> Task:
+    """A classification task.
+
+    Args:
+        store: where the decoded images are kept.
+        dataset: the class's name in `torchvision.datasets`.
+        root: the folder that class reads from, and downloads into.
+        train: what to give that class for the training split (``{train: true}``, ``{split: train}``).
+        test: the same for the test split; None where it has no splits: ``test_share`` is then set aside by ``seed``.
+        size: pixels of the square images: the shorter side is resized to it, the middle cropped.
+        download: fetch what is missing.
+        train_count: a random subset of the training images; None for all.
+        test_count: the same for the test images.
+        test_share: see ``test``.
+        seed: of split and subsets.
+    """
+    first = decoded(store, dataset, root, train, size, download)
+    if test is None:
+        training, testing = first.split(test_share, seed)
+    else:
+        training, testing = first, decoded(store, dataset, root, test, size, download)
+    return Task(training.some(train_count, seed), testing.some(test_count, seed))
+
+
+def pool(
+    store: Store,
+    dataset: str,
+    root: str,
+    *,
+    split: dict[str, Any],
+    size: int = 32,
+    download: bool = True,
+    count: int | None = None,
+    seed: int = 0,
+) -> Images:
+    """A query set: the images of one split, or a random ``count`` of them, without their labels."""
+    images = decoded(store, dataset, root, split, size, download).some(count, seed)
+    return Images(images.pixels, images.digest)
+
+
+def decoded(store: Store, dataset: str, root: str, split: dict[str, Any], size: int, download: bool) -> Images:
+    """One split as an artifact."""
+    place = Path(root).expanduser().absolute()
+    spec = {
+        "dataset": dataset,
+        "split": split,
+        "size": size,
+        "root": str(place),
+        "torchvision": torchvision.__version__,
+    }
+
+    def build(out: Path, scratch: Path) -> None:
+        items = _open(dataset, place, split, download)
+        labels = np.empty(len(items), np.int64)
+
+        def read(at: int) -> Image.Image:
+            image, label = items[at]
+            labels[at] = label
+            return image
+
+        pixels, faults = decode(len(items), read, size)
+        if faults:
+            first = first_fault(faults, range(len(items)))
+            raise DataError(f"{len(faults)} images of {dataset} cannot be read, first number {first}.")
+        unlabelled = labels.min() < 0  # STL-10's unlabelled split
+        named = getattr(items, "classes", None) or getattr(items, "categories", None)
+        classes = [] if unlabelled else [str(c) for c in named or range(labels.max() + 1)]
+        save(out, pixels, None if unlabelled else labels, classes)
+
+    return load(store.get("images", f"{dataset.lower()}-{digest(split)[:4]}-{size}", spec, build))
+
+
+def _open(dataset: str, root: Path, split: dict[str, Any], download: bool) -> Any:
+    known = torchvision.datasets.__all__
+    if dataset not in known:
+        raise ConfigError(f"torchvision has no data set '{dataset}'. It has: {', '.join(sorted(known))}.")
+    make = getattr(torchvision.datasets, dataset)
+    try:
+        return make(root, **split, download=False)
+    except TypeError:  # ImageNet's class takes no such option, and downloads nothing
+        return make(root, **split)
+    except (RuntimeError, FileNotFoundError) as missing:
+        reason: Exception = missing
+    if download:
+        try:
+            return make(root, **split, download=True)
+        except Exception as error:  # whatever a refused connection raises
+            reason = error
+    raise DataError(
+        f"{dataset} is not under {root} and could not be had ({type(reason).__name__}: {reason}). Fetch it where "
+        f"there is a network, with torchvision.datasets.{dataset}(root, download=True), and give that folder: "
+        "data.root=/path (query.root=/path)."
+    )

@@ -1,0 +1,101 @@
+"""torchvision's own loaders on files of their own formats, made here: small, but read by the real code."""
+
+from __future__ import annotations
+
+import gzip
+import shutil
+import socket
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fmsteal.data.torchvision_sets import pool, task
+from fmsteal.errors import ConfigError, DataError
+from fmsteal.store import Store
+
+RANDOM = np.random.default_rng(0)
+SPLITS = {"train": {"train": True}, "test": {"train": False}}
+
+
+def idx(path: Path, array: np.ndarray) -> None:
+    """An IDX file, as MNIST and its kin come in."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    header = struct.pack(">HBB", 0, 8, array.ndim) + struct.pack(f">{array.ndim}I", *array.shape)
+    path.write_bytes(header + array.astype(np.uint8).tobytes())
+
+
+@pytest.fixture
+def fashion(tmp_path: Path) -> Path:
+    raw = tmp_path / "data" / "FashionMNIST" / "raw"
+    for name, count in (("train", 30), ("t10k", 20)):
+        idx(raw / f"{name}-images-idx3-ubyte", RANDOM.integers(0, 256, (count, 28, 28)))
+        idx(raw / f"{name}-labels-idx1-ubyte", np.arange(count) % 10)
+    return tmp_path / "data"
+
+
+def test_a_set_with_splits(fashion: Path, tmp_path: Path) -> None:
+    store = Store(tmp_path / "cache")
+    made = task(store, "FashionMNIST", str(fashion), **SPLITS, size=28)  # type: ignore[arg-type]
+    assert (len(made.train), len(made.test)) == (30, 20) and made.train.classes[0] == "T-shirt/top"
+    raw = np.frombuffer((fashion / "FashionMNIST" / "raw" / "t10k-images-idx3-ubyte").read_bytes()[16:], np.uint8)
+    np.testing.assert_array_equal(made.test.pixels[:, 1], raw.reshape(20, 28, 28))
+    assert made.test.labels is not None and made.test.labels.tolist() == [*range(10), *range(10)]
+    shutil.rmtree(fashion)
+    again = task(store, "FashionMNIST", str(fashion), **SPLITS, size=28)  # type: ignore[arg-type]
+    assert again.train.digest == made.train.digest  # decoded once: the files are not needed any more
+
+
+def test_subsets_are_by_count_and_seed(fashion: Path, tmp_path: Path) -> None:
+    def some(seed: int, count: int = 12) -> object:
+        store = Store(tmp_path / "cache")
+        return task(store, "FashionMNIST", str(fashion), **SPLITS, train_count=count, seed=seed).train.digest  # type: ignore[arg-type]
+
+    assert some(0) == some(0) != some(1)
+    with pytest.raises(DataError, match="31 images are asked for of 30"):
+        some(0, 31)
+
+
+def test_a_set_without_splits_is_split(tmp_path: Path) -> None:
+    for name in ("Forest", "River"):
+        (tmp_path / "eurosat" / "2750" / name).mkdir(parents=True)
+        for i in range(10):
+            Image.new("RGB", (64, 64), (i, i, i)).save(tmp_path / "eurosat" / "2750" / name / f"{i}.png")
+    made = task(Store(tmp_path / "cache"), "EuroSAT", str(tmp_path), train={}, test=None, size=8, test_share=0.3)
+    assert (len(made.train), len(made.test)) == (14, 6) and list(made.train.classes) == ["Forest", "River"]
+
+
+def test_a_split_is_a_pool_without_labels(fashion: Path, tmp_path: Path) -> None:
+    images = pool(Store(tmp_path / "cache"), "FashionMNIST", str(fashion), split={"train": True}, size=16, count=7)
+    assert images.pixels.shape == (7, 3, 16, 16) and images.labels is None
+
+
+def test_what_cannot_be_had_is_a_clear_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*args: object, **kwargs: object) -> None:
+        raise OSError("network is unreachable")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    store = Store(tmp_path / "cache")
+    for dataset, split in (("CIFAR10", {"train": True}), ("ImageNet", {"split": "train"})):
+        with pytest.raises(DataError, match=rf"{dataset} is not under .*Fetch it where.*data\.root=/path"):
+            task(store, dataset, str(tmp_path / "nothing"), train=split, test=split)
+    with pytest.raises(ConfigError, match="no data set 'CIFAR11'"):
+        task(store, "CIFAR11", str(tmp_path), train={}, test={})
+
+
+FASHION = Path("/usr/share/datasets/fashion-mnist")  # Debian's package dataset-fashion-mnist
+
+
+@pytest.mark.data
+@pytest.mark.skipif(not FASHION.is_dir(), reason="Debian's dataset-fashion-mnist is not installed")
+def test_the_real_fashion_mnist(tmp_path: Path) -> None:
+    raw = tmp_path / "FashionMNIST" / "raw"
+    raw.mkdir(parents=True)
+    for file in FASHION.glob("*.gz"):
+        (raw / file.stem).write_bytes(gzip.decompress(file.read_bytes()))
+    made = task(Store(tmp_path / "cache"), "FashionMNIST", str(tmp_path), **SPLITS)  # type: ignore[arg-type]
+    assert (len(made.train), len(made.test)) == (60_000, 10_000)
+    assert np.bincount(made.test.labels).tolist() == [1000] * 10  # type: ignore[arg-type]
