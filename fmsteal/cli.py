@@ -42,7 +42,9 @@ def main() -> None:
     asks_hydra = args.help or args.hydra_help or args.info is not None or args.shell_completion
     if asks_hydra or args.experimental_rerun or args.config_path or args.config_name:
         return _hydra_main()
-    if args.multirun and not args.cfg:
+    if args.multirun and args.cfg:
+        sys.exit("fmsteal: --cfg shows the config of a job; leave out -m.")
+    if args.multirun:
         _name_sweep(args)
     try:
         first = _refuse_nonsense(args)
@@ -51,7 +53,7 @@ def main() -> None:
     try:
         return _hydra_main()
     finally:
-        if args.multirun and not args.cfg:
+        if args.multirun:
             from fmsteal.report.table import show_sweep
 
             folder = Path(first.hydra.sweep.dir)
@@ -78,7 +80,7 @@ def _refuse_nonsense(args: argparse.Namespace) -> DictConfig:
     jobs = previews(args)
     if not args.cfg:
         require_writable(Path(jobs[0].hydra.sweep.dir if args.multirun else jobs[0].hydra.run.dir), make=False)
-    if args.multirun and not args.cfg:
+    if args.multirun:
         from fmsteal.pipeline import Parts
 
         for cfg in jobs:

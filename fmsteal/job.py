@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import shlex
 import shutil
 import traceback
@@ -20,6 +21,7 @@ from fmsteal.store import explained, lease, write_json
 from fmsteal.sweep.identity import axes, job_key, register_resolvers
 
 log = logging.getLogger(__name__)
+FORCED = "work/forced"  # a forced job under way: it was cleared already
 
 register_resolvers()  # also in worker processes, which import this module to find `run_job`
 
@@ -54,16 +56,28 @@ def _run(cfg: DictConfig, key: str, folder: Path) -> dict[str, Any]:
     from fmsteal.pipeline import Job, run
 
     try:
-        return run(cfg, Job(key, folder, axis, shlex.join(["fmsteal", *hydra.overrides.task])))
+        return run(cfg, Job(key, folder, axis, _command(cfg)))
     except BaseException as error:
+        if isinstance(error, Exception):  # a forced job that failed, not one that was stopped
+            (folder / FORCED).unlink(missing_ok=True)
         failure = {"job_key": key, "axis": axis, "error": f"{type(error).__name__}: {error}"}
         write_json(folder / results.FAILURE, {**failure, "traceback": traceback.format_exc()})
         raise
 
 
+def _command(cfg: DictConfig) -> str:
+    """The command that runs this job alone, also where it is one of a sweep."""
+    hydra = HydraConfig.get()
+    words = [re.sub(r"='([\w.]+)'$", r"=\1", word) for word in hydra.overrides.task if not word.startswith("sweep=")]
+    if cfg.sweep_id and not any(word.startswith("sweep_id=") for word in words):
+        words.append(f"sweep_id={cfg.sweep_id}")
+    extra = [s.path.removeprefix("file://") for s in hydra.runtime.config_sources if s.provider == "command-line"]
+    return shlex.join(["fmsteal", *words, *(f"--config-dir={path}" for path in extra)])
+
+
 def _clear_once(folder: Path) -> None:
     """Begin again from nothing; a forced job that was killed goes on instead when it is forced again."""
-    marker = folder / "work" / "forced"
+    marker = folder / FORCED
     if marker.exists():
         return
     shutil.rmtree(folder / "work", ignore_errors=True)

@@ -27,6 +27,11 @@ class Meter:
         forwards = self._before.get("cost/victim_forwards", 0) + (self.victim.forwards if self.victim else 0)
         return {"cost/seconds": round(seconds, 2), "cost/victim_forwards": forwards}
 
+    def stop_counting(self) -> None:
+        """The attack is over: what the victim computes from here on is not the attacker's doing."""
+        self._before["cost/victim_forwards"] = self.read()["cost/victim_forwards"]
+        self.victim = None
+
     def save(self) -> None:
         """Keep the figures for a run that goes on after this one is killed; at most once a second."""
         if time.monotonic() - self._saved >= 1.0:

@@ -26,7 +26,7 @@ from fmsteal.oracle.ledger import Ledger
 from fmsteal.oracle.oracle import Budget, Oracle
 from fmsteal.progress import Progress
 from fmsteal.results import INPUTS, RESULT, SCHEMA, paths
-from fmsteal.store import Store, explained, read_json, sync, write_json
+from fmsteal.store import Store, digest, explained, read_json, sync, write_json
 from fmsteal.sweep.identity import cell_settings
 from fmsteal.tracking.base import RunInfo, Tracking
 from fmsteal.training import Training
@@ -47,17 +47,20 @@ class Job:
 def run(cfg: DictConfig, job: Job) -> dict[str, Any]:
     """Run one job to its result. Interrupted, it goes on where it was when it is called again."""
     parts = Parts.of(cfg)
+    store = Store(cfg.cache)
+    task: Task = build.make(cfg.data, store=store)
+    pool: Images = build.make(cfg.query, store=store)
+    parts.attack.check(parts.budget, pool)
+    inputs = same_inputs(task, pool, parts, job)
+    if (done := already_done(cfg, inputs, job)) is not None:
+        return done
+
     env = environment()
     config = OmegaConf.to_container(cfg, resolve=True)
     info = RunInfo(job.key, job.folder, job.axis, config, cfg.sweep_id, env["git"])  # type: ignore[arg-type]
     meter = Meter(job.folder / "work" / "cost.json")
     with Progress(on_update=meter.save) as progress, parts.tracking.open(info) as tracker:
-        ctx = Context(Store(cfg.cache), job.folder, parts.training, tracker, progress, cfg.seed)
-        task: Task = build.make(cfg.data, store=ctx.store)
-        pool: Images = build.make(cfg.query, store=ctx.store)
-        parts.attack.check(parts.budget, pool)
-        inputs = same_inputs(task, pool, job)
-
+        ctx = Context(store, job.folder, parts.training, tracker, progress, cfg.seed)
         victim = meter.victim = parts.victim.prepare(task, ctx)
         oracle = behind_api(victim, pool, parts, ctx, job)
         thief = parts.attack.run(oracle, pool, AttackContext(parts.thief, ctx))
@@ -65,27 +68,42 @@ def run(cfg: DictConfig, job: Job) -> dict[str, Any]:
             raise AttackError(
                 f"{cfg.attack._target_} returned {type(thief).__name__}, not a thief (a torch.nn.Module)."
             )
-        cost = {"cost/queries": oracle.used, "cost/usd": parts.budget.usd(oracle.used), **meter.read()}
+        meter.stop_counting()
         measured = parts.evaluation.run(victim, thief, task, ctx)
-        cost["cost/seconds"] = meter.read()["cost/seconds"]
 
+        cost = {"cost/queries": oracle.used, "cost/usd": parts.budget.usd(oracle.used), **meter.read()}
         tracker.summary({**measured.metrics, **cost})
         return publish(cfg, job, thief, measured, cost, {"inputs": inputs, "env": env, "tracker": tracker.place})
 
 
-def same_inputs(task: Task, pool: Images, job: Job) -> dict[str, str]:
+def same_inputs(task: Task, pool: Images, parts: Parts, job: Job) -> dict[str, str]:
     """Record what the job works on; refuse to go on in a folder where the same names stood for other content."""
-    inputs = {"train": task.train.digest, "test": task.test.digest, "pool": pool.digest}
+    inputs = {
+        "training images": task.train.digest,
+        "test images": task.test.digest,
+        "query set": pool.digest,
+        "victim": digest(parts.victim.identity()),
+        "thief": digest(parts.thief.identity()),
+    }
     before = read_json(job.folder / INPUTS)
     changed = sorted(k for k in inputs if before and before.get(k) != inputs[k])
     if changed:
         raise DataError(
-            f"{job.folder} was begun with other images under the same names ({', '.join(changed)} differ). Give "
-            "folders of images different names, choose another output folder (output=...), or redo the job: force=true."
+            f"{job.folder} was begun with other content under the same names ({', '.join(changed)}). Give folders and "
+            "weights files different names, choose another output folder (output=...), or redo the job: force=true."
         )
     with explained(job.folder):
         write_json(job.folder / INPUTS, inputs)
     return inputs
+
+
+def already_done(cfg: DictConfig, inputs: dict[str, str], job: Job) -> dict[str, Any] | None:
+    """The result that is there, if it was made from the very same content (whose paths or times have changed)."""
+    result = read_json(job.folder / RESULT)
+    if result is None or result.get("job_key") != job.key or result.get("inputs") != inputs:
+        return None
+    write_json(job.folder / RESULT, {**result, "paths": paths(cfg)})
+    return result
 
 
 @dataclass(frozen=True)

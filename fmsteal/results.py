@@ -8,7 +8,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from fmsteal.store import read_json
+from fmsteal.store import digest, read_json
 
 SCHEMA = 1
 RESULT = "result.json"
@@ -17,9 +17,9 @@ INPUTS = "inputs.json"  # digests of what a job works on: its key names them, th
 
 
 def finished(folder: Path, key: str, cfg: DictConfig) -> dict[str, Any] | None:
-    """The result of job ``key`` in ``folder``, if it is finished and was made from the very paths that ``cfg`` names.
+    """The result of job ``key`` in ``folder``, if it is finished and nothing that ``cfg`` reads was touched since.
 
-    Another path of the same name may hold the same data or other data: the pipeline finds out.
+    Where something was (another path of the same name, a file added or rewritten), the pipeline compares contents.
     """
     result = read_json(folder / RESULT)
     if isinstance(result, dict) and result.get("job_key") == key and result.get("paths") == paths(cfg):
@@ -27,20 +27,33 @@ def finished(folder: Path, key: str, cfg: DictConfig) -> dict[str, Any] | None:
     return None
 
 
-def paths(cfg: DictConfig) -> dict[str, str]:
-    """The absolute local paths that a config reads from, by dotted key."""
-    found: dict[str, str] = {}
+def paths(cfg: DictConfig) -> dict[str, list[Any]]:
+    """The local paths that a config reads from, by dotted key, each with a stamp that changes when it is touched.
+
+    Of a file the stamp is size and time; of a folder the times of it and of its sub-folders, two levels down.
+    """
+    found: dict[str, list[Any]] = {}
 
     def walk(node: Any, key: str) -> None:
         if isinstance(node, dict):
             for name, inner in node.items():
                 walk(inner, f"{key}.{name}" if key else str(name))
         elif isinstance(node, str) and key.endswith(("root", "weights")) and node != "hub" and ":" not in node:
-            found[key] = str(Path(node).expanduser().absolute())
+            path = Path(node).expanduser().absolute()
+            found[key] = [str(path), _stamp(path)]
 
     for group in ("data", "query", "victim", "thief"):
         walk(OmegaConf.to_container(cfg[group], resolve=True), group)
     return found
+
+
+def _stamp(path: Path) -> str | None:
+    if path.is_file():
+        return digest([path.stat().st_size, path.stat().st_mtime_ns])[:16]
+    if path.is_dir():
+        folders = [path, *(p for pattern in ("*", "*/*") for p in path.glob(pattern) if p.is_dir())]
+        return digest(sorted((str(p), p.stat().st_mtime_ns) for p in folders))[:16]
+    return None
 
 
 @dataclass
@@ -64,10 +77,10 @@ def of_sweep(folder: Path) -> Sweep:
     jobs = sorted(p.parent for p in folder.glob("*/.hydra")) if folder.is_dir() else []
     for job in jobs:
         result, failure = read_json(job / RESULT), read_json(job / FAILURE)
-        if isinstance(result, dict):
-            sweep.results.append(result)
-        elif isinstance(failure, dict):
+        if isinstance(failure, dict):  # removed when a job starts, so it is the last word
             sweep.failures.append(failure)
+        elif isinstance(result, dict):
+            sweep.results.append(result)
         else:
             sweep.unfinished.append(job.name)
     return sweep

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import logging
 import math
@@ -66,7 +67,7 @@ class Training:
         if decided:
             raise ConfigError(
                 f"trainer.lightning.{decided[0]} cannot be set: how long a model trains is its recipe's to say "
-                "(victim.recipe.epochs, thief.recipe.epochs, or recipes.<adaptation>.epochs for both)."
+                "(victim.recipe.epochs, thief.recipe.epochs)."
             )
 
     @property
@@ -76,7 +77,12 @@ class Training:
     def identity(self) -> dict[str, Any]:
         """The options that decide a training's result, for an artifact's spec."""
         lightning = {k: repr(v) for k, v in sorted(self._options.items()) if k not in MACHINE}
-        return {"lightning": lightning, "callbacks": [repr(vars(c)) + type(c).__qualname__ for c in self.callbacks]}
+        plain = (bool, int, float, str, type(None))
+        callbacks = [
+            {"class": type(c).__qualname__, **{k: v for k, v in vars(c).items() if isinstance(v, plain)}}
+            for c in self.callbacks
+        ]
+        return {"lightning": lightning, "callbacks": callbacks}
 
     @functools.cached_property
     def device(self) -> torch.device:
@@ -98,7 +104,7 @@ class Training:
             max_epochs=module.recipe.epochs,
             default_root_dir=scratch,
             logger=EpochLogger(tracker, progress, stage, module.recipe.epochs),
-            callbacks=[EpochCheckpoint(scratch, self.checkpoint_seconds), *self.callbacks],
+            callbacks=[EpochCheckpoint(scratch, self.checkpoint_seconds), *copy.deepcopy(self.callbacks)],
         )
         if trainer.world_size > 1:
             raise ConfigError(

@@ -4,13 +4,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from omegaconf import DictConfig
 
-from fmsteal import results
+from fmsteal import backbones, results
 from fmsteal.data.images import Images, Task
 from fmsteal.errors import DataError
 from fmsteal.job import _clear_once
 from fmsteal.meter import Meter
-from fmsteal.pipeline import Job, same_inputs
+from fmsteal.pipeline import Job, Parts, same_inputs
 from fmsteal.store import write_json
 from tests.conftest import composed
 
@@ -35,21 +36,34 @@ def images(value: int) -> Images:
 
 def test_other_content_under_the_same_names_is_refused(tmp_path: Path) -> None:
     job = Job("key", tmp_path, {}, "fmsteal")
-    same_inputs(Task(images(1), images(2)), images(3), job)
-    same_inputs(Task(images(1), images(2)), images(3), job)
-    with pytest.raises(DataError, match=r"other images under the same names \(pool, test differ\)"):
-        same_inputs(Task(images(1), images(9)), images(8), job)
+    weights = tmp_path / "w.bin"
+    weights.write_bytes(b"one")
+
+    def parts() -> Parts:
+        backbones._file_digest.cache_clear()
+        return Parts.of(composed("thief=resnet10t", "thief.adaptation=probe", f"thief.backbone.weights={weights}"))
+
+    same_inputs(Task(images(1), images(2)), images(3), parts(), job)
+    same_inputs(Task(images(1), images(2)), images(3), parts(), job)
+    with pytest.raises(DataError, match=r"other content under the same names \(query set, test images\)"):
+        same_inputs(Task(images(1), images(9)), images(8), parts(), job)
+    weights.write_bytes(b"two")
+    with pytest.raises(DataError, match=r"other content under the same names \(thief\)"):
+        same_inputs(Task(images(1), images(2)), images(3), parts(), job)
 
 
-def test_a_result_counts_as_finished_only_for_the_paths_it_was_made_from(tmp_path: Path) -> None:
-    def cfg(root: str):  # type: ignore[no-untyped-def]
-        return composed("data=image_folder", f"data.root={root}")
+def test_a_result_counts_as_finished_only_for_the_untouched_paths_it_was_made_from(tmp_path: Path) -> None:
+    def cfg(name: str) -> DictConfig:
+        return composed("data=image_folder", f"data.root={tmp_path / name / 'birds'}")
 
-    assert results.paths(cfg("/a/birds")) == {"data.root": "/a/birds"}
-    write_json(tmp_path / "result.json", {"job_key": "k", "paths": results.paths(cfg("/a/birds"))})
-    assert results.finished(tmp_path, "k", cfg("/a/birds")) is not None
-    assert results.finished(tmp_path, "k", cfg("/b/birds")) is None
-    assert results.finished(tmp_path, "other", cfg("/a/birds")) is None
+    for name in ("a", "b"):
+        (tmp_path / name / "birds" / "wren").mkdir(parents=True)
+    write_json(tmp_path / "result.json", {"job_key": "k", "paths": results.paths(cfg("a"))})
+    assert results.finished(tmp_path, "k", cfg("a")) is not None
+    assert results.finished(tmp_path, "k", cfg("b")) is None
+    assert results.finished(tmp_path, "other", cfg("a")) is None
+    (tmp_path / "a" / "birds" / "wren" / "new.png").touch()
+    assert results.finished(tmp_path, "k", cfg("a")) is None
 
 
 def test_costs_add_up_over_interrupted_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -67,6 +81,7 @@ def test_a_sweeps_folder_tells_finished_failed_and_unfinished_apart(tmp_path: Pa
     write_json(tmp_path / "done" / "result.json", {"job_key": "done"})
     write_json(tmp_path / "failed" / "failure.json", {"job_key": "failed", "error": "x"})
     (tmp_path / "no job").mkdir()
+    write_json(tmp_path / "failed" / "result.json", {"job_key": "an older one"})
     sweep = results.of_sweep(tmp_path)
     assert [r["job_key"] for r in sweep.results] == ["done"]
     assert [r["job_key"] for r in sweep.failures] == ["failed"] and sweep.unfinished == ["killed"]

@@ -67,7 +67,14 @@ def decoded(store: Store, root: Path, size: int, broken: Broken, *, labelled: bo
         raise DataError(f"The folder {root} holds no images ({', '.join(sorted(SUFFIXES))}).")
     classes = _classes(root) if labelled else []
     inventory = [(f.relative_to(root).as_posix(), f.stat().st_size, f.stat().st_mtime_ns) for f in files]
-    spec = {"files": digest(inventory), "size": size, "resampling": "bilinear", "classes": classes, "broken": broken}
+    spec = {
+        "root": str(root.resolve()),
+        "files": digest(inventory),
+        "size": size,
+        "resampling": "bilinear",
+        "classes": classes,
+        "broken": broken,
+    }
 
     def build(out: Path, scratch: Path) -> None:
         pixels, kept = _decode(files, size, broken)

@@ -66,7 +66,7 @@ def show_sweep(sweep: Sweep, folder: Path) -> None:
         for key in sweep.unfinished:
             table.add_row(key, "begun and not finished: still under way, or killed")
         console.print(table)
-        console.print("The same command again goes on with these.")
+        console.print("A job goes on where it was when its command is given again.")
     console.print(f"results {folder}/*/result.json", soft_wrap=True, highlight=False)
 
 
@@ -79,7 +79,8 @@ def cells(results: Sequence[Result]) -> tuple[list[str], list[tuple[list[str], l
     """
     groups: dict[str, list[Result]] = {}
     for result in sorted(results, key=lambda r: r["axis"]["seed"]):
-        groups.setdefault(json.dumps(result["settings"], sort_keys=True), []).append(result)
+        chosen = {name: value for name, value in result["axis"].items() if name != "seed"}
+        groups.setdefault(json.dumps([chosen, result["settings"]], sort_keys=True), []).append(result)
     facts = {cell: {**jobs[0]["settings"], **jobs[0]["axis"]} for cell, jobs in groups.items()}
 
     def kinds(names: Sequence[str]) -> int:

@@ -49,7 +49,8 @@ def previews(args: argparse.Namespace) -> list[DictConfig]:
     with initialize_config_dir(config_dir=str(paths.folder("conf")), version_base="1.3"):
         name = "config"
         try:
-            parsed = OverridesParser.create().parse_overrides(overrides)
+            parser = OverridesParser.create(GlobalHydra.instance().config_loader())
+            parsed = parser.parse_overrides(overrides)
             for o in parsed:
                 if o.is_sweep_override() and o.key_or_group.startswith("hydra."):
                     raise ConfigError(
@@ -59,14 +60,14 @@ def previews(args: argparse.Namespace) -> list[DictConfig]:
             cfg = _compose(name, plain)
             params = cfg.hydra.sweeper.params or {}
             if not args.multirun:
-                if params:
+                if params and not args.cfg:
                     raise ConfigError(f"This is a sweep: run it with -m, as in fmsteal -m {' '.join(overrides)}.")
                 return [_complete(_compose(name, [o.input_line or "" for o in parsed]), args)]
-            swept = OverridesParser.create().parse_overrides([f"{k}={v}" for k, v in params.items()])
+            swept = parser.parse_overrides([f"{k}={v}" for k, v in params.items()])
             given = {o.get_key_element() for o in parsed}  # the command line's word beats the preset's
             axes = [o for o in swept if o.get_key_element() not in given] + [o for o in parsed if o.is_sweep_override()]
             return [_complete(cfg, args) for cfg in _choices(name, plain, axes)]
-        except (HydraException, OmegaConfBaseException, AssertionError) as error:
+        except (HydraException, OmegaConfBaseException, AssertionError, ValueError) as error:
             raise ConfigError(_explain(name, overrides, error)) from error
 
 
@@ -110,7 +111,7 @@ def _explain(name: str, overrides: list[str], error: Exception) -> str:
         parsed = OverridesParser.create().parse_overrides(overrides)
         groups = [o for o in parsed if _options(o)]
         cfg = _compose(name, [str(o.input_line) for o in groups if not o.is_sweep_override()])
-    except (HydraException, OmegaConfBaseException):
+    except (HydraException, OmegaConfBaseException, ValueError):
         return said
     for override in parsed:
         if override in groups or override.is_add() or override.is_force_add() or override.is_delete():
@@ -130,6 +131,8 @@ def _first_missing(cfg: DictConfig, key: str) -> str | None:
         if part not in node:
             near = difflib.get_close_matches(part, there, n=1)
             guess = f" Did you mean '{seen}{near[0]}'?" if near else ""
+            if not there:
+                return f"there is no option '{seen}{part}'. Add it with +{key}=..."
             what = f"'{seen.rstrip('.')}' has" if seen else "There are"
             return f"there is no option '{seen}{part}'.{guess} {what}: {', '.join(sorted(there))}."
         node, seen = node._get_node(part), f"{seen}{part}."  # type: ignore[assignment]

@@ -57,6 +57,16 @@ def test_jobs_of_different_settings_are_never_averaged() -> None:
     assert columns == ["defense.k", "thief.recipe.lr"] and len(rows) == 3
 
 
+def test_one_seed_under_two_names_is_not_two_seeds() -> None:
+    jobs = [
+        result(0.5, seed, {"budget.queries": 20, "budget.x": 0}, budget=b, queries=20)
+        for b in ("100", "500")
+        for seed in (0, 1)
+    ]
+    columns, rows = cells(jobs)
+    assert columns == ["budget"] and [len(group) for _, group in rows] == [2, 2]
+
+
 def test_what_the_columns_already_tell_is_no_column() -> None:
     jobs = [result(0, victim=v, victim_adaptation=a, settings={"victim.backbone.size": s}) for v, a, s in
             (("a", "probe", 64), ("b", "scratch", 32))]  # fmt: skip
