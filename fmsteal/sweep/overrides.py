@@ -107,8 +107,10 @@ def _explain(name: str, overrides: list[str], error: Exception) -> str:
     said = re.sub(r"\nConfig search path:.*", "", said, flags=re.DOTALL)
     if isinstance(error, OverrideParseException):
         return f"{error.override} is no override: {said}. A value with special characters needs quotes: 'key=\"...\"'."
+    if isinstance(error, ValueError):  # Hydra does not name the override here
+        said = f"{said}, in {' '.join(overrides)}"
     try:
-        parsed = OverridesParser.create().parse_overrides(overrides)
+        parsed = OverridesParser.create(GlobalHydra.instance().config_loader()).parse_overrides(overrides)
         groups = [o for o in parsed if _options(o)]
         cfg = _compose(name, [str(o.input_line) for o in groups if not o.is_sweep_override()])
     except (HydraException, OmegaConfBaseException, ValueError):
