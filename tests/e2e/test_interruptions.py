@@ -102,7 +102,7 @@ def test_two_at_once_on_one_cache_train_the_victim_once(tmp_path: Path) -> None:
     second = start(tmp_path, "budget.queries=500")
     said = [finish(first), finish(second)]
     trained = [text for text in said if "train victim" in text]
-    assert len(trained) == 1 and any("waiting: another process" in text for text in said)
+    assert len(trained) == 1  # the other waited, or came a little later and found it
     assert len(list((tmp_path / "outputs" / "cache" / "victims").iterdir())) == 1
     assert len(list((tmp_path / "outputs").glob("runs/*/result.json"))) == 2
 
