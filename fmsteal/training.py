@@ -132,7 +132,7 @@ class Training:
             warnings.filterwarnings("ignore", message=".*GPU available.*")
             try:
                 return self.lightning(enable_progress_bar=False, enable_model_summary=False, **options)
-            except MisconfigurationException as error:
+            except (MisconfigurationException, ModuleNotFoundError, ValueError) as error:
                 raise ConfigError(f"Lightning refuses the trainer's options: {error}") from error
 
 
