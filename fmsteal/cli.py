@@ -79,7 +79,7 @@ def _refuse_nonsense(args: argparse.Namespace) -> DictConfig:
     """
     jobs = previews(args)
     if not args.cfg:
-        require_writable(Path(jobs[0].hydra.sweep.dir if args.multirun else jobs[0].hydra.run.dir), make=False)
+        require_writable(Path(jobs[0].hydra.sweep.dir if args.multirun else jobs[0].hydra.run.dir))
     if args.multirun:
         from fmsteal.pipeline import Parts
 

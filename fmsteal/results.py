@@ -9,6 +9,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from fmsteal.store import digest, read_json
+from fmsteal.sweep.identity import flat, is_path
 
 SCHEMA = 1
 RESULT = "result.json"
@@ -32,19 +33,9 @@ def paths(cfg: DictConfig) -> dict[str, list[Any]]:
 
     Of a file the stamp is size and time; of a folder the times of it and of its sub-folders, two levels down.
     """
-    found: dict[str, list[Any]] = {}
-
-    def walk(node: Any, key: str) -> None:
-        if isinstance(node, dict):
-            for name, inner in node.items():
-                walk(inner, f"{key}.{name}" if key else str(name))
-        elif isinstance(node, str) and key.endswith(("root", "weights")) and node != "hub" and ":" not in node:
-            path = Path(node).expanduser().absolute()
-            found[key] = [str(path), _stamp(path)]
-
-    for group in ("data", "query", "victim", "thief"):
-        walk(OmegaConf.to_container(cfg[group], resolve=True), group)
-    return found
+    groups = {name: OmegaConf.to_container(cfg[name], resolve=True) for name in ("data", "query", "victim", "thief")}
+    found = {key: Path(value).expanduser().absolute() for key, value in flat(groups).items() if is_path(key, value)}
+    return {key: [str(path), _stamp(path)] for key, path in found.items()}
 
 
 def _stamp(path: Path) -> str | None:

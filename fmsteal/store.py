@@ -163,18 +163,15 @@ def explained(root: Path) -> Iterator[None]:
         raise
 
 
-def require_writable(root: Path, *, make: bool = True) -> None:
-    """Refuse a folder that cannot be made or written; ``make=False`` leaves no trace of the question.
+def require_writable(root: Path) -> None:
+    """Refuse a folder that cannot be made or written; nothing is made.
 
     Raises:
         StoreError: it cannot.
     """
     try:
-        missing = next(p for p in (root.absolute(), *root.absolute().parents) if p.exists())
-        if make:
-            root.mkdir(parents=True, exist_ok=True)
-            missing = root
-        with tempfile.TemporaryDirectory(dir=missing):
+        nearest = next(p for p in (root.absolute(), *root.absolute().parents) if p.exists())
+        with tempfile.TemporaryDirectory(dir=nearest):
             pass
     except OSError as error:
         raise _not_writable(root, error) from error

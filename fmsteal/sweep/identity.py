@@ -35,7 +35,7 @@ def settings(cfg: DictConfig) -> dict[str, Any]:
     assert isinstance(trainer, dict)
     lightning = {k: v for k, v in trainer.get("lightning", {}).items() if k not in MACHINE}
     nested |= {"trainer": {"lightning": lightning, "callbacks": trainer.get("callbacks", [])}, "seed": cfg.seed}
-    return dict(sorted(_flat(nested).items()))
+    return {key: _portable(key, value) for key, value in sorted(flat(nested).items())}
 
 
 def cell_settings(cfg: DictConfig) -> dict[str, Any]:
@@ -76,10 +76,18 @@ def register_resolvers() -> None:
     OmegaConf.register_new_resolver("job_key", resolve, replace=True)
 
 
-def _flat(value: Any, key: str = "") -> dict[str, Any]:
-    if isinstance(value, dict):
-        inner = [_flat(v, f"{key}.{name}" if key else name) for name, v in value.items()]
-        return {k: v for flat in inner for k, v in flat.items()}
-    if key.endswith(("root", "weights")) and isinstance(value, str) and not value.startswith("pypi:"):
-        return {key: PurePath(value).name}
-    return {key: value}
+def flat(value: Any, key: str = "") -> dict[str, Any]:
+    """Nested dictionaries as one, by dotted key."""
+    if not isinstance(value, dict):
+        return {key: value}
+    inner = [flat(v, f"{key}.{name}" if key else str(name)) for name, v in value.items()]
+    return {k: v for part in inner for k, v in part.items()}
+
+
+def is_path(key: str, value: Any) -> bool:
+    """Whether a setting names a local file or folder."""
+    return key.endswith(("root", "weights")) and isinstance(value, str) and value != "hub" and ":" not in value
+
+
+def _portable(key: str, value: Any) -> Any:
+    return PurePath(value).name if is_path(key, value) else value

@@ -62,7 +62,8 @@ def previews(args: argparse.Namespace) -> list[DictConfig]:
             if not args.multirun:
                 if params and not args.cfg:
                     raise ConfigError(f"This is a sweep: run it with -m, as in fmsteal -m {' '.join(overrides)}.")
-                return [_complete(_compose(name, [o.input_line or "" for o in parsed]), args)]
+                swept_too = len(plain) < len(parsed)  # which Hydra refuses, in its own words
+                return [_complete(_compose(name, overrides) if swept_too else cfg, args)]
             swept = parser.parse_overrides([f"{k}={v}" for k, v in params.items()])
             given = {o.get_key_element() for o in parsed}  # the command line's word beats the preset's
             axes = [o for o in swept if o.get_key_element() not in given] + [o for o in parsed if o.is_sweep_override()]
