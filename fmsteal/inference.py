@@ -22,9 +22,16 @@ def logits(model: nn.Module, images: Images, ids: Ids, ctx: Context) -> Tensor:
     A classifier whose trunk is a frozen pretrained one takes its features from the store.
     """
     if isinstance(model, Classifier) and model.frozen is not None:
-        rows = features(model.frozen, model.backbone, images, ids, ctx)
+        rows = penultimate(model, images, ids, ctx)
         return in_batches(model.head, lambda part: rows[part], len(rows), ctx)
     return of_images(model, images, ids, ctx)
+
+
+def penultimate(model: Classifier, images: Images, ids: Ids, ctx: Context) -> Tensor:
+    """What goes into the last layer of a classifier, float32 ``(n, D)``; from the store if its trunk is frozen."""
+    if model.frozen is not None:
+        return features(model.frozen, model.backbone, images, ids, ctx)
+    return of_images(model.backbone, images, ids, ctx)
 
 
 def features(spec: BackboneSpec, trunk: nn.Module, images: Images, ids: Ids, ctx: Context) -> Tensor:

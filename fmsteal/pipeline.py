@@ -18,7 +18,8 @@ from fmsteal.data.images import Images, Task
 from fmsteal.defenses.base import Defense
 from fmsteal.environment import environment
 from fmsteal.errors import AttackError, ConfigError, DataError
-from fmsteal.evaluation.classifier import ClassifierEvaluation, Measured
+from fmsteal.evaluation.base import Measured
+from fmsteal.evaluation.classifier import ClassifierEvaluation
 from fmsteal.learners import ClassifierLearner
 from fmsteal.meter import Meter
 from fmsteal.modules.classifier import save_weights
@@ -69,7 +70,7 @@ def run(cfg: DictConfig, job: Job) -> dict[str, Any]:
                 f"{cfg.attack._target_} returned {type(thief).__name__}, not a thief (a torch.nn.Module)."
             )
         meter.stop_counting()
-        measured = parts.evaluation.run(victim, thief, task, ctx)
+        measured = parts.evaluation.run(victim, thief, task, (parts.victim, parts.thief), ctx)
 
         cost = {"cost/queries": oracle.used, "cost/usd": parts.budget.usd(oracle.used), **meter.read()}
         tracker.summary({**measured.metrics, **cost})

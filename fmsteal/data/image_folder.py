@@ -27,7 +27,9 @@ def task(
     size: int = 32,
     test_root: str | None = None,
     test_share: float = 0.2,
-    split_seed: int = 0,
+    train_count: int | None = None,
+    test_count: int | None = None,
+    seed: int = 0,
     broken: Broken = "error",
 ) -> Task:
     """A classification task from ``root/<class>/<image>``.
@@ -38,16 +40,20 @@ def task(
         size: pixels of the square images: the shorter side is resized to it, the middle cropped.
         test_root: a separate folder for the test split, with the same classes.
         test_share: share of images set aside for testing where neither of the above gives a split.
-        split_seed: of that split.
+        train_count: a random subset of the training images; None for all.
+        test_count: the same for the test images.
+        seed: of split and subsets.
         broken: what to do with a file that cannot be decoded: ``error``, or ``skip`` (counted in a warning).
     """
     folder = Path(root).expanduser()
     if test_root is None and (folder / "train").is_dir() and (folder / "test").is_dir():
         folder, test_root = folder / "train", str(folder / "test")
     images = decoded(store, folder, size, broken, labelled=True)
-    if test_root is not None:
-        return Task(images, decoded(store, Path(test_root).expanduser(), size, broken, labelled=True))
-    return Task(*images.split(test_share, split_seed))
+    if test_root is None:
+        train, test = images.split(test_share, seed)
+    else:
+        train, test = images, decoded(store, Path(test_root).expanduser(), size, broken, labelled=True)
+    return Task(train.some(train_count, seed), test.some(test_count, seed))
 
 
 def pool(

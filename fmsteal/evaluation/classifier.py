@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
@@ -13,24 +13,9 @@ from fmsteal.context import Context
 from fmsteal.data.images import Task
 from fmsteal.errors import AttackError, ConfigError
 from fmsteal.evaluation import metrics
+from fmsteal.evaluation.base import Learners, Measured, Measurement, Pair
 from fmsteal.inference import logits
 from fmsteal.victims.base import Victim
-
-
-@dataclass(frozen=True)
-class Measured:
-    """What an evaluation found.
-
-    Attributes:
-        metrics: name to number; the names are a contract.
-        intervals: 95 % intervals of some of them.
-        predictions: per test image, for ``predictions.npz``: ``victim``, ``thief``, ``label`` (class indices) and both
-            rows of logits, from which every figure can be computed again.
-    """
-
-    metrics: dict[str, float]
-    intervals: dict[str, tuple[float, float]]
-    predictions: dict[str, npt.NDArray[np.generic]]
 
 
 @dataclass(frozen=True)
@@ -39,16 +24,18 @@ class ClassifierEvaluation:
 
     Attributes:
         k: of ``test/agreement@k``: the victim's top-1 among the thief's top-k.
+        also: further measurements, by any name.
     """
 
     k: int = 5
+    also: Mapping[str, Measurement] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.k < 1:
             raise ConfigError(f"evaluation.k must be at least 1, not {self.k}.")
 
-    def run(self, victim: Victim, thief: nn.Module, task: Task, ctx: Context) -> Measured:
-        """Evaluate once, after the attack.
+    def run(self, victim: Victim, thief: nn.Module, task: Task, learners: Learners, ctx: Context) -> Measured:
+        """Evaluate once, after the attack; ``learners`` are how victim and thief were made.
 
         Raises:
             AttackError: the thief's outputs are of the wrong shape, or not finite.
@@ -61,10 +48,14 @@ class ClassifierEvaluation:
             raise AttackError(f"The thief answers {tuple(t.shape)} where the victim answers {tuple(v.shape)}.")
         if not t.isfinite().all():
             raise AttackError("The thief's logits are not finite: its training diverged, or its weights are NaN.")
-        return self.compare(v, t, labels)
+        measured = self.compare(v, t, labels)
+        pair = Pair(victim, thief, learners, task, (v, t))
+        for further in self.also.values():
+            measured.metrics.update(further.run(pair, ctx))
+        return measured
 
     def compare(self, victim: Tensor, thief: Tensor, labels: Tensor) -> Measured:
-        """All figures from both models' logits ``(n, C)`` and the labels ``(n,)``."""
+        """All figures from both models' logits ``(n, C)`` and the labels ``(n,)``, which are kept as predictions."""
         n = len(labels)
         found = {
             "test/agreement": metrics.agreement(victim, thief),

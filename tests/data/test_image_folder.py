@@ -39,7 +39,7 @@ def test_a_folder_is_a_task(folder: Path, tmp_path: Path) -> None:
         colour(folder / hidden / "x.png", (0, 0, 255))
     again = task(store, str(folder), size=8, test_share=0.3)
     assert again.train.digest == made.train.digest and len(list((tmp_path / "cache" / "images").iterdir())) == 1
-    assert task(store, str(folder), size=8, test_share=0.3, split_seed=1).test.digest != made.test.digest
+    assert task(store, str(folder), size=8, test_share=0.3, seed=1).test.digest != made.test.digest
 
 
 def test_given_splits_are_taken(tmp_path: Path) -> None:

@@ -1,0 +1,60 @@
+"""What an evaluation looks at, and what it finds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor, nn
+
+from fmsteal.context import Context
+from fmsteal.data.images import Task
+from fmsteal.learners import ClassifierLearner
+from fmsteal.victims.base import Victim
+
+Learners = tuple[ClassifierLearner, ClassifierLearner]
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A thief and the undefended victim it was stolen from, after the attack.
+
+    Attributes:
+        victim: the victim.
+        thief: the thief: raw images in, logits ``(n, C)`` out.
+        learners: how the two were made (before any training, for measurements on their starting points).
+        task: the victim's task.
+        logits: of victim and thief on the test images, each ``(n, C)``.
+    """
+
+    victim: Victim
+    thief: nn.Module
+    learners: Learners
+    task: Task
+    logits: tuple[Tensor, Tensor]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What an evaluation found.
+
+    Attributes:
+        metrics: name to number; the names are a contract.
+        intervals: 95 % intervals of some of them.
+        predictions: per test image, for ``predictions.npz``.
+    """
+
+    metrics: dict[str, float]
+    intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
+    predictions: dict[str, npt.NDArray[np.generic]] = field(default_factory=dict)
+
+
+class Measurement(Protocol):
+    """A further look at a pair: one class, one entry below ``evaluation.also``."""
+
+    def run(self, pair: Pair, ctx: Context) -> Mapping[str, float]:
+        """The figures found, by name."""
+        ...

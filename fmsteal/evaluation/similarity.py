@@ -1,0 +1,105 @@
+"""Why was it easy to steal? How alike victim and thief see images, before the attack and after it.
+
+Linear CKA (Kornblith et al., ICML 2019, eq. 1 with a linear kernel): ``||Y'X||^2 / (||X'X|| ||Y'Y||)`` of centred
+features ``X (n, p)``, ``Y (n, q)``, Frobenius norms; 1 for features equal up to rotation and scale. With as many
+features as images it is biased upwards (independent features are not near 0), hence the unbiased form beside it (HSIC_1
+of Song et al., JMLR 2012, as in Nguyen et al., ICLR 2021), which is 0 in expectation for independent features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from fmsteal.context import Context
+from fmsteal.data.images import Ids, Images
+from fmsteal.errors import AttackError, ConfigError
+from fmsteal.evaluation.base import Pair
+from fmsteal.inference import penultimate
+from fmsteal.learners import ClassifierLearner, Role
+from fmsteal.modules.classifier import Classifier
+
+
+@dataclass(frozen=True)
+class Similarity:
+    """CKA of the penultimate features, CKA of the two trunks before any training, and the victim's uncertainty.
+
+    Attributes:
+        images: how many test images, at most (the unbiased form needs memory for that many squared).
+    """
+
+    images: int = 2000
+
+    def __post_init__(self) -> None:
+        if self.images < 4:
+            raise ConfigError(f"evaluation.also.similarity.images must be at least 4, not {self.images}.")
+
+    def run(self, pair: Pair, ctx: Context) -> Mapping[str, float]:
+        """``test/cka``, ``test/trunk_cka`` (each also ``_unbiased``), and ``test/victim_entropy`` in nats."""
+        test, classes = pair.task.test, pair.task.num_classes
+        ids = np.random.default_rng(0).permutation(len(test))[: self.images]
+        victim, thief = pair.learners
+        before = [_start(victim, "victim", classes, test, ids, ctx), _start(thief, "thief", classes, test, ids, ctx)]
+        after = [_features(model, test, ids, ctx) for model in (pair.victim.model, pair.thief)]
+        return {
+            "test/cka": cka(*after),
+            "test/cka_unbiased": cka_unbiased(*after),
+            "test/trunk_cka": cka(*before),
+            "test/trunk_cka_unbiased": cka_unbiased(*before),
+            "test/victim_entropy": entropy(pair.logits[0]),
+        }
+
+
+def cka(x: Tensor, y: Tensor) -> float:
+    """Linear CKA of features ``(n, p)`` and ``(n, q)`` of the same n images."""
+    x, y = _centred(x), _centred(y)
+    return _ratio((y.T @ x).square().sum(), (x.T @ x).square().sum(), (y.T @ y).square().sum())
+
+
+def cka_unbiased(x: Tensor, y: Tensor) -> float:
+    """The same from unbiased estimates of HSIC; for n >= 4, and it may be slightly negative."""
+    x, y = _centred(x), _centred(y)
+    k, g = x @ x.T, y @ y.T
+    return _ratio(_hsic(k, g), _hsic(k, k), _hsic(g, g))
+
+
+def entropy(logits: Tensor) -> float:
+    """Mean entropy of the softmax rows, in nats."""
+    log_p = logits.double().log_softmax(1)
+    return float(-(log_p.exp() * log_p).sum(1).mean())
+
+
+def _centred(features: Tensor) -> Tensor:
+    return features.double() - features.double().mean(0)
+
+
+def _hsic(k: Tensor, g: Tensor) -> Tensor:
+    """HSIC_1 of two Gram matrices ``(n, n)`` (Song et al. 2012, eq. 5)."""
+    n = len(k)
+    k, g = (m - torch.diag(m.diagonal()) for m in (k, g))
+    cross = (k * g).sum() + k.sum() * g.sum() / ((n - 1) * (n - 2)) - 2 / (n - 2) * (k.sum(0) * g.sum(0)).sum()
+    return cross / (n * (n - 3))
+
+
+def _ratio(cross: Tensor, own: Tensor, other: Tensor) -> float:
+    """Cross over the geometric mean; 0 where a side does not vary at all."""
+    scale = float((own.clamp(min=0) * other.clamp(min=0)).sqrt())
+    return float(cross) / scale if scale > 0 else 0.0
+
+
+def _features(model: nn.Module, images: Images, ids: Ids, ctx: Context) -> Tensor:
+    if not isinstance(model, Classifier):
+        raise AttackError(f"evaluation=similarity compares classifiers, not a {type(model).__name__}.")
+    return penultimate(model, images, ids, ctx)
+
+
+def _start(learner: ClassifierLearner, role: Role, classes: int, images: Images, ids: Ids, ctx: Context) -> Tensor:
+    """Features of a learner's trunk before any training, pretrained or at its own random initialisation."""
+    model = learner.build(classes, role)
+    if learner.adaptation == "full":  # the very trunk a probe would keep: its features may be in the store
+        model.frozen = learner.backbone
+    return penultimate(model, images, ids, ctx)
