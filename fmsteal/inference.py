@@ -36,8 +36,9 @@ def penultimate(model: Classifier, images: Images, ids: Ids, ctx: Context) -> Te
 
 def features(spec: BackboneSpec, trunk: nn.Module, images: Images, ids: Ids, ctx: Context) -> Tensor:
     """Features of a frozen pretrained ``trunk``, float32 ``(n, D)``; each image passes it once, ever."""
-    cache = ctx.rows("features", spec.model, {"backbone": spec.identity(pretrained=True), "images": images.digest})
-    return torch.from_numpy(cache.get(ids, lambda missing: of_images(trunk, images, missing, ctx).numpy()))
+    stored = images.whole()
+    cache = ctx.rows("features", spec.model, {"backbone": spec.identity(pretrained=True), "images": stored.digest})
+    return torch.from_numpy(cache.get(images.place(ids), lambda new: of_images(trunk, stored, new, ctx).numpy()))
 
 
 def of_images(model: nn.Module, images: Images, ids: Ids, ctx: Context) -> Tensor:

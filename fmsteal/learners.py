@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -84,11 +83,7 @@ class ClassifierLearner:
         """
         model = self.build(num_classes, role)
         probe = self.adaptation == "probe"
-        inputs = (
-            features(self.backbone, model.backbone, images, ids, ctx)
-            if probe
-            else torch.from_numpy(np.array(images.pixels[ids]))
-        )
+        inputs = features(self.backbone, model.backbone, images, ids, ctx) if probe else images.picked(ids)
         net: nn.Module = model.head if probe else model.to(memory_format=torch.channels_last)
         loader = TensorLoader(
             inputs, targets, self.recipe.batch_size, derived_seed(role, "order", self.seed), whole=not probe

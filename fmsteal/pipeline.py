@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -15,6 +16,7 @@ from fmsteal import build
 from fmsteal.attacks.base import Attack, AttackContext
 from fmsteal.context import Context
 from fmsteal.data.images import Images, Task
+from fmsteal.data.overlap import overlap
 from fmsteal.defenses.base import Defense
 from fmsteal.environment import environment
 from fmsteal.errors import AttackError, ConfigError, DataError
@@ -27,12 +29,15 @@ from fmsteal.oracle.ledger import Ledger
 from fmsteal.oracle.oracle import Budget, Oracle
 from fmsteal.progress import Progress
 from fmsteal.results import INPUTS, RESULT, SCHEMA, paths
+from fmsteal.schema import Overlap
 from fmsteal.store import Store, digest, explained, read_json, sync, write_json
 from fmsteal.sweep.identity import cell_settings
 from fmsteal.tracking.base import RunInfo, Tracking
 from fmsteal.training import Training
 from fmsteal.victims.base import Victim
 from fmsteal.victims.classifier import ClassifierVictim
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -48,33 +53,50 @@ class Job:
 def run(cfg: DictConfig, job: Job) -> dict[str, Any]:
     """Run one job to its result. Interrupted, it goes on where it was when it is called again."""
     parts = Parts.of(cfg)
-    store = Store(cfg.cache)
-    task: Task = build.make(cfg.data, store=store)
-    pool: Images = build.make(cfg.query, store=store)
-    parts.attack.check(parts.budget, pool)
-    inputs = same_inputs(task, pool, parts, job)
-    if (done := already_done(cfg, inputs, job)) is not None:
-        return done
-
-    env = environment()
-    config = OmegaConf.to_container(cfg, resolve=True)
-    info = RunInfo(job.key, job.folder, job.axis, config, cfg.sweep_id, env["git"])  # type: ignore[arg-type]
     meter = Meter(job.folder / "work" / "cost.json")
-    with Progress(on_update=meter.save) as progress, parts.tracking.open(info) as tracker:
-        ctx = Context(store, job.folder, parts.training, tracker, progress, cfg.seed)
-        victim = meter.victim = parts.victim.prepare(task, ctx)
-        oracle = behind_api(victim, pool, parts, ctx, job)
-        thief = parts.attack.run(oracle, pool, AttackContext(parts.thief, ctx))
-        if not isinstance(thief, nn.Module):
-            raise AttackError(
-                f"{cfg.attack._target_} returned {type(thief).__name__}, not a thief (a torch.nn.Module)."
-            )
-        meter.stop_counting()
-        measured = parts.evaluation.run(victim, thief, task, (parts.victim, parts.thief), ctx)
+    with Progress(on_update=meter.save) as progress:
+        store = Store(cfg.cache, tell=progress.update)
+        task: Task = build.make(cfg.data, store=store)
+        pool: Images = build.make(cfg.query, store=store, task=task)
+        parts.attack.check(parts.budget, pool)
+        mind_overlap(store, pool, task, cfg.overlap)
+        inputs = same_inputs(task, pool, parts, job)
+        if (done := already_done(cfg, inputs, job)) is not None:
+            return done
 
-        cost = {"cost/queries": oracle.used, "cost/usd": parts.budget.usd(oracle.used), **meter.read()}
-        tracker.summary({**measured.metrics, **cost})
-        return publish(cfg, job, thief, measured, cost, {"inputs": inputs, "env": env, "tracker": tracker.place})
+        env = environment()
+        config = OmegaConf.to_container(cfg, resolve=True)
+        info = RunInfo(job.key, job.folder, job.axis, config, cfg.sweep_id, env["git"])  # type: ignore[arg-type]
+        with parts.tracking.open(info) as tracker:
+            ctx = Context(store, job.folder, parts.training, tracker, progress, cfg.seed)
+            victim = meter.victim = parts.victim.prepare(task, ctx)
+            oracle = behind_api(victim, pool, parts, ctx, job)
+            thief = parts.attack.run(oracle, pool, AttackContext(parts.thief, ctx))
+            if not isinstance(thief, nn.Module):
+                raise AttackError(
+                    f"{cfg.attack._target_} returned {type(thief).__name__}, not a thief (a torch.nn.Module)."
+                )
+            meter.stop_counting()
+            measured = parts.evaluation.run(victim, thief, task, (parts.victim, parts.thief), ctx)
+
+            cost = {"cost/queries": oracle.used, "cost/usd": parts.budget.usd(oracle.used), **meter.read()}
+            tracker.summary({**measured.metrics, **cost})
+            more = {"inputs": inputs, "env": env, "tracker": tracker.place}
+            return publish(cfg, job, thief, measured, cost, more)
+
+
+def mind_overlap(store: Store, pool: Images, task: Task, how: Overlap) -> None:
+    """Warn of a query set that holds the victim's own images, or refuse it."""
+    if how is Overlap.allow:
+        return
+    shared = {split: count for split, count in overlap(store, pool, task).items() if count}
+    if not shared:
+        return
+    counts = " and ".join(f"{count} of the {split} split" for split, count in shared.items())
+    finding = f"The query set holds images of the victim's own data: at least {counts}."
+    if how is Overlap.refuse:
+        raise DataError(f"{finding} Choose another query set (query=...), or overlap=allow.")
+    log.warning("%s If that is meant: overlap=allow.", finding)
 
 
 def same_inputs(task: Task, pool: Images, parts: Parts, job: Job) -> dict[str, str]:

@@ -3,9 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import Any
 
 from omegaconf import MISSING
+
+
+class Overlap(Enum):
+    """What to do where the query set holds the victim's own images."""
+
+    warn = "warn"
+    allow = "allow"
+    refuse = "refuse"
 
 
 @dataclass
@@ -35,5 +44,7 @@ class Config:
     """Artifacts shared between jobs."""
     force: bool = False
     """Do a finished job again."""
+    overlap: Overlap = Overlap.warn
+    """What to do where the query set holds the victim's own images: warn, allow, refuse."""
     notes: dict[str, Any] = field(default_factory=dict)
     """Free text kept with the result; not part of the job's identity."""

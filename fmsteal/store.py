@@ -39,8 +39,10 @@ Builder = Callable[[Path, Path], None]
 class Store:
     """Artifacts under one root folder, shared by every job (and host) that names it."""
 
-    def __init__(self, root: Path | str) -> None:
+    def __init__(self, root: Path | str, tell: Callable[[str, int, int], None] = lambda what, done, of: None) -> None:
+        """Open the store at ``root``; ``tell`` hears how far a builder is (what, done, of how many)."""
         self.root = Path(root).absolute()
+        self.tell = tell
 
     def path(self, kind: str, slug: str, spec: Mapping[str, Any]) -> Path:
         """Where the artifact of this spec is, or will be."""

@@ -40,10 +40,13 @@ def test_rows_are_right_and_computed_once_whatever_is_asked(
     assert len(source.computed) == len(set(source.computed)) == len({i for ids in asked for i in ids})
 
 
-def test_a_damaged_chunk_is_set_aside_and_computed_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("kind", ["npz", "npy"])
+def test_a_damaged_chunk_is_set_aside_and_computed_again(
+    kind: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     ids = np.arange(10)
     cache(tmp_path).get(ids, Source())
-    chunk = next(tmp_path.rglob("*.npz"))
+    chunk = next(tmp_path.rglob(f"*.{kind}"))
     data = bytearray(chunk.read_bytes())
     data[len(data) // 2] ^= 255
     chunk.write_bytes(bytes(data))
@@ -56,3 +59,20 @@ def test_a_damaged_chunk_is_set_aside_and_computed_again(tmp_path: Path, caplog:
 def test_a_source_that_returns_too_few_rows_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="2 rows were computed for 3 images"):
         cache(tmp_path).get(np.arange(3), lambda ids: TRUTH[:2])
+
+
+def test_what_does_not_fit_into_memory_lies_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ids = np.array([7, 3, 49, 3])
+    in_memory = cache(tmp_path).get(ids, Source())
+    monkeypatch.setattr("fmsteal.rows.IN_MEMORY", 16)
+    on_disk = cache(tmp_path).get(ids, Source())
+    assert isinstance(on_disk, np.memmap) and not isinstance(in_memory, np.memmap)
+    np.testing.assert_array_equal(on_disk, in_memory)
+    assert not [p for p in tmp_path.iterdir() if p.is_file()], "no temporary file is left behind"
+
+
+def test_rows_of_another_width_are_refused(tmp_path: Path) -> None:
+    rows = cache(tmp_path)
+    rows.get(np.arange(3), Source())
+    with pytest.raises(ValueError, match=r"shape \(1, 2\), not of width 3"):
+        rows.get(np.array([9]), lambda ids: TRUTH[ids][:, :2])

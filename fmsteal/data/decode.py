@@ -1,40 +1,101 @@
-"""From image files to uint8 arrays, in parallel."""
+"""From image files to a uint8 array on the disk, in parallel, block by block."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from numpy.lib.format import open_memmap
 from PIL import Image
 
-from fmsteal.data.images import Pixels
+from fmsteal.data.images import PIXELS, Ids, Labels, Pixels
+from fmsteal.store import read_json, write_json
+
+BLOCK = 1024  # images decoded before they are kept: what a kill can cost, and what is in memory at a time
+Read = Callable[[int], tuple[Image.Image, int]]
+_LABELS, _STATE = "labels.npy", "decoded.json"
 
 
-def decode(count: int, read: Callable[[int], Image.Image], size: int) -> tuple[Pixels, dict[int, str]]:
-    """Read ``count`` images as RGB ``(count, 3, size, size)``.
+@dataclass(frozen=True)
+class Decoded:
+    """What came of it.
 
-    Returns:
-        The pixels, and what went wrong by place; the pixels there mean nothing.
+    Attributes:
+        pixels: uint8 ``(n, 3, size, size)``, a memory map.
+        labels: int64 ``(n,)``.
+        faults: what went wrong, by place; pixels and label there mean nothing.
     """
-    pixels = np.empty((count, 3, size, size), np.uint8)
-    faults: dict[int, str] = {}
+
+    pixels: Pixels
+    labels: Labels
+    faults: dict[int, str]
+
+    @property
+    def sound(self) -> Ids:
+        """The places that could be decoded."""
+        return np.array([place for place in range(len(self.labels)) if place not in self.faults], dtype=np.int64)
+
+    def into(self, folder: Path) -> Pixels:
+        """The decoded images as a file in ``folder``: the very file where nothing has to be left out."""
+        target = folder / PIXELS
+        if self.faults:
+            kept = self.sound
+            pixels = open_memmap(target, "w+", np.uint8, (len(kept), *self.pixels.shape[1:]))
+            for start in range(0, len(kept), BLOCK):
+                pixels[start : start + BLOCK] = self.pixels[kept[start : start + BLOCK]]
+            pixels.flush()
+            return pixels
+        source = Path(str(self.pixels.filename))  # type: ignore[attr-defined]
+        try:
+            target.hardlink_to(source)  # the scratch stays as it is until the artifact is published
+        except OSError:  # a file system without links
+            source.rename(target)
+        return np.load(target, mmap_mode="r")
+
+
+def decode(count: int, read: Read, size: int, scratch: Path, tell: Callable[[int, int], None]) -> Decoded:
+    """Read ``count`` labelled images into files below ``scratch``; go on after the blocks that an earlier call kept.
+
+    Args:
+        count: how many there are.
+        read: gives the image and the label of a place.
+        size: pixels of the square images.
+        scratch: a folder for this very set of images, which outlives a killed process.
+        tell: is told how many of all are done.
+    """
+    state = read_json(scratch / _STATE)
+    if state is None or not (scratch / PIXELS).is_file() or not (scratch / _LABELS).is_file():
+        state = {"done": 0, "faults": {}}
+    mode = "r+" if state["done"] else "w+"
+    pixels = open_memmap(scratch / PIXELS, mode, np.uint8, (count, 3, size, size))
+    labels = open_memmap(scratch / _LABELS, mode, np.int64, (count,))
+    faults: dict[int, str] = {int(place): fault for place, fault in state["faults"].items()}
 
     def one(place: int) -> None:
         try:
-            with read(place) as image:
+            image, labels[place] = read(place)
+            with image:
                 pixels[place] = square(image, size)
         except Exception as error:  # PIL raises many kinds for damaged files
             faults[place] = f"{type(error).__name__}: {error}"
 
     with ThreadPoolExecutor(os.cpu_count()) as workers:
-        list(workers.map(one, range(count)))
-    return pixels, faults
+        for start in range(state["done"], count, BLOCK):
+            end = min(start + BLOCK, count)
+            list(workers.map(one, range(start, end)))
+            pixels.flush()
+            labels.flush()
+            write_json(scratch / _STATE, {"done": end, "faults": faults})
+            tell(end, count)
+    return Decoded(pixels, labels, faults)
 
 
-def first_fault(faults: Mapping[int, str], names: Sequence[object]) -> str:
+def first_fault(faults: dict[int, str], names: Sequence[object]) -> str:
     """The first of the faults, with the name of what it befell."""
     place = min(faults)
     return f"{names[place]} ({faults[place]})"

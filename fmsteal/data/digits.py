@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from fmsteal.data.images import Images, Task
+from fmsteal.data.images import Images, Task, content_digest
 from fmsteal.data.resize import enlarge
 from fmsteal.errors import ConfigError
 
 
-def digits(*, size: int = 32, test: int = 600, split_seed: int = 0) -> Task:
-    """Load the task: ``test`` images set aside by ``split_seed``, the rest for training.
+def digits(*, size: int = 32, test: int = 600, train_count: int | None = None, seed: int = 0) -> Task:
+    """Load the task: ``test`` images set aside by ``seed``, the others (or ``train_count`` of them) for training.
 
     The 8x8 images (17 grey levels) are enlarged to ``size`` pixels, bilinearly, the same way as the `glyphs`.
     """
@@ -23,6 +23,7 @@ def digits(*, size: int = 32, test: int = 600, split_seed: int = 0) -> Task:
         )
     pixels = enlarge(bunch.images / 16.0, size)
     labels = bunch.target.astype(np.int64)
-    images = Images(pixels, "not split yet", labels, tuple(str(c) for c in bunch.target_names))
-    order = np.random.default_rng(split_seed).permutation(len(images))
-    return Task(train=images.subset(order[test:]), test=images.subset(order[:test]))
+    images = Images(pixels, content_digest(pixels, labels), labels, tuple(str(c) for c in bunch.target_names))
+    order = np.random.default_rng(seed).permutation(len(images))
+    train, rest = images.subset(order[test:]).taken(train_count, seed)
+    return Task(train, images.subset(order[:test]), rest)

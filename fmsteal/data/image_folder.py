@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Literal
 
 import numpy as np
 from PIL import Image
 
 from fmsteal.data.decode import decode, first_fault
-from fmsteal.data.images import Images, Labels, Pixels, Task, load, save
+from fmsteal.data.images import Images, Task, load, save
 from fmsteal.errors import DataError
-from fmsteal.store import Store, digest
+from fmsteal.store import Store, digest, write_json
 
 log = logging.getLogger(__name__)
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".ppm", ".tif", ".tiff", ".webp"}
+NAMES = "names.json"  # of the files, by image id, relative to the folder
 Broken = Literal["error", "skip"]
 
 
@@ -53,7 +55,8 @@ def task(
         train, test = images.split(test_share, seed)
     else:
         train, test = images, decoded(store, Path(test_root).expanduser(), size, broken, labelled=True)
-    return Task(train.some(train_count, seed), test.some(test_count, seed))
+    train, rest = train.taken(train_count, seed)
+    return Task(train, test.some(test_count, seed), rest)
 
 
 def pool(
@@ -64,15 +67,15 @@ def pool(
 
 
 def decoded(store: Store, root: Path, size: int, broken: Broken, *, labelled: bool) -> Images:
+    """The images of a folder, decoded if they were not."""
+    return load(artifact(store, root, size, broken, labelled=labelled))
+
+
+def artifact(store: Store, root: Path, size: int, broken: Broken, *, labelled: bool) -> Path:
     """The images of a folder as an artifact, keyed by its files, the size and the resampling."""
-    if not root.is_dir():
-        raise DataError(f"There is no image folder {root}. Give an existing one: data.root=/path or query.root=/path.")
-    found = (p for p in root.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
-    files = sorted(p for p in found if not any(part.startswith(".") for part in p.relative_to(root).parts))
-    if not files:
-        raise DataError(f"The folder {root} holds no images ({', '.join(sorted(SUFFIXES))}).")
+    files = _files(root)
     classes = _classes(root) if labelled else []
-    inventory = [(f.relative_to(root).as_posix(), f.stat().st_size, f.stat().st_mtime_ns) for f in files]
+    inventory = [(f.relative_to(root).as_posix(), *_stamp(f)) for f in files]
     spec = {
         "root": str(root.resolve()),
         "files": digest(inventory),
@@ -80,47 +83,76 @@ def decoded(store: Store, root: Path, size: int, broken: Broken, *, labelled: bo
         "resampling": "bilinear",
         "classes": classes,
         "broken": broken,
+        "names": NAMES,
     }
+    place = {name: label for label, name in enumerate(classes)}
+
+    def read(at: int) -> tuple[Image.Image, int]:
+        image = Image.open(files[at])
+        image.draft("RGB", (size, size))  # JPEGs are decoded at a reduced scale where that suffices
+        return image, place[files[at].relative_to(root).parts[0]] if labelled else -1
 
     def build(out: Path, scratch: Path) -> None:
-        pixels, kept = _decode(files, size, broken)
-        labels: Labels | None = None
-        if labelled:
-            place = {name: i for i, name in enumerate(classes)}
-            labels = np.array([place[files[i].relative_to(root).parts[0]] for i in kept], dtype=np.int64)
-            empty = sorted(set(classes) - {classes[i] for i in np.unique(labels)})
-            if empty:
-                raise DataError(f"These class folders of {root} hold no readable image: {', '.join(empty[:10])}.")
-        save(out, pixels, labels, classes)
+        found = decode(len(files), read, size, scratch, lambda done, of: store.tell(f"decode {root.name}", done, of))
+        _account_for(found.faults, files, broken)
+        kept = found.sound
+        labels = found.labels[kept] if labelled else None
+        empty = sorted(set(classes) - {classes[label] for label in np.unique(labels)}) if labels is not None else []
+        if empty:
+            raise DataError(f"These class folders of {root} hold no readable image: {', '.join(empty[:10])}.")
+        save(out, found.into(out), labels, classes)
+        write_json(out / NAMES, [files[at].relative_to(root).as_posix() for at in kept])
 
-    return load(store.get("images", root.name or "root", spec, build))
+    return store.get("images", root.name or "root", spec, build)
+
+
+def _files(root: Path) -> list[Path]:
+    """All image files below a folder, at any depth, links followed, hidden ones left out; sorted."""
+    if not root.is_dir():
+        raise DataError(f"There is no image folder {root}. Give an existing one: data.root=/path or query.root=/path.")
+    found: list[Path] = []
+    seen: set[str] = set()
+    for folder, below, names in os.walk(root, followlinks=True):
+        real = os.path.realpath(folder)
+        below[:] = [] if real in seen else [name for name in below if not name.startswith(".")]
+        if real not in seen:
+            found += [Path(folder, name) for name in names if not name.startswith(".") and _is_image(name)]
+        seen.add(real)
+    if not found:
+        raise DataError(f"The folder {root} holds no images ({', '.join(sorted(SUFFIXES))}).")
+    return sorted(found)
+
+
+def _is_image(name: str) -> bool:
+    return PurePath(name).suffix.lower() in SUFFIXES
+
+
+def _stamp(file: Path) -> tuple[int, int]:
+    """Size and time of a file; of a link that leads nowhere nothing: it fails when it is read."""
+    try:
+        status = file.stat()
+    except OSError:
+        return -1, -1
+    return status.st_size, status.st_mtime_ns
 
 
 def _classes(root: Path) -> list[str]:
-    stray = next((p for p in sorted(root.iterdir()) if p.suffix.lower() in SUFFIXES and p.is_file()), None)
+    stray = next((p for p in sorted(root.iterdir()) if _is_image(p.name) and p.is_file()), None)
     if stray is not None:
         raise DataError(f"{stray} lies outside any class folder; a task is laid out as {root}/<class>/<image>.")
     return sorted(p.name for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
 
 
-def _decode(files: Sequence[Path], size: int, broken: Broken) -> tuple[Pixels, list[int]]:
-    """Decode files in parallel; returns the pixels and which files they come from."""
-
-    def read(place: int) -> Image.Image:
-        image = Image.open(files[place])
-        image.draft("RGB", (size, size))  # JPEGs are decoded at a reduced scale where that suffices
-        return image
-
-    pixels, faults = decode(len(files), read, size)
-    if faults and broken == "error":
-        raise DataError(
-            f"{len(faults)} image file(s) cannot be decoded, first {first_fault(faults, files)}. Remove them, or pass "
-            "over them: data.broken=skip (query.broken=skip)."
-        )
+def _account_for(faults: dict[int, str], files: Sequence[Path], broken: Broken) -> None:
+    """Refuse, or pass over with a warning, what cannot be decoded."""
+    if not faults:
+        return
+    first = first_fault(faults, files)
     if len(faults) == len(files):
-        raise DataError(f"None of {len(files)} image files can be decoded, first {first_fault(faults, files)}.")
-    if faults:
-        first = first_fault(faults, files)
-        log.warning("%d image file(s) that cannot be decoded were passed over, first %s", len(faults), first)
-    kept = [i for i in range(len(files)) if i not in faults]
-    return (pixels[kept] if faults else pixels), kept
+        raise DataError(f"None of {len(files)} image files can be decoded, first {first}.")
+    if broken == "error":
+        raise DataError(
+            f"{len(faults)} image file(s) cannot be decoded, first {first}. Remove them, or pass over them: "
+            "data.broken=skip (query.broken=skip)."
+        )
+    log.warning("%d image file(s) that cannot be decoded were passed over, first %s", len(faults), first)

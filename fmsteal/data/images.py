@@ -4,18 +4,49 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from fmsteal.errors import DataError
-from fmsteal.store import read_json, write_json
+from fmsteal.store import digest, read_json, write_json
 
 Pixels = npt.NDArray[np.uint8]
 Labels = npt.NDArray[np.int64]
 Ids = npt.NDArray[np.int64]
+PIXELS = "pixels.npy"
+
+
+class Picked:
+    """Some rows of an array, ``array[ids]``, read when they are asked for: a memory map is never read as a whole."""
+
+    def __init__(self, array: Pixels, ids: Ids) -> None:
+        self.array, self.ids = array, ids
+        self.shape = (len(ids), *array.shape[1:])
+        self.dtype, self.ndim = array.dtype, array.ndim
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, key: Any) -> Any:
+        first, *further = key if isinstance(key, tuple) else (key,)
+        return self.array[(self.ids[first], *further)]
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> npt.NDArray[Any]:
+        return self.array[self.ids].astype(dtype or self.dtype, copy=False)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle a memory map by its file's name: another process opens it instead of receiving a copy."""
+        if isinstance(self.array, np.memmap) and self.array.base is not None and self.array.filename is not None:
+            return _reopened, (str(self.array.filename), self.ids)
+        return Picked, (self.array, self.ids)
+
+
+def _reopened(file: str, ids: Ids) -> Picked:
+    return Picked(np.load(file, mmap_mode="r"), ids)
 
 
 @dataclass(frozen=True)
@@ -23,16 +54,18 @@ class Images:
     """A set of images.
 
     Attributes:
-        pixels: uint8 ``(N, 3, H, W)``; may be a read-only memory map.
+        pixels: uint8 ``(N, 3, H, W)``: in memory, a read-only memory map, or some rows of one.
         digest: identifies the content (hex); sets with equal digests hold the same images in the same order.
         labels: int64 ``(N,)``, or None for images without labels (a query set).
         classes: the class names, in label order.
+        origin: the digest of the set that this one is a subset of; None if it is none.
     """
 
-    pixels: Pixels
+    pixels: Pixels | Picked
     digest: str
     labels: Labels | None = None
     classes: Sequence[str] = field(default=())
+    origin: str | None = None
 
     def __post_init__(self) -> None:
         if self.pixels.ndim != 4 or self.pixels.shape[1] != 3 or self.pixels.dtype != np.uint8:
@@ -51,10 +84,29 @@ class Images:
         return len(self.pixels)
 
     def subset(self, ids: Ids) -> Images:
-        """The images ``ids``, in that order, in memory."""
-        pixels = np.ascontiguousarray(self.pixels[ids])
+        """The images ``ids``, in that order; their pixels are not copied."""
         labels = None if self.labels is None else self.labels[ids]
-        return Images(pixels, content_digest(pixels, labels), labels, self.classes)
+        origin = self.whole().digest
+        named = digest([origin, hashlib.sha256(self.place(ids).tobytes()).hexdigest(), labels is not None])
+        return Images(self.picked(ids), named, labels, self.classes, origin)
+
+    def picked(self, ids: Ids) -> Picked:
+        """The pixels of ``ids``, read when they are asked for."""
+        return Picked(self.pixels.array if isinstance(self.pixels, Picked) else self.pixels, self.place(ids))
+
+    def whole(self) -> Images:
+        """The set that this one is a subset of, without labels; the set itself if it is none."""
+        if isinstance(self.pixels, Picked) and self.origin is not None:
+            return Images(self.pixels.array, self.origin)
+        return self
+
+    def place(self, ids: Ids) -> Ids:
+        """The ids of ``ids`` in `whole`: what is computed per image is kept there, so that all subsets share it."""
+        return self.pixels.ids[ids] if isinstance(self.pixels, Picked) else np.asarray(ids, dtype=np.int64)
+
+    def unlabelled(self) -> Images:
+        """The same images as a query set."""
+        return replace(self, labels=None, classes=())
 
     def split(self, share: float, seed: int) -> tuple[Images, Images]:
         """A random split in two; ``share`` of the images come into the second part."""
@@ -66,11 +118,16 @@ class Images:
 
     def some(self, count: int | None, seed: int) -> Images:
         """A random ``count`` of the images, in their order; all of them for None."""
+        return self.taken(count, seed)[0]
+
+    def taken(self, count: int | None, seed: int) -> tuple[Images, Images | None]:
+        """A random ``count`` of the images, in their order, and the rest; for None all of them, and no rest."""
         if count is None or count == len(self):
-            return self
+            return self, None
         if not 0 < count < len(self):
             raise DataError(f"{count} images are asked for of {len(self)}.")
-        return self.subset(np.sort(np.random.default_rng(seed).permutation(len(self))[:count]))
+        order = np.random.default_rng(seed).permutation(len(self))
+        return self.subset(np.sort(order[:count])), self.subset(np.sort(order[count:]))
 
     def image_digests(self, ids: Ids) -> list[bytes]:
         """The 16-byte digest of each image's content: equal images have equal digests, whatever their id."""
@@ -79,10 +136,17 @@ class Images:
 
 @dataclass(frozen=True)
 class Task:
-    """What the victim was made for: a training and a test split over the same classes."""
+    """What the victim was made for: a training and a test split over the same classes.
+
+    Attributes:
+        train: what the victim is trained on.
+        test: what agreement is measured on.
+        rest: training images that a subset left out, if any: the victim's own distribution, but never seen by it.
+    """
 
     train: Images
     test: Images
+    rest: Images | None = None
 
     def __post_init__(self) -> None:
         if list(self.train.classes) != list(self.test.classes):
@@ -109,8 +173,10 @@ def content_digest(pixels: Pixels, labels: Labels | None = None) -> str:
 
 
 def save(folder: Path, pixels: Pixels, labels: Labels | None = None, classes: Sequence[str] = ()) -> None:
-    """Write a set of images into an artifact's folder."""
-    np.save(folder / "pixels.npy", pixels)
+    """Write a set of images into an artifact's folder; pixels that lie in a file there are left where they are."""
+    inside = isinstance(pixels, np.memmap) and str(pixels.filename) == str(folder / PIXELS)
+    if not inside:
+        np.save(folder / PIXELS, pixels)
     if labels is not None:
         np.save(folder / "labels.npy", labels)
     write_json(folder / "images.json", {"digest": content_digest(pixels, labels), "classes": list(classes)})
@@ -121,7 +187,7 @@ def load(folder: Path) -> Images:
     meta = read_json(folder / "images.json")
     labels = folder / "labels.npy"
     return Images(
-        pixels=np.load(folder / "pixels.npy", mmap_mode="r"),
+        pixels=np.load(folder / PIXELS, mmap_mode="r"),
         digest=meta["digest"],
         labels=np.load(labels) if labels.exists() else None,
         classes=tuple(meta["classes"]),

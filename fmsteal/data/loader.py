@@ -6,9 +6,10 @@ import math
 from collections.abc import Iterator
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
+
+from fmsteal.data.images import Picked
 
 
 class TensorLoader:
@@ -20,7 +21,7 @@ class TensorLoader:
 
     def __init__(
         self,
-        inputs: Tensor | npt.NDArray[np.generic],
+        inputs: Tensor | Picked,
         targets: Tensor,
         batch_size: int,
         seed: int,

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import torchvision
-from PIL import Image
 
 from fmsteal.data.decode import decode, first_fault
 from fmsteal.data.images import Images, Task, load, save
@@ -49,7 +48,8 @@ def task(
         training, testing = first.split(test_share, seed)
     else:
         training, testing = first, decoded(store, dataset, root, test, size, download)
-    return Task(training.some(train_count, seed), testing.some(test_count, seed))
+    training, rest = training.taken(train_count, seed)
+    return Task(training, testing.some(test_count, seed), rest)
 
 
 def pool(
@@ -64,8 +64,7 @@ def pool(
     seed: int = 0,
 ) -> Images:
     """A query set: the images of one split, or a random ``count`` of them, without their labels."""
-    images = decoded(store, dataset, root, split, size, download).some(count, seed)
-    return Images(images.pixels, images.digest)
+    return decoded(store, dataset, root, split, size, download).unlabelled().some(count, seed)
 
 
 def decoded(store: Store, dataset: str, root: str, split: dict[str, Any], size: int, download: bool) -> Images:
@@ -81,21 +80,16 @@ def decoded(store: Store, dataset: str, root: str, split: dict[str, Any], size: 
 
     def build(out: Path, scratch: Path) -> None:
         items = _open(dataset, place, split, download)
-        labels = np.empty(len(items), np.int64)
-
-        def read(at: int) -> Image.Image:
-            image, label = items[at]
-            labels[at] = label
-            return image
-
-        pixels, faults = decode(len(items), read, size)
-        if faults:
-            first = first_fault(faults, range(len(items)))
-            raise DataError(f"{len(faults)} images of {dataset} cannot be read, first number {first}.")
-        unlabelled = labels.min() < 0  # STL-10's unlabelled split
+        found = decode(
+            len(items), lambda at: items[at], size, scratch, lambda done, of: store.tell(f"decode {dataset}", done, of)
+        )
+        if found.faults:
+            first = first_fault(found.faults, range(len(items)))
+            raise DataError(f"{len(found.faults)} images of {dataset} cannot be read, first number {first}.")
+        unlabelled = found.labels.min() < 0  # STL-10's unlabelled split
         named = getattr(items, "classes", None) or getattr(items, "categories", None)
-        classes = [] if unlabelled else [str(c) for c in named or range(labels.max() + 1)]
-        save(out, pixels, None if unlabelled else labels, classes)
+        classes = [] if unlabelled else [str(c) for c in named or range(found.labels.max() + 1)]
+        save(out, found.into(out), None if unlabelled else np.array(found.labels), classes)
 
     return load(store.get("images", f"{dataset.lower()}-{digest(split)[:4]}-{size}", spec, build))
 

@@ -30,12 +30,14 @@ class Victim:
     def raw(self, images: Images, ids: Ids, ctx: Context) -> Tensor:
         """Raw logits for ``images[ids]``, float32 ``(n, C)``; computed once, shared with other jobs."""
 
+        stored = images.whole()
+
         def compute(missing: Ids) -> Rows:
             self.forwards += len(missing)
-            return logits(self.model, images, missing, ctx).numpy()
+            return logits(self.model, stored, missing, ctx).numpy()
 
-        cache = ctx.rows("answers", self.key, {"victim": self.key, "images": images.digest})
-        return torch.from_numpy(cache.get(ids, compute))
+        cache = ctx.rows("answers", self.key, {"victim": self.key, "images": stored.digest})
+        return torch.from_numpy(cache.get(images.place(ids), compute))
 
     def raw_images(self, images: Tensor, ctx: Context) -> Tensor:
         """Raw logits for float images ``(n, 3, H, W)`` in [0, 1]; never stored."""

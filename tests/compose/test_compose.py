@@ -80,7 +80,7 @@ def test_every_target_of_the_config_tree_is_reached() -> None:
         ("thief.recipe.schedule=linear", r"thief\.recipe\.schedule='linear' does not fit"),
         ("budget.queries=1.5", r"budget\.queries=1\.5 does not fit"),
         ("defense._target_=fmsteal.defenses.nothing.No", r"defense\._target_=.* cannot be found"),
-        ("+data.colour=true", r"It takes: size, test, split_seed\."),
+        ("+data.colour=true", r"It takes: size, test, train_count, seed\."),
         ("~budget.queries", r"budget\.queries must be given"),
     ],
 )

@@ -21,7 +21,7 @@ def test_a_key_reads_as_what_it_is() -> None:
 @pytest.mark.parametrize(
     "override",
     ["seed=1", "budget.queries=7", "victim.recipe.epochs=3", "thief.adaptation=full", "query.seed=1",
-     "attack/loss=hard", "defense=top_k", "data.split_seed=4", "recipes.probe.lr=1",
+     "attack/loss=hard", "defense=top_k", "data.seed=4", "recipes.probe.lr=1",
      "trainer.lightning.precision=bf16-mixed", "+trainer.lightning.gradient_clip_val=1",
      "thief.backbone.weights=/data/other.pth"],
 )  # fmt: skip

@@ -1,0 +1,70 @@
+"""Photographs whose splits are lists of files: CUB-200-2011 and MIT Indoor-67, as their authors pack them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from fmsteal.data.image_folder import NAMES, Broken, artifact
+from fmsteal.data.images import Images, Task, load
+from fmsteal.errors import DataError
+from fmsteal.store import Store, read_json
+
+
+def task(
+    store: Store,
+    dataset: Literal["cub200", "indoor67"],
+    root: str,
+    *,
+    size: int = 224,
+    train_count: int | None = None,
+    test_count: int | None = None,
+    seed: int = 0,
+    broken: Broken = "error",
+) -> Task:
+    """A classification task with its authors' split.
+
+    Args:
+        store: where the decoded images are kept.
+        dataset: ``cub200``: ``root`` holds ``images/``, ``images.txt`` and ``train_test_split.txt``; ``indoor67``:
+            ``Images/``, ``TrainImages.txt`` and ``TestImages.txt``.
+        root: the folder.
+        size: pixels of the square images: the shorter side is resized to it, the middle cropped.
+        train_count: a random subset of the training images; None for all.
+        test_count: the same for the test images.
+        seed: of the subsets.
+        broken: what to do with a file that cannot be decoded: ``error``, or ``skip`` (counted in a warning).
+    """
+    folder = Path(root).expanduser()
+    splits = {"cub200": _cub200, "indoor67": _indoor67}[dataset](folder)
+    place = artifact(store, folder / {"cub200": "images", "indoor67": "Images"}[dataset], size, broken, labelled=True)
+    images, where = load(place), {name: at for at, name in enumerate(read_json(place / NAMES))}
+
+    def part(listed: list[str]) -> Images:
+        missing = [name for name in listed if name not in where]
+        if missing and broken == "error":
+            raise DataError(f"{len(missing)} images listed under {folder} are not there, first {missing[0]}.")
+        return images.subset(np.array(sorted(where[name] for name in listed if name in where), dtype=np.int64))
+
+    train, test = (part(listed) for listed in splits)
+    train, rest = train.taken(train_count, seed)
+    return Task(train, test.some(test_count, seed), rest)
+
+
+def _cub200(folder: Path) -> tuple[list[str], list[str]]:
+    name = dict(line.split(maxsplit=1) for line in _lines(folder / "images.txt"))
+    flag = dict(line.split(maxsplit=1) for line in _lines(folder / "train_test_split.txt"))
+    train, test = ([name[number] for number in name if flag.get(number) == which] for which in ("1", "0"))
+    return train, test
+
+
+def _indoor67(folder: Path) -> tuple[list[str], list[str]]:
+    return _lines(folder / "TrainImages.txt"), _lines(folder / "TestImages.txt")
+
+
+def _lines(file: Path) -> list[str]:
+    if not file.is_file():
+        raise DataError(f"There is no {file}. Give the folder that the data set's archive unpacks to: data.root=/path.")
+    return [line.strip() for line in file.read_text().splitlines() if line.strip()]
