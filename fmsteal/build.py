@@ -16,7 +16,7 @@ from typeguard import TypeCheckError, check_type
 from fmsteal.errors import ConfigError, FmstealError
 
 _SPECIAL = {"_target_", "_partial_", "_args_", "_recursive_", "_convert_"}
-RUNTIME = {"data": ("store",), "query": ("store",)}  # what the pipeline adds to a group's own options
+RUNTIME = {"store"}  # what a target may take that no config gives: the pipeline adds it
 
 
 def make(node: DictConfig, **runtime: Any) -> Any:
@@ -45,7 +45,7 @@ def check(cfg: DictConfig) -> None:
         values = OmegaConf.to_container(node, resolve=True, throw_on_missing=False)
         assert isinstance(values, dict)
         options = {str(k): v for k, v in values.items() if k not in _SPECIAL}
-        _check_options(path, node, target, options, RUNTIME.get(path, ()))
+        _check_options(path, node, target, options)
 
 
 def targets(node: Any, path: str = "") -> Iterator[tuple[str, DictConfig]]:
@@ -63,16 +63,16 @@ def targets(node: Any, path: str = "") -> Iterator[tuple[str, DictConfig]]:
         yield from targets(child, f"{path}.{key}" if path else key)
 
 
-def _check_options(path: str, node: DictConfig, target: Any, options: dict[str, Any], runtime: tuple[str, ...]) -> None:
+def _check_options(path: str, node: DictConfig, target: Any, options: dict[str, Any]) -> None:
     signature = inspect.signature(target)
     takes = signature.parameters
     named = [p for p in takes.values() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
     open_ended = any(p.kind is p.VAR_KEYWORD for p in takes.values())
-    own = ", ".join(p.name for p in named if p.name not in runtime)
+    own = ", ".join(p.name for p in named if p.name not in RUNTIME)
     for key in options:
         if key not in takes and not open_ended:
             raise ConfigError(f"{path}.{key}: {node._target_} has no option '{key}'. It takes: {own}.")
-    required = {p.name for p in named if p.default is p.empty} - set(runtime)
+    required = {p.name for p in named if p.default is p.empty} - RUNTIME
     unset = {k for k in options if OmegaConf.is_missing(node, k)}
     missing = sorted((required - options.keys()) | unset)
     if missing and not node.get("_partial_", False):

@@ -52,7 +52,7 @@ def run(cfg: DictConfig, job: Job) -> dict[str, Any]:
     task: Task = build.make(cfg.data, store=store)
     pool: Images = build.make(cfg.query, store=store)
     parts.attack.check(parts.budget, pool)
-    inputs = same_inputs(task, pool, parts, job)
+    inputs = same_inputs(task, pool, parts, job, store)
     if (done := already_done(cfg, inputs, job)) is not None:
         return done
 
@@ -77,7 +77,7 @@ def run(cfg: DictConfig, job: Job) -> dict[str, Any]:
         return publish(cfg, job, thief, measured, cost, {"inputs": inputs, "env": env, "tracker": tracker.place})
 
 
-def same_inputs(task: Task, pool: Images, parts: Parts, job: Job) -> dict[str, str]:
+def same_inputs(task: Task, pool: Images, parts: Parts, job: Job, store: Store) -> dict[str, str]:
     """Record what the job works on; refuse to go on in a folder where the same names stood for other content."""
     inputs = {
         "training images": task.train.digest,
@@ -85,6 +85,7 @@ def same_inputs(task: Task, pool: Images, parts: Parts, job: Job) -> dict[str, s
         "query set": pool.digest,
         "victim": digest(parts.victim.identity()),
         "thief": digest(parts.thief.identity()),
+        **parts.evaluation.inputs(store),
     }
     before = read_json(job.folder / INPUTS)
     changed = sorted(k for k in inputs if before and before.get(k) != inputs[k])
