@@ -16,7 +16,7 @@ from typeguard import TypeCheckError, check_type
 from fmsteal.errors import ConfigError, FmstealError
 
 _SPECIAL = {"_target_", "_partial_", "_args_", "_recursive_", "_convert_"}
-RUNTIME = ("store", "task")  # options that the pipeline adds to a group's own
+RUNTIME = {"store", "task"}  # what a target may take that no config gives: the pipeline adds it
 
 
 def make(node: DictConfig, **runtime: Any) -> Any:
@@ -72,7 +72,7 @@ def _check_options(path: str, node: DictConfig, target: Any, options: dict[str, 
     for key in options:
         if key not in takes and not open_ended:
             raise ConfigError(f"{path}.{key}: {node._target_} has no option '{key}'. It takes: {own}.")
-    required = {p.name for p in named if p.default is p.empty} - set(RUNTIME)
+    required = {p.name for p in named if p.default is p.empty} - RUNTIME
     unset = {k for k in options if OmegaConf.is_missing(node, k)}
     missing = sorted((required - options.keys()) | unset)
     if missing and not node.get("_partial_", False):

@@ -60,7 +60,7 @@ def run(cfg: DictConfig, job: Job) -> dict[str, Any]:
         pool: Images = build.make(cfg.query, store=store, task=task)
         parts.attack.check(parts.budget, pool)
         mind_overlap(store, pool, task, cfg.overlap)
-        inputs = same_inputs(task, pool, parts, job)
+        inputs = same_inputs(task, pool, parts, job, store)
         if (done := already_done(cfg, inputs, job)) is not None:
             return done
 
@@ -99,7 +99,7 @@ def mind_overlap(store: Store, pool: Images, task: Task, how: Overlap) -> None:
     log.warning("%s If that is meant: overlap=allow.", finding)
 
 
-def same_inputs(task: Task, pool: Images, parts: Parts, job: Job) -> dict[str, str]:
+def same_inputs(task: Task, pool: Images, parts: Parts, job: Job, store: Store) -> dict[str, str]:
     """Record what the job works on; refuse to go on in a folder where the same names stood for other content."""
     inputs = {
         "training images": task.train.digest,
@@ -107,6 +107,7 @@ def same_inputs(task: Task, pool: Images, parts: Parts, job: Job) -> dict[str, s
         "query set": pool.digest,
         "victim": digest(parts.victim.identity()),
         "thief": digest(parts.thief.identity()),
+        **parts.evaluation.inputs(store),
     }
     before = read_json(job.folder / INPUTS)
     changed = sorted(k for k in inputs if before and before.get(k) != inputs[k])

@@ -33,7 +33,8 @@ def paths(cfg: DictConfig) -> dict[str, list[Any]]:
 
     Of a file the stamp is size and time; of a folder the times of it and of its sub-folders, two levels down.
     """
-    groups = {name: OmegaConf.to_container(cfg[name], resolve=True) for name in ("data", "query", "victim", "thief")}
+    reading = ("data", "query", "victim", "thief", "evaluation")
+    groups = {name: OmegaConf.to_container(cfg[name], resolve=True) for name in reading}
     found = {key: Path(value).expanduser().absolute() for key, value in flat(groups).items() if is_path(key, value)}
     return {key: [str(path), _stamp(path)] for key, path in found.items()}
 

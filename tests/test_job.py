@@ -12,7 +12,7 @@ from fmsteal.errors import DataError
 from fmsteal.job import _clear_once
 from fmsteal.meter import Meter
 from fmsteal.pipeline import Job, Parts, same_inputs
-from fmsteal.store import write_json
+from fmsteal.store import Store, write_json
 from tests.conftest import composed
 
 
@@ -43,13 +43,13 @@ def test_other_content_under_the_same_names_is_refused(tmp_path: Path) -> None:
         backbones._file_digest.cache_clear()
         return Parts.of(composed("thief=resnet10t", "thief.adaptation=probe", f"thief.backbone.weights={weights}"))
 
-    same_inputs(Task(images(1), images(2)), images(3), parts(), job)
-    same_inputs(Task(images(1), images(2)), images(3), parts(), job)
+    same_inputs(Task(images(1), images(2)), images(3), parts(), job, Store(tmp_path / "cache"))
+    same_inputs(Task(images(1), images(2)), images(3), parts(), job, Store(tmp_path / "cache"))
     with pytest.raises(DataError, match=r"other content under the same names \(query set, test images\)"):
-        same_inputs(Task(images(1), images(9)), images(8), parts(), job)
+        same_inputs(Task(images(1), images(9)), images(8), parts(), job, Store(tmp_path / "cache"))
     weights.write_bytes(b"two")
     with pytest.raises(DataError, match=r"other content under the same names \(thief\)"):
-        same_inputs(Task(images(1), images(2)), images(3), parts(), job)
+        same_inputs(Task(images(1), images(2)), images(3), parts(), job, Store(tmp_path / "cache"))
 
 
 def test_a_result_counts_as_finished_only_for_the_untouched_paths_it_was_made_from(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from fmsteal.context import Context
 from fmsteal.data.images import Task
 from fmsteal.learners import ClassifierLearner
+from fmsteal.store import Store
 from fmsteal.victims.base import Victim
 
 Learners = tuple[ClassifierLearner, ClassifierLearner]
@@ -54,6 +55,10 @@ class Measured:
 
 class Measurement(Protocol):
     """A further look at a pair: one class, one entry below ``evaluation.also``."""
+
+    def inputs(self, store: Store) -> Mapping[str, str]:
+        """Digests, by name, of images it looks at that are not the task's; they are had before anything is trained."""
+        return {}
 
     def run(self, pair: Pair, ctx: Context) -> Mapping[str, float]:
         """The figures found, by name."""

@@ -15,6 +15,7 @@ from fmsteal.errors import AttackError, ConfigError
 from fmsteal.evaluation import metrics
 from fmsteal.evaluation.base import Learners, Measured, Measurement, Pair
 from fmsteal.inference import logits
+from fmsteal.store import Store
 from fmsteal.victims.base import Victim
 
 
@@ -33,6 +34,10 @@ class ClassifierEvaluation:
     def __post_init__(self) -> None:
         if self.k < 1:
             raise ConfigError(f"evaluation.k must be at least 1, not {self.k}.")
+
+    def inputs(self, store: Store) -> dict[str, str]:
+        """Digests of what the further measurements look at beside the task."""
+        return {name: value for further in self.also.values() for name, value in further.inputs(store).items()}
 
     def run(self, victim: Victim, thief: nn.Module, task: Task, learners: Learners, ctx: Context) -> Measured:
         """Evaluate once, after the attack; ``learners`` are how victim and thief were made.

@@ -18,14 +18,14 @@ from torch import Tensor, nn
 from fmsteal.context import Context
 from fmsteal.data.images import Ids, Images
 from fmsteal.errors import AttackError, ConfigError
-from fmsteal.evaluation.base import Pair
+from fmsteal.evaluation.base import Measurement, Pair
 from fmsteal.inference import penultimate
 from fmsteal.learners import ClassifierLearner, Role
 from fmsteal.modules.classifier import Classifier
 
 
 @dataclass(frozen=True)
-class Similarity:
+class Similarity(Measurement):
     """CKA of the penultimate features, CKA of the two trunks before any training, and the victim's uncertainty.
 
     Attributes:

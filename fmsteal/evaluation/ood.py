@@ -1,0 +1,109 @@
+"""Do they agree where neither was trained? Agreement on corrupted test images, and on the images of other tasks.
+
+A thief can copy its victim on the victim's own test set and part from it elsewhere; an attacker who uses the thief in
+place of the victim, or to prepare attacks on it, depends on both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from omegaconf import OmegaConf
+
+from fmsteal import build
+from fmsteal.context import Context
+from fmsteal.data.images import Ids, Images, Task, content_digest
+from fmsteal.errors import ConfigError
+from fmsteal.evaluation import metrics
+from fmsteal.evaluation.base import Measurement, Pair
+from fmsteal.evaluation.corruptions import NAMES, corrupted
+from fmsteal.inference import logits
+from fmsteal.store import Store
+
+Logits = tuple[torch.Tensor, torch.Tensor]
+
+
+@dataclass(frozen=True)
+class OutOfDistribution(Measurement):
+    """Agreement on images unlike those the victim was made for.
+
+    Attributes:
+        corruptions: which of `fmsteal.evaluation.corruptions` the test images are put through.
+        severities: how strongly, 1 to 5.
+        images: how many images of the test set, and of each other task's, at most.
+        sets: other tasks by name, each the config node of a task, whose test images are looked at.
+    """
+
+    corruptions: Sequence[str] = NAMES
+    severities: Sequence[int] = (1, 2, 3, 4, 5)
+    images: int = 1000
+    sets: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        unknown = [name for name in self.corruptions if name not in NAMES]
+        if unknown:
+            raise ConfigError(
+                f"evaluation.also.ood.corruptions: there is no '{unknown[0]}'. There are: {', '.join(NAMES)}."
+            )
+        if not self.severities or not set(self.severities) <= {1, 2, 3, 4, 5}:
+            raise ConfigError(f"evaluation.also.ood.severities are some of 1 to 5, not {list(self.severities)}.")
+        if self.images < 1:
+            raise ConfigError(f"evaluation.also.ood.images must be at least 1, not {self.images}.")
+        if taken := sorted(self.sets.keys() & set(NAMES)):
+            raise ConfigError(f"evaluation.also.ood.sets.{taken[0]} has the name of a corruption: choose another.")
+
+    def inputs(self, store: Store) -> Mapping[str, str]:
+        """The digests of the other tasks' test images."""
+        return {f"ood {name}": images.digest for name, images in self._sets(store).items()}
+
+    def run(self, pair: Pair, ctx: Context) -> Mapping[str, float]:
+        """``ood/<name>/agreement``, a corruption's being the mean over ``ood/<name>-<severity>/agreement``.
+
+        At each severity there are also ``accuracy`` (the thief's) and ``victim_accuracy``.
+        """
+        found: dict[str, float] = {}
+        for name in self.corruptions:
+            found |= self._corrupted(name, pair, ctx)
+        for name, images in self._sets(ctx.store).items():
+            found[f"ood/{name}/agreement"] = metrics.agreement(*_both(pair, images, self._some(images), ctx))
+        return found
+
+    def _corrupted(self, name: str, pair: Pair, ctx: Context) -> dict[str, float]:
+        ids = self._some(pair.task.test)
+        clean = pair.task.test.pixels[ids]
+        labels = torch.from_numpy(np.array(pair.task.test.labels)[ids])
+        found: dict[str, float] = {}
+        for done, severity in enumerate(self.severities, start=1):
+            pixels = corrupted(clean, name, severity)
+            victim, thief = _both(pair, Images(pixels, content_digest(pixels)), np.arange(len(pixels)), ctx)
+            found |= {
+                f"ood/{name}-{severity}/agreement": metrics.agreement(victim, thief),
+                f"ood/{name}-{severity}/accuracy": metrics.accuracy(thief, labels),
+                f"ood/{name}-{severity}/victim_accuracy": metrics.accuracy(victim, labels),
+            }
+            ctx.progress.update(f"ood {name}", done, len(self.severities))
+        each = [value for key, value in found.items() if key.endswith("/agreement")]
+        return {f"ood/{name}/agreement": float(np.mean(each)), **found}
+
+    def _some(self, images: Images) -> Ids:
+        """The same random images of a set in every job; fewer of them are a part of more."""
+        return np.random.default_rng(0).permutation(len(images))[: self.images]
+
+    def _sets(self, store: Store) -> dict[str, Images]:
+        made = {name: build.make(OmegaConf.create(node), store=store) for name, node in self.sets.items()}
+        for name, task in made.items():
+            if not isinstance(task, Task):
+                raise ConfigError(
+                    f"evaluation.also.ood.sets.{name} must be a task, not {type(task).__name__}: "
+                    f"+data@evaluation.also.ood.sets.{name}=..."
+                )
+        return {name: task.test for name, task in made.items()}
+
+
+def _both(pair: Pair, images: Images, ids: Ids, ctx: Context) -> Logits:
+    """Logits of victim and thief for the same images; the victim's are shared with other jobs."""
+    return pair.victim.raw(images, ids, ctx), logits(pair.thief, images, ids, ctx)
