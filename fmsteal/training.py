@@ -5,10 +5,11 @@ from __future__ import annotations
 import copy
 import functools
 import logging
-import math
+import re
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,11 +17,14 @@ from typing import Any
 import torch
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback, Checkpoint
-from lightning.pytorch.loggers.logger import Logger
+from lightning.pytorch.plugins.environments import LightningEnvironment
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from torch.multiprocessing import ProcessRaisedException
 
+from fmsteal import errors
+from fmsteal.curves import Curves, EpochLogger
 from fmsteal.data.loader import TensorLoader
-from fmsteal.errors import ConfigError
+from fmsteal.errors import ConfigError, FmstealError
 from fmsteal.modules.base import StealModule
 from fmsteal.progress import Progress
 from fmsteal.sweep.identity import MACHINE
@@ -28,6 +32,7 @@ from fmsteal.tracking.base import Tracker
 
 log = logging.getLogger(__name__)
 LAST = "last.ckpt"
+SPAWN = "ddp_spawn"
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
 DECIDED_BY_RECIPE = {
     "max_epochs", "min_epochs", "max_steps", "min_steps", "max_time", "fast_dev_run", "overfit_batches",
@@ -99,41 +104,79 @@ class Training:
         tracker: Tracker,
         progress: Progress,
     ) -> None:
-        """Train to the recipe's last epoch; start from the last checkpoint in ``scratch`` if there is one."""
-        trainer = self._trainer(
-            max_epochs=module.recipe.epochs,
-            default_root_dir=scratch,
-            logger=EpochLogger(tracker, progress, stage, module.recipe.epochs),
-            callbacks=[EpochCheckpoint(scratch, self.checkpoint_seconds), *copy.deepcopy(self.callbacks)],
-        )
-        if trainer.world_size > 1:
-            raise ConfigError(
-                f"The trainer would use {trainer.world_size} processes; training is written for one device so far. "
-                "Set trainer.lightning.devices=1."
-            )
+        """Train to the recipe's last epoch; start from the last checkpoint in ``scratch`` if there is one.
+
+        On several devices each has a process of its own, started here and gone in the end: to the rest of the job a
+        fit is one call, whatever it runs on.
+        """
+        curves = Curves(tracker, progress, stage, module.recipe.epochs)
         checkpoint = scratch / LAST
         if checkpoint.is_file():
             log.info("%s: going on from the checkpoint of an interrupted run", stage)
         module.train()
-        if self.compile:
-            module.net.compile()
-        with warnings.catch_warnings():
+        module.compiled = self.compile
+        with warnings.catch_warnings(), curves.relayed() if self.processes > 1 else nullcontext(curves) as receive:
             warnings.filterwarnings("ignore", message=".*does not have many workers.*")
             warnings.filterwarnings("ignore", message=".*lr_scheduler.step.*")
             warnings.filterwarnings("ignore", message=".*smaller than the logging interval.*")
             warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")
-            trainer.fit(module, loader, ckpt_path=checkpoint if checkpoint.is_file() else None, weights_only=True)
+            trainer = self._trainer(
+                max_epochs=module.recipe.epochs,
+                default_root_dir=scratch,
+                logger=EpochLogger(stage, receive),
+                callbacks=[EpochCheckpoint(scratch, self.checkpoint_seconds), *copy.deepcopy(self.callbacks)],
+            )
+            with told_in_full():
+                trainer.fit(module, loader, ckpt_path=checkpoint if checkpoint.is_file() else None, weights_only=True)
         module.eval()
+
+    @functools.cached_property
+    def processes(self) -> int:
+        """How many devices a model trains on, each by a process of its own.
+
+        Raises:
+            ConfigError: they are on several nodes, or a strategy is asked for that starts the whole job many times.
+        """
+        trainer = self._trainer(max_epochs=0, logger=False, enable_checkpointing=False)
+        if trainer.num_nodes > 1:
+            raise ConfigError(
+                f"trainer.lightning.num_nodes={trainer.num_nodes}: a model is trained on the devices of one node. Give "
+                "each node jobs of its own, and a job several devices: trainer.lightning.devices=N."
+            )
+        if trainer.world_size > 1 and self._options.get("strategy", SPAWN) not in (SPAWN, "auto"):
+            raise ConfigError(
+                f"trainer.lightning.strategy={self._options['strategy']} would start the whole job "
+                f"{trainer.world_size} times. Leave it at auto, or {SPAWN}: processes that only train."
+            )
+        return trainer.world_size
 
     def _trainer(self, **options: Any) -> Trainer:
         for name in ("lightning.pytorch", "lightning.fabric"):
             logging.getLogger(name).setLevel(logging.WARNING)
+        # Jobs of a cluster get their devices from it, but start their own processes: Lightning must not look for more.
+        plain: dict[str, Any] = {"enable_progress_bar": False, "enable_model_summary": False}
+        plain["plugins"] = self._options.get("plugins") or [LightningEnvironment()]
+        if options["max_epochs"] and self.processes > 1:
+            plain["strategy"] = SPAWN
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*GPU available.*")
             try:
-                return self.lightning(enable_progress_bar=False, enable_model_summary=False, **options)
+                return self.lightning(**{**plain, **options})
             except (MisconfigurationException, ModuleNotFoundError, ValueError) as error:
                 raise ConfigError(f"Lightning refuses the trainer's options: {error}") from error
+
+
+@contextmanager
+def told_in_full() -> Iterator[None]:
+    """Raise the error of a training process as what it was there."""
+    try:
+        yield
+    except ProcessRaisedException as error:
+        ours = re.findall(r"^fmsteal\.errors\.(\w+): (.*)", str(error), flags=re.MULTILINE | re.DOTALL)
+        if not ours:
+            raise
+        name, message = ours[-1]
+        raise getattr(errors, name, FmstealError)(message.strip()) from None
 
 
 class EpochCheckpoint(Checkpoint):
@@ -148,39 +191,12 @@ class EpochCheckpoint(Checkpoint):
         self._saved = time.monotonic()
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save, if the last checkpoint is old enough."""
-        if time.monotonic() - self._saved < self.seconds or trainer.current_epoch + 1 == trainer.max_epochs:
+        """Save, if the last checkpoint is old enough; processes that train together do it together."""
+        due = time.monotonic() - self._saved >= self.seconds and trainer.current_epoch + 1 < (trainer.max_epochs or 0)
+        if not trainer.strategy.broadcast(due):
             return
         fresh = self.path.with_suffix(".tmp")
         trainer.save_checkpoint(fresh)
         if trainer.is_global_zero:
             fresh.replace(self.path)
         self._saved = time.monotonic()
-
-
-class EpochLogger(Logger):
-    """Sends an epoch's means to the run's tracker, named ``<stage>/<metric>``, and shows how far the training is."""
-
-    def __init__(self, tracker: Tracker, progress: Progress, stage: str, epochs: int) -> None:
-        super().__init__()
-        self.tracker, self.progress, self.stage, self.epochs = tracker, progress, stage, epochs
-
-    @property
-    def name(self) -> str:
-        """The stage."""
-        return self.stage
-
-    @property
-    def version(self) -> str:
-        """Not used."""
-        return ""
-
-    def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
-        """Nothing: the resolved config is logged once, by the run."""
-
-    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
-        """Log the means of epoch ``step`` (from 1)."""
-        if step is None or not metrics:
-            return
-        self.tracker.log({f"{self.stage}/{k}": v for k, v in metrics.items()}, x=(f"{self.stage}/epoch", float(step)))
-        self.progress.update(f"train {self.stage}", step, self.epochs, f"loss {metrics.get('loss', math.nan):.4f}")

@@ -9,14 +9,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fmsteal.data.images import Picked
+from fmsteal.data.images import Ids, Picked
 
 
 class TensorLoader:
     """Shuffled batches ``(inputs, targets)``; the order of an epoch depends on ``(seed, epoch)`` alone.
 
     So a resumed run sees the batches that an uninterrupted one would have seen. Lightning tells a loader's
-    ``sampler`` the epoch; this loader is its own sampler.
+    ``sampler`` the epoch; this loader is its own sampler. Processes that train together share every batch evenly: the
+    batch size is that of one optimiser step, on however many devices.
     """
 
     def __init__(
@@ -58,7 +59,15 @@ class TensorLoader:
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         order = np.random.default_rng((self.seed, self.epoch)).permutation(len(self.inputs))
         for start in range(0, len(self) * self.batch_size, self.batch_size):
-            ids = order[start : start + self.batch_size]
+            ids = _share(order[start : start + self.batch_size])
             picked = torch.from_numpy(ids)
             batch = self.inputs[picked] if isinstance(self.inputs, Tensor) else torch.from_numpy(self.inputs[ids])
             yield batch, self.targets[picked]
+
+
+def _share(batch: Ids) -> Ids:
+    """This process's part of a batch; where it cannot be divided evenly, its first images are seen twice."""
+    if not torch.distributed.is_initialized():
+        return batch
+    rank, processes = torch.distributed.get_rank(), torch.distributed.get_world_size()
+    return np.resize(batch, math.ceil(len(batch) / processes) * processes)[rank::processes]

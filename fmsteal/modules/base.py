@@ -89,9 +89,11 @@ class Recipe:
 class StealModule(lightning.LightningModule):
     """A method is one network, ``net``, and one function: `loss(batch) -> (loss, logs)`. The rest is here.
 
-    The random state of an epoch depends on ``(seed, epoch)`` alone, so a run resumed at an epoch's start goes on as
-    if it had never stopped. Losses are summed on the device and logged once an epoch.
+    The random state of an epoch depends on ``(seed, epoch)`` and the process's rank alone, so a run resumed at an
+    epoch's start goes on as if it had never stopped. Losses are summed on the device and logged once an epoch.
     """
+
+    compiled = False  # run torch.compile on the network
 
     def __init__(self, net: nn.Module, recipe: Recipe, seed: int) -> None:
         super().__init__()
@@ -105,6 +107,11 @@ class StealModule(lightning.LightningModule):
         """The loss of a batch (a scalar), and further scalars to log."""
         raise NotImplementedError
 
+    def setup(self, stage: str) -> None:
+        """Compile the network, in the process that trains it."""
+        if self.compiled:
+            self.net.compile()
+
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """One step: the loss, remembered for the epoch's mean."""
         loss, logs = self.loss(batch)
@@ -116,18 +123,19 @@ class StealModule(lightning.LightningModule):
 
     def on_train_epoch_start(self) -> None:
         """Make the epoch's random numbers its own."""
-        torch.manual_seed(self.seed * 1_000_003 + self.current_epoch)
+        torch.manual_seed(self.seed * 1_000_003 + self.current_epoch + (self.global_rank << 48))
         self._sums, self._steps = {}, 0
 
     def on_train_epoch_end(self) -> None:
         """Log the epoch's means; stop if the loss is not a number any more."""
-        means = {name: float(total) / max(self._steps, 1) for name, total in self._sums.items()}
+        totals = {name: self.trainer.strategy.reduce(total, reduce_op="mean") for name, total in self._sums.items()}
+        means = {name: float(total) / max(self._steps, 1) for name, total in totals.items()}
         if not math.isfinite(means.get("loss", 0.0)):
             raise FmstealError(
                 f"The training loss became {means['loss']} in epoch {self.current_epoch + 1}. "
                 "Lower the recipe's lr, or clip gradients (+trainer.lightning.gradient_clip_val=1)."
             )
-        if self.logger is not None:
+        if self.logger is not None and self.trainer.is_global_zero:
             self.logger.log_metrics(means, step=self.current_epoch + 1)
 
     def configure_optimizers(self) -> Any:

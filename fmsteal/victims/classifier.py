@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file
-from torch import Tensor
 
 from fmsteal.context import Context
 from fmsteal.data.images import Task
@@ -41,10 +41,7 @@ class ClassifierVictim(ClassifierLearner):
     def _train(self, task: Task, ctx: Context, out: Path, scratch: Path) -> None:
         labels = torch.from_numpy(np.array(task.train.labels))
         ids = np.arange(len(task.train))
-
-        def loss(logits: Tensor, targets: Tensor) -> Tensor:
-            return F.cross_entropy(logits, targets, label_smoothing=self.recipe.label_smoothing)
-
+        loss = partial(F.cross_entropy, label_smoothing=self.recipe.label_smoothing)
         model = self.fit(
             task.train, ids, labels, task.num_classes, loss, ctx, stage="victim", scratch=scratch, role="victim"
         )
