@@ -111,6 +111,15 @@ class BackboneSpec:
         trunk.train()
         return int(width)
 
+    def require_weights(self) -> None:
+        """See that the pretrained weights are there, as far as that can be seen without the network.
+
+        Raises:
+            DataError: they are missing; the message says how they can be had.
+        """
+        if self.weights != "hub":
+            self._file()
+
     def identity(self, *, pretrained: bool) -> dict[str, Any]:
         """What decides the features, for an artifact's spec: weights count by content, not by path."""
         weights = None

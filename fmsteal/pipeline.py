@@ -149,12 +149,17 @@ class Parts:
 
         Raises:
             ConfigError: an option that a class does not take, or a value it refuses.
+            DataError: pretrained weights that are not there.
         """
         if cfg.seed < 0:
             raise ConfigError(f"seed must not be negative, but is {cfg.seed}.")
         build.check(cfg)
         groups = {"training": "trainer", "tracking": "tracker"}
-        return cls(**{f.name: build.make(cfg[groups.get(f.name, f.name)]) for f in fields(cls)})
+        parts = cls(**{f.name: build.make(cfg[groups.get(f.name, f.name)]) for f in fields(cls)})
+        for learner in (parts.victim, parts.thief):
+            if learner.adaptation != "scratch":
+                learner.backbone.require_weights()
+        return parts
 
 
 def behind_api(victim: Victim, pool: Images, parts: Parts, ctx: Context, job: Job) -> Oracle:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from fmsteal import build, paths
 from fmsteal.errors import ConfigError
@@ -15,7 +15,15 @@ from tests.conftest import composed
 CONF = paths.folder("conf")
 FILES = sorted(p.relative_to(CONF) for p in CONF.rglob("*.yaml") if p.parent != CONF)
 PARTS = {"recipe", "backbone"}  # used by victims and thieves, not chosen for a job
-FILL = ("data.root=/some/images", "query.root=/some/images")  # what a group needs to be told
+
+
+def filled(*overrides: str) -> DictConfig:
+    """The config of a job, told the folders that some choices have to be told."""
+    cfg = composed(*overrides)
+    for group in ("data", "query"):
+        if OmegaConf.is_missing(cfg[group], "root"):
+            cfg[group].root = "/some/images"
+    return cfg
 
 
 def choice(file: Path) -> str:
@@ -24,9 +32,7 @@ def choice(file: Path) -> str:
 
 @pytest.mark.parametrize("file", [f for f in FILES if f.parts[0] not in PARTS], ids=str)
 def test_every_choice_composes_and_binds(file: Path) -> None:
-    asks_for_root = "root: ???" in (CONF / file).read_text()
-    fill = [f for f in FILL if f.startswith(f"{file.parent.name}.") and asks_for_root]
-    build.check(composed(choice(file), *fill))
+    build.check(filled(choice(file)))
 
 
 @pytest.mark.parametrize("backbone", ["efficientnet_lite0", "resnet10t", "vit_b16"])
@@ -46,7 +52,24 @@ def test_every_sweep_preset_says_what_it_asks_and_how_it_runs(preset: Path) -> N
     for values in OmegaConf.load(preset).hydra.sweeper.params.values():
         jobs *= len(str(values).split(","))
     assert any(f"{jobs} jobs" in line for line in head), f"{jobs} jobs"
-    build.check(composed(f"sweep={preset.stem}"))
+    build.check(filled(f"sweep={preset.stem}"))
+
+
+@pytest.mark.parametrize("preset", sorted(paths.folder("sweeps").glob("*.yaml")), ids=lambda p: p.stem)
+def test_every_choice_of_a_sweep_preset_composes_and_binds(preset: Path) -> None:
+    for axis, values in OmegaConf.load(preset).hydra.sweeper.params.items():
+        for value in str(values).split(","):
+            build.check(filled(f"sweep={preset.stem}", quoted(f"{axis}={value}")))
+
+
+def test_a_cell_of_the_paper_is_what_the_paper_says() -> None:
+    cfg = filled("experiment=fm_cifar10")
+    build.check(cfg)
+    assert (cfg.data.dataset, cfg.query.dataset) == ("CIFAR10", "ImageNet")
+    assert cfg.victim.backbone.model == cfg.thief.backbone.model and "vit_large_patch16" in cfg.thief.backbone.model
+    assert (cfg.victim.adaptation, cfg.thief.adaptation) == ("full", "full")
+    other = filled("experiment=fm_cifar10", "victim=resnet18", "victim.adaptation=probe")
+    assert other.victim.recipe.lr == other.recipes.probe.lr and other.thief.recipe.lr == other.recipes.full.lr == 1e-4
 
 
 @pytest.mark.parametrize("file", FILES, ids=str)
