@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from fmsteal.progress import Progress
 from fmsteal.rows import RowCache
@@ -51,16 +47,3 @@ class Context:
         folder = self.run_dir / "work" / stage
         folder.mkdir(parents=True, exist_ok=True)
         return folder
-
-
-def derived_seed(*parts: object) -> int:
-    """A 31-bit seed of its own for each purpose, the same on every machine."""
-    return int.from_bytes(hashlib.blake2b(repr(parts).encode(), digest_size=4).digest()) >> 1
-
-
-@contextmanager
-def seeded(*parts: object) -> Iterator[None]:
-    """Run a block with torch's global generator seeded by ``parts``, and put the old state back."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derived_seed(*parts))
-        yield

@@ -11,7 +11,9 @@ from torch import Tensor, nn
 from fmsteal.backbones import BackboneSpec
 from fmsteal.context import Context
 from fmsteal.data.images import Ids, Images
+from fmsteal.data.views import View
 from fmsteal.modules.classifier import Classifier
+from fmsteal.rows import Rows
 
 SHOWN_FROM = 1000  # images in one call, for which progress is worth showing
 
@@ -34,11 +36,21 @@ def penultimate(model: Classifier, images: Images, ids: Ids, ctx: Context) -> Te
     return of_images(model.backbone, images, ids, ctx)
 
 
-def features(spec: BackboneSpec, trunk: nn.Module, images: Images, ids: Ids, ctx: Context) -> Tensor:
-    """Features of a frozen pretrained ``trunk``, float32 ``(n, D)``; each image passes it once, ever."""
+def features(
+    spec: BackboneSpec, trunk: nn.Module, images: Images, ids: Ids, ctx: Context, view: View | None = None
+) -> Tensor:
+    """Features of a frozen pretrained ``trunk``, float32 ``(n, D)``; each image, or view, passes it once, ever."""
     stored = images.whole()
-    cache = ctx.rows("features", spec.model, {"backbone": spec.identity(pretrained=True), "images": stored.digest})
-    return torch.from_numpy(cache.get(images.place(ids), lambda new: of_images(trunk, stored, new, ctx).numpy()))
+    key: dict[str, object] = {"backbone": spec.identity(pretrained=True), "images": stored.digest}
+    if view is not None:
+        key["view"] = view.identity()
+
+    def compute(new: Ids) -> Rows:
+        if view is None:
+            return of_images(trunk, stored, new, ctx).numpy()
+        return in_batches(trunk, lambda part: view.of(stored, new[part]), len(new), ctx).numpy()
+
+    return torch.from_numpy(ctx.rows("features", spec.model, key).get(images.place(ids), compute))
 
 
 def of_images(model: nn.Module, images: Images, ids: Ids, ctx: Context) -> Tensor:

@@ -10,12 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from fmsteal.backbones import BackboneSpec
-from fmsteal.context import Context, derived_seed, seeded
-from fmsteal.data.images import Ids, Images
+from fmsteal.context import Context
+from fmsteal.data.images import Ids, Images, Picked
 from fmsteal.data.loader import TensorLoader
 from fmsteal.inference import features
 from fmsteal.modules.base import Recipe
 from fmsteal.modules.classifier import Classifier, Loss, SupervisedModule
+from fmsteal.seeds import derived_seed, seeded
 
 Role = Literal["victim", "thief"]
 
@@ -82,11 +83,17 @@ class ClassifierLearner:
             role: whose random numbers: see `build`.
         """
         model = self.build(num_classes, role)
+        views = self.recipe.bank()
         probe = self.adaptation == "probe"
-        inputs = features(self.backbone, model.backbone, images, ids, ctx) if probe else images.picked(ids)
         net: nn.Module = model.head if probe else model.to(memory_format=torch.channels_last)
+        inputs: Tensor | Picked = images.picked(ids)
+        if probe and views:
+            inputs = torch.stack([features(self.backbone, model.backbone, images, ids, ctx, view) for view in views])
+        elif probe:
+            inputs = features(self.backbone, model.backbone, images, ids, ctx)
+        order = derived_seed(role, "order", self.seed)
         loader = TensorLoader(
-            inputs, targets, self.recipe.batch_size, derived_seed(role, "order", self.seed), whole=not probe
+            inputs, targets, self.recipe.batch_size, order, whole=not probe, views=probe and bool(views)
         )
         module = SupervisedModule(
             net, loss, self.recipe.for_steps(len(loader)), derived_seed(role, "epochs", self.seed)

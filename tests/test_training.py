@@ -10,13 +10,13 @@ import torch.nn.functional as F
 from torch import nn
 
 from fmsteal import build
-from fmsteal.context import seeded
 from fmsteal.data.augment import RandomAffine
 from fmsteal.data.loader import TensorLoader
 from fmsteal.errors import FmstealError
 from fmsteal.modules.base import Recipe
 from fmsteal.modules.classifier import SupervisedModule
 from fmsteal.progress import Progress
+from fmsteal.seeds import seeded
 from fmsteal.tracking.base import CsvTracker
 from fmsteal.training import LAST, Training
 from tests.conftest import composed

@@ -32,7 +32,13 @@ class RandomAffine(nn.Module):
         x = images.float() / 255 if images.dtype == torch.uint8 else images
         if not (self.shift or self.rotate or self.scale):
             return torch.where(self._mirrored(len(x), x.device).view(-1, 1, 1, 1), x.flip(-1), x) if self.flip else x
-        grid = F.affine_grid(self.matrices(len(x), x.device), list(x.shape), align_corners=False)
+        return self.moved(x, self.matrices(len(x), x.device))
+
+    @staticmethod
+    def moved(images: Tensor, matrices: Tensor) -> Tensor:
+        """Images ``(n, 3, H, W)``, uint8 or float in [0, 1], under affine maps ``(n, 2, 3)``; float in [0, 1]."""
+        x = images.float() / 255 if images.dtype == torch.uint8 else images
+        grid = F.affine_grid(matrices, list(x.shape), align_corners=False)
         return F.grid_sample(x, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
 
     def matrices(self, count: int, device: torch.device | None = None) -> Tensor:

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from fmsteal.data.decode import decode, first_fault
-from fmsteal.data.images import Images, Task, load, save
+from fmsteal.data.images import Images, Task, chosen, load, save
 from fmsteal.errors import DataError
 from fmsteal.store import Store, digest, write_json
 
@@ -50,11 +50,11 @@ def task(
     folder = Path(root).expanduser()
     if test_root is None and (folder / "train").is_dir() and (folder / "test").is_dir():
         folder, test_root = folder / "train", str(folder / "test")
-    images = decoded(store, folder, size, broken, labelled=True)
+    images = decoded(store, folder, size, broken)
     if test_root is None:
         train, test = images.split(test_share, seed)
     else:
-        train, test = images, decoded(store, Path(test_root).expanduser(), size, broken, labelled=True)
+        train, test = images, decoded(store, Path(test_root).expanduser(), size, broken)
     train, rest = train.taken(train_count, seed)
     return Task(train, test.some(test_count, seed), rest)
 
@@ -62,18 +62,21 @@ def task(
 def pool(
     store: Store, root: str, *, size: int = 32, count: int | None = None, seed: int = 0, broken: Broken = "error"
 ) -> Images:
-    """A query set: all images below ``root``, at any depth, or a random ``count`` of them."""
-    return decoded(store, Path(root).expanduser(), size, broken, labelled=False).some(count, seed)
+    """A query set: all images below ``root``, at any depth, or a random ``count`` of them; no others are decoded."""
+    return load(artifact(store, Path(root).expanduser(), size, broken, labelled=False, count=count, seed=seed))
 
 
-def decoded(store: Store, root: Path, size: int, broken: Broken, *, labelled: bool) -> Images:
-    """The images of a folder, decoded if they were not."""
-    return load(artifact(store, root, size, broken, labelled=labelled))
+def decoded(store: Store, root: Path, size: int, broken: Broken) -> Images:
+    """The images of a folder of classes, decoded if they were not."""
+    return load(artifact(store, root, size, broken, labelled=True))
 
 
-def artifact(store: Store, root: Path, size: int, broken: Broken, *, labelled: bool) -> Path:
-    """The images of a folder as an artifact, keyed by its files, the size and the resampling."""
+def artifact(
+    store: Store, root: Path, size: int, broken: Broken, *, labelled: bool, count: int | None = None, seed: int = 0
+) -> Path:
+    """The images of a folder (a random ``count`` of them) as an artifact, keyed by its files, size and resampling."""
     files = _files(root)
+    files = [files[at] for at in chosen(len(files), count, seed)]
     classes = _classes(root) if labelled else []
     inventory = [(f.relative_to(root).as_posix(), *_stamp(f)) for f in files]
     spec = {

@@ -124,10 +124,8 @@ class Images:
         """A random ``count`` of the images, in their order, and the rest; for None all of them, and no rest."""
         if count is None or count == len(self):
             return self, None
-        if not 0 < count < len(self):
-            raise DataError(f"{count} images are asked for of {len(self)}.")
-        order = np.random.default_rng(seed).permutation(len(self))
-        return self.subset(np.sort(order[:count])), self.subset(np.sort(order[count:]))
+        some = chosen(len(self), count, seed)
+        return self.subset(some), self.subset(np.setdiff1d(np.arange(len(self)), some))
 
     def image_digests(self, ids: Ids) -> list[bytes]:
         """The 16-byte digest of each image's content: equal images have equal digests, whatever their id."""
@@ -160,6 +158,13 @@ class Task:
     def num_classes(self) -> int:
         """How many classes the task has."""
         return len(self.train.classes)
+
+
+def chosen(total: int, count: int | None, seed: int) -> Ids:
+    """A random ``count`` of ``total`` ids, ascending; all of them for None. Fewer by the same seed are among more."""
+    if count is not None and not 0 < count <= total:
+        raise DataError(f"{count} images are asked for of {total}.")
+    return np.sort(np.random.default_rng(seed).permutation(total)[:count])
 
 
 def content_digest(pixels: Pixels, labels: Labels | None = None) -> str:

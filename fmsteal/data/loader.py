@@ -28,15 +28,19 @@ class TensorLoader:
         seed: int,
         *,
         whole: bool = False,
+        views: bool = False,
     ) -> None:
         """Serve ``inputs`` (n, ...) with ``targets`` (n, ...).
 
+        With ``views``, inputs are ``(views, n, ...)``, and an epoch takes one of each image's views at random.
         ``whole`` leaves out an epoch's last batch if it is not full (unless it is the only one): a batch of one or
         two images would upset BatchNorm. The next epoch's order is another, so no image is left out for long.
         """
-        if len(inputs) != len(targets):
-            raise ValueError(f"{len(inputs)} inputs, but {len(targets)} targets")
+        count = inputs.shape[1] if views else len(inputs)
+        if count != len(targets):
+            raise ValueError(f"{count} inputs, but {len(targets)} targets")
         self.inputs = inputs
+        self.views = views
         self.targets = targets
         self.batch_size = batch_size
         self.seed = seed
@@ -53,15 +57,20 @@ class TensorLoader:
         self.epoch = epoch
 
     def __len__(self) -> int:
-        full = len(self.inputs) // self.batch_size
-        return full if self.whole and full else math.ceil(len(self.inputs) / self.batch_size)
+        full = len(self.targets) // self.batch_size
+        return full if self.whole and full else math.ceil(len(self.targets) / self.batch_size)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        order = np.random.default_rng((self.seed, self.epoch)).permutation(len(self.inputs))
+        random = np.random.default_rng((self.seed, self.epoch))
+        order = random.permutation(len(self.targets))
+        view = torch.from_numpy(random.integers(self.inputs.shape[0], size=len(order))) if self.views else None
         for start in range(0, len(self) * self.batch_size, self.batch_size):
             ids = _share(order[start : start + self.batch_size])
             picked = torch.from_numpy(ids)
-            batch = self.inputs[picked] if isinstance(self.inputs, Tensor) else torch.from_numpy(self.inputs[ids])
+            if not isinstance(self.inputs, Tensor):
+                batch = torch.from_numpy(self.inputs[ids])
+            else:
+                batch = self.inputs[picked] if view is None else self.inputs[view[picked], picked]
             yield batch, self.targets[picked]
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import torchvision
 
 from fmsteal.data.decode import decode, first_fault
-from fmsteal.data.images import Images, Task, load, save
+from fmsteal.data.images import Images, Task, chosen, load, save
 from fmsteal.errors import ConfigError, DataError
 from fmsteal.store import Store, digest
 
@@ -63,12 +63,21 @@ def pool(
     count: int | None = None,
     seed: int = 0,
 ) -> Images:
-    """A query set: the images of one split, or a random ``count`` of them, without their labels."""
-    return decoded(store, dataset, root, split, size, download).unlabelled().some(count, seed)
+    """A query set: the images of one split without labels, or a random ``count`` of them; no others are decoded."""
+    return decoded(store, dataset, root, split, size, download, count, seed).unlabelled()
 
 
-def decoded(store: Store, dataset: str, root: str, split: dict[str, Any], size: int, download: bool) -> Images:
-    """One split as an artifact."""
+def decoded(
+    store: Store,
+    dataset: str,
+    root: str,
+    split: dict[str, Any],
+    size: int,
+    download: bool,
+    count: int | None = None,
+    seed: int = 0,
+) -> Images:
+    """One split, or a random ``count`` of its images, as an artifact."""
     place = Path(root).expanduser().absolute()
     spec = {
         "dataset": dataset,
@@ -76,15 +85,19 @@ def decoded(store: Store, dataset: str, root: str, split: dict[str, Any], size: 
         "size": size,
         "root": str(place),
         "torchvision": torchvision.__version__,
+        "some": None if count is None else [count, seed],
     }
 
     def build(out: Path, scratch: Path) -> None:
         items = _open(dataset, place, split, download)
-        found = decode(
-            len(items), lambda at: items[at], size, scratch, lambda done, of: store.tell(f"decode {dataset}", done, of)
-        )
+        some = chosen(len(items), count, seed)
+
+        def tell(done: int, of: int) -> None:
+            store.tell(f"decode {dataset}", done, of)
+
+        found = decode(len(some), lambda at: items[some[at]], size, scratch, tell)
         if found.faults:
-            first = first_fault(found.faults, range(len(items)))
+            first = first_fault(found.faults, some.tolist())
             raise DataError(f"{len(found.faults)} images of {dataset} cannot be read, first number {first}.")
         unlabelled = found.labels.min() < 0  # STL-10's unlabelled split
         named = getattr(items, "classes", None) or getattr(items, "categories", None)

@@ -16,10 +16,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fmsteal.context import Context, seeded
+from fmsteal.context import Context
 from fmsteal.errors import ConfigError
 from fmsteal.evaluation.base import Measurement, Pair
 from fmsteal.inference import in_batches
+from fmsteal.seeds import seeded
 
 
 @dataclass(frozen=True)

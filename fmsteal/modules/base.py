@@ -13,6 +13,7 @@ from timm.optim import create_optimizer_v2, list_optimizers
 from torch import Tensor, nn
 
 from fmsteal.data.augment import RandomAffine
+from fmsteal.data.views import View
 from fmsteal.errors import ConfigError, FmstealError
 
 _TIMM_NAMES = {"sgd": "momentum", "nesterov": "sgd"}
@@ -34,7 +35,9 @@ class Recipe:
         schedule: ``cosine`` to zero, ``step`` (times gamma at each milestone, in epochs) or ``constant``.
         warmup_epochs: linear warm-up before that.
         label_smoothing: for labels, not for soft answers.
-        augment: batched augmentation of training images; None for none. Ignored when features are cached (probe).
+        augment: batched augmentation of training images; None for none.
+        views: of a frozen trunk (probe): how many augmented views of each image are computed and kept; an epoch takes
+            one of them at random. 0 is the image itself.
     """
 
     epochs: int
@@ -50,6 +53,7 @@ class Recipe:
     warmup_epochs: float = 0.0
     label_smoothing: float = 0.0
     augment: RandomAffine | None = field(default=None, compare=False)
+    views: int = 0
 
     def __post_init__(self) -> None:
         if self.epochs < 1 or self.batch_size < 1:
@@ -61,14 +65,24 @@ class Recipe:
                 "A recipe needs lr > 0, weight_decay >= 0, 0 <= momentum < 1 and 0 <= label_smoothing < 1; given: "
                 f"{self.lr}, {self.weight_decay}, {self.momentum}, {self.label_smoothing}."
             )
+        if self.views < 0 or (self.views and (self.augment is None or not any(self.augment.identity().values()))):
+            raise ConfigError(
+                f"recipe.views={self.views}: a bank of views needs an augmentation, as recipe.augment.flip=0.5, and 0 "
+                "or more of them."
+            )
         known = sorted({*list_optimizers(), *_TIMM_NAMES})
         if self.optimizer not in known:
             raise ConfigError(f"There is no optimizer '{self.optimizer}'. There are: {', '.join(known)}.")
 
     def identity(self) -> dict[str, Any]:
         """The settings that decide a training, for an artifact's spec."""
-        settings = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "augment"}
+        plain = [f.name for f in fields(self) if f.name != "augment" and (f.name != "views" or self.views)]
+        settings = {name: getattr(self, name) for name in plain}
         return {**settings, "augment": None if self.augment is None else self.augment.identity()}
+
+    def bank(self) -> list[View]:
+        """The views of each image that a frozen trunk is shown; none if it sees the image itself."""
+        return [View(self.augment, number) for number in range(self.views)] if self.augment is not None else []
 
     def for_steps(self, steps_per_epoch: int) -> Recipe:
         """The recipe with as many epochs as ``min_steps`` asks for."""
