@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import math
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
+from fmsteal.report.cells import Result, cells
+from fmsteal.report.relation import relations
 from fmsteal.results import Sweep
-from fmsteal.sweep.identity import AXES
-
-Result = dict[str, Any]
 
 
 def show_result(result: Result, folder: Path) -> None:
@@ -57,6 +54,7 @@ def show_sweep(sweep: Sweep, folder: Path) -> None:
                 str(len(jobs)),
             )
         console.print(table)
+        show_relations(sweep.results, console)
     if sweep.failures or sweep.unfinished:
         table = Table(title=f"{total - len(sweep.results)} of {total} jobs without a result", title_justify="left")
         table.add_column("job")
@@ -70,34 +68,18 @@ def show_sweep(sweep: Sweep, folder: Path) -> None:
     console.print(f"results {folder}/*/result.json", soft_wrap=True, highlight=False)
 
 
-def cells(results: Sequence[Result]) -> tuple[list[str], list[tuple[list[str], list[Result]]]]:
-    """Results grouped by cell: jobs that differ in nothing but the seed.
-
-    Returns:
-        The columns that tell the cells apart (the axes that vary; of the other settings only those without which two
-        cells would look alike), and for each cell its values on them and its jobs; queries ascend within the rest.
-    """
-    groups: dict[str, list[Result]] = {}
-    for result in sorted(results, key=lambda r: r["axis"]["seed"]):
-        chosen = {name: value for name, value in result["axis"].items() if name != "seed"}
-        groups.setdefault(json.dumps([chosen, result["settings"]], sort_keys=True), []).append(result)
-    facts = {cell: {**jobs[0]["settings"], **jobs[0]["axis"]} for cell, jobs in groups.items()}
-
-    def kinds(names: Sequence[str]) -> int:
-        return len({tuple(str(f.get(n)) for n in names) for f in facts.values()})
-
-    columns = [name for name in AXES if kinds([name]) > 1]
-    others = {name for fact in facts.values() for name in fact} - set(AXES) - {"seed"}
-    for name in sorted(others, key=lambda n: ("." in n, n)):
-        if kinds([*columns, name]) > kinds(columns):
-            columns.append(name)
-
-    def place(cell: str) -> tuple[list[str], int]:
-        rest = [c for c in columns if c not in ("budget", "queries")]
-        return [str(facts[cell].get(c)) for c in rest], groups[cell][0]["budget"]
-
-    order = sorted(groups, key=place)
-    return columns, [([str(facts[cell].get(c, "none")) for c in columns], groups[cell]) for cell in order]
+def show_relations(results: Sequence[Result], console: Console) -> None:
+    """What goes along with agreement, where similarity was measured and there are cells enough."""
+    found = relations(results)
+    if not found:
+        return
+    table = Table(title="what goes along with agreement: Spearman's rho over cells", title_justify="left")
+    for name in ("queries", "figure", "rho", "95 % interval", "cells"):
+        table.add_column(name, justify="left" if name == "figure" else "right")
+    for r in found:
+        interval = "-" if r.interval is None else f"{r.interval[0]:+.2f} to {r.interval[1]:+.2f}"
+        table.add_row(f"{r.queries:,}", r.metric.removeprefix("test/"), f"{r.rho:+.2f}", interval, str(r.cells))
+    console.print(table)
 
 
 def student_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[float, float] | None:

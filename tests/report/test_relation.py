@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+from io import StringIO
+
+import numpy as np
+import pytest
+from rich.console import Console
+from scipy.stats import spearmanr
+
+from fmsteal.report.relation import rank_correlation, relations
+from fmsteal.report.table import show_relations
+from tests.report.test_table import Result, result
+
+NAMES = ("test/cka_unbiased", "test/trunk_cka_unbiased", "test/victim_accuracy", "test/victim_entropy")
+
+
+def sweep(budgets: tuple[int, ...] = (500, 5000), victims: int = 6, seeds: int = 2) -> list[Result]:
+    random = np.random.default_rng(0)
+    found = []
+    for queries in budgets:
+        for v in range(victims):
+            for seed in range(seeds):
+                cka = 0.1 * v + 0.01 * seed
+                agreement = cka**2 if queries == 500 else 0.9 - cka / 2
+                job = result(agreement, seed, victim=f"v{v}", budget=str(queries), queries=queries)
+                figures = dict(zip(NAMES, (cka, float(random.random()), 0.5, float(v % 2)), strict=True))
+                found.append({**job, "metrics": {**job["metrics"], **figures}})
+    return found
+
+
+def test_cells_are_ranked_at_equal_budget() -> None:
+    found = {(r.metric, r.queries): r for r in relations(sweep())}
+    assert found["test/cka_unbiased", 500].rho == pytest.approx(1)
+    assert found["test/cka_unbiased", 5000].rho == pytest.approx(-1), "another budget, another relation"
+    assert found["test/cka_unbiased", 500].cells == 6
+    assert not any(metric == "test/victim_accuracy" for metric, _ in found), "it is the same everywhere"
+    one = [r for r in sweep() if r["budget"] == 500 and r["axis"]["seed"] == 0]
+    other = [r for r in sweep() if r["budget"] == 500 and r["axis"]["seed"] == 1]
+    means = [
+        tuple((a["metrics"][m] + b["metrics"][m]) / 2 for m in ("test/trunk_cka_unbiased", "test/agreement"))
+        for a, b in zip(one, other, strict=True)
+    ]
+    assert found["test/trunk_cka_unbiased", 500].rho == pytest.approx(spearmanr(*zip(*means, strict=True)).statistic)
+
+
+def test_too_few_cells_or_figures_say_nothing() -> None:
+    assert relations(sweep(victims=4)) == []
+    assert relations([result(0.1 * v, victim=f"v{v}") for v in range(9)]) == []
+    assert relations([]) == []
+
+
+def test_the_interval_covers_the_truth_about_as_often_as_it_says() -> None:
+    random, covered = np.random.default_rng(1), 0
+    for _ in range(40):
+        x = random.standard_normal(25)
+        rho, interval = rank_correlation(x, 0.6 * x + 0.8 * random.standard_normal(25))
+        assert interval is not None and interval[0] <= rho <= interval[1]
+        covered += interval[0] <= 0.583 <= interval[1]  # Spearman's rho of a normal pair with r = .6: 6/pi asin(.3)
+    assert covered >= 32
+
+
+def test_they_are_shown_below_the_table() -> None:
+    out = StringIO()
+    show_relations(sweep(), Console(file=out, width=120))
+    assert "what goes along with agreement" in out.getvalue() and "+1.00" in out.getvalue()
+    silent = StringIO()
+    show_relations([result(0.5)], Console(file=silent))
+    assert silent.getvalue() == ""
