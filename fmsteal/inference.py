@@ -14,6 +14,7 @@ from fmsteal.data.images import Ids, Images
 from fmsteal.data.views import View
 from fmsteal.modules.classifier import Classifier
 from fmsteal.rows import Rows
+from fmsteal.tuning import best_batch
 
 SHOWN_FROM = 1000  # images in one call, for which progress is worth showing
 
@@ -65,10 +66,13 @@ def in_batches(model: nn.Module, rows: Callable[[slice], Tensor], count: int, ct
     The last batch is padded to full size: kernels are chosen by batch size, and a row's result must not depend on
     how many others were asked for with it.
     """
-    device, size = ctx.training.device, ctx.training.inference_batch
+    device = ctx.training.device
     model = model.to(device=device).eval()
     if any(p.ndim == 4 for p in model.parameters()):
         model = model.to(memory_format=torch.channels_last)
+    if not count:
+        return torch.zeros(0, 0)
+    size = ctx.training.inference_batch or best_batch(ctx.store, model, rows(slice(0, 1)))
     parts = []
     for start in range(0, count, size):
         batch = rows(slice(start, min(start + size, count)))
@@ -77,4 +81,4 @@ def in_batches(model: nn.Module, rows: Callable[[slice], Tensor], count: int, ct
         parts.append(model(padded.to(device))[: len(batch)].float().cpu())
         if count > SHOWN_FROM:
             ctx.progress.update("forward", min(start + size, count), count)
-    return torch.cat(parts) if parts else torch.zeros(0, 0)
+    return torch.cat(parts)

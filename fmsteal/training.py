@@ -48,20 +48,20 @@ class Training:
         lightning: makes a `lightning.Trainer`; every Trainer argument can be given there.
         compile: run `torch.compile` on the network before training.
         inference_batch: images per forward pass outside training; always padded to this size, so that an image's
-            features do not depend on its neighbours.
+            features do not depend on its neighbours. None: the size that is fastest on this device, measured once.
         checkpoint_seconds: least time between two checkpoints, which are taken at the end of an epoch.
         callbacks: further Lightning callbacks.
     """
 
     lightning: Callable[..., Trainer]
     compile: bool = False
-    inference_batch: int = 64
+    inference_batch: int | None = 64
     checkpoint_seconds: float = 10.0
     callbacks: Sequence[Callback] = field(default=())
 
     def __post_init__(self) -> None:
         options = self._options
-        if self.inference_batch < 1:
+        if self.inference_batch is not None and self.inference_batch < 1:
             raise ConfigError(f"trainer.inference_batch must be at least 1, not {self.inference_batch}.")
         if options.get("precision", "32-true") not in PRECISIONS:
             raise ConfigError(

@@ -30,9 +30,9 @@ TASK = Task(
 )
 
 
-def context(folder: Path) -> Context:
+def context(folder: Path, *overrides: str) -> Context:
     folder.mkdir(parents=True, exist_ok=True)
-    training = build.make(composed("trainer=cpu").trainer)
+    training = build.make(composed("trainer=cpu", *overrides).trainer)
     return Context(Store(folder / "cache"), folder, training, CsvTracker(folder), Progress(), seed=0)
 
 
@@ -160,3 +160,12 @@ def test_a_victim_made_again_with_other_weights_answers_for_itself(tmp_path: Pat
     again = part("victim", "victim=resnet10t").prepare(TASK, ctx)
     assert again.key != first.key
     assert not torch.equal(again.raw(TASK.test, np.arange(5), ctx), before)
+
+
+def test_weights_trained_here_are_weights_to_start_from(tmp_path: Path) -> None:
+    ctx = context(tmp_path)
+    victim = part("victim", "victim=resnet10t").prepare(TASK, ctx)
+    (weights,) = (tmp_path / "cache" / "victims").rglob("weights.safetensors")
+    learner = part("thief", "thief=resnet10t", "thief.adaptation=probe", f"thief.backbone.weights={weights}")
+    started = learner.build(5).backbone.state_dict()
+    assert started and all(torch.equal(v, started[k]) for k, v in victim.model.backbone.state_dict().items())

@@ -69,7 +69,7 @@ class Transfer(Measurement):
         return {"test/adversarial_agreement": found["transfer/pgd/agreement"], **found}
 
     def _examples(self, name: str, model: nn.Module, images: Tensor, labels: Tensor, ctx: Context) -> Tensor:
-        device, size = ctx.training.device, ctx.training.inference_batch
+        device, size = ctx.training.device, ctx.training.inference_batch or 64
         parts = []
         with _restored(model), seeded("transfer", ctx.seed):
             model.to(device).eval()
