@@ -14,6 +14,18 @@ from fmsteal.report.cells import Result, cells
 from fmsteal.report.relation import relations
 from fmsteal.results import Sweep
 
+FURTHER = {  # of what an evaluation may also measure, what is shown of a single job
+    "test/trunk_cka_unbiased": "CKA before the attack",
+    "test/cka_unbiased": "CKA after it",
+    "test/victim_entropy": "victim's entropy (nats)",
+    "ood/noise/agreement": "agreement under noise",
+    "ood/blur/agreement": "agreement under blur",
+    "ood/contrast/agreement": "agreement at low contrast",
+    "ood/jpeg/agreement": "agreement under JPEG",
+    "transfer/pgd/changed": "victim fooled by PGD on thief",
+    "test/adversarial_agreement": "agreement on those examples",
+}
+
 
 def show_result(result: Result, folder: Path) -> None:
     """One job: what was stolen, how well, and what it cost."""
@@ -23,6 +35,9 @@ def show_result(result: Result, folder: Path) -> None:
     table.add_row("victim accuracy", _with_interval(metrics, intervals, "test/victim_accuracy"))
     table.add_row("thief accuracy", _with_interval(metrics, intervals, "test/accuracy"))
     table.add_row("[bold]agreement[/bold]", f"[bold]{_with_interval(metrics, intervals, 'test/agreement')}[/bold]")
+    for name, heading in FURTHER.items():
+        if name in metrics:
+            table.add_row(heading, f"{metrics[name]:.3f}")
     table.add_row("queries", f"{cost['cost/queries']:,} of {result['budget']:,}")
     table.add_row("cost", f"{cost['cost/usd']:.2f} USD, {cost['cost/seconds']:.0f} s")
     console = _console()

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from fmsteal.report.table import Result, cells, show_sweep, student_interval
+from fmsteal.report.table import Result, cells, show_result, show_sweep, student_interval
 from fmsteal.results import Sweep
 
 
@@ -91,3 +91,19 @@ def test_a_sweeps_table_shows_means_intervals_seeds_and_failures(
         assert words in said
     show_sweep(Sweep(), tmp_path)
     assert capsys.readouterr().out == ""
+
+
+def test_a_single_job_shows_what_else_was_measured(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    job = result(0.5, data="d", query="q", attack="a", defense="none")
+    figures = {"test/cka_unbiased": 0.123, "ood/blur/agreement": 0.456}
+    interval = (0.4, 0.6)
+    more = {
+        "metrics": {**job["metrics"], **figures},
+        "intervals": dict.fromkeys(("test/agreement", "test/accuracy", "test/victim_accuracy"), interval),
+        "cost": {"cost/queries": 10, "cost/usd": 0.1, "cost/seconds": 3.0},
+        "tracker": "none",
+    }
+    show_result({**job, **more}, tmp_path)
+    shown = capsys.readouterr().out
+    assert "CKA after it" in shown and "0.123" in shown and "agreement under blur" in shown and "0.456" in shown
+    assert "noise" not in shown and "CKA before" not in shown
