@@ -48,6 +48,7 @@ class Backbone(nn.Module):
         self.trunk = trunk
         self.num_features = num_features
         self.size = size
+        self.layout = torch.channels_last
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
 
@@ -60,7 +61,17 @@ class Backbone(nn.Module):
         x = images.float() / 255 if images.dtype == torch.uint8 else images
         if x.shape[-2:] != (self.size, self.size):
             x = F.interpolate(x, size=(self.size, self.size), mode="bilinear", antialias=True, align_corners=False)
-        return ((x - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
+        return ((x - self.mean) / self.std).contiguous(memory_format=self.layout)
+
+
+def laid_out(model: nn.Module, layout: torch.memory_format) -> nn.Module:
+    """Bring a model's convolutions, and the images that its backbones make for them, into one memory layout."""
+    if any(p.ndim == 4 for p in model.parameters()):
+        model = model.to(memory_format=layout)
+    for part in model.modules():
+        if isinstance(part, Backbone):
+            part.layout = layout
+    return model
 
 
 @dataclass(frozen=True)

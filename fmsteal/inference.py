@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fmsteal.backbones import BackboneSpec
+from fmsteal.backbones import BackboneSpec, laid_out
 from fmsteal.context import Context
 from fmsteal.data.images import Ids, Images
 from fmsteal.data.views import View
@@ -67,9 +67,7 @@ def in_batches(model: nn.Module, rows: Callable[[slice], Tensor], count: int, ct
     how many others were asked for with it.
     """
     device = ctx.training.device
-    model = model.to(device=device).eval()
-    if any(p.ndim == 4 for p in model.parameters()):
-        model = model.to(memory_format=torch.channels_last)
+    model = laid_out(model.to(device=device).eval(), ctx.training.layout)
     if not count:
         return torch.zeros(0, 0)
     size = ctx.training.inference_batch or best_batch(ctx.store, model, rows(slice(0, 1)))

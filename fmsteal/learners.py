@@ -9,7 +9,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from fmsteal.backbones import BackboneSpec
+from fmsteal.backbones import BackboneSpec, laid_out
 from fmsteal.context import Context
 from fmsteal.data.images import Ids, Images, Picked
 from fmsteal.data.loader import TensorLoader
@@ -85,7 +85,7 @@ class ClassifierLearner:
         model = self.build(num_classes, role)
         views = self.recipe.bank()
         probe = self.adaptation == "probe"
-        net: nn.Module = model.head if probe else model.to(memory_format=torch.channels_last)
+        net: nn.Module = model.head if probe else laid_out(model, ctx.training.layout)
         inputs: Tensor | Picked = images.picked(ids)
         if probe and views:
             inputs = torch.stack([features(self.backbone, model.backbone, images, ids, ctx, view) for view in views])

@@ -46,6 +46,7 @@ class Training:
 
     Attributes:
         lightning: makes a `lightning.Trainer`; every Trainer argument can be given there.
+        channels_last: memory layout of convolutions; contiguous where it is false. Decides speed, not results.
         compile: run `torch.compile` on the network before training.
         inference_batch: images per forward pass outside training; always padded to this size, so that an image's
             features do not depend on its neighbours. None: the size that is fastest on this device, measured once.
@@ -54,6 +55,7 @@ class Training:
     """
 
     lightning: Callable[..., Trainer]
+    channels_last: bool = True
     compile: bool = False
     inference_batch: int | None = 64
     checkpoint_seconds: float = 10.0
@@ -78,6 +80,11 @@ class Training:
     @property
     def _options(self) -> dict[str, Any]:
         return dict(getattr(self.lightning, "keywords", {}))
+
+    @property
+    def layout(self) -> torch.memory_format:
+        """The memory layout that `channels_last` asks for."""
+        return torch.channels_last if self.channels_last else torch.contiguous_format
 
     def identity(self) -> dict[str, Any]:
         """The options that decide a training's result, for an artifact's spec."""

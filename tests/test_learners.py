@@ -169,3 +169,16 @@ def test_weights_trained_here_are_weights_to_start_from(tmp_path: Path) -> None:
     learner = part("thief", "thief=resnet10t", "thief.adaptation=probe", f"thief.backbone.weights={weights}")
     started = learner.build(5).backbone.state_dict()
     assert started and all(torch.equal(v, started[k]) for k, v in victim.model.backbone.state_dict().items())
+
+
+@pytest.mark.parametrize("channels_last", [True, False])
+def test_the_memory_layout_is_the_trainers_and_decides_no_result(channels_last: bool, tmp_path: Path) -> None:
+    ctx = context(tmp_path, f"trainer.channels_last={str(channels_last).lower()}")
+    model = part("thief", "thief=resnet10t").build(3)
+    with torch.no_grad():
+        want = model.eval()(torch.from_numpy(PIXELS[:8]))
+    torch.testing.assert_close(of_images(model, TASK.train, np.arange(8), ctx), want, rtol=1e-4, atol=1e-5)
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    convolutions = [p for p in model.parameters() if p.ndim == 4 and p.shape[1] > 3 and p.shape[-1] > 1]
+    assert convolutions and all(p.is_contiguous(memory_format=layout) for p in convolutions)
+    assert model.backbone.preprocess(torch.from_numpy(PIXELS[:8])).is_contiguous(memory_format=layout)
