@@ -38,12 +38,12 @@ DATA = Path(os.environ.get("FMSTEAL_DATA", "/nowhere"), "tiny_imagenet")
 
 @pytest.fixture(scope="module")
 def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """JPEGs of 256 pixels in four classes."""
+    """JPEGs of 256 pixels in four classes, drawn at 64 and enlarged: quicker to decode than photographs, if anything."""
     root = tmp_path_factory.mktemp("drawn")
-    for i, pixels in enumerate(render(COUNT, 0, 256)):
+    for i, pixels in enumerate(render(COUNT, 0, 64)):
         file = root / "abcd"[i % 4] / f"{i}.jpg"
         file.parent.mkdir(exist_ok=True)
-        Image.fromarray(pixels.transpose(1, 2, 0)).save(file, quality=90)
+        Image.fromarray(pixels.transpose(1, 2, 0)).resize((256, 256), Image.Resampling.BICUBIC).save(file, quality=90)
     return root
 
 
