@@ -25,7 +25,9 @@ def make(node: DictConfig, **runtime: Any) -> Any:
         takes = inspect.signature(_locate(node._target_, "config")).parameters
         runtime = {k: v for k, v in runtime.items() if k in takes}
     try:
-        return hydra.utils.instantiate(node, _convert_="all", **runtime)
+        if runtime:  # given by a call: Hydra would make configs of them
+            return hydra.utils.instantiate(node, _convert_="all", _partial_=True)(**runtime)
+        return hydra.utils.instantiate(node, _convert_="all")
     except InstantiationException as error:
         cause = error.__cause__
         if isinstance(cause, FmstealError):

@@ -93,7 +93,7 @@ def mind_overlap(store: Store, pool: Images, task: Task, how: Overlap) -> None:
     if not shared:
         return
     counts = " and ".join(f"{count} of the {split} split" for split, count in shared.items())
-    finding = f"The query set holds images of the victim's own data: at least {counts}."
+    finding = f"The query set seems to hold images of the victim's own data: {counts}."
     if how is Overlap.refuse:
         raise DataError(f"{finding} Choose another query set (query=...), or overlap=allow.")
     log.warning("%s If that is meant: overlap=allow.", finding)

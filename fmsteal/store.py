@@ -100,6 +100,7 @@ class Store:
             place.rename(aside)
         except FileNotFoundError:  # another process set it aside first
             return False
+        shutil.rmtree(self.root / "scratch" / place.parent.name / place.name, ignore_errors=True)  # may share files
         log.warning("%s is damaged (%s): set aside as %s, making it again", place, fault, aside)
         return False
 

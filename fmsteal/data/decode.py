@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -45,7 +46,7 @@ class Decoded:
         target = folder / PIXELS
         if self.faults:
             kept = self.sound
-            pixels = open_memmap(target, "w+", np.uint8, (len(kept), *self.pixels.shape[1:]))
+            pixels = _room(target, np.uint8, (len(kept), *self.pixels.shape[1:]))
             for start in range(0, len(kept), BLOCK):
                 pixels[start : start + BLOCK] = self.pixels[kept[start : start + BLOCK]]
             pixels.flush()
@@ -61,6 +62,8 @@ class Decoded:
 def decode(count: int, read: Read, size: int, scratch: Path, tell: Callable[[int, int], None]) -> Decoded:
     """Read ``count`` labelled images into files below ``scratch``; go on after the blocks that an earlier call kept.
 
+    What could not be read then is tried again: not every fault is the file's.
+
     Args:
         count: how many there are.
         read: gives the image and the label of a place.
@@ -69,14 +72,17 @@ def decode(count: int, read: Read, size: int, scratch: Path, tell: Callable[[int
         tell: is told how many of all are done.
     """
     state = read_json(scratch / _STATE)
-    if state is None or not (scratch / PIXELS).is_file() or not (scratch / _LABELS).is_file():
+    kept = state is not None and (scratch / PIXELS).is_file() and (scratch / _LABELS).is_file()
+    if kept and state["count"] == count:
+        pixels, labels = (open_memmap(scratch / name, "r+") for name in (PIXELS, _LABELS))
+    else:
         state = {"done": 0, "faults": {}}
-    mode = "r+" if state["done"] else "w+"
-    pixels = open_memmap(scratch / PIXELS, mode, np.uint8, (count, 3, size, size))
-    labels = open_memmap(scratch / _LABELS, mode, np.int64, (count,))
+        pixels = _room(scratch / PIXELS, np.uint8, (count, 3, size, size))
+        labels = _room(scratch / _LABELS, np.int64, (count,))
     faults: dict[int, str] = {int(place): fault for place, fault in state["faults"].items()}
 
     def one(place: int) -> None:
+        faults.pop(place, None)
         try:
             image, labels[place] = read(place)
             with image:
@@ -85,14 +91,24 @@ def decode(count: int, read: Read, size: int, scratch: Path, tell: Callable[[int
             faults[place] = f"{type(error).__name__}: {error}"
 
     with ThreadPoolExecutor(os.cpu_count()) as workers:
+        list(workers.map(one, sorted(faults)))
         for start in range(state["done"], count, BLOCK):
             end = min(start + BLOCK, count)
             list(workers.map(one, range(start, end)))
             pixels.flush()
             labels.flush()
-            write_json(scratch / _STATE, {"done": end, "faults": faults})
+            write_json(scratch / _STATE, {"count": count, "done": end, "faults": faults})
             tell(end, count)
     return Decoded(pixels, labels, faults)
+
+
+def _room(file: Path, dtype: type[np.generic], shape: tuple[int, ...]) -> Any:
+    """A new array in a file, its space on the disk taken at once: a full disk is an error here, a crash later."""
+    array = open_memmap(file, "w+", dtype, shape)
+    if hasattr(os, "posix_fallocate"):
+        with file.open("r+b") as stream:
+            os.posix_fallocate(stream.fileno(), 0, file.stat().st_size)
+    return array
 
 
 def first_fault(faults: dict[int, str], names: Sequence[object]) -> str:

@@ -117,7 +117,7 @@ def _files(root: Path) -> list[Path]:
     seen: set[str] = set()
     for folder, below, names in os.walk(root, followlinks=True):
         real = os.path.realpath(folder)
-        below[:] = [] if real in seen else [name for name in below if not name.startswith(".")]
+        below[:] = [] if real in seen else sorted(name for name in below if not name.startswith("."))
         if real not in seen:
             found += [Path(folder, name) for name in names if not name.startswith(".") and _is_image(name)]
         seen.add(real)
@@ -140,10 +140,11 @@ def _stamp(file: Path) -> tuple[int, int]:
 
 
 def _classes(root: Path) -> list[str]:
-    stray = next((p for p in sorted(root.iterdir()) if _is_image(p.name) and p.is_file()), None)
+    shown = sorted(p for p in root.iterdir() if not p.name.startswith("."))
+    stray = next((p for p in shown if _is_image(p.name) and not p.is_dir()), None)
     if stray is not None:
         raise DataError(f"{stray} lies outside any class folder; a task is laid out as {root}/<class>/<image>.")
-    return sorted(p.name for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
+    return [p.name for p in shown if p.is_dir()]
 
 
 def _account_for(faults: dict[int, str], files: Sequence[Path], broken: Broken) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import mmap
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -32,16 +33,18 @@ class Picked:
         return len(self.ids)
 
     def __getitem__(self, key: Any) -> Any:
-        first, *further = key if isinstance(key, tuple) else (key,)
-        return self.array[(self.ids[first], *further)]
+        if isinstance(key, tuple):  # further axes too: for a look at a small set
+            return np.asarray(self)[key]
+        return self.array[self.ids[key]]
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> npt.NDArray[Any]:
         return self.array[self.ids].astype(dtype or self.dtype, copy=False)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle a memory map by its file's name: another process opens it instead of receiving a copy."""
-        if isinstance(self.array, np.memmap) and self.array.base is not None and self.array.filename is not None:
-            return _reopened, (str(self.array.filename), self.ids)
+        whole = isinstance(self.array, np.memmap) and isinstance(self.array.base, mmap.mmap)  # not a part of a map
+        if whole and self.array.filename is not None:  # type: ignore[attr-defined]
+            return _reopened, (str(self.array.filename), self.ids)  # type: ignore[attr-defined]
         return Picked, (self.array, self.ids)
 
 
@@ -171,7 +174,7 @@ def content_digest(pixels: Pixels, labels: Labels | None = None) -> str:
     """SHA-256 over shape, pixels and labels, as hex."""
     total = hashlib.sha256(repr(pixels.shape).encode())
     for start in range(0, len(pixels), 4096):
-        total.update(np.ascontiguousarray(pixels[start : start + 4096]).tobytes())
+        total.update(np.ascontiguousarray(pixels[start : start + 4096]).reshape(-1).data)
     if labels is not None:
         total.update(labels.tobytes())
     return total.hexdigest()
@@ -179,9 +182,10 @@ def content_digest(pixels: Pixels, labels: Labels | None = None) -> str:
 
 def save(folder: Path, pixels: Pixels, labels: Labels | None = None, classes: Sequence[str] = ()) -> None:
     """Write a set of images into an artifact's folder; pixels that lie in a file there are left where they are."""
-    inside = isinstance(pixels, np.memmap) and str(pixels.filename) == str(folder / PIXELS)
+    file = folder / PIXELS
+    inside = isinstance(pixels, np.memmap) and file.exists() and file.samefile(str(pixels.filename))
     if not inside:
-        np.save(folder / PIXELS, pixels)
+        np.save(file, pixels)
     if labels is not None:
         np.save(folder / "labels.npy", labels)
     write_json(folder / "images.json", {"digest": content_digest(pixels, labels), "classes": list(classes)})

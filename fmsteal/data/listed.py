@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Literal
 
@@ -11,6 +12,8 @@ from fmsteal.data.image_folder import NAMES, Broken, artifact
 from fmsteal.data.images import Images, Task, load
 from fmsteal.errors import DataError
 from fmsteal.store import Store, read_json
+
+log = logging.getLogger(__name__)
 
 
 def task(
@@ -44,8 +47,13 @@ def task(
 
     def part(listed: list[str]) -> Images:
         missing = [name for name in listed if name not in where]
-        if missing and broken == "error":
-            raise DataError(f"{len(missing)} images listed under {folder} are not there, first {missing[0]}.")
+        if len(missing) == len(listed):
+            raise DataError(f"None of the {len(listed)} images of a split of {folder} is there.")
+        if missing:
+            said = f"{len(missing)} images listed under {folder} are not there, first {missing[0]}."
+            if broken == "error":
+                raise DataError(said)
+            log.warning(said)
         return images.subset(np.array(sorted(where[name] for name in listed if name in where), dtype=np.int64))
 
     train, test = (part(listed) for listed in splits)

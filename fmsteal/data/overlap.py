@@ -1,4 +1,4 @@
-"""Does the query set hold the victim's own images? Compared by fingerprint, so at any two stored sizes."""
+"""Does the query set hold the victim's own images? Compared by thumbnail, so at any two stored sizes."""
 
 from __future__ import annotations
 
@@ -8,48 +8,61 @@ import numpy as np
 import numpy.typing as npt
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from fmsteal.data.images import Images, Task
-from fmsteal.store import Store
+from fmsteal.store import Store, read_json, write_json
 
-GRID = 16  # a fingerprint is which of two neighbours on a GRID x (GRID + 1) grey grid is brighter
+GRID = 8  # side of a grey thumbnail
+ALIKE = 0.997  # correlation from which two thumbnails are of one image: copies lie above, digits of one class below
 FLAT = 2.0  # grey levels of standard deviation below which an image is too plain to be told from others
-BLOCK = 2048
-Fingerprints = npt.NDArray[np.uint8]
+BLOCK = 256  # images at a time
+Thumbnails = npt.NDArray[np.float32]
 
 
 def overlap(store: Store, pool: Images, task: Task) -> dict[str, int]:
-    """How many images of ``pool`` are also in the task's training and test split.
+    """How many images of the task's training and test split are also in ``pool``.
 
-    A difference hash of 256 bits, all equal: the same picture stored at another size usually is found, though not
-    always, so between sets of different sizes the figure is a lower bound. Nearly plain images are left out.
+    Images are held to be the same if their grey thumbnails correlate by more than `ALIKE`. That finds nearly all copies
+    stored at another size or compressed again, none that are cropped otherwise. Nearly plain images are left out.
     """
-    asked = set(_rows(store, pool))
-    return {
-        name: len(asked & set(_rows(store, images))) for name, images in (("train", task.train), ("test", task.test))
-    }
+
+    def build(out: Path, scratch: Path) -> None:
+        asked = _rows(store, pool)
+        splits = {"train": task.train, "test": task.test}
+        write_json(out / "counts.json", {name: _found(_rows(store, own), asked) for name, own in splits.items()})
+
+    spec = {"pool": pool.digest, "train": task.train.digest, "test": task.test.digest, "alike": ALIKE, **_SETTINGS}
+    return read_json(store.get("overlap", f"{len(pool)}", spec, build) / "counts.json")
 
 
-def _rows(store: Store, images: Images) -> list[bytes]:
-    """The fingerprints of a set's images that have one; computed once for all subsets of a stored set."""
+_SETTINGS = {"grid": GRID, "flat": FLAT}
+
+
+def _found(own: Tensor, asked: Tensor) -> int:
+    """How many rows of ``own`` are like any of ``asked``."""
+    likest = (torch.stack([(rows @ part.T).amax(1) for part in asked.split(8192)]).amax(0) for rows in own.split(BLOCK))
+    return sum(int((best > ALIKE).sum()) for best in likest)
+
+
+def _rows(store: Store, images: Images) -> Tensor:
+    """The thumbnails of a set; computed once for all subsets of a stored set."""
     stored = images.whole()
 
     def build(out: Path, scratch: Path) -> None:
-        np.save(out / "fingerprints.npy", fingerprints(stored))
+        np.save(out / "thumbnails.npy", thumbnails(stored))
 
-    spec = {"images": stored.digest, "grid": GRID, "flat": FLAT}
-    rows = np.load(store.get("fingerprints", f"{len(stored)}", spec, build) / "fingerprints.npy", mmap_mode="r")
-    found = rows[images.place(np.arange(len(images)))]
-    return [row.tobytes() for row in found[found.any(1)]]
+    place = store.get("thumbnails", f"{len(stored)}", {"images": stored.digest, **_SETTINGS}, build)
+    return torch.from_numpy(np.load(place / "thumbnails.npy", mmap_mode="r")[images.place(np.arange(len(images)))])
 
 
-def fingerprints(images: Images) -> Fingerprints:
-    """Of every image ``GRID * GRID`` bits, packed ``(N, GRID * GRID / 8)``; all zero where it is nearly plain."""
-    parts = []
+def thumbnails(images: Images) -> Thumbnails:
+    """Grey levels on a `GRID`, of zero mean and length 1, ``(N, GRID * GRID)``; all zero where nearly plain."""
+    parts = [np.zeros((0, GRID * GRID), np.float32)]
     for start in range(0, len(images), BLOCK):
-        pixels = torch.from_numpy(np.array(images.pixels[start : start + BLOCK]))
-        grey = pixels.float().mean(1, keepdim=True)
-        small = F.interpolate(grey, size=(GRID, GRID + 1), mode="bilinear", antialias=True, align_corners=False)[:, 0]
-        bits = (small[:, :, 1:] > small[:, :, :-1]).flatten(1) & (small.flatten(1).std(1, keepdim=True) > FLAT)
-        parts.append(np.packbits(bits.numpy(), axis=1))
-    return np.concatenate(parts) if parts else np.zeros((0, GRID * GRID // 8), np.uint8)
+        grey = torch.from_numpy(np.array(images.pixels[start : start + BLOCK])).float().mean(1, keepdim=True)
+        small = F.interpolate(grey, size=(GRID, GRID), mode="bilinear", antialias=True, align_corners=False).flatten(1)
+        small = small - small.mean(1, keepdim=True)
+        shown = small.std(1, keepdim=True) > FLAT
+        parts.append(torch.where(shown, F.normalize(small, dim=1), torch.zeros(())).numpy())
+    return np.concatenate(parts)

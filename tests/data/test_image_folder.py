@@ -1,14 +1,16 @@
 from __future__ import annotations
 
-from pathlib import Path
+import os
+from pathlib import Path, PurePath
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from fmsteal.data.image_folder import pool, task
+from fmsteal.data.image_folder import NAMES, artifact, pool, task
+from fmsteal.data.images import Images, load
 from fmsteal.errors import DataError
-from fmsteal.store import Store
+from fmsteal.store import Store, read_json
 
 
 def colour(
@@ -123,3 +125,65 @@ def test_folders_that_make_no_task_are_refused(folder: Path, tmp_path: Path) -> 
     colour(folder / "stray.png", (0, 0, 0))
     with pytest.raises(DataError, match=r"stray\.png lies outside any class folder"):
         task(store, str(folder), size=8)
+
+
+def test_links_are_followed_and_a_circle_of_them_ends(tmp_path: Path) -> None:
+    for i in range(3):
+        colour(tmp_path / "far" / "green" / f"{i}.png", (0, 200 + i, 0))
+        colour(tmp_path / "near" / "red" / f"{i}.png", (200 + i, 0, 0))
+    (tmp_path / "near" / "green").symlink_to(tmp_path / "far" / "green")
+    (tmp_path / "near" / "red" / "linked.png").symlink_to(tmp_path / "near" / "red" / "0.png")
+    for again in ("round", "about"):  # two: the system's limit of 40 links on a path alone would allow 2**40 of them
+        (tmp_path / "near" / "red" / again).symlink_to(tmp_path / "near")
+    (tmp_path / "near" / "green" / "self").symlink_to(tmp_path / "far")
+    made = task(Store(tmp_path / "cache"), str(tmp_path / "near"), size=4, test_share=0.3)
+    assert list(made.train.classes) == ["green", "red"]
+    whole = np.concatenate([made.train.labels, made.test.labels])  # type: ignore[list-item]
+    assert np.bincount(whole).tolist() == [3, 4]
+    assert len(pool(Store(tmp_path / "cache"), str(tmp_path / "near"), size=4)) == 7
+
+
+def test_a_link_that_leads_nowhere_is_named_or_passed_over(
+    folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (folder / "grün" / "gone.jpg").symlink_to(tmp_path / "nowhere.jpg")
+    with pytest.raises(DataError, match=r"1 image file.* cannot be decoded, first .*gone\.jpg \(FileNotFoundError"):
+        pool(Store(tmp_path / "cache"), str(folder), size=8)
+    assert len(pool(Store(tmp_path / "cache"), str(folder), size=8, broken="skip")) == 10
+    assert "1 image file(s) that cannot be decoded were passed over" in caplog.text
+    (folder / "stray.png").symlink_to(tmp_path / "nowhere.png")
+    with pytest.raises(DataError, match=r"stray\.png lies outside any class folder"):
+        task(Store(tmp_path / "cache"), str(folder), size=8)
+
+
+def test_any_name_will_do_and_other_files_are_left_alone(tmp_path: Path) -> None:
+    names = ["a b.png", "Ωμέγα 猫.png", "two\nlines.png", "UPPER.PNG", "x.jpg.webp", os.fsdecode(b"no utf-8 \xff.png")]
+    for i, name in enumerate(names):
+        colour(tmp_path / "d" / "class 1\n" / name, (40 * i, 0, 0))
+    for other in ("read me.txt", "x.png.txt", "png", ".hidden.png", "._x.png"):
+        (tmp_path / "d" / "class 1\n" / other).write_text("no image")
+        (tmp_path / "d" / other).write_text("no image")
+    (tmp_path / "d" / "class 1\n" / "folder.png").mkdir()
+    place = artifact(Store(tmp_path / "cache"), tmp_path / "d", 4, "error", labelled=True)
+    images = load(place)
+    assert images.classes == ("class 1\n",)
+    found = {
+        PurePath(name).name: int(image[0].mean())
+        for name, image in zip(read_json(place / NAMES), images.pixels, strict=True)
+    }
+    assert found == {name: pytest.approx(40 * i, abs=3) for i, name in enumerate(names)}
+
+
+def test_counts_leave_a_rest_that_the_victim_never_sees(folder: Path, tmp_path: Path) -> None:
+    store = Store(tmp_path / "cache")
+    whole = task(store, str(folder), size=8, test_share=0.3)
+    some = task(store, str(folder), size=8, test_share=0.3, train_count=5, test_count=2)
+    assert whole.rest is None and some.rest is not None and (len(some.train), len(some.test)) == (5, 2)
+
+    def inside(images: Images) -> set[int]:
+        return set(images.place(np.arange(len(images))).tolist())
+
+    assert inside(some.train) | inside(some.rest) == inside(whole.train)
+    assert not inside(some.train) & inside(some.rest) and inside(some.test) < inside(whole.test)
+    with pytest.raises(DataError, match="8 images are asked for of 7"):
+        task(store, str(folder), size=8, test_share=0.3, train_count=8)
