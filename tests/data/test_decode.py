@@ -39,13 +39,13 @@ WITHIN = """
 import resource, sys
 from pathlib import Path
 from fmsteal.data import decode
-from fmsteal.data.image_folder import decoded
+from fmsteal.data.image_folder import pool
 from fmsteal.store import Store
 
 decode.BLOCK = 64
 used = next(int(line.split()[1]) * 1024 for line in open("/proc/self/status") if line.startswith("VmData"))
 resource.setrlimit(resource.RLIMIT_DATA, (used + int(sys.argv[3]),) * 2)
-print(decoded(Store(sys.argv[1]), Path(sys.argv[2]), 512, "skip", labelled=False).pixels.nbytes)
+print(pool(Store(sys.argv[1]), sys.argv[2], size=512, broken="skip").pixels.nbytes)
 """
 
 
