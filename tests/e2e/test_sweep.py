@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import SMALL, Run
+from tests.conftest import SMALL, SMOKE, Run
 from tests.wandb_file import offline_runs
 
 
@@ -40,6 +40,12 @@ def test_one_failing_job_leaves_the_others_and_the_sweep_ends_non_zero(fmsteal: 
 def test_a_wrong_option_in_one_combination_runs_no_job(fmsteal: Run, tmp_path: Path) -> None:
     done = fmsteal("-m", *SMALL, "seed=0,1", "+attack.bogus=1", ok=False)
     assert "has no option 'bogus'" in done.stderr and not (tmp_path / "outputs").exists()
+
+
+def test_missing_weights_in_one_combination_run_no_job(fmsteal: Run, tmp_path: Path) -> None:
+    absent = "thief.backbone.weights=/absent/weights.pth"
+    done = fmsteal("-m", *SMOKE, "victim=resnet10t", "thief=efficientnet_lite0,resnet18", absent, ok=False)
+    assert "There is no weights file /absent/weights.pth" in done.stderr and not (tmp_path / "outputs").exists()
 
 
 def test_jobs_in_worker_processes_are_jobs_like_any_other(fmsteal: Run, tmp_path: Path) -> None:
