@@ -12,13 +12,16 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback, Checkpoint
 from lightning.pytorch.plugins.environments import LightningEnvironment
+from lightning.pytorch.plugins.layer_sync import LayerSync
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from timm.layers import convert_sync_batchnorm
+from torch import nn
 from torch.multiprocessing import ProcessRaisedException
 
 from fmsteal import errors
@@ -163,6 +166,8 @@ class Training:
         # Jobs of a cluster get their devices from it, but start their own processes: Lightning must not look for more.
         plain: dict[str, Any] = {"enable_progress_bar": False, "enable_model_summary": False}
         plain["plugins"] = self._options.get("plugins") or [LightningEnvironment()]
+        if self._options.get("sync_batchnorm"):
+            plain |= {"sync_batchnorm": False, "plugins": [*plain["plugins"], SyncedBatchNorm()]}
         if options["max_epochs"] and self.processes > 1:
             plain["strategy"] = SPAWN
         with warnings.catch_warnings():
@@ -171,6 +176,21 @@ class Training:
                 return self.lightning(**{**plain, **options})
             except (MisconfigurationException, ModuleNotFoundError, ValueError) as error:
                 raise ConfigError(f"Lightning refuses the trainer's options: {error}") from error
+
+
+class SyncedBatchNorm(LayerSync):
+    """BatchNorm over the whole batch of all processes, by timm's hand.
+
+    Torch's own conversion, Lightning's choice, leaves out the activation that many of timm's BatchNorm layers contain.
+    """
+
+    def apply(self, model: nn.Module) -> nn.Module:
+        """Convert every BatchNorm below ``model``."""
+        return cast("nn.Module", convert_sync_batchnorm(model))
+
+    def revert(self, model: nn.Module) -> nn.Module:
+        """Nothing: the process that trained ends, and takes its model along."""
+        return model
 
 
 @contextmanager

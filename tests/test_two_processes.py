@@ -13,6 +13,7 @@ from torch import nn
 
 from fmsteal import build
 from fmsteal.attacks.losses import soft_cross_entropy
+from fmsteal.backbones import BackboneSpec
 from fmsteal.data.images import Picked
 from fmsteal.data.loader import TensorLoader
 from fmsteal.errors import ConfigError, FmstealError
@@ -60,6 +61,18 @@ def test_two_processes_train_the_model_that_one_would(batch_size: int, tmp_path:
     for name, value in alone.state_dict().items():
         torch.testing.assert_close(together.state_dict()[name], value, rtol=0, atol=1e-5 if even else 0.05)
     assert curves == pytest.approx(curve, abs=1e-5 if even else 0.05), "an epoch is logged once, its mean is of all"
+
+
+@pytest.mark.parametrize("model", ["resnet10t", "tf_efficientnet_lite0"])
+def test_synchronised_batchnorm_is_the_same_network(model: str) -> None:
+    trainer = training(*TWO, "+trainer.lightning.sync_batchnorm=true")._trainer(max_epochs=1)
+    backbone = BackboneSpec(model, size=32).build(pretrained=False).eval()
+    images = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    want, names = backbone(images), list(backbone.state_dict())
+    synced = trainer.strategy._layer_sync.apply(backbone)  # type: ignore[attr-defined]
+    assert any(isinstance(layer, nn.SyncBatchNorm) for layer in synced.modules())
+    torch.testing.assert_close(synced(images), want, rtol=0, atol=0)
+    assert list(synced.state_dict()) == names, "or the trained weights would not come back"
 
 
 def test_images_travel_by_the_name_of_their_file_and_a_checkpoint_is_one(tmp_path: Path) -> None:
