@@ -56,6 +56,10 @@ class Backbone(nn.Module):
         """Features of a batch of images."""
         return self.trunk(self.preprocess(images))
 
+    def extra_repr(self) -> str:
+        """The size, which decides what a forward pass costs as much as the architecture does."""
+        return f"size={self.size}"
+
     def preprocess(self, images: Tensor) -> Tensor:
         """Resize (bilinear, antialiased) to the trunk's size and normalise."""
         x = images.float() / 255 if images.dtype == torch.uint8 else images

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from fmsteal.backbones import BackboneSpec
 from fmsteal.inference import of_images
 from fmsteal.store import Store
 from fmsteal.tuning import SIZES, best_batch, pick, speeds
@@ -47,6 +48,13 @@ def test_the_first_measurement_stands(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr("fmsteal.tuning.speeds", lambda model, example: {16: 9.0, 32: 1.0})
     assert best_batch(Store(tmp_path), model, torch.zeros(1, 2)) == 32
     assert best_batch(Store(tmp_path), model, torch.zeros(1, 3)) == 16, "inputs of another shape are measured anew"
+
+
+def test_a_backbone_of_another_size_is_measured_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    small, large = (BackboneSpec("resnet10t", size=size).build(pretrained=False) for size in (32, 64))
+    monkeypatch.setattr("fmsteal.tuning.speeds", lambda model, example: {model.size: 1.0})
+    stored = torch.zeros(1, 3, 32, 32, dtype=torch.uint8)
+    assert [best_batch(Store(tmp_path), model, stored) for model in (small, large)] == [32, 64]
 
 
 def test_outputs_are_the_same_but_for_rounding(tmp_path: Path) -> None:
