@@ -28,12 +28,20 @@ class Curves:
 
     @contextmanager
     def relayed(self) -> Iterator[Relay]:
-        """Give what a training process can call in place of these curves, which live in this process."""
+        """Give what a training process can call in place of these curves, which live in this process.
+
+        Raises, in the end, what these curves raised: training goes on meanwhile, and must not wait for a full queue.
+        """
         relay = Relay()
+        failed: list[Exception] = []
 
         def receive() -> None:
             while (message := relay.queue.get()) is not None:
-                self(*message)
+                try:
+                    if not failed:
+                        self(*message)
+                except Exception as error:  # of a tracker: whatever a full disk or a service raises
+                    failed.append(error)
 
         receiver = threading.Thread(target=receive, daemon=True)
         receiver.start()
@@ -42,6 +50,8 @@ class Curves:
         finally:
             relay.queue.put(None)
             receiver.join()
+        if failed:
+            raise failed[0]
 
 
 class Relay:
