@@ -13,6 +13,7 @@ from fmsteal.report.cells import cells
 EXPLAINING = ("test/cka_unbiased", "test/trunk_cka_unbiased", "test/victim_accuracy", "test/victim_entropy")
 FEWEST = 5  # cells, below which a rank correlation says nothing
 RESAMPLED = 2000
+DIGITS = 9  # after which figures count as equal: two ways to the same one differ in the last bits, and ranks would too
 
 
 @dataclass(frozen=True)
@@ -71,4 +72,4 @@ def rank_correlation(x: Sequence[float], y: Sequence[float]) -> tuple[float, tup
 
 
 def _mean(jobs: Sequence[dict[str, Any]], metric: str) -> float:
-    return statistics.fmean(job["metrics"][metric] for job in jobs)
+    return round(statistics.fmean(job["metrics"][metric] for job in jobs), DIGITS)

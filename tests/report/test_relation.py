@@ -43,6 +43,16 @@ def test_cells_are_ranked_at_equal_budget() -> None:
     assert found["test/trunk_cka_unbiased", 500].rho == pytest.approx(spearmanr(*zip(*means, strict=True)).statistic)
 
 
+def test_what_differs_by_rounding_has_one_rank() -> None:
+    jobs = sweep(budgets=(500,), seeds=1)
+    for place, job in enumerate(jobs):
+        job["metrics"]["test/cka_unbiased"] = (0.5, 1.0, 1.0)[place % 3] - place * 1e-16
+    plain = [
+        {**j, "metrics": {**j["metrics"], "test/cka_unbiased": round(j["metrics"]["test/cka_unbiased"])}} for j in jobs
+    ]
+    assert relations(jobs)[0].rho == relations(plain)[0].rho
+
+
 def test_too_few_cells_or_figures_say_nothing() -> None:
     assert relations(sweep(victims=4)) == []
     assert relations([result(0.1 * v, victim=f"v{v}") for v in range(9)]) == []
