@@ -127,6 +127,7 @@ def already_done(cfg: DictConfig, inputs: dict[str, str], job: Job) -> dict[str,
     if result is None or result.get("job_key") != job.key or result.get("inputs") != inputs:
         return None
     write_json(job.folder / RESULT, {**result, "paths": paths(cfg)})
+    shutil.rmtree(job.folder / "work", ignore_errors=True)  # what was kept while the images were decoded again
     return result
 
 

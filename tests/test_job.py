@@ -11,8 +11,8 @@ from fmsteal.data.images import Images, Task
 from fmsteal.errors import DataError
 from fmsteal.job import _clear_once
 from fmsteal.meter import Meter
-from fmsteal.pipeline import Job, Parts, same_inputs
-from fmsteal.store import Store, write_json
+from fmsteal.pipeline import Job, Parts, already_done, same_inputs
+from fmsteal.store import Store, read_json, write_json
 from tests.conftest import composed
 
 
@@ -50,6 +50,16 @@ def test_other_content_under_the_same_names_is_refused(tmp_path: Path) -> None:
     weights.write_bytes(b"two")
     with pytest.raises(DataError, match=r"other content under the same names \(thief\)"):
         same_inputs(Task(images(1), images(2)), images(3), parts(), job, Store(tmp_path / "cache"))
+
+
+def test_a_result_found_after_all_leaves_no_work_behind(tmp_path: Path) -> None:
+    write_json(tmp_path / "result.json", {"job_key": "k", "inputs": {"query set": "a"}, "paths": {"moved": []}})
+    (tmp_path / "work").mkdir()
+    (tmp_path / "work" / "cost.json").touch()
+    job, cfg = Job("k", tmp_path, {}, "fmsteal"), composed()
+    assert already_done(cfg, {"query set": "b"}, job) is None and (tmp_path / "work").exists()
+    assert already_done(cfg, {"query set": "a"}, job) is not None and not (tmp_path / "work").exists()
+    assert read_json(tmp_path / "result.json")["paths"] == results.paths(cfg)
 
 
 def test_a_result_counts_as_finished_only_for_the_untouched_paths_it_was_made_from(tmp_path: Path) -> None:
