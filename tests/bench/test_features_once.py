@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from fmsteal import build
-from fmsteal.context import Context, derived_seed
+from fmsteal.context import Context
 from fmsteal.data.digits import digits
 from fmsteal.data.loader import TensorLoader
 from fmsteal.inference import of_images
@@ -26,6 +26,7 @@ from fmsteal.learners import ClassifierLearner
 from fmsteal.modules.base import Recipe
 from fmsteal.modules.classifier import Classifier
 from fmsteal.progress import Progress
+from fmsteal.seeds import derived_seed
 from fmsteal.store import Store
 from fmsteal.tracking.base import CsvTracker
 from tests.conftest import composed
