@@ -5,37 +5,32 @@ from __future__ import annotations
 import copy
 import functools
 import logging
-import re
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback, Checkpoint
 from lightning.pytorch.plugins.environments import LightningEnvironment
-from lightning.pytorch.plugins.layer_sync import LayerSync
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
-from timm.layers import convert_sync_batchnorm
-from torch import nn
-from torch.multiprocessing import ProcessRaisedException
+from torch import Tensor
 
-from fmsteal import errors
 from fmsteal.curves import Curves, EpochLogger
 from fmsteal.data.loader import TensorLoader
-from fmsteal.errors import ConfigError, FmstealError
+from fmsteal.errors import ConfigError
 from fmsteal.modules.base import StealModule
+from fmsteal.processes import SPAWN, SyncedBatchNorm, training_processes
 from fmsteal.progress import Progress
 from fmsteal.sweep.identity import MACHINE
 from fmsteal.tracking.base import Tracker
 
 log = logging.getLogger(__name__)
 LAST = "last.ckpt"
-SPAWN = "ddp_spawn"
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
 DECIDED_BY_RECIPE = {
     "max_epochs", "min_epochs", "max_steps", "min_steps", "max_time", "fast_dev_run", "overfit_batches",
@@ -117,26 +112,29 @@ class Training:
         """Train to the recipe's last epoch; start from the last checkpoint in ``scratch`` if there is one.
 
         On several devices each has a process of its own, started here and gone in the end: to the rest of the job a
-        fit is one call, whatever it runs on.
+        fit is one call, whatever it runs on. Features in memory are fitted on one device: a step of a head takes less
+        time than telling the others.
         """
+        processes = 1 if isinstance(loader.inputs, Tensor) else self.processes
         curves = Curves(tracker, progress, stage, module.recipe.epochs)
         checkpoint = scratch / LAST
         if checkpoint.is_file():
             log.info("%s: going on from the checkpoint of an interrupted run", stage)
         module.train()
         module.compiled = self.compile
-        with warnings.catch_warnings(), curves.relayed() if self.processes > 1 else nullcontext(curves) as receive:
+        with warnings.catch_warnings(), curves.relayed() if processes > 1 else nullcontext(curves) as receive:
             warnings.filterwarnings("ignore", message=".*does not have many workers.*")
             warnings.filterwarnings("ignore", message=".*lr_scheduler.step.*")
             warnings.filterwarnings("ignore", message=".*smaller than the logging interval.*")
             warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")
             trainer = self._trainer(
+                **self._share_of_devices(processes),
                 max_epochs=module.recipe.epochs,
                 default_root_dir=scratch,
                 logger=EpochLogger(stage, receive),
                 callbacks=[EpochCheckpoint(scratch, self.checkpoint_seconds), *copy.deepcopy(self.callbacks)],
             )
-            with told_in_full():
+            with training_processes():
                 trainer.fit(module, loader, ckpt_path=checkpoint if checkpoint.is_file() else None, weights_only=True)
         module.eval()
 
@@ -160,50 +158,28 @@ class Training:
             )
         return trainer.world_size
 
+    def _share_of_devices(self, processes: int) -> dict[str, Any]:
+        """The trainer's options for so many of its devices: all, or the first alone."""
+        if self.processes == 1:
+            return {}
+        if processes == 1:
+            return {"devices": [self.device.index] if self.device.type == "cuda" else 1, "strategy": "auto"}
+        plugins = self._options.get("plugins") or [LightningEnvironment()]
+        synced = [SyncedBatchNorm()] if self.device.type == "cuda" else []  # torch has it for GPUs only
+        return {"strategy": SPAWN, "plugins": [*plugins, *synced], "sync_batchnorm": False}
+
     def _trainer(self, **options: Any) -> Trainer:
         for name in ("lightning.pytorch", "lightning.fabric"):
             logging.getLogger(name).setLevel(logging.WARNING)
         # Jobs of a cluster get their devices from it, but start their own processes: Lightning must not look for more.
         plain: dict[str, Any] = {"enable_progress_bar": False, "enable_model_summary": False}
         plain["plugins"] = self._options.get("plugins") or [LightningEnvironment()]
-        if self._options.get("sync_batchnorm"):
-            plain |= {"sync_batchnorm": False, "plugins": [*plain["plugins"], SyncedBatchNorm()]}
-        if options["max_epochs"] and self.processes > 1:
-            plain["strategy"] = SPAWN
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*GPU available.*")
             try:
                 return self.lightning(**{**plain, **options})
             except (MisconfigurationException, ModuleNotFoundError, ValueError) as error:
                 raise ConfigError(f"Lightning refuses the trainer's options: {error}") from error
-
-
-class SyncedBatchNorm(LayerSync):
-    """BatchNorm over the whole batch of all processes, by timm's hand.
-
-    Torch's own conversion, Lightning's choice, leaves out the activation that many of timm's BatchNorm layers contain.
-    """
-
-    def apply(self, model: nn.Module) -> nn.Module:
-        """Convert every BatchNorm below ``model``."""
-        return cast("nn.Module", convert_sync_batchnorm(model))
-
-    def revert(self, model: nn.Module) -> nn.Module:
-        """Nothing: the process that trained ends, and takes its model along."""
-        return model
-
-
-@contextmanager
-def told_in_full() -> Iterator[None]:
-    """Raise the error of a training process as what it was there."""
-    try:
-        yield
-    except ProcessRaisedException as error:
-        ours = re.findall(r"^fmsteal\.errors\.(\w+): (.*)", str(error), flags=re.MULTILINE | re.DOTALL)
-        if not ours:
-            raise
-        name, message = ours[-1]
-        raise getattr(errors, name, FmstealError)(message.strip()) from None
 
 
 class EpochCheckpoint(Checkpoint):

@@ -20,6 +20,7 @@ from fmsteal.errors import ConfigError, FmstealError
 from fmsteal.modules.base import Recipe
 from fmsteal.modules.classifier import SupervisedModule
 from fmsteal.oracle.ledger import Ledger
+from fmsteal.processes import SyncedBatchNorm
 from fmsteal.progress import Progress
 from fmsteal.store import read_json
 from fmsteal.tracking.base import CsvTracker
@@ -29,6 +30,7 @@ from tests.wandb_file import offline_runs
 
 GENERATOR = torch.Generator().manual_seed(0)
 X, Y = torch.randn(40, 6, generator=GENERATOR), torch.randn(40, 3, generator=GENERATOR).softmax(1)
+IMAGES = Picked(X.numpy(), np.arange(40))  # type: ignore[arg-type]
 TWO = ("trainer.lightning.devices=2",)
 
 
@@ -38,7 +40,7 @@ def training(*overrides: str) -> Training:
 
 
 def fitted(
-    folder: Path, recipe: Recipe, *overrides: str, x: torch.Tensor | Picked = X
+    folder: Path, recipe: Recipe, *overrides: str, x: torch.Tensor | Picked = IMAGES
 ) -> tuple[nn.Module, list[float]]:
     folder.mkdir(exist_ok=True)
     torch.manual_seed(0)
@@ -65,14 +67,20 @@ def test_two_processes_train_the_model_that_one_would(batch_size: int, tmp_path:
 
 @pytest.mark.parametrize("model", ["resnet10t", "tf_efficientnet_lite0"])
 def test_synchronised_batchnorm_is_the_same_network(model: str) -> None:
-    trainer = training(*TWO, "+trainer.lightning.sync_batchnorm=true")._trainer(max_epochs=1)
     backbone = BackboneSpec(model, size=32).build(pretrained=False).eval()
     images = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     want, names = backbone(images), list(backbone.state_dict())
-    synced = trainer.strategy._layer_sync.apply(backbone)  # type: ignore[attr-defined]
+    synced = SyncedBatchNorm().apply(backbone)
     assert any(isinstance(layer, nn.SyncBatchNorm) for layer in synced.modules())
     torch.testing.assert_close(synced(images), want, rtol=0, atol=0)
     assert list(synced.state_dict()) == names, "or the trained weights would not come back"
+
+
+def test_features_in_memory_are_fitted_by_this_process_alone(tmp_path: Path) -> None:
+    recipe = Recipe(epochs=3, batch_size=8, optimizer="adamw", lr=0.05)
+    alone, curve = fitted(tmp_path / "one", recipe, x=X)
+    again, curves = fitted(tmp_path / "two", recipe, *TWO, x=X)
+    assert curves == curve and all(torch.equal(v, again.state_dict()[k]) for k, v in alone.state_dict().items())
 
 
 def test_images_travel_by_the_name_of_their_file_and_a_checkpoint_is_one(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +28,12 @@ class View:
 
     def of(self, images: Images, ids: Ids) -> Tensor:
         """The view of the images ``ids``, float ``(n, 3, H, W)`` in [0, 1]."""
-        with seeded("view", self.number):
-            drawn = self.augment.matrices(len(images))
-        return self.augment.moved(torch.from_numpy(np.array(images.pixels[ids])), drawn[torch.from_numpy(ids)])
+        drawn = _drawn(self.augment, self.number, len(images))[torch.from_numpy(ids)]
+        return self.augment.moved(torch.from_numpy(np.array(images.pixels[ids])), drawn)
+
+
+@functools.lru_cache(maxsize=4)
+def _drawn(augment: RandomAffine, number: int, count: int) -> Tensor:
+    """The maps ``(count, 2, 3)`` of a view, for every image of a set."""
+    with seeded("view", number):
+        return augment.matrices(count)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import statistics
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +11,7 @@ from fmsteal.report.cells import cells
 
 EXPLAINING = ("test/cka_unbiased", "test/trunk_cka_unbiased", "test/victim_accuracy", "test/victim_entropy")
 FEWEST = 5  # cells, below which a rank correlation says nothing
+FEWEST_VICTIMS = 5  # below which its interval does not
 RESAMPLED = 2000
 DIGITS = 9  # after which figures count as equal: two ways to the same one differ in the last bits, and ranks would too
 
@@ -24,7 +24,7 @@ class Relation:
         metric: the figure.
         queries: the budget of the cells.
         rho: Spearman's rank correlation of the cells' means.
-        interval: its 95 % interval, by bootstrap over cells (BCa); None where it cannot be had.
+        interval: its 95 % interval, by bootstrap over victims; None where there are too few of them.
         cells: how many.
     """
 
@@ -49,26 +49,35 @@ def relations(results: Sequence[dict[str, Any]]) -> list[Relation]:
         for metric in metrics if len(groups) >= FEWEST else ():
             figures = [_mean(jobs, metric) for jobs in groups]
             if len(set(figures)) > 1 and len(set(agreement)) > 1:
-                found.append(Relation(metric, queries, *rank_correlation(figures, agreement), len(groups)))
+                victims = [f"{jobs[0]['axis']['victim']} {jobs[0]['axis'].get('victim_adaptation')}" for jobs in groups]
+                found.append(Relation(metric, queries, *rank_correlation(figures, agreement, victims), len(groups)))
     return found
 
 
-def rank_correlation(x: Sequence[float], y: Sequence[float]) -> tuple[float, tuple[float, float] | None]:
-    """Spearman's rho of paired values, and its 95 % interval by bootstrap over the pairs."""
+def rank_correlation(
+    x: Sequence[float], y: Sequence[float], victims: Sequence[str]
+) -> tuple[float, tuple[float, float] | None]:
+    """Spearman's rho of paired values, and its 95 % interval by bootstrap over victims.
+
+    Cells that share a victim are no independent witnesses: whole victims are drawn, with all their cells.
+    """
     import numpy as np
-    from scipy.stats import bootstrap, rankdata
+    from scipy.stats import rankdata
 
-    def rho(a: Any, b: Any, axis: int = -1) -> Any:
-        a, b = (r - r.mean(axis, keepdims=True) for r in (rankdata(a, axis=axis), rankdata(b, axis=axis)))
-        return (a * b).sum(axis) / np.sqrt((a**2).sum(axis) * (b**2).sum(axis))
+    def rho(some: Any) -> float:
+        a, b = (rankdata(values[some]) for values in (np.asarray(x), np.asarray(y)))
+        a, b = a - a.mean(), b - b.mean()
+        scale = float(np.sqrt((a @ a) * (b @ b)))
+        return float(a @ b) / scale if scale > 0 else np.nan
 
-    with warnings.catch_warnings(), np.errstate(all="ignore"):
-        warnings.simplefilter("ignore")  # a resample may hold one pair many times over
-        interval = bootstrap(
-            (x, y), rho, paired=True, n_resamples=RESAMPLED, rng=np.random.default_rng(0)
-        ).confidence_interval
-    low, high = float(interval.low), float(interval.high)
-    return float(rho(x, y)), None if np.isnan([low, high]).any() else (low, high)
+    own = [np.flatnonzero(np.asarray(victims) == name) for name in sorted(set(victims))]
+    whole = rho(np.arange(len(x)))
+    if len(own) < FEWEST_VICTIMS:
+        return whole, None
+    random = np.random.default_rng(0)
+    drawn = [rho(np.concatenate([own[v] for v in random.integers(len(own), size=len(own))])) for _ in range(RESAMPLED)]
+    low, high = np.nanpercentile(drawn, (2.5, 97.5))
+    return whole, (float(low), float(high))
 
 
 def _mean(jobs: Sequence[dict[str, Any]], metric: str) -> float:
