@@ -132,7 +132,7 @@ def test_same_seed_same_predictions_whatever_the_cache_holds(fmsteal: Run, tmp_p
         (["output=/sys/fmsteal"], "Cannot write under /sys/fmsteal"),
         (["output=somefile"], "Cannot write under somefile"),
         (["trainer.lightning.accelerator=tpu"], "Lightning refuses the trainer's options"),
-        (["trainer.lightning.devices=2"], "training is written for one device so far"),
+        (["trainer.lightning.devices=2", "+trainer.lightning.strategy=ddp"], "would start the whole job 2 times"),
         (["evaluation.k=0"], "evaluation.k must be at least 1"),
     ],
     ids=lambda v: v[0] if isinstance(v, list) else "",
