@@ -47,5 +47,5 @@ def test_it_runs_from_an_empty_folder(installed: Path, tmp_path: Path) -> None:
     for args in (["--help"], list(SMALL)):
         done = subprocess.run(command(*args), cwd=tmp_path, env=env, capture_output=True, text=True, timeout=200)
         assert done.returncode == 0, done.stderr
-        assert args != ["--help"] or "sweep: quickstart" in done.stdout
+        assert args != ["--help"] or "quickstart" in done.stdout
     assert (only_run(tmp_path) / "result.json").is_file()
