@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -19,6 +20,11 @@ from fmsteal.schema import Config
 from fmsteal.store import digest, require_readable, require_writable
 from fmsteal.sweep import launchers
 from fmsteal.sweep.overrides import preview, quoted
+
+COMMANDS = {  # sub-commands: the module whose `main` runs them, imported when one is called
+    "status": "fmsteal.report.commands",
+    "results": "fmsteal.report.commands",
+}
 
 
 def register() -> None:
@@ -38,11 +44,9 @@ _hydra_main = hydra.main(version_base="1.3", config_path=str(paths.folder("conf"
 
 
 def main() -> None:
-    """Run a job, or with ``-m`` a sweep of jobs; or look at those that are there (``status``, ``results``)."""
-    if sys.argv[1:2] in (["status"], ["results"]):
-        from fmsteal.report.commands import main as look
-
-        return look(sys.argv[1:])
+    """Run a job, or with ``-m`` a sweep of jobs; or look at those that are there (`COMMANDS`)."""
+    if sys.argv[1:2] and (module := COMMANDS.get(sys.argv[1])):
+        return import_module(module).main(sys.argv[1:])
     sys.argv[1:] = [quoted(word) for word in sys.argv[1:]]
     args = get_args_parser().parse_args()
     asks_hydra = args.help or args.hydra_help or args.info is not None or args.shell_completion

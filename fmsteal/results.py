@@ -70,6 +70,8 @@ class Entry:
         state: one of `STATES`.
         stage: ``victim`` or ``thief`` where the sweep's plan says so, else None.
         overrides: the command-line words that make it this job.
+        axis: its columns, where its result, its failure or the sweep's plan holds them.
+        cell: names what it shares with jobs that differ in the seed alone, where the plan holds that.
         result: of a finished job.
         failure: the record of a job that raised.
         fault: of an unreadable job: what is wrong with its result.
@@ -80,6 +82,8 @@ class Entry:
     state: str
     stage: str | None = None
     overrides: tuple[str, ...] = ()
+    axis: dict[str, Any] | None = None
+    cell: str | None = None
     result: dict[str, Any] | None = None
     failure: dict[str, Any] | None = None
     fault: str = ""
@@ -164,7 +168,12 @@ def planned(folder: Path) -> list[Entry] | None:
     found = [v for v in victims if v.state == FAILED or held(v.folder / LEASE)]  # one that is prepared leaves no result
     for key, job in record["jobs"].items():
         entry, overrides = there.pop(key, None) or Entry(key, folder / key, MISSING), tuple(job.get("overrides", ()))
-        found.append(replace(entry, stage="thief", overrides=overrides or entry.overrides))
+        known = {
+            "overrides": overrides or entry.overrides,
+            "axis": entry.axis or job.get("axis"),
+            "cell": job.get("cell"),
+        }
+        found.append(replace(entry, stage="thief", **known))
     return found + list(there.values())
 
 
@@ -173,13 +182,18 @@ def _entry(folder: Path) -> Entry:
     entry = Entry(folder.name, folder, KILLED, overrides=words)
     result, failure = read_json(folder / RESULT), read_json(folder / FAILURE)
     if isinstance(failure, dict):  # removed when a job starts, so it is the last word
-        return replace(entry, state=FAILED, failure=failure, stage=failure.get("stage"))
+        return replace(entry, state=FAILED, failure=failure, stage=failure.get("stage"), axis=_axis(failure))
     if fault := _fault(folder / RESULT, result):
         return replace(entry, state=UNREADABLE, fault=fault)
     if result is not None:
-        return replace(entry, state=DONE, result=result)
+        return replace(entry, state=DONE, result=result, axis=_axis(result))
     starting = time.time() - (folder / ".hydra").stat().st_mtime < LEASE_SECONDS and not _was_leased(folder)
     return replace(entry, state=RUNNING) if starting or held(folder / LEASE) else entry
+
+
+def _axis(record: dict[str, Any]) -> dict[str, Any] | None:
+    axis = record.get("axis")
+    return axis if isinstance(axis, dict) else None
 
 
 def _fault(file: Path, result: Any) -> str:

@@ -107,15 +107,19 @@ def _row(job: Entry, sweep: str) -> Row:
     row: Row = {"sweep": sweep, "job_key": job.key, "state": job.state, "stage": job.stage, "folder": str(job.folder)}
     if job.result is not None:
         result = job.result
-        axis = _mapping(result, "axis")
         row |= _mapping(result, "metrics") | _mapping(result, "cost")
         for name, ends in _mapping(result, "intervals").items():
             row |= {f"{name}.low": ends[0], f"{name}.high": ends[1]}
     else:
-        axis = _mapping(job.failure or {}, "axis") or ({} if job.state == MISSING else _begun_axes(job.folder))
         row["error"] = error(job) or None
+    axis = axis_of(job)
     row["seed"] = axis.get("seed")
     return row | {f"axis.{name}": value for name, value in axis.items() if name != "seed"}
+
+
+def axis_of(job: Entry) -> Row:
+    """The axes of a job, by name; none where nothing tells."""
+    return job.axis or ({} if job.state == MISSING else _begun_axes(job.folder))
 
 
 def _mapping(record: Row, name: str) -> Row:

@@ -19,7 +19,7 @@ from fmsteal import results
 from fmsteal.errors import ConfigError, FmstealError
 from fmsteal.store import digest
 from fmsteal.sweep import victims
-from fmsteal.sweep.identity import job_key, settings, victim_key
+from fmsteal.sweep.identity import axes, cell_key, cell_settings, job_key, settings, victim_key
 from fmsteal.sweep.loader import SharedLoader
 from fmsteal.sweep.overrides import explain, require_complete
 
@@ -31,6 +31,8 @@ class Cell:
     Attributes:
         overrides: that make it, without ``stage``.
         key: of the job.
+        axis: its columns, see `fmsteal.sweep.identity.axes`.
+        cell: shared by jobs that differ in nothing but the seed.
         folder: where it writes.
         victim: key of its victim.
         cache: where victims are kept.
@@ -42,6 +44,8 @@ class Cell:
 
     overrides: tuple[str, ...]
     key: str
+    axis: dict[str, Any]
+    cell: str
     folder: Path
     victim: str
     cache: Path
@@ -74,13 +78,14 @@ def checked(loader: SharedLoader, master: DictConfig, arguments: Sequence[str]) 
         ConfigError: what is wrong with the first job that something is wrong with.
     """
     cells: dict[str, Cell] = {}
+    shared: dict[tuple[str, ...], str] = {}
     fixed: dict[str, Any] | None = None
     seen: set[str] = set()
     unlike: list[tuple[Sequence[str], bytes]] = []
     for overrides, cfg in composed(loader, master, expanded(loader, arguments)):
         with _naming(overrides):
             found = _settings(cfg)
-            cell = _cell(overrides, cfg, found)
+            cell = _cell(overrides, cfg, found, shared)
         if cell.key in cells:
             continue
         cells[cell.key] = cell
@@ -132,8 +137,11 @@ def _settings(cfg: DictConfig) -> dict[str, Any]:
         raise ConfigError(str(error)) from error
 
 
-def _cell(overrides: Sequence[str], cfg: DictConfig, found: dict[str, Any]) -> Cell:
+def _cell(overrides: Sequence[str], cfg: DictConfig, found: dict[str, Any], shared: dict[tuple[str, ...], str]) -> Cell:
     choices = cfg.hydra.runtime.choices
+    axis, but_seed = axes(cfg, choices), tuple(o for o in overrides if not o.startswith("seed="))
+    if but_seed not in shared:  # found once for all seeds: it takes as long as all the rest
+        shared[but_seed] = cell_key(axis, cell_settings(cfg))
     key, victim = job_key(cfg, choices, found), victim_key(cfg, choices, found)
     folder = Path(cfg.hydra.sweep.dir) / key
     queries, price = found.get("budget.queries"), found.get("budget.usd_per_1000", 0.0)
@@ -141,6 +149,8 @@ def _cell(overrides: Sequence[str], cfg: DictConfig, found: dict[str, Any]) -> C
     return Cell(
         overrides=tuple(o for o in overrides if not o.startswith("stage=")),
         key=key,
+        axis=axis,
+        cell=shared[but_seed],
         folder=folder,
         victim=victim,
         cache=Path(cfg.cache),

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import PurePath
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, read_write
 
 from fmsteal.schema import Stage
 from fmsteal.store import digest
@@ -42,10 +42,18 @@ def settings(cfg: DictConfig) -> dict[str, Any]:
 
 def cell_settings(cfg: DictConfig) -> dict[str, Any]:
     """The settings but for the seed: what jobs that are averaged have in common."""
-    same = cfg.copy()
-    OmegaConf.set_readonly(same, False)
-    same.seed = _ANY_SEED
-    return {k: v for k, v in settings(same).items() if k != "seed"}
+    seed = cfg.seed
+    with read_write(cfg):
+        cfg.seed = _ANY_SEED  # also where it decides other settings
+        try:
+            return {k: v for k, v in settings(cfg).items() if k != "seed"}
+        finally:
+            cfg.seed = seed
+
+
+def cell_key(axis: Mapping[str, Any], known: Mapping[str, Any]) -> str:
+    """Names the cell of a job by its `axes` and `cell_settings`: jobs that differ in the seed alone share it."""
+    return digest([{name: value for name, value in axis.items() if name != "seed"}, dict(known)])[:16]
 
 
 def job_key(cfg: DictConfig, choices: Mapping[str, Any], known: Mapping[str, Any] | None = None) -> str:

@@ -39,12 +39,15 @@ def write(folder: Path, grid: Grid, command: str, conf: dict[str, str]) -> None:
     """Record the jobs asked for, beside those asked for before.
 
     The file holds ``fixed`` (settings that no job varies), ``jobs`` (by key: the victim's key, the overrides that make
-    it), ``command`` (the one to continue) and ``conf`` (where each config source was frozen).
+    it, its axes, its cell), ``command`` (the one to continue) and ``conf`` (where each config source was frozen).
     """
     before = recorded(folder) or {}
     known = before.get("fixed", grid.fixed)
     fixed = {k: v for k, v in known.items() if k in grid.fixed and grid.fixed[k] == v}
-    jobs = {cell.key: {"victim": cell.victim, "overrides": list(cell.overrides)} for cell in grid.cells}
+    jobs = {
+        cell.key: {"victim": cell.victim, "overrides": list(cell.overrides), "axis": cell.axis, "cell": cell.cell}
+        for cell in grid.cells
+    }
     with explained(folder):
         folder.mkdir(parents=True, exist_ok=True)
         value: dict[str, Any] = {

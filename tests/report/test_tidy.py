@@ -90,8 +90,8 @@ def test_parquet_reads_back(sweep: Path, tmp_path: Path) -> None:
     rows = tidy.rows_of(sweep)
     assert table.column_names == tidy.columns_of(rows) and table.num_rows == 5
     read = table.to_pydict()
-    assert read["test/agreement"] == [0.5, None, None, None, None] and read["seed"] == [3, 4, 3, None, None]
-    assert read["axis.queries"] == ["300", "none", "300", None, None]  # of one type: text, where not all are numbers
+    assert read["test/agreement"] == [0.5, None, None, None, None] and read["seed"] == [3, 3, None, 4, None]
+    assert read["axis.queries"] == ["300", "300", None, "none", None]  # of one type: text, where not all are numbers
 
 
 def test_without_pyarrow_the_error_names_the_extra(

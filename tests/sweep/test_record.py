@@ -14,7 +14,7 @@ from tests.conftest import composed
 
 
 def grid(fixed: dict[str, object], *keys: str) -> Grid:
-    cell = Cell(("seed=0",), "k", Path("k"), "v", Path("cache"), 1, 0.0, False, False)
+    cell = Cell(("seed=0",), "k", {"victim": "a"}, "c", Path("k"), "v", Path("cache"), 1, 0.0, False, False)
     return Grid([replace(cell, key=key) for key in keys], fixed)
 
 
