@@ -47,7 +47,7 @@ def main() -> None:
     """Run a job, or with ``-m`` a sweep of jobs; or look at those that are there (`COMMANDS`)."""
     if sys.argv[1:2] and (module := COMMANDS.get(sys.argv[1])):
         return import_module(module).main(sys.argv[1:])
-    sys.argv[1:] = [quoted(word) for word in sys.argv[1:]]
+    sys.argv[1:] = ["quiet=true" if word in ("-q", "--quiet") else quoted(word) for word in sys.argv[1:]]
     args = get_args_parser().parse_args()
     asks_hydra = args.help or args.hydra_help or args.info is not None or args.shell_completion
     if asks_hydra or args.experimental_rerun or args.config_path or args.config_name:
@@ -66,7 +66,7 @@ def main() -> None:
 def _name_sweep(args: argparse.Namespace) -> None:
     """Give a sweep that has no name one made from its axes: the same command is the same sweep."""
     where = ("output=", "cache=", "tracker", "trainer", "hydra")
-    how = (*where, "sweep_id=", "force=", "stage=", "dry_run=", "+notes", "notes")
+    how = (*where, "sweep_id=", "force=", "stage=", "dry_run=", "quiet=", "+notes", "notes")
     if any(word.startswith(("sweep_id=", "sweep=")) for word in args.overrides):
         return
     name = f"sweep_id=sweep-{digest(sorted(w for w in args.overrides if not w.startswith(how)))[:8]}"

@@ -15,17 +15,17 @@ from hydra.errors import CompactHydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from fmsteal import results
+from fmsteal import resolvers, results
 from fmsteal.errors import FmstealError
 from fmsteal.schema import Stage
 from fmsteal.store import explained, lease, write_json
-from fmsteal.sweep.identity import axes, job_key, register_resolvers, victim_key
+from fmsteal.sweep.identity import axes, job_key, victim_key
 from fmsteal.sweep.loader import origin
 
 log = logging.getLogger(__name__)
 FORCED = "work/forced"  # a forced job under way: it was cleared already
 
-register_resolvers()  # also in worker processes, which import this module to find `run_job`
+resolvers.register()  # also in worker processes, which import this module to find `run_job`
 
 
 def run_job(cfg: DictConfig) -> dict[str, Any]:
@@ -64,7 +64,7 @@ def _run(cfg: DictConfig, key: str, folder: Path) -> dict[str, Any]:
     from fmsteal.pipeline import Job, prepare_victim, run
 
     try:
-        job = Job(key, folder, axis, command, victim_key(cfg, hydra.runtime.choices))
+        job = Job(key, folder, axis, command, victim_key(cfg, hydra.runtime.choices), _shows_bar(cfg))
         return run(cfg, job) if stage == "thief" else prepare_victim(cfg, job)
     except BaseException as error:
         if isinstance(error, Exception):  # a forced job that failed, not one that was stopped
@@ -79,9 +79,13 @@ def _run(cfg: DictConfig, key: str, folder: Path) -> dict[str, Any]:
         raise
 
 
+def _shows_bar(cfg: DictConfig) -> bool:
+    return HydraConfig.get().mode == RunMode.RUN and not cfg.quiet
+
+
 def _alone(launcher: DictConfig) -> bool:
     """Whether each job of a sweep has a process of its own, as on Slurm: it may end it."""
-    return str(launcher.get("_target_", "")).endswith(".SlurmLauncher")
+    return str(launcher.get("_target_", "")).endswith(resolvers.OWN_LOG)
 
 
 def _log() -> str | None:
@@ -93,7 +97,7 @@ def _log() -> str | None:
 def _command(cfg: DictConfig) -> str:
     """The command that runs this job alone, also where it is one of a sweep."""
     hydra = HydraConfig.get()
-    words = [re.sub(r"='([\w.]+)'$", r"=\1", word) for word in hydra.overrides.task]
+    words = [re.sub(r"='([\w.]+)'$", r"=\1", word) for word in hydra.overrides.task if not word.startswith("quiet=")]
     preset = ["-m"] if any(word.startswith("sweep=") for word in words) else []  # a sweep of this one job
     if not preset and cfg.sweep_id and not any(word.startswith("sweep_id=") for word in words):
         words.append(f"sweep_id={cfg.sweep_id}")

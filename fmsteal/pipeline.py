@@ -43,20 +43,21 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Job:
-    """Which job this is, where it writes, and which victim's key it shares with other jobs."""
+    """Which job this is, where it writes, which victim's key it shares with other jobs, and if it shows a bar."""
 
     key: str
     folder: Path
     axis: dict[str, Any]
     command: str
     victim: str
+    bar: bool = True
 
 
 def run(cfg: DictConfig, job: Job) -> dict[str, Any]:
     """Run one job to its result. Interrupted, it goes on where it was when it is called again."""
     parts = Parts.of(cfg)
     meter = Meter(job.folder / "work" / "cost.json")
-    with Progress(on_update=meter.save) as progress:
+    with Progress(on_update=meter.save, alone=job.bar) as progress:
         store = Store(cfg.cache, tell=progress.update)
         task: Task = build.make(cfg.data, store=store)
         pool: Images = build.make(cfg.query, store=store, task=task)
@@ -88,7 +89,7 @@ def prepare_victim(cfg: DictConfig, job: Job) -> dict[str, Any]:
     """Put the job's victim into the store and end: the first stage of a sweep. Interrupted, it goes on likewise."""
     parts = Parts.of(cfg)
     meter = Meter(job.folder / "work" / "cost.json")
-    with Progress(on_update=meter.save) as progress:
+    with Progress(on_update=meter.save, alone=job.bar) as progress:
         store = Store(cfg.cache, tell=progress.update)
         task: Task = build.make(cfg.data, store=store)
         with surroundings(cfg, job, parts, store, progress, environment(), "victim") as ctx:

@@ -17,12 +17,15 @@ LOG_EVERY_SECONDS = 10.0
 
 
 class Progress:
-    """A context manager; inside it, `update` shows the stage under way."""
+    """A context manager; inside it, `update` shows the stage under way.
 
-    def __init__(self, on_update: Callable[[], None] = lambda: None) -> None:
+    ``alone``: no other job shares the terminal. One of a sweep leaves it to the sweep's display (`report.live`).
+    """
+
+    def __init__(self, on_update: Callable[[], None] = lambda: None, alone: bool = True) -> None:
         self._on_update = on_update
         self._bar: RichProgress | None = None
-        if sys.stderr.isatty():
+        if alone and sys.stderr.isatty():
             columns = (
                 TextColumn("{task.description:>16}"),
                 BarColumn(),

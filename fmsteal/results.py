@@ -132,7 +132,7 @@ def of_sweep(folder: Path) -> Sweep:
 
 def begun(folder: Path) -> list[Entry]:
     """The jobs that have a folder, by name; a folder that is not there has none."""
-    return [_entry(job.parent) for job in sorted(folder.glob("*/.hydra"))] if folder.is_dir() else []
+    return [entry_of(job.parent) for job in sorted(folder.glob("*/.hydra"))] if folder.is_dir() else []
 
 
 def recorded(folder: Path) -> dict[str, Any] | None:
@@ -177,18 +177,19 @@ def planned(folder: Path) -> list[Entry] | None:
     return found + list(there.values())
 
 
-def _entry(folder: Path) -> Entry:
+def entry_of(folder: Path) -> Entry:
+    """A job that was begun, as its folder shows it."""
     words = _overrides(folder / ".hydra" / "overrides.yaml")
-    entry = Entry(folder.name, folder, KILLED, overrides=words)
+    found = Entry(folder.name, folder, KILLED, overrides=words)
     result, failure = read_json(folder / RESULT), read_json(folder / FAILURE)
     if isinstance(failure, dict):  # removed when a job starts, so it is the last word
-        return replace(entry, state=FAILED, failure=failure, stage=failure.get("stage"), axis=_axis(failure))
+        return replace(found, state=FAILED, failure=failure, stage=failure.get("stage"), axis=_axis(failure))
     if fault := _fault(folder / RESULT, result):
-        return replace(entry, state=UNREADABLE, fault=fault)
+        return replace(found, state=UNREADABLE, fault=fault)
     if result is not None:
-        return replace(entry, state=DONE, result=result, axis=_axis(result))
+        return replace(found, state=DONE, result=result, axis=_axis(result))
     starting = time.time() - (folder / ".hydra").stat().st_mtime < LEASE_SECONDS and not _was_leased(folder)
-    return replace(entry, state=RUNNING) if starting or held(folder / LEASE) else entry
+    return replace(found, state=RUNNING) if starting or held(folder / LEASE) else found
 
 
 def _axis(record: dict[str, Any]) -> dict[str, Any] | None:

@@ -57,6 +57,8 @@ class Config:
     """Of a sweep what is run: all, victims, thieves. Of a single job: victims prepares its victim and ends."""
     dry_run: bool = False
     """Show a sweep's plan and run nothing."""
+    quiet: bool = False
+    """Show warnings, errors and the closing table alone; ``-q`` is short for it."""
     overlap: Overlap = Overlap.warn
     """What to do where the query set holds the victim's own images: warn, allow, refuse."""
     notes: dict[str, Any] = field(default_factory=dict)

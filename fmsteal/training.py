@@ -193,6 +193,7 @@ class Training:
         plain = {"enable_progress_bar": False, "enable_model_summary": False, "plugins": self._plugins}
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*GPU available.*")
+            warnings.filterwarnings("ignore", message=".*`srun` command is available.*")  # it is not needed for one job
             try:
                 return self.lightning(**{**plain, **options})
             except (MisconfigurationException, ModuleNotFoundError, ValueError) as error:

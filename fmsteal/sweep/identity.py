@@ -15,7 +15,6 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf, read_write
 
-from fmsteal.schema import Stage
 from fmsteal.store import digest
 
 AXES = ("task", "data", "victim", "thief", "query", "budget", "attack", "defense", "evaluation")
@@ -86,18 +85,6 @@ def axes(cfg: DictConfig, choices: Mapping[str, Any]) -> dict[str, Any]:
         "queries": OmegaConf.select(cfg, "budget.queries", default="none"),
         "seed": cfg.seed,
     }
-
-
-def register_resolvers() -> None:
-    """Make ``${job_key:}`` known to the config, for output folders."""
-
-    def resolve(*, _root_: DictConfig) -> str:
-        choices = _root_.hydra.runtime.choices
-        if _root_.stage is Stage.victims:
-            return f"victims/{victim_key(_root_, choices)}"
-        return job_key(_root_, choices)
-
-    OmegaConf.register_new_resolver("job_key", resolve, replace=True)
 
 
 def flat(value: Any, key: str = "") -> dict[str, Any]:

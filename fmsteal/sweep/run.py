@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobStatus
@@ -17,6 +18,8 @@ from omegaconf import DictConfig
 
 from fmsteal import results
 from fmsteal.errors import FmstealError
+from fmsteal.report import live
+from fmsteal.results import Entry
 from fmsteal.schema import Stage
 from fmsteal.store import read_json, require_writable
 from fmsteal.sweep import record
@@ -63,12 +66,14 @@ def run(
         return show_plan(plan, folder)
     context.config_loader = loader.frozen(folder / FROZEN)
     sources = {s.provider: s.path for s in context.config_loader.get_sources() if s.scheme() == "file"}
-    words = [word for word in sys.argv[1:] if not word.startswith("force=")]  # to continue is not to begin again
+    words = [word for word in sys.argv[1:] if not word.startswith(("force=", "quiet="))]  # to continue is not to redo
     record.write(folder, grid, shlex.join(["fmsteal", *words]), sources)
     try:
         launches = Launches(master, context, task, folder)
-        launches.victims(plan.victims)
-        launches.thieves(plan.thieves)
+        with live.shown(plan.shown("victims", folder), master.quiet):
+            launches.victims(plan.victims)
+        with live.shown(plan.shown("thieves", folder), master.quiet):
+            launches.thieves(plan.thieves)
     finally:
         from fmsteal.report.table import show_sweep
 
@@ -87,6 +92,15 @@ class Plan:
         wanted = [cell for cell in needed if first_of[cell.victim] is cell and cell.victim not in self.ready]
         self.victims: Sequence[Cell] = wanted if stage is not Stage.thieves else []
         self.thieves: Sequence[Cell] = needed if stage is not Stage.victims else []
+
+    def shown(self, name: Literal["victims", "thieves"], folder: Path) -> live.Stage:
+        """A launch as it is shown while it is under way."""
+        if name == "victims":
+            keys = {cell.victim: cell for cell in self.victims}
+            entries = {key: Entry(key, folder / results.VICTIMS / key, results.MISSING, "victim") for key in keys}
+            return live.Stage(name, entries, {}, prepared=lambda key: prepared(keys[key].cache, key))
+        entries = {c.key: Entry(c.key, c.folder, results.MISSING, "thief", c.overrides) for c in self.thieves}
+        return live.Stage(name, entries, {}, before=sum(cell.finished for cell in self.grid.cells))
 
 
 class Launches:

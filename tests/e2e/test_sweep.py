@@ -69,6 +69,8 @@ def test_a_sweep_runs_every_combination_and_again_runs_none(fmsteal: Run, tmp_pa
     assert len(results(tmp_path)) == 4 and len(victims(tmp_path)) == 1
     assert "mine: 4 of 4 jobs" in done.stdout and "hard_label" in done.stdout and " to " in done.stdout
     assert done.stdout.count("Launching") == 2 and done.stdout.count("stage=victims") == 1
+    assert "1/1 " in done.stderr and "4/4 " in done.stderr and done.stderr.count("agreement 0.") == 4
+    assert "train thief" not in done.stdout and "train thief" in next(tmp_path.rglob("*-s1-*/fmsteal.log")).read_text()
     runs = offline_runs(tmp_path / "outputs" / "sweeps" / "mine")
     thieves = [r for r in runs if r.run.job_type == "thief"]
     assert [r.run.job_type for r in runs if r not in thieves] == ["victim"]
