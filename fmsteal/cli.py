@@ -24,6 +24,8 @@ from fmsteal.sweep.overrides import preview, quoted
 COMMANDS = {  # sub-commands: the module whose `main` runs them, imported when one is called
     "status": "fmsteal.report.commands",
     "results": "fmsteal.report.commands",
+    "sync": "fmsteal.tracking.commands",
+    "dashboard": "fmsteal.tracking.commands",
 }
 
 

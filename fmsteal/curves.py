@@ -13,6 +13,8 @@ from lightning.pytorch.loggers.logger import Logger
 from fmsteal.progress import Progress
 from fmsteal.tracking.base import Tracker
 
+POINTS = 100  # of a curve against queries
+
 
 class Curves:
     """Sends an epoch's means to the run's tracker, named ``<stage>/<metric>``, and shows how far the training is."""
@@ -52,6 +54,19 @@ class Curves:
             receiver.join()
         if failed:
             raise failed[0]
+
+
+class Spending:
+    """Sends what the questions have cost to the run's tracker, at `POINTS` points of the budget at most."""
+
+    def __init__(self, tracker: Tracker, usd: Callable[[int], float]) -> None:
+        self.tracker, self.usd, self._due = tracker, usd, 0.0
+
+    def __call__(self, used: int, allowed: int) -> None:
+        """Log ``used`` of ``allowed`` queries, if the last point is far enough away."""
+        if used >= min(self._due, allowed):
+            self.tracker.log({"attack/usd": self.usd(used)}, x=("attack/queries", float(used)))
+            self._due = used + allowed / POINTS
 
 
 class Relay:

@@ -19,7 +19,7 @@ from fmsteal import resolvers, results
 from fmsteal.errors import FmstealError
 from fmsteal.schema import Stage
 from fmsteal.store import explained, lease, write_json
-from fmsteal.sweep.identity import axes, job_key, victim_key
+from fmsteal.sweep.identity import axes, job_key, victim_axes, victim_key
 from fmsteal.sweep.loader import origin
 
 log = logging.getLogger(__name__)
@@ -60,11 +60,18 @@ def _run(cfg: DictConfig, key: str, folder: Path) -> dict[str, Any]:
         return result
     (folder / results.FAILURE).unlink(missing_ok=True)
     hydra = HydraConfig.get()
-    axis, command = axes(cfg, hydra.runtime.choices), _command(cfg)
+    choices = hydra.runtime.choices
+    axis, command, sweep = axes(cfg, choices), _command(cfg), folder.parent
+    if stage == "victim":  # its folder is sweeps/<sweep_id>/victims/<key>
+        axis, sweep = victim_axes(axis, cfg.victim.get("seed", "none")), sweep.parent
+    jobs = list((results.recorded(sweep) or {"jobs": {}})["jobs"].values())
     from fmsteal.pipeline import Job, prepare_victim, run
+    from fmsteal.tracking.naming import run_name
 
     try:
-        job = Job(key, folder, axis, command, victim_key(cfg, hydra.runtime.choices), _shows_bar(cfg))
+        name, alone = run_name(axis, hydra.overrides.task, jobs, stage), _alone(hydra.launcher)
+        victim = victim_key(cfg, choices)
+        job = Job(key, folder, axis, command, victim, _shows_bar(cfg), name, max(1, len(jobs)), alone)
         return run(cfg, job) if stage == "thief" else prepare_victim(cfg, job)
     except BaseException as error:
         if isinstance(error, Exception):  # a forced job that failed, not one that was stopped

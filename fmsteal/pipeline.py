@@ -17,6 +17,7 @@ from torch import nn
 from fmsteal import answers, build
 from fmsteal.attacks.base import Attack, AttackContext
 from fmsteal.context import Context
+from fmsteal.curves import Spending
 from fmsteal.data.images import Images, Task
 from fmsteal.data.overlap import overlap
 from fmsteal.defenses.base import Defense
@@ -34,7 +35,7 @@ from fmsteal.schema import Overlap
 from fmsteal.store import Store, digest, explained, read_json, sync, write_json
 from fmsteal.sweep.identity import cell_settings
 from fmsteal.sweep.victims import remember
-from fmsteal.tracking.base import RunInfo, Tracking
+from fmsteal.tracking.base import RunInfo, Tracker, Tracking
 from fmsteal.training import Training
 from fmsteal.victims.base import Victim, VictimMaker
 
@@ -43,7 +44,10 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Job:
-    """Which job this is, where it writes, which victim's key it shares with other jobs, and if it shows a bar."""
+    """Which job this is, where it writes, which victim's key it shares with other jobs, and if it shows a bar.
+
+    ``name``, ``jobs`` and ``requeued`` are for its tracker: see `RunInfo`.
+    """
 
     key: str
     folder: Path
@@ -51,6 +55,9 @@ class Job:
     command: str
     victim: str
     bar: bool = True
+    name: str = ""
+    jobs: int = 1
+    requeued: bool = False
 
 
 def run(cfg: DictConfig, job: Job) -> dict[str, Any]:
@@ -73,7 +80,7 @@ def run(cfg: DictConfig, job: Job) -> dict[str, Any]:
             oracle = behind_api(victim, pool, parts, ctx, job)
             with named(cfg.attack._target_):
                 with blamed(oracle):
-                    thief = parts.attack.run(oracle, pool, AttackContext(parts.thief, ctx))
+                    thief = parts.attack.run(oracle, pool, AttackContext(parts.thief, ctx, lambda: oracle.used))
                     if not isinstance(thief, nn.Module):
                         raise AttackError(f"it returned {type(thief).__name__}, not a thief (a torch.nn.Module).")
                 meter.stop_counting()
@@ -81,8 +88,9 @@ def run(cfg: DictConfig, job: Job) -> dict[str, Any]:
 
             cost = {"cost/queries": oracle.used, "cost/usd": parts.budget.usd(oracle.used), **meter.read()}
             ctx.tracker.summary({**measured.metrics, **cost})
+            keep(job, thief, measured, ctx.tracker)
             more = {"inputs": inputs, "env": env, "tracker": ctx.tracker.place}
-            return publish(cfg, job, thief, measured, cost, more)
+            return publish(cfg, job, measured, cost, more)
 
 
 def prepare_victim(cfg: DictConfig, job: Job) -> dict[str, Any]:
@@ -106,15 +114,20 @@ def surroundings(
 ) -> Iterator[Context]:
     """What the stages of a job are handed, its run in the tracker begun."""
     config = OmegaConf.to_container(cfg, resolve=True)
-    info = RunInfo(job.key, job.folder, job.axis, config, cfg.sweep_id, env["git"], kind)  # type: ignore[arg-type]
+    how = {"name": job.name, "jobs": job.jobs, "requeued": job.requeued}
+    known = (job.key, job.folder, job.axis, config, cfg.sweep_id, env["git"], kind)
+    info = RunInfo(*known, **how)  # type: ignore[arg-type]
     with parts.tracking.open(info) as tracker:
         yield Context(store, job.folder, parts.training, tracker, progress, cfg.seed)
 
 
 def prepared(cfg: DictConfig, job: Job, parts: Parts, task: Task, ctx: Context) -> Victim:
-    """The job's victim, from the store or made now; the store is told that it is there."""
-    victim = parts.victim.prepare(task, ctx)
-    remember(cfg, job.victim, victim.key, victim.place)
+    """The job's victim, from the store or made now; the store is told that it is there, the run where it was made."""
+    victim, mine = parts.victim.prepare(task, ctx), ctx.tracker.identity
+    maker = remember(cfg, job.victim, victim.key, victim.place, mine)
+    ctx.tracker.link("victim_run", maker)
+    if maker is not None and maker == mine and victim.place is not None:
+        ctx.tracker.artifact("victim", victim.place)
     return victim
 
 
@@ -199,6 +212,12 @@ class Parts:
 
 def behind_api(victim: Victim, pool: Images, parts: Parts, ctx: Context, job: Job) -> Oracle:
     """Put the victim behind defense, budget and ledger; from here on nobody else touches it."""
+    spending = Spending(ctx.tracker, parts.budget.usd)
+
+    def tell(used: int, allowed: int) -> None:
+        ctx.progress.update("queries", used, allowed)
+        spending(used, allowed)
+
     return Oracle(
         answer_pool=lambda ids: victim.answer(victim.raw(pool, ids, ctx)),
         answer_images=lambda images: victim.answer(victim.raw_images(images, ctx)),
@@ -208,7 +227,7 @@ def behind_api(victim: Victim, pool: Images, parts: Parts, ctx: Context, job: Jo
         budget=parts.budget,
         ledger=Ledger(job.folder / "ledger.bin", f"{job.key} against {victim.key}"),
         seed=ctx.seed,
-        on_answer=lambda used, allowed: ctx.progress.update("queries", used, allowed),
+        on_answer=tell,
     )
 
 
@@ -244,10 +263,24 @@ def blamed(oracle: Oracle) -> Iterator[None]:
         ) from error
 
 
+def keep(job: Job, thief: nn.Module, measured: Measured, tracker: Tracker) -> None:
+    """Write what the job has made: the thief, and what was predicted."""
+    predictions, weights = job.folder / "predictions.npz", job.folder / "thief.safetensors"
+    with explained(job.folder):
+        fresh = job.folder / ".predictions.npz"
+        np.savez(fresh, **measured.predictions)  # type: ignore[arg-type]
+        sync(fresh)
+        fresh.replace(predictions)
+        save_weights(thief, weights)
+        sync(weights)
+    tracker.artifact("predictions", predictions)
+    tracker.artifact("thief", weights)
+
+
 def publish(
-    cfg: DictConfig, job: Job, thief: nn.Module, measured: Measured, cost: dict[str, float], more: dict[str, Any]
+    cfg: DictConfig, job: Job, measured: Measured, cost: dict[str, float], more: dict[str, Any]
 ) -> dict[str, Any]:
-    """Write the job's files; ``result.json`` last, so that it vouches for the others."""
+    """Write ``result.json``: last, so that it vouches for the other files."""
     result = {
         "schema": SCHEMA,
         "job_key": job.key,
@@ -264,12 +297,6 @@ def publish(
         **more,
     }
     with explained(job.folder):
-        fresh = job.folder / ".predictions.npz"
-        np.savez(fresh, **measured.predictions)  # type: ignore[arg-type]
-        sync(fresh)
-        fresh.replace(job.folder / "predictions.npz")
-        save_weights(thief, job.folder / "thief.safetensors")
-        sync(job.folder / "thief.safetensors")
         write_json(job.folder / RESULT, result)
         shutil.rmtree(job.folder / "work", ignore_errors=True)
     return result

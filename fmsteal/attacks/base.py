@@ -26,6 +26,7 @@ from fmsteal.oracle.oracle import Budget, Oracle
 
 GRADIENT_BATCH = 32  # images at a time where gradients are taken: what autograd keeps of each is large
 Measure = Callable[[nn.Module, Tensor], Tensor]
+ROUND = {"loss": "thief_loss", "best_held_out_agreement": "held_out_agreement"}  # of a thief's curves, against queries
 
 
 class AttackContext:
@@ -34,8 +35,12 @@ class AttackContext:
     The job's surroundings are not among it: its store holds the victim.
     """
 
-    def __init__(self, thief: ClassifierLearner | EncoderLearner, job: Context) -> None:
+    def __init__(
+        self, thief: ClassifierLearner | EncoderLearner, job: Context, asked: Callable[[], int] | None = None
+    ) -> None:
+        """``asked`` tells the queries asked so far; without it no curves are drawn against them."""
         self.thief = thief
+        self._asked = asked
         self.seed = job.seed
         self._job = lambda: job  # not an attribute: nothing that hangs on this object leads to the victim
 
@@ -68,9 +73,14 @@ class AttackContext:
         """
         job, classes = self._job(), answers.shape[1]
         scratch = job.scratch(stage)
-        return self._classifier().fit(
+        fitted = self._classifier().fit(
             pool, ids, answers, classes, loss, job, stage=stage, scratch=scratch, held_out=held_out
         )
+        latest = job.tracker.latest
+        found = {name: latest[f"{stage}/{curve}"] for curve, name in ROUND.items() if f"{stage}/{curve}" in latest}
+        if found and self._asked is not None:
+            self.log(found, self._asked())
+        return fitted
 
     def untrained(self, num_classes: int) -> Untrained:
         """A fresh classifier and its inputs, for an attack that trains it by a module or in a loop of its own.
@@ -145,10 +155,10 @@ class AttackContext:
         """
         return self._job().kept(name, make)
 
-    def log(self, metrics: Mapping[str, float], queries: int, stage: str = "thief") -> None:
-        """Add a point to the curves ``<stage>/<metric>``, over the queries asked so far."""
-        named = {f"{stage}/{name}": value for name, value in metrics.items()}
-        self._job().tracker.log(named, (f"{stage}/queries", float(queries)))
+    def log(self, metrics: Mapping[str, float], queries: int) -> None:
+        """Add a point to the curves ``attack/<metric>``, over the queries asked so far (``attack/queries``)."""
+        named = {f"attack/{name}": value for name, value in metrics.items()}
+        self._job().tracker.log(named, ("attack/queries", float(queries)))
 
     def _classifier(self) -> ClassifierLearner:
         if not isinstance(self.thief, ClassifierLearner):

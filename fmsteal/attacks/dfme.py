@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from fmsteal.answers import Answers
 from fmsteal.attacks.base import AttackContext
+from fmsteal.curves import POINTS
 from fmsteal.data.images import Images
 from fmsteal.errors import AttackError, ConfigError
 from fmsteal.oracle.oracle import Budget, Oracle
@@ -26,7 +27,6 @@ from fmsteal.seeds import derived_seed, seeded
 
 #: Least answer whose logarithm is taken: an API that rounds, or answers top-k, says 0.
 FLOOR = 1e-10
-POINTS = 100  # of a curve
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,6 +16,7 @@ from fmsteal.data.images import Task
 from fmsteal.errors import AttackError, ConfigError
 from fmsteal.evaluation import metrics
 from fmsteal.evaluation.base import Learners, Measured, Measurement, Pair
+from fmsteal.evaluation.by_class import show_classes
 from fmsteal.inference import logits
 from fmsteal.store import Store
 from fmsteal.victims.base import Victim
@@ -61,6 +62,7 @@ class ClassifierEvaluation:
         pair = Pair(victim, thief, learners, task, (v, t))
         for further in self.also.values():
             measured.metrics.update(further.run(pair, ctx))
+        show_classes(ctx.tracker, "test", task.test, measured.predictions["victim"], measured.predictions["thief"])
         return measured
 
     def compare(self, victim: Tensor, thief: Tensor, labels: Tensor) -> Measured:

@@ -22,6 +22,7 @@ from fmsteal.data.images import Ids, Images, Task
 from fmsteal.errors import AttackError, ConfigError
 from fmsteal.evaluation import downstream, metrics
 from fmsteal.evaluation.base import Learners, Measured, Measurement, Pair, sample
+from fmsteal.evaluation.by_class import show_classes
 from fmsteal.evaluation.heads import Head, KNNHead
 from fmsteal.evaluation.similarity import cka
 from fmsteal.inference import logits
@@ -132,6 +133,8 @@ class EncoderEvaluation:
         measured.intervals.update({key: metrics.wilson(share, len(labels)) for key, share in shares.items()})
         found = {"victim": target, "thief": stolen, "label": labels}
         measured.predictions.update({f"{named}/{who}": rows.numpy() for who, rows in found.items()})
+        if head == self.headline:
+            show_classes(both.ctx.tracker, place, task.test, target.numpy(), stolen.numpy())
 
 
 class Embeddings:

@@ -63,8 +63,12 @@ class BestEpoch(Callback):
 
     def on_train_end(self, trainer: Trainer, pl_module: Any) -> None:
         """Put the best weights back."""
-        if self.weights:
-            pl_module.net.load_state_dict(self.weights)
+        if not self.weights:
+            return
+        pl_module.net.load_state_dict(self.weights)
+        if trainer.logger is not None and trainer.is_global_zero:
+            best = {"best_held_out_agreement": self.score[0], "best_held_out_loss": -self.score[1]}
+            trainer.logger.log_metrics(best, step=trainer.current_epoch)
 
     def state_dict(self) -> dict[str, Any]:
         """What a resumed training has to know."""

@@ -18,6 +18,7 @@ from omegaconf import DictConfig, OmegaConf, read_write
 from fmsteal.store import digest
 
 AXES = ("task", "data", "victim", "thief", "query", "budget", "attack", "defense", "evaluation")
+OF_VICTIM = ("task", "data", "victim", "victim_adaptation", "seed")  # columns that say something about a victim alone
 MACHINE = {  # options of `lightning.Trainer` that say where and how loudly a model is trained, not what comes out
     "accelerator", "devices", "num_nodes", "strategy", "plugins", "logger", "log_every_n_steps", "profiler",
     "enable_progress_bar", "enable_model_summary", "enable_checkpointing", "default_root_dir", "benchmark",
@@ -85,6 +86,11 @@ def axes(cfg: DictConfig, choices: Mapping[str, Any]) -> dict[str, Any]:
         "queries": OmegaConf.select(cfg, "budget.queries", default="none"),
         "seed": cfg.seed,
     }
+
+
+def victim_axes(found: Mapping[str, Any], seed: Any) -> dict[str, Any]:
+    """The same columns for a run that makes a victim alone, with the seed it is made with; the others are ``none``."""
+    return {name: found[name] if name in OF_VICTIM else "none" for name in found} | {"seed": seed}
 
 
 def flat(value: Any, key: str = "") -> dict[str, Any]:

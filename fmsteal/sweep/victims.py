@@ -6,6 +6,7 @@ job that has prepared a victim therefore leaves a note under the victim's own ke
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,14 +29,23 @@ def prepared(cache: Path, key: str) -> bool:
     return isinstance(known, dict) and (known.get("place") is None or (cache / known["place"]).is_dir())
 
 
-def remember(cfg: DictConfig, key: str, victim: str, place: Path | None) -> None:
-    """Note that the victim is prepared; ``place`` is its folder in the store, if it needs one."""
+def remember(
+    cfg: DictConfig, key: str, victim: str, place: Path | None, run: Mapping[str, Any] | None = None
+) -> dict[str, Any] | None:
+    """Note that the victim is prepared; ``place`` is its folder in the store, if it needs one.
+
+    Returns:
+        Which run made it, as that run's tracker identified itself: ``run``, unless there was a note before.
+    """
     path = _note(Path(cfg.cache), key)
     path.parent.mkdir(parents=True, exist_ok=True)
     inside = None if place is None else place.relative_to(Path(cfg.cache).absolute()).as_posix()
-    known = {"victim": victim, "place": inside, "paths": _paths(cfg)}
-    if read_json(path) != known:
+    before = read_json(path)
+    maker = before.get("run") if isinstance(before, dict) and before.get("victim") == victim else run
+    known = {"victim": victim, "place": inside, "paths": _paths(cfg), "run": maker}
+    if before != known:
         write_json(path, known)
+    return maker if maker is None else dict(maker)
 
 
 def _note(cache: Path, key: str) -> Path:

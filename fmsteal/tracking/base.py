@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+from PIL import Image
+
 COLUMNS = ("x_name", "x", "metric", "value")
+TABLES = "tables"  # folder of a job
 
 
 @dataclass(frozen=True)
@@ -24,6 +27,9 @@ class RunInfo:
         group: the sweep's id, or None for a single run.
         git: commit of the code, or None.
         kind: what the run makes: a thief, or a victim alone.
+        name: what a person reads in a list of runs; empty: the key.
+        jobs: how many jobs its sweep has.
+        requeued: whether a job that ends itself (SystemExit) is queued again, as on Slurm.
     """
 
     key: str
@@ -33,6 +39,9 @@ class RunInfo:
     group: str | None = None
     git: str | None = None
     kind: Literal["thief", "victim"] = "thief"
+    name: str = ""
+    jobs: int = 1
+    requeued: bool = False
 
 
 class Tracker(Protocol):
@@ -50,6 +59,32 @@ class Tracker(Protocol):
         """Show a picture that lies in the job's folder."""
         ...
 
+    def images(self, name: str, shown: Sequence[tuple[Image.Image, str]]) -> None:
+        """Show pictures, each with its caption."""
+        ...
+
+    def table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+        """Show a table; its cells are numbers, text or None."""
+        ...
+
+    def artifact(self, kind: str, path: Path) -> None:
+        """Offer a file or a folder to be kept with the run: the ``victim``, the ``thief``, the ``predictions``."""
+        ...
+
+    def link(self, name: str, run: Mapping[str, Any] | None) -> None:
+        """Say which other run (its `identity`) something came from, None if that is not known: ``victim_run``."""
+        ...
+
+    @property
+    def identity(self) -> dict[str, Any] | None:
+        """What other runs can link to: ``id`` and ``url``; None if there is nothing to link to."""
+        ...
+
+    @property
+    def latest(self) -> Mapping[str, float]:
+        """The last point of each curve that was logged here."""
+        ...
+
     @property
     def place(self) -> str:
         """Where a person finds the run: a URL, or a path and how to sync it."""
@@ -65,13 +100,17 @@ class Tracking(Protocol):
 
 
 class CsvTracker:
-    """Curves as rows ``x_name, x, metric, value`` of ``metrics.csv`` in the job's folder."""
+    """Curves as rows ``x_name, x, metric, value`` of ``metrics.csv`` in the job's folder; tables in ``tables/``."""
+
+    identity: dict[str, Any] | None = None
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / "metrics.csv"
+        self.latest: dict[str, float] = {}
 
     def log(self, metrics: Mapping[str, float], x: tuple[str, float]) -> None:
         """Append a row for each metric."""
+        self.latest.update(metrics)
         fresh = not self.path.exists()
         with self.path.open("a", newline="") as stream:
             rows = csv.writer(stream)
@@ -91,6 +130,22 @@ class CsvTracker:
 
     def image(self, name: str, path: Path) -> None:
         """Nothing to do: the file is in the job's folder."""
+
+    def images(self, name: str, shown: Sequence[tuple[Image.Image, str]]) -> None:
+        """Nothing to do: they are test images, and ``predictions.npz`` tells what was said about each."""
+
+    def table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+        """Write ``tables/<name>.csv``."""
+        path = self.path.parent / TABLES / f"{name}.csv"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("w", newline="") as stream:
+            csv.writer(stream).writerows((columns, *rows))
+
+    def artifact(self, kind: str, path: Path) -> None:
+        """Nothing to do: it is on the disk."""
+
+    def link(self, name: str, run: Mapping[str, Any] | None) -> None:
+        """Nothing to do: nobody can follow the link from here."""
 
     def points(self) -> list[tuple[str, float, str, float]]:
         """What has been logged so far, by earlier interrupted runs too; a torn last line is passed over."""

@@ -5,14 +5,18 @@ from __future__ import annotations
 import logging
 import netrc
 import os
-from collections.abc import Iterator, Mapping
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import FrameType
 from typing import Any, Literal
 from urllib.parse import urlparse
 
 import wandb
+from PIL import Image
 from wandb.sdk.lib.module import unset_globals
 from wandb.sdk.mailbox import HandleAbandonedError, MailboxClosedError
 
@@ -21,6 +25,7 @@ from fmsteal.store import digest
 from fmsteal.tracking.base import CsvTracker, RunInfo, Tracker
 
 log = logging.getLogger(__name__)
+MARKS = "marks a run as preempting"  # name of a thread
 SERVICE_GONE = (ConnectionError, MailboxClosedError, HandleAbandonedError)
 
 
@@ -32,7 +37,9 @@ class WandbTracking:
         project: W&B project.
         entity: team or user; None for the login's default.
         mode: ``auto`` is online with a login (API key, identity token or netrc entry), else offline; WANDB_MODE wins.
-        system_metrics: also log CPU, memory and GPU use.
+        system_metrics: log CPU, memory and GPU use in sweeps of at most so many jobs; a single job counts as 1.
+        tables: send the evaluation's tables and pictures; they are in the job's ``tables/`` in any case.
+        artifacts: what is kept with the run: ``victim`` (by the run that made it), ``thief``, ``predictions``.
         init_timeout: seconds to wait for the server before falling back to offline.
         tags: added to every run.
     """
@@ -40,28 +47,38 @@ class WandbTracking:
     project: str = "fmsteal"
     entity: str | None = None
     mode: Literal["auto", "online", "offline"] = "auto"
-    system_metrics: bool = False
+    system_metrics: int = 10
+    tables: bool = True
+    artifacts: list[Literal["victim", "thief", "predictions"]] = field(default_factory=list)
     init_timeout: float = 30.0
     tags: list[str] = field(default_factory=list)
 
     @contextmanager
     def open(self, run: RunInfo) -> Iterator[Tracker]:
-        """Track one run; it is finished whatever happens, with a non-zero exit code if the block raises."""
+        """Track one run; it is finished whatever happens, with a non-zero exit code if the block raises.
+
+        A run whose job is about to be queued again is marked as preempting before that.
+        """
         if os.environ.get("WANDB_MODE") == "disabled":
             yield CsvTracker(run.folder)
             return
         if wandb.run is not None:
             raise RuntimeError(f"W&B run {wandb.run.id} is still open: finish it before another job starts")
         started = self._start(run)
-        started.define_metric("victim/epoch", hidden=True)
-        started.define_metric("thief/epoch", hidden=True)
-        started.define_metric("victim/*", step_metric="victim/epoch", summary="none")
-        started.define_metric("thief/*", step_metric="thief/epoch", summary="none")
-        started.define_metric("test/*", summary="last")
         code = 1
+
+        def mark() -> None:
+            if run.requeued:
+                with outlived():
+                    started.mark_preempting()
+
         try:
-            yield WandbTracker(run.folder, started)
+            with warned(mark), staged(run.folder):
+                yield WandbTracker(run, started, self)
             code = 0
+        except SystemExit:  # after Slurm was asked to queue the job again
+            mark()
+            raise
         finally:
             with outlived():
                 started.finish(exit_code=code)
@@ -71,7 +88,7 @@ class WandbTracking:
                 unset_globals()
 
     def _start(self, run: RunInfo) -> Any:
-        mode = os.environ.get("WANDB_MODE") or (self.mode if self.mode != "auto" else _auto_mode())
+        mode = os.environ.get("WANDB_MODE") or (self.mode if self.mode != "auto" else auto_mode())
         if mode not in ("online", "offline"):
             raise ConfigError(f"WANDB_MODE={mode} is not known; there are online, offline and disabled.")
         try:
@@ -89,16 +106,18 @@ class WandbTracking:
             return self._init(run, "offline")
 
     def _init(self, run: RunInfo, mode: str) -> Any:
+        axis = {f"axis.{name}": value for name, value in {"victim_run": "none", **run.axis}.items()}
+        pair = f"{run.axis.get('victim', 'none')} <- {run.axis.get('thief', 'none')}"  # a column for the two together
         return wandb.init(
             project=self.project,
             entity=self.entity,
-            id=digest([run.group, run.key])[:16],
-            name=run.key,
+            id=run_id(run.group, run.key),
+            name=run.name or run.key,
             group=run.group,
             job_type=run.kind,
             tags=self.tags or None,
             dir=str(run.folder),
-            config={**{f"axis.{k}": v for k, v in run.axis.items()}, "config": dict(run.config), "git": run.git},
+            config={**axis, "pair": pair, "job_key": run.key, "config": dict(run.config), "git": run.git},
             mode=mode,  # type: ignore[arg-type]
             resume="allow" if mode == "online" else None,
             settings=wandb.Settings(
@@ -106,7 +125,7 @@ class WandbTracking:
                 console="off",
                 disable_git=True,
                 disable_code=True,
-                x_disable_stats=not self.system_metrics,
+                x_disable_stats=run.jobs > self.system_metrics,
                 init_timeout=self.init_timeout,
             ),
         )
@@ -119,24 +138,36 @@ class WandbTracker(CsvTracker):
     it again, from the CSV file, so that the last one alone is complete.
     """
 
-    def __init__(self, folder: Path, run: Any) -> None:
-        super().__init__(folder)
-        self._run = run
+    def __init__(self, info: RunInfo, run: Any, how: WandbTracking) -> None:
+        super().__init__(info.folder)
+        self._info, self._run, self._how = info, run, how
+        self._known: set[str] = set()
         if run.offline:
             for name, x, metric, value in self.points():
-                run.log({metric: value, name: x})
+                self._send({metric: value}, name, x)
 
     def log(self, metrics: Mapping[str, float], x: tuple[str, float]) -> None:
         """Add a point to each curve."""
         super().log(metrics, x)
-        name, value = x
         with outlived():
-            self._run.log({**metrics, name: value})
+            self._send(metrics, *x)
+
+    def _send(self, metrics: Mapping[str, float], name: str, x: float) -> None:
+        """Add points; the first of a kind says what they are drawn against, and that only queries sum up a run."""
+        if name not in self._known:
+            self._known.add(name)
+            self._run.define_metric(name, hidden=True)
+            stage, _, unit = name.rpartition("/")
+            self._run.define_metric(f"{stage}/*", step_metric=name, summary="last" if unit == "queries" else "none")
+        self._run.log({**metrics, name: x})
 
     def summary(self, metrics: Mapping[str, float]) -> None:
-        """Set the final figures in the run's summary."""
+        """Set the final figures in the run's summary, and as one point: runs are drawn against each other's queries."""
         super().summary(metrics)
         with outlived():
+            for kind in sorted({name.partition("/")[0] for name in metrics}):
+                self._run.define_metric(f"{kind}/*", summary="last")
+            self._run.log(dict(metrics))
             self._run.summary.update(dict(metrics))
 
     def image(self, name: str, path: Path) -> None:
@@ -144,12 +175,54 @@ class WandbTracker(CsvTracker):
         with outlived():
             self._run.log({name: wandb.Image(str(path))})
 
+    def images(self, name: str, shown: Sequence[tuple[Image.Image, str]]) -> None:
+        """Send pictures; the run keeps a copy."""
+        if self._how.tables and shown:
+            with outlived():
+                self._run.log({name: [wandb.Image(picture, caption=caption) for picture, caption in shown]})
+
+    def table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+        """Write the table, and send it."""
+        super().table(name, columns, rows)
+        if self._how.tables:
+            data = [list(row) for row in rows]
+            with outlived():
+                self._run.log({name: wandb.Table(columns=list(columns), data=data, allow_mixed_types=True)})
+
+    def artifact(self, kind: str, path: Path) -> None:
+        """Keep a file or a folder with the run, if it is one of those asked for; its files are not copied here."""
+        if kind not in self._how.artifacts:
+            return
+        kept = wandb.Artifact(f"{kind}-{self._run.id}", type=kind, metadata={"job_key": self._info.key})
+        files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+        for file in files:
+            name = file.relative_to(path).as_posix() if path.is_dir() else file.name
+            kept.add_file(str(file.absolute()), name=name, policy="immutable")
+        with outlived():
+            self._run.log_artifact(kept)
+
+    def link(self, name: str, run: Mapping[str, Any] | None) -> None:
+        """Name the other run in the config, and in a column to compare runs by."""
+        known = dict(run) if run is not None else {"id": "none", "url": None}
+        with outlived():
+            self._run.config.update({name: known, f"axis.{name}": known["id"]}, allow_val_change=True)
+
+    @property
+    def identity(self) -> dict[str, Any]:  # type: ignore[override]
+        """The run's id; its URL, if it is online."""
+        return {"id": self._run.id, "url": None if self._run.offline else self._run.url}
+
     @property
     def place(self) -> str:
         """The run's URL, or its offline folder and the command that syncs it."""
         if not self._run.offline:
             return str(self._run.url)
         return f"offline; upload it with: wandb sync {Path(self._run.dir).parent}"
+
+
+def run_id(group: str | None, key: str) -> str:
+    """The id of a job's run: always the same."""
+    return digest([group, key])[:16]
 
 
 @contextmanager
@@ -165,8 +238,43 @@ def outlived() -> Iterator[None]:
         log.warning("W&B's service has ended: from here on the curves are in metrics.csv alone")
 
 
-def _auto_mode() -> str:
-    """``online`` if there is a login, without asking for one."""
+@contextmanager
+def staged(folder: Path) -> Iterator[None]:
+    """Let what tables are sent from wait in the job's folder: offline, not in the home of the node the job ran on."""
+    if "WANDB_DATA_DIR" in os.environ:
+        yield
+        return
+    os.environ["WANDB_DATA_DIR"] = str(folder.absolute() / "wandb" / "data")
+    try:
+        yield
+    finally:
+        os.environ.pop("WANDB_DATA_DIR", None)
+
+
+@contextmanager
+def warned(tell: Callable[[], None]) -> Iterator[None]:
+    """Call ``tell`` at SIGTERM, where the job has a handler of its own for it, as submitit gives it, before that one.
+
+    From another thread: the handler may have interrupted W&B itself, which would wait for the end of the handler.
+    """
+    before = signal.getsignal(signal.SIGTERM)
+    if not callable(before) or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def hear(number: int, frame: FrameType | None) -> None:
+        threading.Thread(target=tell, name=MARKS, daemon=True).start()
+        before(number, frame)
+
+    signal.signal(signal.SIGTERM, hear)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def auto_mode() -> str:
+    """``online`` if there is a login, without asking for one; else ``offline``."""
     if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
         return "online"
     host = urlparse(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname or ""

@@ -155,8 +155,8 @@ def test_the_student_comes_nearer_and_the_curves_are_kept(tmp_path: Path) -> Non
     overrides = (*LITTLE, "attack.batch=16", "attack.student_lr=0.02", "attack.generator_lr=1e-5")
     thief, _ = steal(tmp_path, 16 * 7 * 20, *overrides)
     rows = [line.split(",") for line in (tmp_path / "metrics.csv").read_text().splitlines()[1:]]
-    losses = [float(value) for x_name, _, name, value in rows if name == "thief/loss" and x_name == "thief/queries"]
-    assert {name for _, _, name, _ in rows} == {"thief/loss", "thief/disagreement"}
+    losses = [float(value) for x_name, _, name, value in rows if name == "attack/loss" and x_name == "attack/queries"]
+    assert {name for _, _, name, _ in rows} == {"attack/loss", "attack/disagreement"}
     assert len(losses) > 50 and np.mean(losses[-10:]) < 0.75 * np.mean(losses[:5])
     assert all(p.isfinite().all() for p in thief.parameters())
 

@@ -70,7 +70,10 @@ def test_an_offline_wandb_run_holds_config_curves_and_figures(fmsteal: Run, tmp_
     folder = only_run(tmp_path)
     result = json.loads((folder / "result.json").read_text())
     (run,) = offline_runs(folder)
-    assert run.exit_code == 0 and run.run.project == "fmsteal" and run.run.display_name == folder.name
+    assert run.exit_code == 0 and run.run.project == "fmsteal"
+    assert (
+        run.run.display_name == "resnet10t <- resnet10t · 500 · count=500 · s0" and run.config["job_key"] == folder.name
+    )
     for name, value in result["axis"].items():
         assert run.config[f"axis.{name}"] == value
     assert run.config["config"]["budget"]["queries"] == 500

@@ -1,5 +1,11 @@
 from __future__ import annotations
 
+import os
+import signal
+import threading
+import time
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -7,8 +13,9 @@ import wandb
 from PIL import Image
 
 from fmsteal.tracking.base import CsvTracker, RunInfo
-from fmsteal.tracking.wandb import WandbTracking, _auto_mode
-from tests.wandb_file import offline_runs
+from fmsteal.tracking.offline import plan
+from fmsteal.tracking.wandb import MARKS, WandbTracking, auto_mode
+from tests.wandb_file import OfflineRun, offline_runs
 
 
 @pytest.fixture(autouse=True)
@@ -26,13 +33,13 @@ def info(folder: Path, key: str = "job", group: str | None = "sweep") -> RunInfo
 
 
 def test_a_login_is_found_where_wandb_keeps_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert _auto_mode() == "offline"
+    assert auto_mode() == "offline"
     (tmp_path / "netrc").write_text("machine api.wandb.ai login user password " + "0" * 40)
-    assert _auto_mode() == "online"
+    assert auto_mode() == "online"
     monkeypatch.setenv("WANDB_BASE_URL", "https://wandb.example.org")
-    assert _auto_mode() == "offline"
+    assert auto_mode() == "offline"
     monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
-    assert _auto_mode() == "online"
+    assert auto_mode() == "online"
 
 
 def test_runs_of_one_process_are_runs_of_their_own(tmp_path: Path) -> None:
@@ -82,3 +89,63 @@ def test_a_picture_reaches_the_run(tmp_path: Path) -> None:
     assert [shown[f"fidelity/retrieval/{key}"] for key in ("_type", "width", "height")] == ["image-file", 7, 5]
     (kept,) = (tmp_path / "a").rglob(f"files/{shown['fidelity/retrieval/path']}")
     assert kept.read_bytes() == drawn.read_bytes()
+
+
+def open_fragments(folder: Path, *blocks: type[BaseException] | None) -> list[OfflineRun]:
+    """One job, opened as often, each time a point further; a block ends as it is told."""
+    for number, error in enumerate(blocks, start=1):
+        with suppress(BaseException), WandbTracking().open(info(folder)) as tracker:
+            tracker.log({"thief/loss": 1.0 / number}, ("thief/epoch", number))
+            if error:
+                raise error
+        time.sleep(1.1)  # a fragment's folder is named by the second
+    return offline_runs(folder)
+
+
+def test_of_a_runs_fragments_the_last_finished_one_is_uploaded(tmp_path: Path) -> None:
+    fragments = open_fragments(tmp_path / "sweep" / "job", None, ZeroDivisionError, None)
+    assert [len(f.curve("thief/epoch", "thief/loss")) for f in fragments] == [1, 2, 3]
+    files = sorted((tmp_path / "sweep" / "job").glob("wandb/offline-run-*/*.wandb"))
+    assert [f.file for f in plan([tmp_path / "sweep"]).upload] == [files[2]]
+    assert plan([tmp_path / "sweep", tmp_path / "sweep" / "job"]).older == 2
+    whole = files[2].read_bytes()
+    files[2].write_bytes(whole[: len(whole) // 2])  # as a kill leaves it
+    assert [f.file for f in plan([tmp_path]).upload] == [files[1]]
+    for file in files[:2]:
+        file.write_bytes(file.read_bytes()[:200])
+    assert [f.file for f in plan([tmp_path]).upload] == [files[2]]
+
+
+def test_a_job_that_slurm_queues_again_is_marked_as_preempting(tmp_path: Path) -> None:
+    for name, requeued in (("slurm", True), ("elsewhere", False)):
+        with pytest.raises(SystemExit), WandbTracking().open(replace(info(tmp_path / name, name), requeued=requeued)):
+            raise SystemExit(-1)  # as submitit's handler does, after it has asked Slurm
+    runs = {r.run.display_name: r for r in offline_runs(tmp_path)}
+    assert {name: run.preempting for name, run in runs.items()} == {"slurm": True, "elsewhere": False}
+    assert {run.exit_code for run in runs.values()} == {1}
+
+
+def test_a_warning_marks_the_run_and_is_passed_on(tmp_path: Path) -> None:
+    heard: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda number, frame: heard.append(number))
+    try:
+        with WandbTracking().open(replace(info(tmp_path / "a"), requeued=True)):
+            os.kill(os.getpid(), signal.SIGTERM)
+            for thread in threading.enumerate():
+                if thread.name == MARKS:
+                    thread.join()
+        os.kill(os.getpid(), signal.SIGTERM)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    (run,) = offline_runs(tmp_path)
+    assert heard == [signal.SIGTERM] * 2 and run.preempting and run.exit_code == 0
+
+
+@pytest.mark.parametrize(("jobs", "limit", "logged"), [(1, 10, True), (10, 10, True), (11, 10, False), (1, 0, False)])
+def test_large_sweeps_log_no_system_metrics(
+    jobs: int, limit: int, logged: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+    monkeypatch.setattr(wandb, "init", lambda **options: asked.append(options["settings"].x_disable_stats))
+    WandbTracking(system_metrics=limit)._init(replace(info(tmp_path), jobs=jobs), "offline")
+    assert asked == [not logged]

@@ -1,0 +1,84 @@
+"""What a run is called: ``vit_l16 <- resnet18 · 1k · knockoff · s0``, the victim, the thief, what varies, the seed.
+
+In a sweep what varies is what its jobs do not have in common, which ``sweep.json`` tells (a job on Slurm reads it
+there); of a single job it is what is not the default. A victim's run is called ``vit_l16 · s0``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from fmsteal import paths
+from fmsteal.sweep.identity import AXES, OF_VICTIM
+
+ORDER = (
+    "task", "data", "query", "budget", "attack", "attack_selection", "attack_strategy", "attack_loss", "defense",
+    "evaluation",
+)  # fmt: skip
+LONGEST = 128  # characters that W&B takes of a name
+
+
+def run_name(axis: Mapping[str, Any], words: Sequence[str], jobs: Iterable[Mapping[str, Any]], kind: str) -> str:
+    """The name of a run.
+
+    Args:
+        axis: the job's columns.
+        words: the job's overrides.
+        jobs: of the job's sweep, as ``sweep.json`` has them; none for a single job.
+        kind: ``thief`` or ``victim``.
+    """
+    own, jobs = _values(words), list(jobs)
+    if jobs:
+        varying = _differing([_values(job.get("overrides", ())) for job in jobs])
+        varying |= _differing([job["axis"] for job in jobs if "axis" in job])
+    else:
+        varying = own.keys() | {name for name, choice in _defaults().items() if axis.get(name, choice) != choice}
+        varying -= {name for name, choice in _defaults().items() if axis.get(name) == choice}
+    shown = dict(axis)
+    if "budget.queries" in own:  # a number in place of a file's
+        shown["budget"] = f"{axis['queries']} queries"
+        varying |= {"budget"} if "budget.queries" in varying else set()
+    victim, thief = (
+        f"{axis[who]}:{axis[f'{who}_adaptation']}" if f"{who}_adaptation" in varying else str(axis[who])
+        for who in ("victim", "thief")
+    )
+    named = [name for name in ORDER if name in varying and (kind == "thief" or name in OF_VICTIM)]
+    settings = [name for name in sorted(varying & own.keys()) if _is_setting(name, kind)]
+    parts = [
+        victim if kind == "victim" else f"{victim} <- {thief}",
+        *(str(shown[name]) for name in named),
+        *(f"{name if name.endswith('.seed') else name.rpartition('.')[2]}={own[name]}" for name in settings),
+        f"s{axis['seed']}",
+    ]
+    return " · ".join(parts)[:LONGEST]
+
+
+def _values(words: Sequence[str]) -> dict[str, str]:
+    """Overrides by name: axes as their columns are called, other settings by dotted key."""
+    pairs = (word.lstrip("+").partition("=") for word in words if not word.startswith("~"))
+    values = {key.partition("@")[0].replace("/", "_"): value.strip("'\"") for key, _, value in pairs}
+    return {key.replace(".adaptation", "_adaptation"): value for key, value in values.items()}
+
+
+def _is_setting(name: str, kind: str) -> bool:
+    """Whether an override sets an option of one of the job's parts, as ``defense.k`` does; paths tell nothing."""
+    parts = ("data", "victim") if kind == "victim" else (*AXES, "recipes")
+    return (
+        "." in name and name.partition(".")[0] in parts and not name.endswith((".root", ".weights", "budget.queries"))
+    )
+
+
+def _differing(jobs: Sequence[Mapping[str, Any]]) -> set[str]:
+    """The names that not all jobs have the same value of."""
+    names = {name for job in jobs for name in job}
+    return {name for name in names if len({str(job.get(name)) for job in jobs}) > 1}
+
+
+def _defaults() -> dict[str, str]:
+    """The choices of a job that is given no override."""
+    chosen = OmegaConf.select(OmegaConf.load(paths.folder("conf") / "config.yaml"), "defaults")
+    pairs = [pair for entry in chosen if not isinstance(entry, str) for pair in entry.items()]
+    return {str(group): str(choice) for group, choice in pairs if group in AXES}

@@ -1,0 +1,107 @@
+"""Runs kept offline: which there are below a folder, which of them are to be uploaded, and what is in their files."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from wandb.proto.wandb_internal_pb2 import Record
+
+from fmsteal.results import LEASE
+from fmsteal.store import held
+
+BLOCK = 32 * 1024
+HEADER = 7  # bytes, of the file and of each record
+
+
+@dataclass(frozen=True)
+class Fragment:
+    """An offline run as one process left it; a job that was killed and went on has several, of one id.
+
+    Attributes:
+        file: ``.../<job>/wandb/offline-run-<time>-<id>/run-<id>.wandb``.
+    """
+
+    file: Path
+
+    @property
+    def id(self) -> str:
+        """The run's."""
+        return self.file.stem.removeprefix("run-")
+
+    @property
+    def job(self) -> Path:
+        """The job's folder."""
+        return self.file.parents[2]
+
+    @property
+    def ended(self) -> bool:
+        """Whether the run was finished, well or not; else its process was killed, or is at work."""
+        return any(record.WhichOneof("record_type") == "exit" for record in records(self.file))
+
+    @property
+    def synced(self) -> bool:
+        """Whether it was uploaded as it is now: `wandb sync` leaves a marker, which an older upload leaves too."""
+        marker = self.file.with_name(f"{self.file.name}.synced")
+        return marker.exists() and marker.stat().st_mtime >= self.file.stat().st_mtime
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What of the runs below some folders is uploaded.
+
+    Attributes:
+        upload: one fragment of each run: it holds all that the earlier ones do.
+        synced: how many runs are uploaded already.
+        older: how many fragments are left out, for a later one of the same run.
+        running: the folders of jobs that are at work: theirs follow when they are done.
+    """
+
+    upload: Sequence[Fragment]
+    synced: int
+    older: int
+    running: Sequence[Path]
+
+
+def plan(folders: Sequence[Path], again: bool = False) -> Plan:
+    """What is to be uploaded; ``again`` takes the runs that were uploaded before, too.
+
+    The last fragment of a run that was finished holds all points: a job that goes on logs its earlier ones again. Where
+    none was finished, as of a killed job, the last is all there is.
+    """
+    runs: dict[tuple[Path, str], list[Fragment]] = {}
+    for folder in folders:
+        for file in sorted(folder.rglob("wandb/offline-run-*/run-*.wandb")):
+            fragment = Fragment(file)
+            if fragment not in runs.setdefault((fragment.job, fragment.id), []):
+                runs[fragment.job, fragment.id].append(fragment)
+    running = sorted({job for job, _ in runs if held(job / LEASE)})
+    chosen = [
+        next((f for f in reversed(of_run) if f.ended), of_run[-1])
+        for (job, _), of_run in runs.items()
+        if job not in running
+    ]
+    upload = [f for f in chosen if again or not f.synced]
+    older = sum(len(of_run) for (job, _), of_run in runs.items() if job not in running) - len(chosen)
+    return Plan(upload, len(chosen) - len(upload), older, running)
+
+
+def records(file: Path) -> Iterator[Any]:
+    """The records of a ``.wandb`` file: LevelDB's log format, each protobuf; of a torn file those that are whole."""
+    data, place, parts = file.read_bytes(), HEADER, b""
+    while place + HEADER <= len(data):
+        if BLOCK - place % BLOCK < HEADER:  # a block's last bytes are padding where no header fits
+            place += BLOCK - place % BLOCK
+            continue
+        _, length, kind = struct.unpack_from("<IHB", data, place)
+        place += HEADER
+        if place + length > len(data):
+            return
+        parts += data[place : place + length]
+        place += length
+        if kind in (1, 4):  # a whole record, or the last part of one
+            yield Record.FromString(parts)
+            parts = b""
