@@ -3,17 +3,33 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
 from fmsteal.tracking.offline import records
+
+SETTLES = 3.0  # seconds
+
+
+def settled(path: Path) -> list[Any]:
+    """The records of a file, once its run is finished in it, or nothing was written to it for a while.
+
+    W&B's service goes on writing for some milliseconds after `finish` has returned, on a busy machine for longer.
+    """
+    while True:
+        quiet = time.time() - path.stat().st_mtime
+        found = list(records(path))
+        if quiet > SETTLES or any(record.WhichOneof("record_type") == "exit" for record in found):
+            return found
+        time.sleep(0.05)
 
 
 class OfflineRun:
     """What a person would see of a run after syncing its file."""
 
     def __init__(self, path: Path) -> None:
-        self.records = list(records(path))
+        self.records = settled(path)
         self.config: dict[str, Any] = {}
         self.summary: dict[str, Any] = {}
         self.history: list[dict[str, Any]] = []
