@@ -153,20 +153,19 @@ class WandbTracker(CsvTracker):
             self._send(metrics, *x)
 
     def _send(self, metrics: Mapping[str, float], name: str, x: float) -> None:
-        """Add points; the first of a kind says what they are drawn against, and that only queries sum up a run."""
+        """Add points; the first of a kind says what they are drawn against. Epochs are not for the run's summary."""
         if name not in self._known:
             self._known.add(name)
-            self._run.define_metric(name, hidden=True)
+            self._run.define_metric(name, hidden=True, summary="none")
             stage, _, unit = name.rpartition("/")
-            self._run.define_metric(f"{stage}/*", step_metric=name, summary="last" if unit == "queries" else "none")
+            summary = {} if unit == "queries" else {"summary": "none"}
+            self._run.define_metric(f"{stage}/*", step_metric=name, **summary)
         self._run.log({**metrics, name: x})
 
     def summary(self, metrics: Mapping[str, float]) -> None:
         """Set the final figures in the run's summary, and as one point: runs are drawn against each other's queries."""
         super().summary(metrics)
         with outlived():
-            for kind in sorted({name.partition("/")[0] for name in metrics}):
-                self._run.define_metric(f"{kind}/*", summary="last")
             self._run.log(dict(metrics))
             self._run.summary.update(dict(metrics))
 

@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from fmsteal.oracle.ledger import Ledger
+from fmsteal.tracking.dashboard import FIGURES, PICTURES, TABLES
 from tests.conftest import SMOKE, Run, command, environment, only_run
 from tests.wandb_file import offline_runs
 
@@ -46,6 +47,7 @@ def test_an_encoder_is_stolen_and_judged(fmsteal: Run, tmp_path: Path) -> None:
     assert run.exit_code == 0 and run.summary["test/ratio"] == result["metrics"]["test/ratio"]
     assert len(run.curve("thief/epoch", "thief/loss")) == 2
     assert any("retrieval" in name for name in run.summary)
+    assert set().union(FIGURES["encoders"], PICTURES["encoders"], TABLES["encoders"]) <= run.names  # of the dashboards
 
     again = fmsteal(*EMBED, "tracker=wandb")
     assert "finished already" in again.stdout + again.stderr

@@ -66,3 +66,13 @@ def test_a_victim_is_ready_while_its_artifact_and_its_sources_are_there_untouche
     assert not victims.ready(cfg, "key") and not victims.prepared(tmp_path / "cache", "key")
     victims.remember(cfg, "key", "remote", None)
     assert victims.ready(cfg, "key")
+
+
+def test_the_run_that_made_a_victim_is_known_to_later_jobs(tmp_path: Path) -> None:
+    cfg = composed(f"cache={tmp_path}")
+    first, second = {"id": "1", "url": None}, {"id": "2", "url": "https://wandb.example.org/2"}
+    assert victims.remember(cfg, "key", "x-1", tmp_path / "x", first) == first
+    assert victims.remember(cfg, "key", "x-1", tmp_path / "x", second) == first
+    assert victims.remember(cfg, "key", "x-2", tmp_path / "x", second) == second  # made again
+    assert victims.remember(cfg, "untracked", "y-1", tmp_path / "y") is None
+    assert victims.remember(cfg, "untracked", "y-1", tmp_path / "y", first) is None  # it only found it

@@ -94,6 +94,7 @@ def test_curves_are_drawn_against_epochs_and_queries(root: Path) -> None:
     assert [x for x, _ in thief.curve("thief/epoch", "thief/loss")] == [1, 2, 3]
     spent = thief.curve("attack/queries", "attack/usd")
     assert [x for x, _ in spent] == [10, 30, 65, 100] and spent[-1][1] == pytest.approx(0.15)
+    assert thief.summary["attack/usd"] == spent[-1][1] and not any("epoch" in name for name in thief.summary)
     held_out = thief.curve("attack/queries", "attack/held_out_agreement")
     assert [x for x, _ in held_out] == [30, 65, 100]
     for (_, value), stage in zip(held_out, ("thief-round-1", "thief-round-2", "thief"), strict=True):
