@@ -16,7 +16,7 @@ from tests.conftest import SMALL, command, environment
 from tests.wandb_file import OfflineRun, offline_runs
 
 SWEEP = (
-    *SMALL, "tracker=wandb", "victim.seed=0", "attack=activethief", "activethief.rounds=2",
+    *SMALL, "tracker=wandb", "victim.seed=0", "data.train_count=300", "activethief.rounds=2",
     "thief.recipe.optimizer=sgd",
 )  # fmt: skip
 
@@ -32,7 +32,8 @@ def fmsteal(root: Path, *words: str) -> subprocess.CompletedProcess[str]:
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two jobs of one victim, the second of which fails; then a sweep of another name that finds the victim there."""
     root = tmp_path_factory.mktemp("tracked")
-    first = fmsteal(root, "-m", *SWEEP, "thief.recipe.lr=0.01,1e38", "thief.recipe.epochs=3", "sweep_id=first")
+    rates = ("thief.recipe.lr=0.01,1e38", "thief.recipe.epochs=3")
+    first = fmsteal(root, "-m", *SWEEP, *rates, "attack=activethief", "sweep_id=first")
     assert first.returncode == 1 and "1 of 2 jobs have no result" in first.stderr, first.stdout + first.stderr
     more = ("thief.recipe.lr=0.01", "seed=3", "sweep_id=later", "tracker.tables=false", "tracker.artifacts=[thief]")
     later = fmsteal(root, "-m", *SWEEP, *more)
