@@ -19,8 +19,8 @@ from fmsteal import results
 from fmsteal.errors import FmstealError
 from fmsteal.schema import Stage
 from fmsteal.store import explained, lease, write_json
+from fmsteal.sweep.frozen import origin
 from fmsteal.sweep.identity import axes, job_key, register_resolvers, victim_key
-from fmsteal.sweep.loader import origin
 
 log = logging.getLogger(__name__)
 FORCED = "work/forced"  # a forced job under way: it was cleared already

@@ -267,8 +267,10 @@ def publish(
         np.savez(fresh, **measured.predictions)  # type: ignore[arg-type]
         sync(fresh)
         fresh.replace(job.folder / "predictions.npz")
-        save_weights(thief, job.folder / "thief.safetensors")
-        sync(job.folder / "thief.safetensors")
+        fresh = job.folder / ".thief.safetensors"
+        save_weights(thief, fresh)
+        sync(fresh)
+        fresh.replace(job.folder / "thief.safetensors")
         write_json(job.folder / RESULT, result)
         shutil.rmtree(job.folder / "work", ignore_errors=True)
     return result
