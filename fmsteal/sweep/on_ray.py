@@ -114,8 +114,8 @@ def launch(
     log.info("Launching %d jobs on Ray (%s), to %s", len(jobs), options.address or "our own", config.hydra.sweep.dir)
     cloudpickle.register_pickle_by_value(ray_worker)  # it decides where the worker imports from
     begin = ray.remote(**options.of_task)(ray_worker.begin)
-    paths = {name: os.environ.get(name) for name in ("PYTHONPATH", "PYTHONSAFEPATH")}
-    place = ray_worker.Place(str(Path.cwd()), list(sys.path), paths)
+    variables = {k: v for k, v in os.environ.items() if not k.startswith(("RAY_", "CUDA_"))}
+    place = ray_worker.Place(str(Path.cwd()), list(sys.path), variables)
     shared = ray.put(cloudpickle.dumps((context, config, task, Singleton.get_state())))
     waiting = {}
     for number, job in enumerate(jobs):

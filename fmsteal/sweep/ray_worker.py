@@ -12,11 +12,11 @@ from dataclasses import dataclass
 
 @dataclass
 class Place:
-    """Where the sweep runs: its current folder, what it imports from, and the variables that say so to others."""
+    """Where the sweep runs: its current folder, what it imports from, its environment."""
 
     folder: str
     path: list[str]
-    environment: dict[str, str | None]
+    environment: dict[str, str]
 
 
 def begin(place: Place, shared: bytes, number: int, overrides: list[str]) -> str | None:
@@ -31,8 +31,9 @@ def begin(place: Place, shared: bytes, number: int, overrides: list[str]) -> str
             f"{socket.gethostname()} has no folder {place.folder}: run the sweep in one that every node sees"
         ) from error
     sys.path[:] = place.path
+    ours = ("PYTHONPATH", "PYTHONSAFEPATH")
     for name, value in place.environment.items():
-        if value is not None:
+        if name in ours or name not in os.environ:  # what the node has set is the node's
             os.environ[name] = value
 
     context, config, task, singletons = pickle.loads(shared)
