@@ -11,6 +11,7 @@ from pathlib import Path
 import hydra
 from hydra._internal.utils import get_args_parser
 from hydra.core.config_store import ConfigStore
+from hydra.core.plugins import Plugins
 from omegaconf import OmegaConf
 
 from fmsteal import paths
@@ -41,6 +42,12 @@ def register() -> None:
         store.store(group="sweep", name=preset.stem, node=node, package="_global_")
 
 
+def only_our_ray() -> None:
+    """Forget the options of hydra-ray-launcher, if that is installed: Hydra would hold ours against them."""
+    Plugins.instance()  # registers them
+    ConfigStore.instance().repo.get("hydra", {}).get("launcher", {}).pop("ray.yaml", None)
+
+
 register()
 _hydra_main = hydra.main(version_base="1.3", config_path=str(paths.folder("conf")), config_name="config")(run_job)
 
@@ -50,6 +57,7 @@ def main() -> None:
     if sys.argv[1:2] and (module := COMMANDS.get(sys.argv[1])):
         return import_module(module).main(sys.argv[1:])
     sys.argv[1:] = ["quiet=true" if word in ("-q", "--quiet") else quoted(word) for word in sys.argv[1:]]
+    only_our_ray()
     args = get_args_parser().parse_args()
     asks_hydra = args.help or args.hydra_help or args.info is not None or args.shell_completion
     if asks_hydra or args.experimental_rerun or args.config_path or args.config_name:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import platform
 import subprocess
@@ -9,6 +10,9 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from fmsteal.store import read_json
+
+ORIGIN = "origin.json"  # beside a frozen copy of the code, see `fmsteal.sweep.frozen`
 PACKAGES = ("fmsteal", "torch", "torchvision", "timm", "lightning", "hydra-core", "omegaconf", "wandb", "numpy")
 
 
@@ -19,14 +23,23 @@ def environment() -> dict[str, Any]:
     return {
         "python": platform.python_version(),
         "packages": {name: _version(name) for name in PACKAGES},
-        "git": _git("rev-parse", "HEAD"),
-        "git_dirty": bool(_git("status", "--porcelain", "--untracked-files=no")),
+        **git_state(),
         "platform": platform.platform(),
         "cpu": _cpu(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
     }
+
+
+@functools.cache  # a long sweep in one process runs the code that it was begun with
+def git_state() -> dict[str, Any]:
+    """The commit of the code's own checkout, and whether it was edited since; of a frozen copy, when it was made."""
+    frozen = read_json(Path(__file__).parent.parent / ORIGIN)
+    if isinstance(frozen, dict) and "git" in frozen:
+        return dict(frozen["git"])
+    dirty = bool(_git("status", "--porcelain", "--untracked-files=no"))
+    return {"git": _git("rev-parse", "HEAD"), "git_dirty": dirty}
 
 
 def _version(package: str) -> str | None:

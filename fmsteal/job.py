@@ -19,8 +19,8 @@ from fmsteal import resolvers, results
 from fmsteal.errors import FmstealError
 from fmsteal.schema import Stage
 from fmsteal.store import explained, lease, write_json
+from fmsteal.sweep.frozen import origin
 from fmsteal.sweep.identity import axes, job_key, victim_axes, victim_key
-from fmsteal.sweep.loader import origin
 
 log = logging.getLogger(__name__)
 FORCED = "work/forced"  # a forced job under way: it was cleared already
@@ -66,10 +66,11 @@ def _run(cfg: DictConfig, key: str, folder: Path) -> dict[str, Any]:
         axis, sweep = victim_axes(axis, cfg.victim.get("seed", "none")), sweep.parent
     jobs = list((results.recorded(sweep) or {"jobs": {}})["jobs"].values())
     from fmsteal.pipeline import Job, prepare_victim, run
-    from fmsteal.tracking.naming import run_name
+    from fmsteal.tracking.naming import chosen, run_name, varying
 
     try:
-        name, alone = run_name(axis, hydra.overrides.task, jobs, stage), _alone(hydra.launcher)
+        words, alone = hydra.overrides.task, _alone(hydra.launcher)
+        name = run_name(axis, words, varying(jobs) if jobs else chosen(axis, words), stage)
         victim = victim_key(cfg, choices)
         job = Job(key, folder, axis, command, victim, _shows_bar(cfg), name, max(1, len(jobs)), alone)
         return run(cfg, job) if stage == "thief" else prepare_victim(cfg, job)

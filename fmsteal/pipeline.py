@@ -271,8 +271,10 @@ def keep(job: Job, thief: nn.Module, measured: Measured, tracker: Tracker) -> No
         np.savez(fresh, **measured.predictions)  # type: ignore[arg-type]
         sync(fresh)
         fresh.replace(predictions)
-        save_weights(thief, weights)
-        sync(weights)
+        fresh = job.folder / ".thief.safetensors"  # another sweep's folder may hold the same file by another name
+        save_weights(thief, fresh)
+        sync(fresh)
+        fresh.replace(weights)
     tracker.artifact("predictions", predictions)
     tracker.artifact("thief", weights)
 

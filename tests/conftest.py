@@ -20,11 +20,10 @@ SMALL = (*SMOKE, "victim=resnet10t", "thief=resnet10t")
 if "PYTEST_XDIST_WORKER" in os.environ:  # several threads in each of several processes would wait for each other
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-assert cli  # importing it registers the root config and the resolvers
-
 
 def composed(*overrides: str) -> DictConfig:
     """The config of a job, with the ``hydra`` node."""
+    cli.only_our_ray()
     with initialize_config_dir(str(paths.folder("conf")), version_base="1.3"):
         return compose("config", list(overrides), return_hydra_config=True)
 

@@ -22,6 +22,7 @@ from fmsteal.sweep import victims
 from fmsteal.sweep.identity import axes, cell_key, cell_settings, job_key, settings, victim_key
 from fmsteal.sweep.loader import SharedLoader
 from fmsteal.sweep.overrides import explain, require_complete
+from fmsteal.sweep.sharing import Shelf
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,7 @@ class Cell:
         usd: what they cost.
         finished: whether its result was there when the sweep was begun.
         victim_ready: the same of its victim.
+        shared: the folder of a finished job of another sweep, which may be taken over instead of running this one.
     """
 
     overrides: tuple[str, ...]
@@ -53,6 +55,7 @@ class Cell:
     usd: float
     finished: bool
     victim_ready: bool
+    shared: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -68,29 +71,30 @@ class Grid:
     fixed: dict[str, Any]
 
 
-def checked(loader: SharedLoader, master: DictConfig, arguments: Sequence[str]) -> Grid:
+def checked(loader: SharedLoader, master: DictConfig, arguments: Sequence[str], shelf: Shelf | None = None) -> Grid:
     """Compose and check every job that a sweep's arguments ask for.
 
     Only jobs without a result are checked against the classes they name: one job for every part that is not like one
-    seen before, since nothing that is checked hangs on more than a part and the API's answers.
+    seen before, since nothing that is checked hangs on more than a part and the API's answers. A job without a result
+    is looked for on the ``shelf``.
 
     Raises:
         ConfigError: what is wrong with the first job that something is wrong with.
     """
     cells: dict[str, Cell] = {}
-    shared: dict[tuple[str, ...], str] = {}
+    alike: dict[tuple[str, ...], str] = {}  # cells by their jobs' overrides but the seed
     fixed: dict[str, Any] | None = None
     seen: set[str] = set()
     unlike: list[tuple[Sequence[str], bytes]] = []
     for overrides, cfg in composed(loader, master, expanded(loader, arguments)):
         with _naming(overrides):
             found = _settings(cfg)
-            cell = _cell(overrides, cfg, found, shared)
+            cell = _cell(overrides, cfg, found, alike, shelf)
         if cell.key in cells:
             continue
         cells[cell.key] = cell
         fixed = found if fixed is None else {k: v for k, v in fixed.items() if k in found and found[k] == v}
-        if not cell.finished and (fresh := _parts(cfg, found) - seen):
+        if not (cell.finished or cell.shared) and (fresh := _parts(cfg, found) - seen):
             seen |= fresh
             unlike.append((overrides, pickle.dumps(cfg)))
     if unlike:
@@ -137,27 +141,35 @@ def _settings(cfg: DictConfig) -> dict[str, Any]:
         raise ConfigError(str(error)) from error
 
 
-def _cell(overrides: Sequence[str], cfg: DictConfig, found: dict[str, Any], shared: dict[tuple[str, ...], str]) -> Cell:
+def _cell(
+    overrides: Sequence[str],
+    cfg: DictConfig,
+    found: dict[str, Any],
+    alike: dict[tuple[str, ...], str],
+    shelf: Shelf | None,
+) -> Cell:
     choices = cfg.hydra.runtime.choices
     axis, but_seed = axes(cfg, choices), tuple(o for o in overrides if not o.startswith("seed="))
-    if but_seed not in shared:  # found once for all seeds: it takes as long as all the rest
-        shared[but_seed] = cell_key(axis, cell_settings(cfg))
+    if but_seed not in alike:  # found once for all seeds: it takes as long as all the rest
+        alike[but_seed] = cell_key(axis, cell_settings(cfg))
     key, victim = job_key(cfg, choices, found), victim_key(cfg, choices, found)
     folder = Path(cfg.hydra.sweep.dir) / key
     queries, price = found.get("budget.queries"), found.get("budget.usd_per_1000", 0.0)
     asked = queries if isinstance(queries, int) else 0
+    finished = not cfg.force and results.finished(folder, key, cfg) is not None
     return Cell(
         overrides=tuple(o for o in overrides if not o.startswith("stage=")),
         key=key,
         axis=axis,
-        cell=shared[but_seed],
+        cell=alike[but_seed],
         folder=folder,
         victim=victim,
         cache=Path(cfg.cache),
         queries=asked,
         usd=asked * price / 1000 if isinstance(price, int | float) else 0.0,
-        finished=not cfg.force and results.finished(folder, key, cfg) is not None,
+        finished=finished,
         victim_ready=victims.ready(cfg, victim),
+        shared=None if shelf is None or finished or cfg.force else shelf.find(key, cfg),
     )
 
 

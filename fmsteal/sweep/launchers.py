@@ -15,7 +15,11 @@ from omegaconf.errors import OmegaConfBaseException
 
 from fmsteal.errors import ConfigError
 
-EXTRAS = {"hydra_submitit_launcher": "slurm", "hydra_ray_launcher": "ray", "hydra_joblib_launcher": "joblib"}
+EXTRAS = {  # a launcher's plugin: the extra that it needs, and a module by which one sees that it is there
+    "hydra_submitit_launcher": ("slurm", "hydra_plugins.hydra_submitit_launcher"),
+    "hydra_joblib_launcher": ("joblib", "hydra_plugins.hydra_joblib_launcher"),
+    "fmsteal_ray": ("ray", "ray"),
+}
 SBATCH = {  # options of the launcher, as sbatch calls them where it does not call them the same
     "partition": "partition", "account": "account", "qos": "qos", "constraint": "constraint", "exclude": "exclude",
     "timeout_min": "time", "gpus_per_node": "gpus-per-node", "cpus_per_task": "cpus-per-task", "mem_gb": "mem",
@@ -33,34 +37,39 @@ def ready(launcher: DictConfig) -> None:
     """
     target = str(launcher.get("_target_", ""))
     package = target.split(".")[1] if target.startswith("hydra_plugins.") else None
-    if package in EXTRAS and not _installed(package):
-        extra = EXTRAS[package]
+    extra, module = EXTRAS.get(package or "", (None, ""))
+    if extra is not None and not _installed(module):
         raise ConfigError(f"hydra/launcher={extra} needs more packages. Install them: pip install -e '.[{extra}]'.")
+    if target.endswith(".RayLauncher"):
+        from fmsteal.sweep import on_ray
+
+        _typed(launcher, on_ray.Options, "Options of ray.init go into own: +hydra.launcher.own.labels=...")
+        given = OmegaConf.to_container(launcher, resolve=True)
+        on_ray.connect(on_ray.Options(**{str(k): v for k, v in given.items() if k != "_target_"}))  # type: ignore[union-attr]
     if target.endswith(".SlurmLauncher"):
-        _typed(launcher)
+        from hydra_plugins.hydra_submitit_launcher.config import SlurmQueueConf
+
+        more = "Others of sbatch go into additional_parameters: +hydra.launcher.additional_parameters.reservation=..."
+        _typed(launcher, SlurmQueueConf, more)
         options = OmegaConf.to_container(OmegaConf.masked_copy(launcher, [*SBATCH, "additional_parameters"]))
         _accepted(options)  # type: ignore[arg-type]
         outlive_dead_jobs()
 
 
-def _installed(package: str) -> bool:
+def _installed(module: str) -> bool:
     try:
-        return find_spec(f"hydra_plugins.{package}") is not None
+        return find_spec(module) is not None
     except ModuleNotFoundError:
         return False
 
 
-def _typed(launcher: DictConfig) -> None:
-    from hydra_plugins.hydra_submitit_launcher.config import SlurmQueueConf
-
-    fields = OmegaConf.structured(SlurmQueueConf)
+def _typed(launcher: DictConfig, options: type, more: str) -> None:
+    fields = OmegaConf.structured(options)
     for key in map(str, launcher):
-        if key not in fields:
-            raise ConfigError(
-                f"hydra.launcher has no option {key!r}. There are: {', '.join(sorted(map(str, fields)))}. Others of "
-                "sbatch go into additional_parameters: +hydra.launcher.additional_parameters.reservation=..."
-            )
-        if OmegaConf.is_interpolation(launcher, key):
+        if key not in fields and key != "_target_":
+            there = ", ".join(sorted(str(name) for name in fields if name != "_target_"))
+            raise ConfigError(f"hydra.launcher has no option {key!r}. There are: {there}. {more}")
+        if key not in fields or OmegaConf.is_interpolation(launcher, key):
             continue
         try:
             fields[key] = launcher[key]

@@ -7,8 +7,6 @@ to a copy of those files, so that jobs that start tomorrow are the ones that wer
 from __future__ import annotations
 
 import copy
-import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,9 +23,7 @@ from hydra.core.override_parser.types import Override
 from hydra.plugins.config_source import ConfigResult
 from omegaconf import DictConfig, OmegaConf
 
-from fmsteal.store import checksum, digest, publish, read_json, write_json
-
-ORIGIN = "origin.json"  # of a frozen folder: where it was copied from
+from fmsteal.sweep.frozen import copied
 
 
 class SharedLoader(ConfigLoaderImpl):
@@ -95,7 +91,8 @@ class SharedLoader(ConfigLoaderImpl):
         for source in self._files.get_sources():
             path = f"{source.scheme()}://{source.path}"
             if source.scheme() == "file" and source.available():
-                path = f"file://{_copied(Path(source.path).absolute(), folder)}"
+                place = Path(source.path).absolute()
+                path = f"file://{copied(place, _configs(place), folder)}"
             search.append(source.provider, path)
         return SharedLoader(search, frozen=True)
 
@@ -120,26 +117,5 @@ def _only_needed_maps() -> Iterator[None]:
         composing._create_interpolation_map = made
 
 
-def origin(path: str) -> str:
-    """Where the configs in a folder came from: itself, or what it is a frozen copy of."""
-    kept = read_json(Path(path) / ORIGIN)
-    return str(kept["path"]) if isinstance(kept, dict) and "path" in kept else path
-
-
-def _copied(source: Path, folder: Path) -> Path:
-    files = sorted(p for p in source.rglob("*") if p.suffix in (".yaml", ".yml") and p.is_file())
-    named = {p.relative_to(source).as_posix(): checksum(p) for p in files}
-    place = folder / digest([str(source), named])[:16]
-    if place.is_dir():
-        return place
-    folder.mkdir(parents=True, exist_ok=True)
-    fresh = Path(tempfile.mkdtemp(prefix=f".tmp-{place.name}-", dir=folder))
-    fresh.chmod(folder.stat().st_mode)
-    for name in named:
-        target = fresh / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(source / name, target)
-    write_json(fresh / ORIGIN, {"path": str(source)})
-    publish(fresh, place)
-    shutil.rmtree(fresh, ignore_errors=True)  # there still, if another sweep was first
-    return place
+def _configs(folder: Path) -> list[Path]:
+    return [p for p in folder.rglob("*") if p.suffix in (".yaml", ".yml") and p.is_file()]

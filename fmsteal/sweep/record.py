@@ -35,11 +35,12 @@ def require_same(folder: Path, grid: Grid) -> None:
         )
 
 
-def write(folder: Path, grid: Grid, command: str, conf: dict[str, str]) -> None:
+def write(folder: Path, grid: Grid, command: str, conf: dict[str, str], code: Path | None = None) -> None:
     """Record the jobs asked for, beside those asked for before.
 
     The file holds ``fixed`` (settings that no job varies), ``jobs`` (by key: the victim's key, the overrides that make
-    it, its axes, its cell), ``command`` (the one to continue) and ``conf`` (where each config source was frozen).
+    it, its axes, its cell), ``command`` (the one to continue), ``conf`` (where each config source was frozen) and
+    ``code`` (the same of the package, if it was).
     """
     before = recorded(folder) or {}
     known = before.get("fixed", grid.fixed)
@@ -55,6 +56,7 @@ def write(folder: Path, grid: Grid, command: str, conf: dict[str, str]) -> None:
             "begun": before.get("begun", time.time()),
             "command": command,
             "conf": conf,
+            "code": code and str(code),
             "fixed": fixed,
             "jobs": {**before.get("jobs", {}), **jobs},
         }

@@ -7,6 +7,8 @@ import shlex
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -22,17 +24,26 @@ from fmsteal.report import live
 from fmsteal.results import Entry
 from fmsteal.schema import Stage
 from fmsteal.store import read_json, require_writable
-from fmsteal.sweep import record
+from fmsteal.sweep import frozen, record
 from fmsteal.sweep.grid import Cell, Grid, checked
 from fmsteal.sweep.loader import SharedLoader
+from fmsteal.sweep.sharing import Shelf, take_over
 from fmsteal.sweep.victims import prepared
+from fmsteal.tracking.naming import run_name, varying
 
 log = logging.getLogger(__name__)
-FROZEN = ".conf"  # of a sweep: the configs its jobs are composed from
+CONF = ".conf"  # of a sweep: the configs its jobs are composed from
+CODE = ".code"  # and the code they run
 
 
 def run(
-    arguments: Sequence[str], master: DictConfig, context: HydraContext, task: TaskFunction, mixed: bool = False
+    arguments: Sequence[str],
+    master: DictConfig,
+    context: HydraContext,
+    task: TaskFunction,
+    mixed: bool = False,
+    share: bool = False,
+    freeze: bool = True,
 ) -> None:
     """Compose and check every job, then run those that have no result.
 
@@ -42,6 +53,8 @@ def run(
         context: Hydra's; its loader is replaced by one that reads frozen configs, which is what launchers ship.
         task: what runs a job.
         mixed: take a folder whose sweep has other fixed settings.
+        share: take over what other sweeps have of the jobs.
+        freeze: let the jobs run the code as it is now, whenever they start.
 
     Raises:
         CompactHydraException: nothing was run, since something is wrong with a job; or jobs are without a result.
@@ -52,7 +65,8 @@ def run(
     began = time.monotonic()
     try:
         require_writable(folder)
-        grid = checked(loader, master, arguments)
+        shelf = Shelf(Path(master.output), folder) if share else None
+        grid = checked(loader, master, arguments, shelf)
         if not mixed:
             record.require_same(folder, grid)
     except FmstealError as error:
@@ -64,16 +78,19 @@ def run(
         from fmsteal.report.plan import show_plan
 
         return show_plan(plan, folder)
-    context.config_loader = loader.frozen(folder / FROZEN)
+    context.config_loader = loader.frozen(folder / CONF)
     sources = {s.provider: s.path for s in context.config_loader.get_sources() if s.scheme() == "file"}
     words = [word for word in sys.argv[1:] if not word.startswith(("force=", "quiet="))]  # to continue is not to redo
-    record.write(folder, grid, shlex.join(["fmsteal", *words]), sources)
+    plan = Plan(taken_over(grid, master.sweep_id), master.stage)
+    copy = frozen.code(folder / CODE) if freeze else None
+    record.write(folder, grid, shlex.join(["fmsteal", *words]), sources, copy)
     try:
         launches = Launches(master, context, task, folder)
-        with live.shown(plan.shown("victims", folder), master.quiet):
-            launches.victims(plan.victims)
-        with live.shown(plan.shown("thieves", folder), master.quiet):
-            launches.thieves(plan.thieves)
+        with frozen.imported_from(copy) if copy else nullcontext():
+            with live.shown(plan.shown("victims", folder), master.quiet):
+                launches.victims(plan.victims)
+            with live.shown(plan.shown("thieves", folder), master.quiet):
+                launches.thieves(plan.thieves)
     finally:
         from fmsteal.report.table import show_sweep
 
@@ -81,12 +98,23 @@ def run(
     _require_done(plan, launches)
 
 
+def taken_over(grid: Grid, sweep_id: str | None) -> Grid:
+    """The grid when the results of other sweeps have been taken over; a job whose result could not be is run."""
+    cells = []
+    for cell in grid.cells:
+        if cell.shared and take_over(cell.shared, cell.folder, sweep_id):
+            log.info("%s is taken over from %s", cell.key, cell.shared)
+            cell = replace(cell, finished=True)
+        cells.append(replace(cell, shared=None))
+    return replace(grid, cells=cells)
+
+
 class Plan:
     """What of a grid is run: of the victims that any job without a result needs, those that are not in the store."""
 
     def __init__(self, grid: Grid, stage: Stage) -> None:
         self.grid, self.stage = grid, stage
-        needed = [cell for cell in grid.cells if not cell.finished]
+        needed = [cell for cell in grid.cells if not (cell.finished or cell.shared)]
         first_of = {cell.victim: cell for cell in reversed(needed)}  # the first job of each victim makes it
         self.ready = {cell.victim for cell in grid.cells if cell.victim_ready}
         wanted = [cell for cell in needed if first_of[cell.victim] is cell and cell.victim not in self.ready]
@@ -100,7 +128,9 @@ class Plan:
             entries = {key: Entry(key, folder / results.VICTIMS / key, results.MISSING, "victim") for key in keys}
             return live.Stage(name, entries, {}, prepared=lambda key: prepared(keys[key].cache, key))
         entries = {c.key: Entry(c.key, c.folder, results.MISSING, "thief", c.overrides) for c in self.thieves}
-        return live.Stage(name, entries, {}, before=sum(cell.finished for cell in self.grid.cells))
+        differing = varying([{"axis": cell.axis, "overrides": cell.overrides} for cell in self.grid.cells])
+        names = {cell.key: run_name(cell.axis, cell.overrides, differing, "thief") for cell in self.thieves}
+        return live.Stage(name, entries, names, before=sum(cell.finished for cell in self.grid.cells))
 
 
 class Launches:

@@ -6,7 +6,7 @@ there); of a single job it is what is not the default. A victim's run is called 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from omegaconf import OmegaConf
@@ -21,22 +21,29 @@ ORDER = (
 LONGEST = 128  # characters that W&B takes of a name
 
 
-def run_name(axis: Mapping[str, Any], words: Sequence[str], jobs: Iterable[Mapping[str, Any]], kind: str) -> str:
+def varying(jobs: Iterable[Mapping[str, Any]]) -> set[str]:
+    """What the jobs of a sweep, as ``sweep.json`` has them, do not have in common: axes and settings, by name."""
+    jobs = list(jobs)
+    found = _differing([_values(job.get("overrides", ())) for job in jobs])
+    return found | _differing([job["axis"] for job in jobs if "axis" in job])
+
+
+def chosen(axis: Mapping[str, Any], words: Sequence[str]) -> set[str]:
+    """What of a single job is not the default."""
+    named = _values(words).keys() | {n for n, choice in _defaults().items() if axis.get(n, choice) != choice}
+    return named - {n for n, choice in _defaults().items() if axis.get(n) == choice}
+
+
+def run_name(axis: Mapping[str, Any], words: Sequence[str], varying: Collection[str], kind: str) -> str:
     """The name of a run.
 
     Args:
         axis: the job's columns.
         words: the job's overrides.
-        jobs: of the job's sweep, as ``sweep.json`` has them; none for a single job.
+        varying: what tells the job from others, see `varying` and `chosen`.
         kind: ``thief`` or ``victim``.
     """
-    own, jobs = _values(words), list(jobs)
-    if jobs:
-        varying = _differing([_values(job.get("overrides", ())) for job in jobs])
-        varying |= _differing([job["axis"] for job in jobs if "axis" in job])
-    else:
-        varying = own.keys() | {name for name, choice in _defaults().items() if axis.get(name, choice) != choice}
-        varying -= {name for name, choice in _defaults().items() if axis.get(name) == choice}
+    own, varying = _values(words), set(varying)
     shown = dict(axis)
     if "budget.queries" in own:  # a number in place of a file's
         shown["budget"] = f"{axis['queries']} queries"

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from filelock import SoftFileLease
 
 from tests.conftest import command, environment
 from tests.slurm.cluster import Cluster, missing, running_cluster
@@ -24,12 +25,12 @@ def cluster() -> Iterator[Cluster]:
         yield running
 
 
-def start(cluster: Cluster, root: Path, *words: str, pause: float = 0) -> subprocess.Popen[str]:
+def start(cluster: Cluster, root: Path, *words: str, pause: float = 0, **variables: str) -> subprocess.Popen[str]:
     """Begin a sweep whose jobs Slurm runs; ``pause`` seconds after each epoch, where the sweep asks for pauses."""
     return subprocess.Popen(
         command("-m", *LAUNCHER, *words),
         cwd=root,
-        env={**surroundings(root), **cluster.environment, "PAUSE_SECONDS": str(pause)},
+        env={**surroundings(root), **cluster.environment, "PAUSE_SECONDS": str(pause), **variables},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -52,6 +53,13 @@ def run_here(root: Path, *words: str) -> None:
 def surroundings(root: Path) -> dict[str, str]:
     """The environment of a sweep: it finds the tests' callback, which writes down what was trained."""
     return {**environment(), "PYTHONPATH": str(Path(__file__).parents[2]), "PAUSE_TRACE": str(root / "trace")}
+
+
+def worker(job: Path) -> int:
+    """The process that works on a job."""
+    owner = SoftFileLease(job / ".running.lease").owner
+    assert owner is not None
+    return owner.pid
 
 
 def until(moment: Callable[[], object], sweep: subprocess.Popen[str]) -> None:

@@ -95,3 +95,5 @@ def test_out_of_time(cluster: Cluster, undisturbed: Path, tmp_path: Path) -> Non
     ended = re.findall(r"^submitit INFO .*Job completed successfully", log, flags=re.MULTILINE)
     assert warned >= 1 and "Caught signal SIGUSR2" in log and len(ended) == 2, log  # the victim, then the thief
     assert_as_if_nothing_had_happened(tmp_path, undisturbed, warned)
+    *stopped, whole = offline_runs(folder(tmp_path))
+    assert any(run.preempting for run in stopped) and not whole.preempting

@@ -8,9 +8,9 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 
 from fmsteal.errors import ConfigError
+from fmsteal.sweep.frozen import origin
 from fmsteal.sweep.grid import composed, expanded
 from fmsteal.sweep.identity import settings
-from fmsteal.sweep.loader import origin
 from tests.sweep.of_sweeps import sweep
 
 AXES = (

@@ -12,9 +12,11 @@ from omegaconf import DictConfig
 class StagedSweeper(Sweeper):
     """Composes and checks every job, launches each distinct victim once, then the thieves: `fmsteal.sweep.run`."""
 
-    def __init__(self, params: dict[str, Any] | None = None, mixed: bool = False) -> None:
+    def __init__(
+        self, params: dict[str, Any] | None = None, mixed: bool = False, share: bool = False, freeze: bool = True
+    ) -> None:
         self.params = dict(params or {})
-        self.mixed = mixed
+        self.mixed, self.share, self.freeze = mixed, share, freeze
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Keep what a launch needs."""
@@ -25,4 +27,4 @@ class StagedSweeper(Sweeper):
         from fmsteal.sweep.run import run  # here: Hydra imports all its plugins on every start
 
         axes = [f"{axis}={choices}" for axis, choices in self.params.items()]
-        run([*axes, *arguments], *self._given, mixed=self.mixed)
+        run([*axes, *arguments], *self._given, mixed=self.mixed, share=self.share, freeze=self.freeze)

@@ -1,0 +1,84 @@
+"""Copies that stay as they were when a sweep began: of its configs, and of the code that its jobs import.
+
+A copy is named by its content, so the same content again is the same copy, and a sweep that is continued after an edit
+has another one beside it.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from fmsteal.environment import ORIGIN, git_state
+from fmsteal.store import checksum, digest, publish, read_json, write_json
+
+_PACKAGE = Path(__file__).parent.parent
+
+
+def copied(source: Path, files: Iterable[Path], folder: Path, known: dict[str, Any] | None = None) -> Path:
+    """Copy files of ``source`` into ``folder``, under their content's name; ``known`` is told of them."""
+    origin = {"path": str(source), **(known or {})}
+    named = {p.relative_to(source).as_posix(): checksum(p) for p in sorted(files)}
+    place = folder / digest([origin, named])[:16]
+    if place.is_dir():
+        return place
+    folder.mkdir(parents=True, exist_ok=True)
+    fresh = Path(tempfile.mkdtemp(prefix=f".tmp-{place.name}-", dir=folder))
+    fresh.chmod(folder.stat().st_mode)
+    for name in named:
+        target = fresh / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source / name, target)
+    write_json(fresh / ORIGIN, origin)
+    publish(fresh, place)
+    shutil.rmtree(fresh, ignore_errors=True)  # there still, if another sweep was first
+    return place
+
+
+def origin(path: str) -> str:
+    """Where the files in a folder came from: itself, or what it is a copy of."""
+    kept = read_json(Path(path) / ORIGIN)
+    return str(kept["path"]) if isinstance(kept, dict) and "path" in kept else path
+
+
+def code(folder: Path) -> Path:
+    """A copy of the package's modules, made in ``folder``; it remembers their commit."""
+    return copied(_PACKAGE.parent, _PACKAGE.rglob("*.py"), folder.absolute(), {"git": git_state()})
+
+
+@contextmanager
+def imported_from(copy: Path) -> Iterator[None]:
+    """Let processes that are started meanwhile import the package from a copy, and this one what it has not yet.
+
+    loky and Ray workers are given this process's `sys.path`, sbatch takes the variables along. PYTHONSAFEPATH keeps
+    ``python -m`` from putting the current folder, often the checkout, before all others: it comes after the copy.
+    """
+    ours = [str(copy), str(copy / _PACKAGE.name / "plugins")]
+    path, names = list(sys.path), ("PYTHONPATH", "PYTHONSAFEPATH")
+    before = {name: os.environ.get(name) for name in names}
+    script = [] if sys.flags.safe_path else path[:1]
+    known = [p for p in (before["PYTHONPATH"] or "").split(os.pathsep) if p]
+    packages = {m: list(m.__path__) for n, m in sys.modules.items() if _is_ours(n) and hasattr(m, "__path__")}
+    os.environ |= {"PYTHONPATH": os.pathsep.join([*ours, *script, *known]), "PYTHONSAFEPATH": "1"}
+    sys.path[:0] = ours
+    for module, places in packages.items():
+        inside = copy.joinpath(*module.__name__.split("."))
+        module.__path__ = [str(inside), *places]
+    try:
+        yield
+    finally:
+        for module, places in packages.items():
+            module.__path__ = places
+        sys.path[:] = path
+        for name, value in before.items():
+            os.environ.pop(name) if value is None else os.environ.__setitem__(name, value)
+
+
+def _is_ours(module: str) -> bool:
+    return module == _PACKAGE.name or module.startswith(f"{_PACKAGE.name}.")

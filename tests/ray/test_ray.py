@@ -1,0 +1,135 @@
+"""Sweeps on a real Ray, of our own or running already: jobs that fail, a worker and a node that die."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fmsteal.errors import ConfigError
+from fmsteal.sweep import launchers
+from tests.conftest import SMALL, command, composed, environment
+from tests.ray.cluster import parent, running_cluster
+from tests.slurm.cluster import free_ports
+from tests.slurm.conftest import finish, run_here, surroundings, until, worker
+
+pytest.importorskip("ray", reason="pip install -e '.[ray]'")
+EPOCHS = 6
+PAUSED = (
+    *SMALL, "budget.queries=200", f"thief.recipe.epochs={EPOCHS}", "thief.recipe.min_steps=0", "victim.seed=0",
+    "trainer.checkpoint_seconds=0", "trainer.callbacks=[{_target_:tests.slurm.pause.Pause}]",
+)  # fmt: skip
+ATTACKS = (
+    "fmsteal.attacks.knockoff.Knockoff", "tests.attacks.misbehaving.Raises", "tests.ray.dying.Exits",
+    "tests.ray.dying.Killed",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Shared by the tests of this module."""
+    return f"cache={tmp_path_factory.mktemp('cache')}"
+
+
+def start(root: Path, *words: str, pause: float = 0) -> subprocess.Popen[str]:
+    """Begin a sweep whose jobs Ray runs."""
+    return subprocess.Popen(
+        command("-m", "hydra/launcher=ray", *words, "sweep_id=mine"),
+        cwd=root,
+        env={**surroundings(root), "PAUSE_SECONDS": str(pause)},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def jobs(root: Path) -> list[Path]:
+    """The folders of the jobs, by seed."""
+    return sorted(p.parent for p in root.glob("outputs/sweeps/mine/*/.hydra"))
+
+
+def test_however_a_job_ends_the_others_run_and_the_sweep_tells(tmp_path: Path, cache: str) -> None:
+    """Four jobs, two at once with half a core each: one raises, one exits, one is killed twice, one is well."""
+    room = ("hydra.launcher.own.num_cpus=1", "hydra.launcher.num_cpus=0.5", "hydra.launcher.max_retries=1")
+    words = (*SMALL, *room, cache, "victim.seed=0", f"attack._target_={','.join(ATTACKS)}")
+    said = finish(start(tmp_path, *words), ok=False)
+    done = [json.loads(p.read_text()) for p in tmp_path.glob("outputs/sweeps/mine/*/result.json")]
+    assert [r["settings"]["attack._target_"] for r in done] == [ATTACKS[0]]
+    assert "3 of 4 jobs have no result" in said and "continue with: fmsteal -m hydra/launcher=ray" in said
+    assert "it failed after 100 queries" in said and "SystemExit: 3" in said
+    assert "The worker died unexpectedly" in said and "There are 1 retries remaining" in said
+    assert "There are 0 retries remaining" not in said
+
+
+def test_on_a_cluster_a_job_outlives_its_worker_and_its_node(tmp_path: Path, cache: str) -> None:
+    """Of two jobs on two nodes one's worker is killed in mid-training, then the other's node."""
+    (tmp_path / "nodes").mkdir()
+    with running_cluster(tmp_path / "nodes") as cluster:
+        here = tmp_path / "here"
+        here.mkdir()
+        words = (*PAUSED, cache, "seed=0,1", f"hydra.launcher.address={cluster.address}", "hydra.launcher.num_cpus=1")
+        sweep = start(here, *words, pause=2.0)
+        until(lambda: len([j for j in jobs(here) if (j / "work" / "thief" / "last.ckpt").exists()]) == 2, sweep)
+        (lost,) = [j for j in jobs(here) if parent(worker(j)) == cluster.second]
+        (other,) = [j for j in jobs(here) if j != lost]
+        paid = {job: (job / "ledger.bin").read_bytes() for job in jobs(here)}
+        os.kill(worker(other), signal.SIGKILL)
+        os.kill(cluster.second, signal.SIGKILL)
+        said = finish(sweep)
+        assert "mine: 2 of 2 jobs" in said and said.count("There are 3 retries remaining") >= 1
+        assert not list((tmp_path / "nodes").glob("outputs"))
+    trained = (here / "trace").read_text().splitlines()
+    assert 2 * EPOCHS <= sum(line.startswith("thief ") for line in trained) <= 2 * EPOCHS + 2  # an epoch lost each time
+    alone = tmp_path / "alone"
+    alone.mkdir()
+    run_here(alone, *PAUSED, cache, "seed=0,1", "sweep_id=mine")
+    for ours, theirs in zip(jobs(here), jobs(alone), strict=True):
+        assert ours.name == theirs.name and (ours / "ledger.bin").read_bytes() == paid[ours]
+        assert (ours / "ledger.bin").read_bytes() == (theirs / "ledger.bin").read_bytes()
+        results = [json.loads((job / "result.json").read_text()) for job in (ours, theirs)]
+        assert results[0]["metrics"] == results[1]["metrics"]
+        for name, value in np.load(theirs / "predictions.npz").items():
+            np.testing.assert_array_equal(np.load(ours / "predictions.npz")[name], value, err_msg=name)
+
+
+@pytest.mark.parametrize(
+    ("words", "answer"),
+    [
+        (("address=127.0.0.1:{free}",), "cannot use the Ray cluster at '127.0.0.1:"),
+        (("address=nonsense",), "Invalid address format"),
+        (("num_gpus=0.25", "own.num_cpus=1", "num_cpus=1"), "No node of the Ray cluster has what each job asks for"),
+        (("resources={a100:1}", "own.num_cpus=1", "num_cpus=1"), "a100 1 (hydra.launcher"),
+        (("num_gpus=1.5",), "num_gpus"),
+        (("max_retries=often",), "hydra.launcher.max_retries=often"),
+        (("own.bogus=1",), "bogus"),
+    ],
+)
+def test_what_cannot_work_is_said_before_any_job_runs(words: tuple[str, ...], answer: str, tmp_path: Path) -> None:
+    (free,) = free_ports(1)
+    options = [f"{'+' if 'bogus' in w else ''}hydra.launcher.{w.format(free=free)}" for w in words]
+    done = subprocess.run(
+        command("-m", *SMALL, "seed=0,1", "hydra/launcher=ray", *options),
+        cwd=tmp_path,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 1 and answer in done.stderr and "Traceback" not in done.stderr, done.stderr
+    assert not (tmp_path / "outputs").exists()
+
+
+def test_the_presets_options_are_the_launchers() -> None:
+    preset = composed("hydra/launcher=ray").hydra.launcher
+    from fmsteal.sweep.on_ray import Options
+
+    assert set(preset) - {"_target_"} == set(vars(Options()))
+    with pytest.raises(ConfigError, match=r"no option 'num_gpu'.*num_gpus"):
+        launchers.ready(composed("hydra/launcher=ray", "+hydra.launcher.num_gpu=1").hydra.launcher)
