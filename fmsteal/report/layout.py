@@ -127,8 +127,8 @@ def left_out(figures: int, layout: Layout) -> str:
         return ""
     varies = ", ".join(name for name in (layout.lines, *layout.facets, *layout.pages) if name)
     return (
-        f"{MOST_PAGES} of {figures} figures are drawn. The axis compared and those that tell panels apart can be named, "
-        f"--by AXIS --facet A,B, of {varies}; the tables hold all cells."
+        f"{MOST_PAGES} of {figures} figures are drawn. Name the axis to compare and those that tell panels "
+        f"apart, --by AXIS --facet A,B, of {varies}; the tables hold all cells."
     )
 
 

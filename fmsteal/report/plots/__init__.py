@@ -12,7 +12,7 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 
 from fmsteal.report.layout import Layout
-from fmsteal.report.plots import budget
+from fmsteal.report.plots import bars, budget, classes, cost, defense, matrix
 from fmsteal.report.plots.panels import Plot
 from fmsteal.report.plots.theme import PAPER, Theme
 from fmsteal.report.study import HEADLINE, Study
@@ -20,7 +20,7 @@ from fmsteal.store import explained
 
 __all__ = ["PAPER", "Plot", "Theme", "figures", "svg", "write"]
 
-KINDS = (budget.plots,)
+KINDS = (budget.plots, matrix.plots, bars.plots, defense.plots, classes.plots, cost.plots)
 UNDATED = {"png": {"Software": None}, "pdf": {"CreationDate": None}, "svg": {"Date": None}}
 
 

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 
 from fmsteal.report.layout import Layout, Panel
-from fmsteal.report.plots.panels import Plot, across, frames, legend, series, titled
+from fmsteal.report.plots.panels import Plot, across, frames, hollow, legend, series, state, titled
 from fmsteal.report.plots.theme import Theme
 from fmsteal.report.study import Study
 from fmsteal.report.wording import label
 
+FEW = 6  # lines whose bands can be told apart
 NEAR = 1.25  # budgets whose ratio is less share a tick
 
 
@@ -37,23 +39,28 @@ def plots(study: Study, layout: Layout, theme: Theme) -> Iterator[Plot]:
         figure.supylabel(label(layout.metric), fontsize=8)
         shown = [name for name in order if name in handles]
         legend(figure, [handles[name] for name in shown], shown, layout.lines)
-        caption = "Means over seeds; bands are Student's 95 % intervals of the mean, and absent for a single seed."
+        bands = "bands are Student's 95 % intervals of the mean, and absent for a single seed"
+        caption = f"Means over seeds; {bands}. {state(panels, layout.metric)}".strip()
         yield Plot("budget", f"{label(layout.metric)} against the budget", caption, figure).about(page, note)
 
 
 def _curves(axes: Axes, panel: Panel, layout: Layout, order: list[str], theme: Theme) -> dict[str, Artist]:
     handles: dict[str, Artist] = {}
     for name, cells in panel.lines.items():
-        points = [(c.queries, f) for c in cells if c.queries and (f := c.figure(layout.metric))]
-        if not points:
+        points = [(c.queries, c.figure(layout.metric)) for c in cells if c.queries]
+        if not any(figure for _, figure in points):
             continue
         style = theme.line(order.index(name))
-        x, means = [q for q, _ in points], [f.mean for _, f in points]
+        x, means = [q for q, _ in points], [f.mean if f else math.nan for _, f in points]
         (handles[name],) = axes.plot(x, means, zorder=3, markeredgewidth=0, **style)
-        banded = [(q, *f.interval) for q, f in points if f.interval]
+        torn = [(q, f.mean) for q, f in points if f and not f.whole]
+        for queries, mean in torn:
+            axes.plot(queries, mean, **hollow(style, theme))
+        banded = [(q, *f.interval) for q, f in points if f and f.interval]
         if len(banded) > 1:
             at, low, high = zip(*banded, strict=True)
-            axes.fill_between(at, low, high, color=style["color"], alpha=0.13, linewidth=0, zorder=2)
+            faint = 0.15 if len(panel.lines) <= FEW else 0.06
+            axes.fill_between(at, low, high, color=style["color"], alpha=faint, linewidth=0, zorder=2)
     axes.set_xscale("log")
     budgets = sorted({c.queries for c in panel.cells if c.queries})
     ticks = [b for place, b in enumerate(budgets) if not place or b / budgets[place - 1] >= NEAR]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,6 +12,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from fmsteal.report.layout import Layout, Page, Panel, named
+from fmsteal.report.plots.theme import Theme
 from fmsteal.report.study import Study
 
 WIDE = 3  # panels in a row
@@ -82,3 +83,18 @@ def legend(figure: Figure, handles: Sequence[Any], labels: Sequence[str], title:
     longest = max(map(len, (title, *labels)))
     figure.set_size_inches(width + 0.45 + LETTER * longest, max(height, LINE * (len(labels) + 2)))
     figure.legend(handles, labels, title=title, loc="outside right upper", alignment="left")
+
+
+def hollow(style: Mapping[str, Any], theme: Theme) -> dict[str, Any]:
+    """The mark of a figure that lacks seeds."""
+    paper = "white" if theme.paper == "none" else theme.paper
+    return {**style, "markerfacecolor": paper, "markeredgewidth": 1, "linestyle": "none", "zorder": 4}
+
+
+def state(panels: Sequence[Panel], metric: str) -> str:
+    """Says which of the cells lack seeds, or have no figure at all."""
+    figures = [cell.figure(metric) for panel in panels for cell in panel.cells]
+    torn, none = sum(f is not None and not f.whole for f in figures), figures.count(None)
+    said = [f"{torn} with fewer seeds than asked for (hollow)"] if torn else []
+    said += [f"{none} without a result (left out)"] if none else []
+    return f"Of {len(figures)} cells, {' and '.join(said)}." if said else ""
