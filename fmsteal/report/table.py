@@ -138,11 +138,11 @@ def show_relations(results: Sequence[Result], out: Console) -> None:
 
 def student_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[float, float] | None:
     """Student's t interval of the mean; None for fewer than two values."""
-    from scipy.stats import t
+    from scipy.special import stdtrit  # the quantile of Student's t; scipy.stats takes a second to import
 
     if len(values) < 2:
         return None
-    half = t.ppf((1 + confidence) / 2, len(values) - 1) * statistics.stdev(values) / math.sqrt(len(values))
+    half = stdtrit(len(values) - 1, (1 + confidence) / 2) * statistics.stdev(values) / math.sqrt(len(values))
     mean = statistics.fmean(values)
     return mean - float(half), mean + float(half)
 
