@@ -31,7 +31,7 @@ def opened(folder: Path) -> Iterator[np.lib.npyio.NpzFile]:
     except FileNotFoundError:
         raise StoreError(f"There is no {file}.") from None
     except (BadZipFile, ValueError, EOFError, OSError, KeyError) as error:
-        raise StoreError(f"{file} cannot be read: {error or type(error).__name__}") from error
+        raise StoreError(f"{file} cannot be read: {str(error) or type(error).__name__}") from error
 
 
 def sets(arrays: np.lib.npyio.NpzFile) -> dict[str, str]:

@@ -33,9 +33,9 @@ def plots(study: Study, layout: Layout, theme: Theme) -> Iterator[Plot]:
                 at, means = [x for x, _ in points], [y.mean for _, y in points]
                 axes.plot(at, means, **{**style, "linewidth": 0.8, "alpha": 0.5, "marker": "none"})
                 (joined,) = axes.plot(at, means, **{**style, "linestyle": "none"}, markeredgewidth=0)
-                for place, figure in points:
-                    if not figure.whole:
-                        axes.plot(place, figure.mean, **hollow(style, theme))
+                for place, y in points:
+                    if not y.whole:
+                        axes.plot(place, y.mean, **hollow(style, theme))
                 handles.setdefault(line, joined)
             low, high = axes.get_xlim()
             axes.set(xlabel=label(cost), xlim=(max(low, 0), high))
