@@ -25,6 +25,7 @@ from fmsteal.sweep.overrides import preview, quoted
 COMMANDS = {  # sub-commands: the module whose `main` runs them, imported when one is called
     "status": "fmsteal.report.commands",
     "results": "fmsteal.report.commands",
+    "report": "fmsteal.report.reporting",
     "sync": "fmsteal.tracking.commands",
     "dashboard": "fmsteal.tracking.commands",
 }

@@ -17,7 +17,7 @@ from fmsteal.errors import FmstealError
 from fmsteal.report.table import student_interval
 from fmsteal.report.tidy import axis_of, require_jobs
 from fmsteal.results import DONE, Entry, begun, planned
-from fmsteal.sweep.identity import AXES, cell_key
+from fmsteal.sweep.identity import ANY_SEED, AXES, cell_key
 
 HEADLINE = "test/agreement"
 
@@ -267,4 +267,5 @@ def _facts(jobs: Sequence[Job]) -> dict[str, Any]:
     for job in jobs:
         words = (word.lstrip("+").partition("=") for word in job.entry.overrides)
         facts |= {key: value for key, _, value in words if "." in key} | (job.entry.result or {}).get("settings", {})
-    return facts | dict(jobs[0].axis)
+    seeds = {key for key, value in facts.items() if key.endswith(".seed") and value == ANY_SEED}
+    return facts | dict.fromkeys(seeds, "the job's") | dict(jobs[0].axis)

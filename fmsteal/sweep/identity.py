@@ -24,7 +24,7 @@ MACHINE = {  # options of `lightning.Trainer` that say where and how loudly a mo
     "enable_progress_bar", "enable_model_summary", "enable_checkpointing", "default_root_dir", "benchmark",
     "deterministic", "barebones", "num_sanity_val_steps", "use_distributed_sampler",
 }  # fmt: skip
-_ANY_SEED = -1  # stands for the seed in the settings that jobs of one cell share
+ANY_SEED = -1  # stands for the seed in the settings that jobs of one cell share
 
 
 def settings(cfg: DictConfig) -> dict[str, Any]:
@@ -44,7 +44,7 @@ def cell_settings(cfg: DictConfig) -> dict[str, Any]:
     """The settings but for the seed: what jobs that are averaged have in common."""
     seed = cfg.seed
     with read_write(cfg):
-        cfg.seed = _ANY_SEED  # also where it decides other settings
+        cfg.seed = ANY_SEED  # also where it decides other settings
         try:
             return {k: v for k, v in settings(cfg).items() if k != "seed"}
         finally:

@@ -27,10 +27,12 @@ def plots(study: Study, layout: Layout, theme: Theme) -> Iterator[Plot]:
         figure, grid = frames(len(costs), (2.4, 2.0), sharey=True)
         handles: dict[str, Artist] = {}
         for axes, cost in zip(grid, costs, strict=True):
+            drawn: list[float] = []
             for line, cells in _lines(page):
                 style = theme.line(order.index(line))
                 points = [(x.mean, y) for c in cells if (x := c.figure(cost)) and (y := c.figure(layout.metric))]
                 at, means = [x for x, _ in points], [y.mean for _, y in points]
+                drawn += at
                 axes.plot(at, means, **{**style, "linewidth": 0.8, "alpha": 0.5, "marker": "none"})
                 (joined,) = axes.plot(at, means, **{**style, "linestyle": "none"}, markeredgewidth=0)
                 for place, y in points:
@@ -39,7 +41,7 @@ def plots(study: Study, layout: Layout, theme: Theme) -> Iterator[Plot]:
                 handles.setdefault(line, joined)
             low, high = axes.get_xlim()
             axes.set(xlabel=label(cost), xlim=(max(low, 0), high))
-            if (most := _spread(study, cost)) > LOG:
+            if drawn and min(drawn) > 0 and (most := _spread(study, cost)) > LOG:
                 axes.set_xscale("log")
                 axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if most < 100 else (1,)))
                 axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))

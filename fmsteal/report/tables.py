@@ -1,0 +1,196 @@
+"""A metric of a study as a table: for the terminal, in Markdown, in LaTeX. Imports no torch."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rich.table import Table as RichTable
+from rich.text import Text
+
+from fmsteal.report.layout import APART, Layout
+from fmsteal.report.study import Cell, Figure, Study, paired
+from fmsteal.report.table import student_interval
+from fmsteal.report.wording import label, least_is_best, missing, number, seeds
+
+LATEX = {
+    "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
+    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "\\": r"\textbackslash{}", "<": r"\textless{}",
+    ">": r"\textgreater{}", "|": r"\textbar{}",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What a table says of a cell.
+
+    Attributes:
+        figure: the metric's mean and interval; None where no job has it.
+        absent: what became of the jobs, where there is no figure; "" where the study has no such cell.
+        best: whether it is the best of those that it may be compared with, or cannot be told from the best.
+    """
+
+    figure: Figure | None = None
+    absent: str = ""
+    best: bool = False
+
+
+@dataclass(frozen=True)
+class Table:
+    """A metric of all cells.
+
+    Attributes:
+        metric: its name.
+        keys: the columns that tell the rows apart.
+        columns: numbers of queries, or the metric where they do not vary.
+        rows: of each row its values on ``keys``, and an entry for each column.
+    """
+
+    metric: str
+    keys: Sequence[str]
+    columns: Sequence[str]
+    rows: Sequence[tuple[Sequence[str], Sequence[Entry]]]
+
+    @classmethod
+    def of(cls, study: Study, layout: Layout) -> Table:
+        """Lay the study out: a row for each combination of the axes, a column for each number of queries."""
+        keys = [*layout.pages, *layout.facets, *([layout.lines] if layout.lines else [])]
+        if len({(*(c.values[k] for k in keys), _column(c, layout)) for c in study.cells}) < len(study.cells):
+            keys = [name for name in study.columns if name not in layout.x]  # named facets may leave cells alike
+        across = list(
+            dict.fromkeys(_column(cell, layout) for cell in sorted(study.cells, key=lambda c: c.queries or 0))
+        )
+        found: dict[tuple[str, ...], dict[str, Entry]] = {}
+        for page in layout.split(study):
+            for panel in page.panels:
+                best = _best(panel.cells, layout)
+                for cell in panel.cells:
+                    row = found.setdefault(tuple(cell.values[key] for key in keys), {})
+                    figure = cell.figure(layout.metric)
+                    absent = "" if figure else missing(cell)
+                    row[_column(cell, layout)] = Entry(figure, absent, cell.key in best)
+        rows = [(values, [row.get(column, Entry()) for column in across]) for values, row in found.items()]
+        return cls(layout.metric, keys, across, rows)
+
+    @property
+    def entries(self) -> list[Entry]:
+        """All of them."""
+        return [entry for _, row in self.rows for entry in row]
+
+    @property
+    def notes(self) -> list[str]:
+        """What a reader has to know before comparing the figures."""
+        figures = [entry.figure for entry in self.entries if entry.figure]
+        singles, torn = [f for f in figures if f.interval is None], [f for f in figures if not f.whole]
+        known = {f.n for f in figures}
+        notes = [f"{label(self.metric).capitalize()}, mean ± half of Student's 95 % interval over seeds."]
+        if len(known) == 1:
+            notes.append(f"n = {known.pop()} in every cell.")
+        elif known:
+            notes.append("n, the number of seeds, stands in brackets.")
+        if singles:
+            which = "All cells" if len(singles) == len(figures) else f"{len(singles)} of {len(figures)} cells"
+            notes.append(f"{which} have a single seed, and no interval.")
+        if torn:
+            notes.append(f"{len(torn)} of {len(figures)} cells lack seeds that were asked for (n of N).")
+        if any(entry.best for entry in self.entries):
+            notes.append(
+                "Bold: the best of a column among rows that differ in the last axis alone, and those whose difference "
+                "from it, paired by seed, has a 95 % interval that holds zero."
+            )
+        return notes
+
+
+def markdown(table: Table) -> str:
+    """The table in Markdown, its notes below."""
+    head = [*table.keys, *table.columns]
+    lines = ["| " + " | ".join(_md(name) for name in head) + " |"]
+    lines.append("|" + "---|" * len(table.keys) + "---:|" * len(table.columns))
+    several = _several(table)
+    for values, row in table.rows:
+        texts = [_text(entry, table.metric, several) for entry in row]
+        bold = [f"**{text}**" if entry.best else text for text, entry in zip(texts, row, strict=True)]
+        lines.append("| " + " | ".join([*(_md(v) for v in values), *bold]) + " |")
+    return "\n".join([*lines, "", *table.notes, ""])
+
+
+def latex(table: Table) -> str:
+    r"""The table in LaTeX: ``\input`` it; it needs the package booktabs."""
+    several = _several(table)
+    lines = [
+        r"% needs \usepackage{booktabs}",
+        r"\begin{tabular}{" + "l" * len(table.keys) + "r" * len(table.columns) + "}",
+        r"\toprule",
+        " & ".join(_tex(name) for name in (*table.keys, *table.columns)) + r" \\",
+        r"\midrule",
+    ]
+    for values, row in table.rows:
+        texts = [_tex(_text(entry, table.metric, several)).replace("±", r"$\pm$") for entry in row]
+        bold = [rf"\textbf{{{text}}}" if entry.best else text for text, entry in zip(texts, row, strict=True)]
+        lines.append(" & ".join([*map(_tex, values), *bold]) + r" \\")
+    notes = [f"% {line}" for line in table.notes]
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", *notes, ""])
+
+
+def terminal(table: Table, title: str) -> RichTable:
+    """The table for the terminal."""
+    shown = RichTable(title=title, title_justify="left", caption=" ".join(table.notes), caption_justify="left")
+    for name in table.keys:
+        shown.add_column(name, overflow="fold")
+    for name in table.columns:
+        shown.add_column(name, justify="right")
+    several = _several(table)
+    for values, row in table.rows:
+        texts = [Text(_text(e, table.metric, several), style="bold" if e.best else "") for e in row]
+        shown.add_row(*values, *texts)
+    return shown
+
+
+def _column(cell: Cell, layout: Layout) -> str:
+    if not layout.x:
+        return label(layout.metric)
+    named = " ".join(cell.values[name] for name in layout.x)
+    return named if cell.queries is None else f"{cell.queries:,} queries"
+
+
+def _best(cells: Sequence[Cell], layout: Layout) -> set[str]:
+    """Of the cells of a panel, column by column, the best and those that cannot be told from it."""
+    if layout.lines is None or layout.lines in APART:
+        return set()
+    found: set[str] = set()
+    for column in {_column(cell, layout) for cell in cells}:
+        alike = [cell for cell in cells if _column(cell, layout) == column and cell.figure(layout.metric)]
+        if len(alike) < 2:
+            continue
+        means = {cell.key: f.mean for cell in alike if (f := cell.figure(layout.metric))}
+        top = (min if least_is_best(layout.metric) else max)(alike, key=lambda cell: means[cell.key])
+        found |= {cell.key for cell in alike if means[cell.key] == means[top.key] or _level(cell, top, layout.metric)}
+    return found
+
+
+def _level(cell: Cell, top: Cell, metric: str) -> bool:
+    """Whether the paired difference from the best has an interval that holds zero."""
+    interval = student_interval([a - b for a, b in paired(cell, top, metric)])
+    return interval is not None and interval[0] <= 0 <= interval[1]
+
+
+def _several(table: Table) -> bool:
+    """Whether the number of seeds differs between cells, so that each has to say its own."""
+    return len({(e.figure.n, e.figure.whole) for e in table.entries if e.figure}) > 1
+
+
+def _text(entry: Entry, metric: str, several: bool) -> str:
+    if entry.figure is None:
+        return entry.absent
+    half = entry.figure.half
+    text = number(entry.figure.mean, metric) + (f" ± {number(half, metric)}" if half is not None else "")
+    return f"{text} ({seeds(entry.figure)})" if several or not entry.figure.whole else text
+
+
+def _md(text: str) -> str:
+    return re.sub(r"([\\`*_{}\[\]<>|])", r"\\\1", text)
+
+
+def _tex(text: str) -> str:
+    return "".join(LATEX.get(letter, letter) for letter in text)

@@ -1,0 +1,143 @@
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from fmsteal.errors import FmstealError
+from fmsteal.report import tables
+from fmsteal.report.layout import Layout
+from fmsteal.report.reporting import main
+from fmsteal.report.study import Study
+from fmsteal.report.tables import Table
+from fmsteal.store import write_json
+from tests.report.test_status import begun
+from tests.report.test_study import asked, axis, done
+
+
+@pytest.fixture
+def sweep(tmp_path: Path) -> Path:
+    """Three attacks, two budgets, three seeds: `b` cannot be told from the best, `c` can; of one a seed is missing."""
+    shares = {"a_1": (0.60, 0.70, 0.80), "b": (0.61, 0.68, 0.80), "c": (0.50, 0.61, 0.70)}
+    plan = {}
+    for attack, values in shares.items():
+        for queries in (100, 1000):
+            for seed, share in enumerate(values):
+                columns = {"attack": attack, "budget": f"b{queries}", "queries": queries}
+                plan[f"{attack}-{queries}-{seed}"] = axis(seed, **columns)
+                if (attack, queries, seed) != ("c", 1000, 2):
+                    done(tmp_path, f"{attack}-{queries}-{seed}", share + queries / 1e4, seed=seed, **columns)
+    asked(tmp_path, plan)
+    return tmp_path
+
+
+def table(folder: Path, **how: object) -> Table:
+    study = Study.of([folder])
+    return Table.of(study, Layout.of(study, **how))  # type: ignore[arg-type]
+
+
+def test_the_best_and_what_cannot_be_told_from_it_are_bold(sweep: Path) -> None:
+    found = table(sweep)
+    assert found.keys == ["attack"] and found.columns == ["100 queries", "1,000 queries"]
+    assert {values[0]: [e.best for e in row] for values, row in found.rows} == {
+        "a_1": [True, True], "b": [True, True], "c": [False, False],  # of two pairs: -.095 +- .064
+    }  # fmt: skip
+
+
+def test_markdown_says_what_is_missing(sweep: Path) -> None:
+    text = tables.markdown(table(sweep))
+    assert r"| a\_1 | **0.710 ± 0.248 (3)** | **0.800 ± 0.248 (3)** |" in text
+    assert "(2 of 3)" in text and "1 of 6 cells lack seeds that were asked for" in text
+    assert "n, the number of seeds, stands in brackets." in text
+
+
+def test_latex_is_escaped_and_balanced(sweep: Path) -> None:
+    done(sweep, "odd", 0.5, attack=r"50%_{of}$x^2$&\rm", budget="b100", queries=100)
+    text = tables.latex(table(sweep))
+    (row,) = [line for line in text.splitlines() if line.startswith("50")]
+    assert row.startswith(r"50\%\_\{of\}\$x\textasciicircum{}2\$\&\textbackslash{}rm & 0.500 (1)")
+    rows = text[text.index(r"\midrule") : text.index(r"\bottomrule")].splitlines()[1:]
+    assert len(rows) == 4 and all(len(re.findall(r"(?<!\\)&", line)) == 2 and line.endswith(r" \\") for line in rows)
+    assert r"\textbf{0.710 $\pm$ 0.248 (3)}" in text and r"\begin{tabular}{lrr}" in text
+
+
+def test_victims_are_not_bold_beside_each_other(tmp_path: Path) -> None:
+    for victim in ("a", "b"):
+        done(tmp_path, victim, 0.5, victim=victim)
+    found = table(tmp_path)
+    assert not any(entry.best for entry in found.entries)
+    assert "All cells have a single seed, and no interval." in found.notes
+
+
+def test_named_facets_that_leave_cells_alike_hide_none(sweep: Path) -> None:
+    found = table(sweep, lines="budget", facets=[])
+    assert sum(entry.figure is not None for entry in found.entries) == 6
+
+
+def test_the_command_writes_what_it_says(sweep: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["report", str(sweep), "--formats", "md,tex,png"])
+    said = capsys.readouterr().out
+    assert "17 of 18 jobs" in said and "without a result: 1 missing" in said
+    written = {path.name for path in (sweep / "report").iterdir()}
+    assert {"table.md", "table.tex", "budget.png"} <= written and all(name in said for name in written)
+    first = {p.name: p.read_bytes() for p in (sweep / "report").iterdir()}
+    main(["report", str(sweep), "--formats", "md,tex,png"])
+    assert first == {p.name: p.read_bytes() for p in (sweep / "report").iterdir()}
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--metric", "test/aggreement"], r"No finished job measured test/aggreement\. There is: test/agreement"),
+        (["--by", "thief"], r"thief is t in all cells\. What varies: budget, attack"),
+        (["--facet", "nonsense"], r"There is no axis nonsense\. What varies"),
+        (["--formats", "md,doc"], r"there is no doc\. There are: md, tex, png, pdf, html"),
+    ],
+)
+def test_what_is_wrong_is_named(sweep: Path, words: list[str], says: str) -> None:
+    with pytest.raises(SystemExit, match=says):
+        main(["report", str(sweep), "--out", str(sweep / "r"), *words])
+    assert not (sweep / "r").exists()
+
+
+def test_a_folder_that_is_no_sweeps_is_named(tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match="There is no folder"):
+        main(["report", str(tmp_path / "absent")])
+
+
+def test_several_sweeps_need_a_place(sweep: Path) -> None:
+    with pytest.raises(SystemExit, match="--out FOLDER"):
+        main(["report", str(sweep), str(sweep)])
+
+
+def test_no_finished_job_is_a_report_of_that(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    asked(tmp_path, {"a0": axis(), "b0": axis(victim="b")})
+    write_json(begun(tmp_path, "a0") / "failure.json", {"job_key": "a0", "axis": axis(), "error": "E: x"})
+    main(["report", str(tmp_path), "--formats", "md,png,pdf"])
+    said = capsys.readouterr().out
+    assert "No job is finished" in said and "1 failed, 1 missing" in said
+    assert "| failed |" in (tmp_path / "report" / "table.md").read_text()
+
+
+def test_forty_axes_and_a_figure_that_is_no_number(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for n in range(6):
+        settings = {f"thief.recipe.option{i}": (n >> (i % 3)) & 1 for i in range(40)}
+        done(tmp_path, f"j{n}", float("nan") if n == 5 else 0.1 * n, settings)
+    main(["report", str(tmp_path), "--formats", "md,png"])
+    text = (tmp_path / "report" / "table.md").read_text()
+    assert text.count("0.") >= 5 and "not measured" in text
+
+
+def test_a_newer_schema_and_a_half_written_result_are_shown(sweep: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (sweep / "b-100-1" / "result.json").write_text('{"met')
+    newer = sweep / "b-100-2" / "result.json"
+    newer.write_text(newer.read_text().replace('"schema": 1', '"schema": 99'))
+    main(["report", str(sweep), "--formats", "none"])
+    said = capsys.readouterr().out
+    assert "2 unreadable" in said and "(1 of 3)" in said
+
+
+def test_a_metric_that_nobody_measured_is_refused_by_the_layout(sweep: Path) -> None:
+    with pytest.raises(FmstealError, match="test/absent"):
+        Layout.of(Study.of([sweep]), "test/absent")
