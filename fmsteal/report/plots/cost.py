@@ -43,6 +43,7 @@ def plots(study: Study, layout: Layout, theme: Theme) -> Iterator[Plot]:
             axes.set(xlabel=label(cost), xlim=(max(low, 0), high))
             if drawn and min(drawn) > 0 and (most := _spread(study, cost)) > LOG:
                 axes.set_xscale("log")
+                axes.set_xlim(min(drawn) / 1.3, max(drawn) * 1.3)
                 axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if most < 100 else (1,)))
                 axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
                 axes.minorticks_off()
