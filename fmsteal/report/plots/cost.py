@@ -10,7 +10,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator
 from fmsteal.report.layout import Layout, Page
 from fmsteal.report.plots.panels import Plot, frames, hollow, legend, series
 from fmsteal.report.plots.theme import Theme
-from fmsteal.report.study import Cell, Study
+from fmsteal.report.study import Cell, Figure, Study
 from fmsteal.report.wording import label
 
 LOG = 5  # the dearest cell over the cheapest, from which on the axis is logarithmic
@@ -30,14 +30,14 @@ def plots(study: Study, layout: Layout, theme: Theme) -> Iterator[Plot]:
             drawn: list[float] = []
             for line, cells in _lines(page):
                 style = theme.line(order.index(line))
-                points = [(x.mean, y) for c in cells if (x := c.figure(cost)) and (y := c.figure(layout.metric))]
+                points = _points(cells, cost, layout.metric)
                 at, means = [x for x, _ in points], [y.mean for _, y in points]
                 drawn += at
                 axes.plot(at, means, **{**style, "linewidth": 0.8, "alpha": 0.5, "marker": "none"})
                 (joined,) = axes.plot(at, means, **{**style, "linestyle": "none"}, markeredgewidth=0)
-                for place, y in points:
+                for x, y in points:
                     if not y.whole:
-                        axes.plot(place, y.mean, **hollow(style, theme))
+                        axes.plot(x, y.mean, **hollow(style, theme))
                 handles.setdefault(line, joined)
             low, high = axes.get_xlim()
             axes.set(xlabel=label(cost), xlim=(max(low, 0), high))
@@ -85,3 +85,8 @@ def _spread(study: Study, cost: str) -> float:
 
 def _lines(page: Page) -> list[tuple[str, list[Cell]]]:
     return [(name, cells) for panel in page.panels for name, cells in panel.lines.items()]
+
+
+def _points(cells: Sequence[Cell], cost: str, metric: str) -> list[tuple[float, Figure]]:
+    both = [(cell.figure(cost), cell.figure(metric)) for cell in cells]
+    return [(x.mean, y) for x, y in both if x and y]

@@ -46,8 +46,7 @@ def plots(study: Study, layout: Layout, theme: Theme) -> Iterator[Plot]:
         caption = (
             f"Means over seeds{' at the largest budget' if layout.x else ''}, with Student's 95 % intervals; dotted "
             "lines go on from the undefended API. What a defense costs its honest users is no axis here: no result "
-            "holds it. "
-            f"{state(panels, layout.metric)}"
+            f"holds it. {state(panels, layout.metric)}"
         )
         yield Plot("defense", f"{label(layout.metric)} under each defense", caption.strip(), figure).about(page, note)
 
