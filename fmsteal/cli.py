@@ -26,6 +26,8 @@ COMMANDS = {  # sub-commands: the module whose `main` runs them, imported when o
     "status": "fmsteal.report.commands",
     "results": "fmsteal.report.commands",
     "report": "fmsteal.report.reporting",
+    "compare": "fmsteal.report.compare",
+    "verify": "fmsteal.report.verify",
     "sync": "fmsteal.tracking.commands",
     "dashboard": "fmsteal.tracking.commands",
 }

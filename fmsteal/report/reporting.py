@@ -102,7 +102,7 @@ def write(study: Study, layouts: Sequence[Layout], folder: Path, formats: Sequen
 
             written += plots.write(plots.figures(study, layout), folder, pictures)
     if "html" in formats:
-        from fmsteal.report import page
+        from fmsteal.report import page, plots
 
-        written.append(page.write(study, layouts[0], folder))
+        written.append(page.write(study, layouts[0], plots.figures(study, layouts[0]), folder))
     return written

@@ -21,6 +21,7 @@ from fmsteal.results import DONE, FAILED, KILLED, MISSING, RUNNING, STATES, UNRE
 
 COSTS = {"cost/queries": "queries", "cost/usd": "USD", "cost/seconds": "seconds"}
 LINKS = 12_000  # figures of jobs, above which only those shown at first are links: they would be most of the file
+ROOM = 3  # axes, above which costs are left to the reader's choice of columns
 VERSIONS = {
     "commit": "states of the code",
     "fmsteal": "versions of fmsteal",
@@ -88,10 +89,11 @@ class View:
         heads = [main, *(name for name in HEADLINES if name in there and name != main)]
         costs = [name for name in COSTS if name in there and name not in heads]
         others = [name for name in there if name not in heads and name not in costs]
+        aside = (*others, *(("cost/usd", "cost/seconds") if len(self.axes) > ROOM else ()))
         few = len(self.study.done) * len(there) <= LINKS
         headings = {**{name: label(name) for name in others}, **HEADLINES, **COSTS}
         return [
-            Column(name, headings.get(name, label(name)), name not in others, few or name in heads)
+            Column(name, headings.get(name, label(name)), name not in aside, few or name in heads)
             for name in (*heads, *others, *costs)
         ]
 
