@@ -26,7 +26,8 @@ function cells(table) {
   const form = document.getElementById("controls");
   const headings = [...table.tHead.querySelectorAll("th[data-key]")];
   const bodies = [...table.tBodies].map((body, place) => ({
-    body, place, row: body.rows[0], states: body.dataset.state.split(" "), text: body.textContent.toLowerCase(),
+    body, place, row: body.rows[0], states: body.dataset.state.split(" "),
+    text: [...body.querySelectorAll(".text, .why")].map((cell) => cell.textContent.toLowerCase()).join(" "),
   }));
   const boxes = [...document.querySelectorAll("#columns input")];
   const narrow = matchMedia("(max-width: 44rem)");
@@ -50,12 +51,13 @@ function cells(table) {
   }
 
   function filter() {
-    const words = form.elements.q.value.toLowerCase().split(/\s+/).filter(Boolean);
+    const words = form.elements.q.value.toLowerCase().split(/\s+/).filter(Boolean)
+      .map((word) => new RegExp(`(^|[^a-z0-9])${word.replace(/[.*+?^${}()|[\]\\]/g, "\\$&")}`)); // 500 is not in 2500
     const axes = [...form.querySelectorAll("select[data-place]")].filter((select) => select.value);
     const state = form.elements.state?.value;
     let shown = 0;
     for (const { body, row, states, text } of bodies) {
-      const found = words.every((word) => text.includes(word)) && (!state || states.includes(state)) &&
+      const found = words.every((word) => word.test(text)) && (!state || states.includes(state)) &&
         axes.every((select) => row.cells[select.dataset.place].textContent === select.value);
       body.hidden = !found;
       shown += found;

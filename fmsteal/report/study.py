@@ -254,11 +254,17 @@ def _cells(jobs: Sequence[Job]) -> tuple[list[str], list[Cell]]:
             columns.append(name)
             apart = more
     cells = [
-        Cell(key, {c: str(facts[key].get(c, "none")) for c in columns}, sorted(members, key=lambda j: j.seed or 0))
+        Cell(key, _values(facts[key], columns, members), sorted(members, key=lambda j: j.seed or 0))
         for key, members in groups.items()
     ]
     rest = [c for c in columns if c not in ("budget", "queries")]
     return columns, sorted(cells, key=lambda cell: ([cell.values[c] for c in rest], cell.queries or 0))
+
+
+def _values(facts: Mapping[str, Any], columns: Sequence[str], jobs: Sequence[Job]) -> dict[str, str]:
+    """A cell's values; settings that only a result tells are unknown where there is none."""
+    told = any(job.entry.result for job in jobs)
+    return {c: str(facts.get(c, "none" if told or "." not in c else "unknown")) for c in columns}
 
 
 def _facts(jobs: Sequence[Job]) -> dict[str, Any]:

@@ -256,7 +256,7 @@ def test_on_paper_all_is_unfolded_and_light(page: Any, written: Written) -> None
     cell = page.find_element("css selector", "#c1 .cell")
     ends = "const r = arguments[0].lastElementChild.getBoundingClientRect(); return [r.left, r.right]"
     assert page.execute_script(ends, row) == page.execute_script(ends, cell)  # columns stay in line
-    assert page.find_element("css selector", "#provenance details td").is_displayed()
+    assert page.find_element("css selector", "#provenance td").is_displayed()
 
 
 def test_without_scripts_all_is_there_and_nothing_looks_like_a_control(page: Any, written: Written) -> None:
