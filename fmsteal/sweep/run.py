@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobStatus
@@ -20,7 +20,6 @@ from omegaconf import DictConfig
 
 from fmsteal import results
 from fmsteal.errors import FmstealError
-from fmsteal.report import live
 from fmsteal.results import Entry
 from fmsteal.schema import Stage
 from fmsteal.store import read_json, require_writable
@@ -30,6 +29,9 @@ from fmsteal.sweep.loader import SharedLoader
 from fmsteal.sweep.sharing import Shelf, take_over
 from fmsteal.sweep.victims import prepared
 from fmsteal.tracking.naming import run_name, varying
+
+if TYPE_CHECKING:
+    from fmsteal.report.live import Stage as Shown
 
 log = logging.getLogger(__name__)
 CONF = ".conf"  # of a sweep: the configs its jobs are composed from
@@ -78,6 +80,8 @@ def run(
         from fmsteal.report.plan import show_plan
 
         return show_plan(plan, folder)
+    from fmsteal.report import live  # here: NumPy is not needed to find a misspelt option
+
     context.config_loader = loader.frozen(folder / CONF)
     sources = {s.provider: s.path for s in context.config_loader.get_sources() if s.scheme() == "file"}
     words = [word for word in sys.argv[1:] if not word.startswith(("force=", "quiet="))]  # to continue is not to redo
@@ -121,8 +125,10 @@ class Plan:
         self.victims: Sequence[Cell] = wanted if stage is not Stage.thieves else []
         self.thieves: Sequence[Cell] = needed if stage is not Stage.victims else []
 
-    def shown(self, name: Literal["victims", "thieves"], folder: Path) -> live.Stage:
+    def shown(self, name: Literal["victims", "thieves"], folder: Path) -> Shown:
         """A launch as it is shown while it is under way."""
+        from fmsteal.report import live
+
         if name == "victims":
             keys = {cell.victim: cell for cell in self.victims}
             entries = {key: Entry(key, folder / results.VICTIMS / key, results.MISSING, "victim") for key in keys}
