@@ -3,7 +3,8 @@
     pytest tests/bench/test_tracker_overhead.py -n 0 --benchmark-enable --benchmark-only -s
 
 The same training with ``tracker=wandb`` (offline) and ``tracker=none`` in turn, each run opened before it is timed; the
-figure is the median of the paired differences. Claim: less than 2 % of a step, 20 steps an epoch.
+figure is the median of the paired differences. Claim: less than 2 % of a step, in epochs of 10 steps, which is few. The
+second test times a point alone, which other work on the machine hides least.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from tests.bench.test_step_overhead import resnet
 from tests.conftest import composed
 
 TURNS = 9
-EPOCHS, STEPS, BATCH = 4, 20, 64
+EPOCHS, STEPS, BATCH = 4, 10, 16
 CLAIM = 0.02
 X = torch.randint(0, 256, (STEPS * BATCH, 3, 32, 32), dtype=torch.uint8)
 Y = torch.arange(len(X)) % 10
@@ -65,7 +66,6 @@ def test_logging_costs_less_than_two_per_cent_of_a_step(
 def test_a_point_costs_less_than_two_per_cent_of_an_epoch(
     benchmark: BenchmarkFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The call alone, which noise hides least: against the epoch of `seconds`."""
     monkeypatch.setenv("WANDB_MODE", "offline")
     epoch = seconds("none") / EPOCHS
     tracking = build.make(composed("tracker=wandb").tracker)
