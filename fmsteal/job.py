@@ -72,6 +72,8 @@ def _run(cfg: DictConfig, key: str, folder: Path) -> dict[str, Any]:
         words, alone = hydra.overrides.task, _alone(hydra.launcher)
         name = run_name(axis, words, varying(jobs) if jobs else chosen(axis, words), stage)
         victim = victim_key(cfg, choices)
+        if hydra.mode == RunMode.MULTIRUN:
+            _name_in_log(name)
         job = Job(key, folder, axis, command, victim, _shows_bar(cfg), name, max(1, len(jobs)), alone)
         return run(cfg, job) if stage == "thief" else prepare_victim(cfg, job)
     except BaseException as error:
@@ -94,6 +96,14 @@ def _shows_bar(cfg: DictConfig) -> bool:
 def _alone(launcher: DictConfig) -> bool:
     """Whether each job of a sweep has a process of its own, as on Slurm: it may end it."""
     return str(launcher.get("_target_", "")).endswith(resolvers.OWN_LOG)
+
+
+def _name_in_log(name: str) -> None:
+    """Say in each line of a shared console which job it comes from; the job's own file lies in its folder."""
+    text = f"[%(asctime)s][%(levelname)s] {name.replace('%', '%%')}: %(message)s"
+    for handler in logging.getLogger().handlers:
+        if type(handler) is logging.StreamHandler:
+            handler.setFormatter(logging.Formatter(text, "%H:%M:%S"))
 
 
 def _log() -> str | None:

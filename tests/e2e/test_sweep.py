@@ -109,6 +109,7 @@ def test_however_a_job_fails_the_others_run_and_the_sweep_ends_non_zero(tmp_path
     done = own(tmp_path, "attack.how=exits,raises,well")
     assert done.returncode == 1 and len(results(tmp_path)) == 1, done.stdout + done.stderr
     assert "2 of 3 jobs have no result" in done.stderr and "Traceback" not in done.stderr
+    assert "[ERROR] resnet10t <- resnet10t · how=raises · s0: " in done.stdout
     table = done.stdout[done.stdout.index("2 of 3 jobs without a result") :]
     flat = "".join(line.replace("│", "").replace(" ", "") for line in table.splitlines())
     assert "SystemExit:3" in flat and "lines" in flat and "thief" in flat and "fmsteal.log" in flat
