@@ -88,7 +88,7 @@ def test_a_sweep_runs_every_combination_and_again_runs_none(fmsteal: Run, tmp_pa
     assert grown.stdout.count("Launching") == 1 and "Launching 2 jobs" in grown.stdout  # the victim is there
     other = fmsteal(*sweep, "query.count=200", ok=False)
     assert "query.count: 300, now 200" in other.stderr and len(results(tmp_path)) == 6
-    shared = ("hydra.sweeper.share=true", *sweep[:-3], "seed=1,3", "victim.seed=0", "sweep_id=other")
+    shared = (*sweep[:-3], "hydra.sweeper.share=true", "seed=1,3", "victim.seed=0", "sweep_id=other")
     assert fmsteal(*shared, "dry_run=true").stdout.count("taken over from outputs/sweeps/mine/") == 2
     assert "Launching 2 jobs" in fmsteal(*shared).stdout
     taken = [json.loads(p.read_text()) for p in tmp_path.glob("outputs/sweeps/other/*/result.json")]
