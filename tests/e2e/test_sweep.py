@@ -89,7 +89,9 @@ def test_a_sweep_runs_every_combination_and_again_runs_none(fmsteal: Run, tmp_pa
     other = fmsteal(*sweep, "query.count=200", ok=False)
     assert "query.count: 300, now 200" in other.stderr and len(results(tmp_path)) == 6
     shared = (*sweep[:-3], "hydra.sweeper.share=true", "seed=1,3", "victim.seed=0", "sweep_id=other")
-    assert fmsteal(*shared, "dry_run=true").stdout.count("taken over from outputs/sweeps/mine/") == 2
+    plan = fmsteal(*shared, "dry_run=true").stdout
+    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in plan.splitlines()]
+    assert ["thief", "4", "2", "2", "200", "0.30"] in rows and "taken over" in plan
     assert "Launching 2 jobs" in fmsteal(*shared).stdout
     taken = [json.loads(p.read_text()) for p in tmp_path.glob("outputs/sweeps/other/*/result.json")]
     assert sorted((r["axis"]["seed"], "shared_from" in r) for r in taken) == [(1, True)] * 2 + [(3, False)] * 2
