@@ -15,7 +15,7 @@ from rich.table import Table
 from fmsteal.errors import FmstealError, StoreError
 from fmsteal.report.status import error
 from fmsteal.report.table import HEADLINES
-from fmsteal.results import MISSING, Entry, begun, planned
+from fmsteal.results import MISSING, Entry, begun, planned, recorded
 from fmsteal.store import explained
 from fmsteal.sweep.identity import AXES, axes
 
@@ -167,7 +167,7 @@ def require_jobs(folder: Path) -> None:
         raise StoreError(
             f"There is no folder {folder}. A sweep's is outputs/sweeps/<sweep_id>, single jobs are in outputs/runs."
         )
-    if planned(folder) is not None or begun(folder) or (folder / "multirun.yaml").exists():
+    if recorded(folder) is not None or any(folder.glob("*/.hydra")) or (folder / "multirun.yaml").exists():
         return
     below = sorted(str(p) for p in folder.iterdir() if p.is_dir() and any(p.glob("*/.hydra")))
     hint = f"Sweeps below it: {', '.join(below[:8])}." if below else "A sweep's folder is outputs/sweeps/<sweep_id>."
