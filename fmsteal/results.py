@@ -22,6 +22,7 @@ FAILURE = "failure.json"
 SWEEP = "sweep.json"  # of a sweep: what it was asked for
 VICTIMS = "victims"  # of a sweep: the folder of the jobs that prepare its victims
 INPUTS = "inputs.json"  # digests of what a job works on: its key names them, this vouches for them
+EPOCHS = "epochs.json"  # of a training, beside its checkpoint: how many there will be
 LEASE = ".running"  # held while somebody works on the job
 
 DONE, RUNNING, FAILED, KILLED, MISSING, UNREADABLE = STATES = (

@@ -28,6 +28,8 @@ from fmsteal.errors import ConfigError
 from fmsteal.modules.base import StealModule
 from fmsteal.processes import SPAWN, SyncedBatchNorm, training_processes
 from fmsteal.progress import Progress
+from fmsteal.results import EPOCHS
+from fmsteal.store import write_json
 from fmsteal.sweep.identity import MACHINE
 from fmsteal.tracking.base import Tracker
 
@@ -125,6 +127,8 @@ class Training:
         checkpoint = scratch / LAST
         if checkpoint.is_file():
             log.info("%s: going on from the checkpoint of an interrupted run", stage)
+        scratch.mkdir(parents=True, exist_ok=True)
+        write_json(scratch / EPOCHS, module.recipe.epochs)
         module.train()
         module.compiled = self.compile
         with warnings.catch_warnings(), curves.relayed() if processes > 1 else nullcontext(curves) as receive:

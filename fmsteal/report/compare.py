@@ -1,4 +1,8 @@
-"""``fmsteal compare A B``: which cells of a sweep moved in another one, and by more than chance? Imports no torch."""
+"""``fmsteal compare``: which cells differ between two sweeps, by how much, and whether that is more than chance.
+
+Where two cells share two seeds or more, their differences are paired by seed (Student's interval of those), else it is
+Welch's interval of the difference of means. Imports no torch.
+"""
 
 from __future__ import annotations
 
@@ -9,54 +13,112 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from rich.markup import escape
 from rich.table import Table
 
 from fmsteal.errors import FmstealError, StoreError
 from fmsteal.report.layout import require_metric
 from fmsteal.report.study import HEADLINE, Cell, Study, paired
 from fmsteal.report.table import console, student_interval
-from fmsteal.report.wording import number
+from fmsteal.report.wording import label, missing, number
 from fmsteal.store import explained
 from fmsteal.sweep.identity import AXES
 
 TEXT = """\
-Two sweeps cell by cell: the means of a metric over seeds, their difference (the second minus the first) and its 95 %
-interval: Student's, paired by seed where seeds pair, else Welch's. Cells are matched by all their settings; those whose
-settings have changed by the values of their axes, where that is unambiguous."""
-COLUMNS = ("cell", "matched", "first", "second", "difference", "low", "high", "n", "test", "verdict")
+Which cells moved between two sweeps: the difference B - A of their means over seeds, with a 95 % interval, and whether
+that leaves zero out. Cells are matched by all their settings; those that differ there in both sweeps alike, by the
+values of their axes. Seeds are paired where both have them."""
 
 
 @dataclass(frozen=True)
 class Move:
-    """A cell in both sweeps.
+    """A cell that both sweeps have.
 
     Attributes:
-        name: its values on the axes that vary.
-        matched: ``settings``, or ``axes`` where the settings differ.
-        first: its mean in the first sweep.
-        second: in the second.
-        difference: of the second from the first: over the seeds that pair, or of the means.
-        interval: its 95 % interval; None where there are too few seeds.
-        n: pairs, or the seeds of both.
-        test: ``paired``, ``Welch`` or ``none``.
+        name: its values on the axes that vary in either sweep.
+        one, other: the cell in each sweep.
+        difference: of the means, the other's less the one's; of the seeds both have, where it is paired. None where one
+            has no figure.
+        interval: its 95 % interval; None where there are seeds too few.
+        by: how it was found, as ``paired, 3 seeds``.
     """
 
     name: str
-    matched: str
-    first: float
-    second: float
-    difference: float
+    one: Cell
+    other: Cell
+    difference: float | None
     interval: tuple[float, float] | None
-    n: str
-    test: str
+    by: str
 
     @property
-    def verdict(self) -> str:
-        """``up`` or ``down`` where the interval leaves zero out."""
-        if self.interval is None or self.interval[0] <= 0 <= self.interval[1]:
-            return ""
-        return "up" if self.interval[0] > 0 else "down"
+    def told(self) -> bool:
+        """Whether the interval leaves zero out."""
+        return self.interval is not None and not self.interval[0] <= 0 <= self.interval[1]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two sweeps beside each other.
+
+    Attributes:
+        moves: the cells of both, those that moved most first.
+        only: names of the cells that only the one, only the other has.
+        by_axes: how many were matched by the values of their axes, since their settings differ.
+        settings: in which those differ, with both values.
+    """
+
+    moves: list[Move]
+    only: tuple[list[str], list[str]]
+    by_axes: int
+    settings: dict[str, tuple[Any, Any]]
+
+
+def compare(one: Study, other: Study, metric: str = HEADLINE) -> Comparison:
+    """Match the cells of two sweeps and find their differences.
+
+    Raises:
+        FmstealError: nobody measured the metric.
+    """
+    for study in (one, other):
+        require_metric(study, metric)
+    theirs = {cell.key: cell for cell in other.cells}
+    pairs = [(cell, theirs[cell.key]) for cell in one.cells if cell.key in theirs]
+    left, right = _without(one.cells, [a for a, _ in pairs]), _without(other.cells, [b for _, b in pairs])
+    alike = _by_axes(left, right)
+    settings: dict[str, tuple[Any, Any]] = {}
+    for a, b in alike:
+        settings |= _different(a, b)
+    varying = _varying([*one.cells, *other.cells])
+    moves = [_move(a, b, _name(a, varying), metric) for a, b in (*pairs, *alike)]
+    moves.sort(key=lambda m: (m.difference is None, not m.told, -abs(m.difference or 0.0)))
+    gone, new = _without(left, [a for a, _ in alike]), _without(right, [b for _, b in alike])
+    only = [_name(cell, varying) for cell in gone], [_name(cell, varying) for cell in new]
+    return Comparison(moves, only, len(alike), settings)
+
+
+def difference(one: Cell, other: Cell, metric: str) -> tuple[float | None, tuple[float, float] | None, str]:
+    """The other's mean less the one's, its 95 % interval, and how that was found."""
+    pairs = paired(one, other, metric)
+    if len(pairs) > 1:
+        gains = [b - a for a, b in pairs]
+        return statistics.fmean(gains), student_interval(gains), f"paired, {len(gains)} seeds"
+    mine, theirs = list(one.by_seed(metric).values()), list(other.by_seed(metric).values())
+    if not mine or not theirs:
+        return None, None, ""
+    if len(mine) > 1 and len(theirs) > 1:
+        from scipy.stats import ttest_ind
+
+        by = f"Welch, {len(mine)} and {len(theirs)} seeds"
+        gain = statistics.fmean(theirs) - statistics.fmean(mine)
+        if statistics.pvariance(mine) == statistics.pvariance(theirs) == 0:
+            return gain, (gain, gain), by
+        interval = ttest_ind(theirs, mine, equal_var=False).confidence_interval(0.95)
+        return gain, (float(interval.low), float(interval.high)), by
+    if pairs:
+        return pairs[0][1] - pairs[0][0], None, "the seed of both"
+    return statistics.fmean(theirs) - statistics.fmean(mine), None, "other seeds"
 
 
 def main(words: Sequence[str]) -> None:
@@ -64,120 +126,138 @@ def main(words: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(
         prog="fmsteal compare", description=TEXT, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("first", type=Path, metavar="A", help="a sweep's folder")
-    parser.add_argument("second", type=Path, metavar="B", help="another one's")
-    parser.add_argument("--metric", default=HEADLINE, metavar="NAME", help="to compare (%(default)s)")
-    parser.add_argument("--csv", type=Path, metavar="FILE", help="also write the rows as CSV")
+    parser.add_argument("one", type=Path, metavar="A", help="a sweep's folder: outputs/sweeps/<sweep_id>")
+    parser.add_argument("other", type=Path, metavar="B", help="the one that is compared with it")
+    parser.add_argument("--metric", default=HEADLINE, metavar="NAME", help="what is compared (%(default)s)")
+    parser.add_argument("--csv", type=Path, metavar="FILE", help="write it as CSV too; - is the standard output")
     args = parser.parse_args(words[1:])
     try:
-        _show(args)
+        if args.csv and not args.csv.absolute().parent.is_dir():
+            raise StoreError(f"There is no folder {args.csv.absolute().parent} to write {args.csv.name} into.")
+        found = compare(Study.of([args.one]), Study.of([args.other]), args.metric)
+        if str(args.csv) == "-":
+            _csv(found, args.metric, sys.stdout)
+            return
+        _show(found, args.metric, (str(args.one), str(args.other)))
+        if args.csv:
+            with explained(args.csv.absolute().parent), args.csv.open("w", newline="") as stream:
+                _csv(found, args.metric, stream)
     except FmstealError as error:
         sys.exit(f"fmsteal: {error}")
 
 
-def compare(one: Study, other: Study, metric: str = HEADLINE) -> tuple[list[Move], list[Cell], list[Cell]]:
-    """The cells of both sweeps that have the metric in both, and those that are in one alone."""
-    matches, left, right = _matched(one, other)
-    names = [n for n in dict.fromkeys([*one.columns, *other.columns]) if n in AXES or n in one.columns]
-    moves = []
-    for mine, theirs, how in matches:
-        move = _move(_name(mine, names), mine, theirs, how, metric)
-        if move is not None:
-            moves.append(move)
-    return moves, left, right
-
-
-def _move(name: str, mine: Cell, theirs: Cell, how: str, metric: str) -> Move | None:
-    a, b = list(mine.by_seed(metric).values()), list(theirs.by_seed(metric).values())
-    if not a or not b:
-        return None
-    first, second, pairs = statistics.fmean(a), statistics.fmean(b), paired(mine, theirs, metric)
-    if len(pairs) > 1:
-        gains = [after - before for before, after in pairs]
-        return Move(
-            name, how, first, second, statistics.fmean(gains), student_interval(gains), str(len(pairs)), "paired"
-        )
-    interval = _welch(a, b)
-    test = "none" if interval is None else "Welch"
-    return Move(name, how, first, second, second - first, interval, f"{len(a)}, {len(b)}", test)
-
-
-def _welch(a: Sequence[float], b: Sequence[float]) -> tuple[float, float] | None:
-    from scipy.stats import ttest_ind
-
-    if min(len(a), len(b)) < 2:
-        return None
-    interval = ttest_ind(b, a, equal_var=False).confidence_interval()
-    return float(interval.low), float(interval.high)
-
-
-def _matched(one: Study, other: Study) -> tuple[list[tuple[Cell, Cell, str]], list[Cell], list[Cell]]:
-    theirs = {cell.key: cell for cell in other.cells}
-    found = [(cell, theirs.pop(cell.key), "settings") for cell in one.cells if cell.key in theirs]
-    known = {cell.key for cell, _, _ in found}
-    left, right = [cell for cell in one.cells if cell.key not in known], list(theirs.values())
-    mine_by, theirs_by = _by_axes(left), _by_axes(right)
-    for axes, cells in mine_by.items():
-        if len(cells) == 1 and len(theirs_by.get(axes, [])) == 1:
-            found.append((cells[0], theirs_by[axes][0], "axes"))
-            left.remove(cells[0])
-            right.remove(theirs_by[axes][0])
-    order = {cell.key: place for place, cell in enumerate(one.cells)}
-    return sorted(found, key=lambda match: order[match[0].key]), left, right
-
-
-def _by_axes(cells: Sequence[Cell]) -> dict[tuple[tuple[str, str], ...], list[Cell]]:
-    found: dict[tuple[tuple[str, str], ...], list[Cell]] = {}
-    for cell in cells:
-        axes = tuple(sorted((name, str(v)) for name, v in cell.jobs[0].axis.items() if name != "seed"))
-        found.setdefault(axes, []).append(cell)
-    return found
-
-
-def _name(cell: Cell, names: Sequence[str]) -> str:
-    values = [str(cell.values.get(name, cell.jobs[0].axis.get(name, "none"))) for name in names]
-    return " · ".join(values) or "the only cell"
-
-
-def _show(args: argparse.Namespace) -> None:
-    one, other = Study.of([args.first]), Study.of([args.second])
-    for study in (one, other):
-        require_metric(study, args.metric)
-    if args.csv and not args.csv.absolute().parent.is_dir():
-        raise StoreError(f"There is no folder {args.csv.absolute().parent} to write {args.csv.name} into.")
-    moves, left, right = compare(one, other, args.metric)
+def _show(found: Comparison, metric: str, names: tuple[str, str]) -> None:
     out = console()
-    table = Table(title=f"{args.metric}: {args.first} and {args.second}", title_justify="left")
-    for heading in ("cell", "first", "second", "difference", "95 % interval", "n", "test", ""):
-        table.add_column(heading, justify="left" if heading in ("cell", "test", "") else "right", overflow="fold")
-    for m in moves:
-        interval = "-" if m.interval is None else f"{m.interval[0]:+.3f} to {m.interval[1]:+.3f}"
-        name = m.name if m.matched == "settings" else f"{m.name} *"
-        means = (number(m.first, args.metric), number(m.second, args.metric), f"{m.difference:+.3f}")
-        table.add_row(name, *means, interval, m.n, m.test, m.verdict, style="bold" if m.verdict else None)
-    out.print(table)
-    if any(m.matched == "axes" for m in moves):
-        out.print("* matched by its axes: some other setting differs", highlight=False)
-    judged = [m for m in moves if m.interval is not None]
-    told = sum(bool(m.verdict) for m in judged)
-    line = f"{told} of {len(judged)} differences have an interval that leaves zero out"
-    line += f"; by chance alone {0.05 * len(judged):.1f} would"
-    if len(moves) > len(judged):
-        line += f"; {len(moves) - len(judged)} with too few seeds for an interval"
-    out.print(line, highlight=False, soft_wrap=True)
-    for cells, study, where in ((left, one, args.first), (right, other, args.second)):
+    table = Table(title=f"{label(metric)}: A = {escape(names[0])}, B = {escape(names[1])}", title_justify="left")
+    table.add_column("cell", overflow="fold")
+    for heading in ("A", "B", "B - A", "95 % interval"):
+        table.add_column(heading, justify="right")
+    table.add_column("by")
+    for m in found.moves:
+        interval = "" if m.interval is None else f"{m.interval[0]:+.3f} to {m.interval[1]:+.3f}"
+        change = "" if m.difference is None else f"{m.difference:+.3f}"
+        cells = (_text(m.one, metric), _text(m.other, metric), change, interval, m.by)
+        table.add_row(escape(m.name), *map(escape, cells), style="bold" if m.told else None)
+    if found.moves:
+        out.print(table)
+    for line in remarks(found):
+        out.print(line, highlight=False, markup=False)
+
+
+def remarks(found: Comparison) -> list[str]:
+    """What has to be known beside the table."""
+    tested = [m for m in found.moves if m.interval is not None]
+    said = []
+    if not found.moves:
+        said.append("The sweeps have no cell in common.")
+    if tested:
+        told = sum(m.told for m in tested)
+        said.append(
+            f"{told} of {len(tested)} intervals leave zero out (bold); if nothing had changed, about "
+            f"{0.05 * len(tested):.1f} would by chance."
+        )
+    if bare := [m for m in found.moves if m.difference is not None and m.interval is None]:
+        said.append(f"{len(bare)} cells share no two seeds and have a single one on one side at least: no interval.")
+    if none := sum(m.difference is None for m in found.moves):
+        said.append(f"{none} cells have no figure on one side at least.")
+    if found.by_axes:
+        what = ", ".join(f"{k} ({a} -> {b})" for k, (a, b) in list(found.settings.items())[:8])
+        more = f" and {len(found.settings) - 8} more" if len(found.settings) > 8 else ""
+        inside = f"they differ in {what}{more}" if what else "in which nothing tells, as no job of one is finished"
+        said.append(f"{found.by_axes} cells were matched by their axes, not by all settings: {inside}.")
+    for name, cells in zip("AB", found.only, strict=True):
+        if cells:
+            some = "; ".join(cells[:5]) + (f"; and {len(cells) - 5} more" if len(cells) > 5 else "")
+            said.append(f"only in {name}, {len(cells)} cells: {some}")
+    return said
+
+
+def _csv(found: Comparison, metric: str, stream: Any) -> None:
+    rows = csv.writer(stream, lineterminator="\n")
+    rows.writerow(["cell", "metric", "a", "b", "seeds_a", "seeds_b", "difference", "low", "high", "by", "told"])
+    for m in found.moves:
+        figures = [cell.figure(metric) for cell in (m.one, m.other)]
+        means, counts = [f.mean if f else "" for f in figures], [f.n if f else 0 for f in figures]
+        change = "" if m.difference is None else m.difference
+        rows.writerow([m.name, metric, *means, *counts, change, *(m.interval or ("", "")), m.by, int(m.told)])
+    for name, cells in zip("ab", found.only, strict=True):
+        rows.writerows([cell, metric, "", "", "", "", "", "", "", f"only in {name}", ""] for cell in cells)
+
+
+def _move(one: Cell, other: Cell, name: str, metric: str) -> Move:
+    return Move(name, one, other, *difference(one, other, metric))
+
+
+def _text(cell: Cell, metric: str) -> str:
+    figure = cell.figure(metric)
+    if figure is None:
+        return missing(cell)
+    return number(figure.mean, metric) + ("" if figure.whole else f" ({figure.n} of {figure.of})")
+
+
+def _axes(cell: Cell) -> dict[str, str]:
+    """What its jobs' axes say, but for the seed."""
+    return {name: str(value) for name, value in cell.jobs[0].axis.items() if name != "seed"}
+
+
+def _settings(cell: Cell) -> dict[str, Any]:
+    return next((j.entry.result["settings"] for j in cell.done if j.entry.result and "settings" in j.entry.result), {})
+
+
+def _different(one: Cell, other: Cell) -> dict[str, tuple[Any, Any]]:
+    a, b = _settings(one), _settings(other)
+    if not a or not b:
+        return {}
+    return {name: (a.get(name), b.get(name)) for name in sorted({*a, *b}) if a.get(name) != b.get(name)}
+
+
+def _by_axes(left: Sequence[Cell], right: Sequence[Cell]) -> list[tuple[Cell, Cell]]:
+    """The pairs of cells whose axes are the same and no other cell's in either sweep."""
+    sides: list[dict[str, list[Cell]]] = [{}, {}]
+    shared = set.intersection(*({name for c in cells for name in _axes(c)} for cells in (left, right)))
+    for side, cells in zip(sides, (left, right), strict=True):
         for cell in cells:
-            out.print(f"only in {where}: {_name(cell, study.columns)}", highlight=False, markup=False, soft_wrap=True)
-    if unjudged := len(one.cells) - len(left) - len(moves):
-        out.print(f"in both, but without the metric in one of them: {unjudged} cells", highlight=False)
-    if args.csv:
-        _write(moves, args.csv)
+            side.setdefault(repr(sorted((k, v) for k, v in _axes(cell).items() if k in shared)), []).append(cell)
+    return [
+        (cells[0], sides[1][key][0])
+        for key, cells in sides[0].items()
+        if len(cells) == 1 and len(sides[1].get(key, ())) == 1
+    ]
 
 
-def _write(moves: Sequence[Move], file: Path) -> None:
-    with explained(file.absolute().parent), file.open("w", newline="") as stream:
-        rows = csv.writer(stream, lineterminator="\n")
-        rows.writerow(COLUMNS)
-        for m in moves:
-            ends = m.interval or ("", "")
-            rows.writerow([m.name, m.matched, m.first, m.second, m.difference, *ends, m.n, m.test, m.verdict])
+def _varying(cells: Sequence[Cell]) -> list[str]:
+    """The columns that name a cell: the axes that vary in either sweep, then other columns of a sweep."""
+    axes = [name for name in AXES if len({_axes(cell).get(name) for cell in cells}) > 1]
+    return axes + [
+        n for n in dict.fromkeys(n for cell in cells for n in cell.values) if n not in axes and n not in AXES
+    ]
+
+
+def _name(cell: Cell, varying: Sequence[str]) -> str:
+    known = {**_axes(cell), **cell.values}
+    return ", ".join(f"{name} {known[name]}" for name in varying if name in known) or "the only cell"
+
+
+def _without(cells: Sequence[Cell], some: Sequence[Cell]) -> list[Cell]:
+    gone = {cell.key for cell in some}
+    return [cell for cell in cells if cell.key not in gone]

@@ -12,7 +12,7 @@ from pathlib import Path
 from omegaconf import OmegaConf
 
 from fmsteal.oracle.ledger import paid
-from fmsteal.results import DONE, MISSING, RUNNING, Entry
+from fmsteal.results import DONE, EPOCHS, MISSING, RUNNING, Entry
 from fmsteal.store import read_json
 
 TAIL = 2**14  # bytes at the end of a log of curves: its last point is in them
@@ -51,7 +51,8 @@ def progress(folder: Path) -> Progress:
     answered, point = paid(ledger), _last_point(curves)
     if point and (not answered or _changed(curves) >= _changed(ledger)):
         stage, epoch = point
-        return Progress(stage, epoch, _setting(folder, f"{stage}.recipe.epochs"), seconds)
+        known = read_json(folder / "work" / stage / EPOCHS) or _setting(folder, f"{stage}.recipe.epochs")
+        return Progress(stage, epoch, known if isinstance(known, int) and known >= epoch else None, seconds)
     if answered:
         return Progress("queries", answered, _setting(folder, "budget.queries"), seconds)
     return Progress("starting", seconds=seconds)

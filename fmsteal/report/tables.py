@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from rich.table import Table as RichTable
 from rich.text import Text
@@ -19,6 +20,9 @@ LATEX = {
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "\\": r"\textbackslash{}", "<": r"\textless{}",
     ">": r"\textgreater{}", "|": r"\textbar{}",
 }  # fmt: skip
+
+MOST_KEYS = 8  # columns that tell rows apart
+OTHERS = "others"  # the column of all further axes
 
 
 @dataclass(frozen=True)
@@ -45,33 +49,38 @@ class Table:
         keys: the columns that tell the rows apart.
         columns: numbers of queries, or the metric where they do not vary.
         rows: of each row its values on ``keys``, and an entry for each column.
+        usual: the most frequent values of axes that have no column of their own, since there are too many.
     """
 
     metric: str
     keys: Sequence[str]
     columns: Sequence[str]
     rows: Sequence[tuple[Sequence[str], Sequence[Entry]]]
+    usual: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def of(cls, study: Study, layout: Layout) -> Table:
         """Lay the study out: a row for each combination of the axes, a column for each number of queries."""
-        keys = [*layout.pages, *layout.facets, *([layout.lines] if layout.lines else [])]
-        if len({(*(c.values[k] for k in keys), _column(c, layout)) for c in study.cells}) < len(study.cells):
-            keys = [name for name in study.columns if name not in layout.x]  # named facets may leave cells alike
-        across = list(
-            dict.fromkeys(_column(cell, layout) for cell in sorted(study.cells, key=lambda c: c.queries or 0))
+        keys, column = (
+            [*layout.pages, *layout.facets, *([layout.lines] if layout.lines else [])],
+            _columns(study, layout),
         )
+        if len({(*(c.values[k] for k in keys), column[c.key]) for c in study.cells}) < len(study.cells):
+            keys = [name for name in study.columns if name not in layout.x]  # named facets may leave cells alike
+        across = list(dict.fromkeys(column[c.key] for c in sorted(study.cells, key=lambda c: c.queries or 0)))
         found: dict[tuple[str, ...], dict[str, Entry]] = {}
         for page in layout.split(study):
             for panel in page.panels:
-                best = _best(panel.cells, layout)
+                best = _best(panel.cells, layout, column)
                 for cell in panel.cells:
                     row = found.setdefault(tuple(cell.values[key] for key in keys), {})
                     figure = cell.figure(layout.metric)
-                    absent = "" if figure else missing(cell)
-                    row[_column(cell, layout)] = Entry(figure, absent, cell.key in best)
-        rows = [(values, [row.get(column, Entry()) for column in across]) for values, row in found.items()]
-        return cls(layout.metric, keys, across, rows)
+                    row[column[cell.key]] = Entry(figure, "" if figure else missing(cell), cell.key in best)
+        heads, values, usual = _folded(keys, list(found))
+        rows = [
+            (row, [found[key].get(name, Entry()) for name in across]) for row, key in zip(values, found, strict=True)
+        ]
+        return cls(layout.metric, heads, across, rows, usual)
 
     @property
     def entries(self) -> list[Entry]:
@@ -99,6 +108,9 @@ class Table:
                 "Bold: the best of a column among rows that differ in the last axis alone, and those whose difference "
                 "from it, paired by seed, has a 95 % interval that holds zero."
             )
+        if self.usual:
+            said = ", ".join(f"{name}={value}" for name, value in self.usual.items())
+            notes.append(f"{OTHERS.capitalize()} names what differs from {said}.")
         return notes
 
 
@@ -147,20 +159,41 @@ def terminal(table: Table, title: str) -> RichTable:
     return shown
 
 
-def _column(cell: Cell, layout: Layout) -> str:
+def _columns(study: Study, layout: Layout) -> dict[str, str]:
+    """The column of each cell, by the cell's key: its queries, and the budget's name where several ask as many."""
     if not layout.x:
-        return label(layout.metric)
-    named = " ".join(cell.values[name] for name in layout.x)
-    return named if cell.queries is None else f"{cell.queries:,} queries"
+        return {cell.key: label(layout.metric) for cell in study.cells}
+    named = {cell.key: " ".join(cell.values[name] for name in layout.x) for cell in study.cells}
+    alike: dict[int | None, set[str]] = {}
+    for cell in study.cells:
+        alike.setdefault(cell.queries, set()).add(named[cell.key])
+
+    def column(cell: Cell) -> str:
+        if cell.queries is None:
+            return named[cell.key]
+        return f"{cell.queries:,} queries" + (f" ({named[cell.key]})" if len(alike[cell.queries]) > 1 else "")
+
+    return {cell.key: column(cell) for cell in study.cells}
 
 
-def _best(cells: Sequence[Cell], layout: Layout) -> set[str]:
+def _folded(keys: Sequence[str], rows: Sequence[Sequence[str]]) -> tuple[list[str], list[list[str]], dict[str, str]]:
+    """Of more columns than can be read, the last as one, which says what is unusual there; and what is usual."""
+    if len(keys) <= MOST_KEYS:
+        return list(keys), [list(row) for row in rows], {}
+    first, rest = MOST_KEYS - 1, range(MOST_KEYS - 1, len(keys))
+    usual = {place: Counter(row[place] for row in rows).most_common(1)[0][0] for place in rest}
+    unusual = [", ".join(f"{keys[p]}={row[p]}" for p in rest if row[p] != usual[p]) for row in rows]
+    values = [[*row[:first], said] for row, said in zip(rows, unusual, strict=True)]
+    return [*keys[:first], OTHERS], values, {keys[place]: value for place, value in usual.items()}
+
+
+def _best(cells: Sequence[Cell], layout: Layout, column: Mapping[str, str]) -> set[str]:
     """Of the cells of a panel, column by column, the best and those that cannot be told from it."""
     if layout.lines is None or layout.lines in APART:
         return set()
     found: set[str] = set()
-    for column in {_column(cell, layout) for cell in cells}:
-        alike = [cell for cell in cells if _column(cell, layout) == column and cell.figure(layout.metric)]
+    for name in {column[cell.key] for cell in cells}:
+        alike = [cell for cell in cells if column[cell.key] == name and cell.figure(layout.metric)]
         if len(alike) < 2:
             continue
         means = {cell.key: f.mean for cell in alike if (f := cell.figure(layout.metric))}

@@ -1,12 +1,13 @@
-"""``fmsteal verify``: figures of results computed again from the kept predictions, without the code that made them.
+"""``fmsteal verify``: are the figures of results those of the predictions they keep?
 
-Plain NumPy on ``predictions.npz``. Shares have to match to 1e-6, KL and L1 to one part in 10,000.
+Everything is computed again in plain NumPy from ``predictions.npz``, by none of the code that evaluates. Shares must
+agree to 1e-9, KL and L1 to 1e-6 (they come from 32-bit logits). Wilson's intervals are computed again too: they tell
+whether as many images were judged as are kept. Where logits tie, a top-k may go either way. Imports no torch.
 """
 
 from __future__ import annotations
 
 import argparse
-import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,161 +16,254 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import log_softmax, rel_entr, softmax
+from rich.markup import escape
+from rich.table import Table
 
-from fmsteal.errors import FmstealError, StoreError
-from fmsteal.report.predictions import FILE, opened, sets, triple
+from fmsteal.errors import FmstealError
+from fmsteal.report.predictions import opened, sets, triple
+from fmsteal.report.table import console
 from fmsteal.report.tidy import require_jobs
-from fmsteal.results import DONE, UNREADABLE, Entry, begun, planned
+from fmsteal.results import DONE, UNREADABLE, Entry, begun
 
-SHARE, RELATIVE = 1e-6, 1e-4  # how far a figure may be from the one computed here
-MEANS = ("target_accuracy", "stolen_accuracy", "agreement", "ratio")  # of an encoder's downstream sets
+SHARES, DISTANCES = 1e-9, 1e-6  # tolerances
+NORMAL = 1.959963984540054  # quantile of the 95 % interval
 TEXT = """\
-Computes the figures of every finished job again, from the predictions that it keeps and without the code that made
-them, and names each that does not match: an edited or damaged file, results and predictions that are of two runs.
-Shares have to match to 1e-6, KL and L1 to one part in 10,000. Figures that hang on more than the predictions
-(out-of-distribution sets, similarity, cost) are counted only."""
+Compute the figures of finished jobs again, from the predictions they keep, by other code than that which evaluated
+them: agreement, agreement@k, accuracies, KL, L1, their intervals; of encoders those of each downstream set. It ends
+non-zero where a figure differs, where predictions are missing or torn, or a result cannot be read."""
 
-Floats = npt.NDArray[np.float64]
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Check:
+    """A figure that was computed again.
+
+    Attributes:
+        name: of the metric.
+        found: what the predictions say, from the least to the most where ties leave it open.
+        tolerance: how far a result may be from that.
+        interval: Wilson's, where the result should have one.
+    """
+
+    name: str
+    found: tuple[float, float]
+    tolerance: float = SHARES
+    interval: tuple[float, float] | None = None
+
+    def off(self, value: float) -> float:
+        """How far a result's value is from what was found; NaN where it is no number."""
+        return max(self.found[0] - value, value - self.found[1], 0.0) if np.isfinite(value) else float("nan")
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What was found of a job.
+    """What verifying a job found: how far each figure is off, and in words what is wrong."""
 
-    Attributes:
-        job: it.
-        matching: how many figures are as computed here.
-        other: how many cannot be computed from the predictions.
-        wrong: what does not match, a sentence each.
-    """
+    entry: Entry
+    off: dict[str, float]
+    faults: list[str]
+    unchecked: list[str]
 
-    job: Entry
-    matching: int
-    other: int
-    wrong: Sequence[str]
+
+def verify(entry: Entry) -> Verdict:
+    """Compute a finished job's figures again."""
+    if entry.result is None:
+        return Verdict(entry, {}, [entry.fault], [])
+    recorded, intervals = (_mapping(entry.result, part) for part in ("metrics", "intervals"))
+    off: dict[str, float] = {}
+    faults: list[str] = []
+    try:
+        with opened(entry.folder) as arrays:
+            if not sets(arrays):
+                faults.append("predictions.npz holds no predictions")
+            for check in _checks(arrays, recorded, faults):
+                faults += _compared(check, recorded, intervals, off)
+    except FmstealError as error:
+        faults.append(str(error).replace(f"{entry.folder}/", ""))
+    unchecked = [name for name in recorded if name not in off]
+    if not faults:
+        faults += [f"{name} has no predictions" for name in unchecked if _of_a_set(name)]
+    return Verdict(entry, off, faults, unchecked)
 
 
 def main(words: Sequence[str]) -> None:
-    """Verify the sweeps named on the command line."""
+    """Verify the sweeps named on the command line; ends non-zero where anything is wrong."""
     parser = argparse.ArgumentParser(
         prog="fmsteal verify", description=TEXT, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("dirs", type=Path, nargs="+", metavar="DIR", help="folders of sweeps, or outputs/runs")
     args = parser.parse_args(words[1:])
     try:
-        verdicts = [verdict for folder in args.dirs for verdict in verify(folder)]
+        entries = []
+        for folder in args.dirs:
+            require_jobs(folder)
+            entries += begun(folder)
+        sys.exit(_show(entries))
     except FmstealError as error:
         sys.exit(f"fmsteal: {error}")
-    for verdict in verdicts:
-        for what in verdict.wrong:
-            print(f"{verdict.job.folder}: {what}")
-    matching, wrong = sum(v.matching for v in verdicts), [v for v in verdicts if v.wrong]
-    other = sum(v.other for v in verdicts)
-    print(
-        f"{len(verdicts)} jobs: {matching:,} figures match, {other:,} hang on more than the predictions; "
-        f"{len(wrong)} jobs with something wrong"
-    )
-    if wrong or not matching:
-        sys.exit(1)
 
 
-def verify(folder: Path) -> Iterator[Verdict]:
-    """Every finished job of a sweep.
-
-    Raises:
-        StoreError: the folder is no sweep's.
-    """
-    require_jobs(folder)
-    jobs = planned(folder)
-    for job in begun(folder) if jobs is None else jobs:
-        if job.state == DONE:
-            yield verdict(job)
-        elif job.state == UNREADABLE:
-            yield Verdict(job, 0, 0, [job.fault])
-
-
-def verdict(job: Entry) -> Verdict:
-    """Compare a finished job's figures with those of its predictions."""
-    metrics = (job.result or {}).get("metrics")
-    if not isinstance(metrics, dict) or not metrics:
-        return Verdict(job, 0, 0, ["result.json holds no figures"])
-    try:
-        with opened(job.folder) as arrays:
-            known, wrong = recomputed(arrays, metrics)
-    except StoreError as error:
-        return Verdict(job, 0, len(metrics), [str(error)])
-    matching = 0
-    for name, value in known.items():
-        stored = metrics.get(name)
-        tolerance = RELATIVE * abs(value) + 1e-7 if name in ("test/kl", "test/l1") else SHARE
-        if stored is None:
-            continue
-        if isinstance(stored, int | float) and abs(stored - value) <= tolerance:
-            matching += 1
-        else:
-            wrong.append(f"{name} is {stored} in result.json, {value:.6f} by {FILE}")
-    return Verdict(job, matching, len(metrics.keys() - known.keys()), wrong)
+def _show(entries: Sequence[Entry]) -> int:
+    """Verify, print what was checked and what is wrong, and return the exit status."""
+    verdicts = [verify(entry) for entry in entries if entry.state in (DONE, UNREADABLE)]
+    if not verdicts:
+        raise FmstealError("No job is finished: there is nothing to verify.")
+    out, wrong = console(), [verdict for verdict in verdicts if verdict.faults]
+    names = sorted({name for verdict in verdicts for name in verdict.off})
+    checked = Table(title="computed again from the predictions", title_justify="left")
+    checked.add_column("figure", overflow="fold")
+    for heading in ("jobs", "differ", "largest difference"):
+        checked.add_column(heading, justify="right")
+    for name in names:
+        off = [verdict.off[name] for verdict in verdicts if name in verdict.off]
+        differ = sum(not value <= _tolerance(name) for value in off)
+        checked.add_row(escape(name), str(len(off)), str(differ), f"{max(off, key=_severity):.1e}")
+    if names:
+        out.print(checked)
+    if wrong:
+        table = Table(title=f"{len(wrong)} of {len(verdicts)} jobs are wrong", title_justify="left")
+        table.add_column("job", overflow="fold")
+        table.add_column("what", overflow="fold")
+        for verdict in wrong:
+            table.add_row(escape(verdict.entry.key), escape("\n".join(verdict.faults)))
+        out.print(table)
+    others = sorted({name for verdict in verdicts for name in verdict.unchecked})
+    if others:
+        out.print(f"not kept as predictions, so not checked: {', '.join(others)}", highlight=False, markup=False)
+    if left := len(entries) - len(verdicts):
+        out.print(f"{left} jobs that were begun are not finished: they are not in it.", highlight=False)
+    if not wrong:
+        out.print(
+            f"all {len(verdicts)} results are what their predictions say (tolerance {SHARES:g}; KL, L1 {DISTANCES:g})"
+        )
+    return int(bool(wrong))
 
 
-def recomputed(arrays: np.lib.npyio.NpzFile, metrics: Mapping[str, Any]) -> tuple[dict[str, float], list[str]]:
-    """All figures that follow from a job's predictions, and what is wrong with the predictions themselves."""
-    known: dict[str, float] = {}
-    wrong: list[str] = []
-    headline: dict[str, dict[str, float]] = {}
+def _checks(arrays: Any, recorded: Mapping[str, Any], faults: list[str]) -> Iterator[Check]:
+    """All figures that a job's predictions determine; arrays that do not fit together are faults instead."""
+    by_set: dict[str, dict[str, Check]] = {}
     for name, prefix in sets(arrays).items():
         victim, thief, label = triple(arrays, prefix)
-        if not len(victim) == len(thief) == len(label) > 0:
-            wrong.append(
-                f"{prefix or 'the test set'}: {len(victim)}, {len(thief)} and {len(label)} predictions, labels"
-            )
-            continue
-        shares = {
-            "target_accuracy": float(np.mean(victim == label)),
-            "stolen_accuracy": float(np.mean(thief == label)),
-            "agreement": float(np.mean(victim == thief)),
-        }
-        shares["ratio"] = shares["stolen_accuracy"] / max(shares["target_accuracy"], 1e-12)
-        if name:
-            known |= {f"downstream/{name}/{what}": share for what, share in shares.items()}
-            if "/" not in name:
-                headline[name] = shares
+        where = f"{name or 'test'}: "
+        if not victim.shape == thief.shape == label.shape or victim.ndim != 1:
+            faults.append(f"{where}{len(victim)} answers of the victim, {len(thief)} of the thief, {len(label)} labels")
+        elif not len(label):
+            faults.append(f"{where}no images")
+        elif name:
+            by_set[name] = {check.name.rpartition("/")[2]: check for check in _downstream(name, victim, thief, label)}
+            yield from by_set[name].values()
         else:
-            known |= {
-                "test/agreement": shares["agreement"],
-                "test/accuracy": shares["stolen_accuracy"],
-                "test/victim_accuracy": shares["target_accuracy"],
-                "test/relative_accuracy": shares["ratio"],
-            }
-    if headline:
-        known |= {f"test/{what}": float(np.mean([shares[what] for shares in headline.values()])) for what in MEANS}
-    if "victim_logits" in arrays.files and "thief_logits" in arrays.files and not wrong:
-        more, wrong = _of_logits(arrays, metrics)
-        known |= more
-    return known, wrong
+            yield from _classifier(victim, thief, label)
+            yield from _logits(arrays, victim, thief, recorded, faults)
+    heads = [checks for name, checks in by_set.items() if "/" not in name]
+    for metric in ("target_accuracy", "stolen_accuracy", "ratio", "agreement") if heads else ():
+        mean = float(np.mean([checks[metric].found[0] for checks in heads]))
+        yield Check(f"test/{metric}", (mean, mean))
 
 
-def _of_logits(arrays: np.lib.npyio.NpzFile, metrics: Mapping[str, Any]) -> tuple[dict[str, float], list[str]]:
-    v, t = (np.asarray(arrays[f"{who}_logits"], np.float64) for who in ("victim", "thief"))
-    victim, thief = arrays["victim"], arrays["thief"]
-    if v.shape != t.shape or len(v) != len(victim):
-        return {}, [f"logits of shapes {v.shape} and {t.shape} for {len(victim)} images"]
-    wrong = [
-        f"the {who}'s answers are not those of its logits"
-        for who, answers, logits in (("victim", victim, v), ("thief", thief, t))
-        if not (answers == logits.argmax(1)).all()
-    ]
-    known = {
-        "test/kl": float(rel_entr(softmax(v, 1), np.exp(log_softmax(t, 1))).sum(1).mean()),
-        "test/l1": float(np.abs(softmax(v, 1) - softmax(t, 1)).sum(1).mean()),
-    }
-    for name in metrics:
-        if found := re.fullmatch(r"test/agreement@(\d+)", name):
-            known[name] = _among(int(found[1]), victim, t)
-    return known, wrong
+def _classifier(victim: Array, thief: Array, label: Array) -> Iterator[Check]:
+    n = len(label)
+    yield _share("test/agreement", int(np.count_nonzero(victim == thief)), n)
+    yield _share("test/accuracy", own := int(np.count_nonzero(thief == label)), n)
+    yield _share("test/victim_accuracy", theirs := int(np.count_nonzero(victim == label)), n)
+    yield _exact("test/relative_accuracy", (own / n) / max(theirs / n, 1e-12))
 
 
-def _among(k: int, victim: npt.NDArray[Any], thief: Floats) -> float:
-    """Share of images whose victim's answer is among the thief's first k."""
-    first = np.argsort(-thief, axis=1, kind="stable")[:, :k]
-    return float((first == np.asarray(victim)[:, None]).any(1).mean())
+def _downstream(name: str, victim: Array, thief: Array, label: Array) -> Iterator[Check]:
+    n, place = len(label), f"downstream/{name}"
+    yield _share(f"{place}/target_accuracy", theirs := int(np.count_nonzero(victim == label)), n)
+    yield _share(f"{place}/stolen_accuracy", own := int(np.count_nonzero(thief == label)), n)
+    yield _share(f"{place}/agreement", int(np.count_nonzero(victim == thief)), n)
+    yield _exact(f"{place}/ratio", (own / n) / max(theirs / n, 1e-12))
+
+
+def _logits(
+    arrays: Any, victim: Array, thief: Array, recorded: Mapping[str, Any], faults: list[str]
+) -> Iterator[Check]:
+    """What both models' logits say, and whether the answers are their greatest."""
+    if not {"victim_logits", "thief_logits"} <= set(arrays.files):
+        return
+    v, t = (arrays[f"{who}_logits"].astype(np.float64) for who in ("victim", "thief"))
+    if v.shape != t.shape or v.ndim != 2 or len(v) != len(victim):
+        faults.append(f"logits of {v.shape} and {t.shape} for {len(victim)} images")
+        return
+    if not (np.isfinite(v).all() and np.isfinite(t).all()):
+        faults.append("logits that are not finite")
+        return
+    rows = np.arange(len(v))
+    for who, logits, answers in (("victim", v, victim), ("thief", t, thief)):
+        fits = (answers >= 0) & (answers < logits.shape[1])
+        if not fits.all() or (logits[rows, answers] < logits.max(1)).any():
+            faults.append(f"the {who}'s answers are not those of its logits")
+            return
+    for name in recorded:
+        k = name.removeprefix("test/agreement@")
+        if k != name and k.isdecimal():
+            chosen = t[rows, victim][:, None]
+            before, with_ties = (t > chosen).sum(1), (t >= chosen).sum(1) - 1
+            sure, perhaps = (int(np.count_nonzero(rank < int(k))) for rank in (with_ties, before))
+            interval = wilson(sure, len(v)) if sure == perhaps else None
+            yield Check(name, (sure / len(v), perhaps / len(v)), interval=interval)
+    p, q = _log_softmax(v), _log_softmax(t)
+    yield _exact("test/kl", float((np.exp(p) * (p - q)).sum(1).mean()), DISTANCES)
+    yield _exact("test/l1", float(np.abs(np.exp(p) - np.exp(q)).sum(1).mean()), DISTANCES)
+
+
+def _compared(
+    check: Check, recorded: Mapping[str, Any], intervals: Mapping[str, Any], off: dict[str, float]
+) -> list[str]:
+    """How far a result is off, and what is wrong with it; a figure that was not measured is none of its faults."""
+    value = recorded.get(check.name)
+    if value is None:
+        return ["no test/agreement"] if check.name == "test/agreement" else []
+    if not isinstance(value, int | float):
+        return [f"{check.name} is {value!r}, no number"]
+    off[check.name] = gap = check.off(value)
+    if not gap <= check.tolerance:
+        return [f"{check.name} is {value:.6g} in the result, {check.found[0]:.6g} by the predictions"]
+    ends = intervals.get(check.name)
+    if check.interval and isinstance(ends, list) and not np.allclose(ends, check.interval, rtol=0, atol=DISTANCES):
+        low, high = check.interval
+        return [
+            f"the interval of {check.name} is that of another number of images: {ends}, not [{low:.4f}, {high:.4f}]"
+        ]
+    return []
+
+
+def wilson(hits: int, n: int) -> tuple[float, float]:
+    """Wilson's 95 % score interval of a share."""
+    share, z = hits / n, NORMAL
+    centre, half = share + z**2 / (2 * n), z * (share * (1 - share) / n + z**2 / (4 * n**2)) ** 0.5
+    return (centre - half) / (1 + z**2 / n), (centre + half) / (1 + z**2 / n)
+
+
+def _share(name: str, hits: int, n: int) -> Check:
+    return Check(name, (hits / n, hits / n), interval=wilson(hits, n))
+
+
+def _exact(name: str, value: float, tolerance: float = SHARES) -> Check:
+    return Check(name, (value, value), tolerance)
+
+
+def _log_softmax(logits: Array) -> Array:
+    shifted = logits - logits.max(1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(1, keepdims=True))
+
+
+def _tolerance(name: str) -> float:
+    return DISTANCES if name in ("test/kl", "test/l1") else SHARES
+
+
+def _severity(off: float) -> float:
+    return np.inf if np.isnan(off) else off
+
+
+def _of_a_set(name: str) -> bool:
+    """Whether a figure is one that predictions of a downstream set determine."""
+    return name.startswith("downstream/") and name.endswith(("/agreement", "_accuracy", "/ratio"))
+
+
+def _mapping(record: Mapping[str, Any], part: str) -> Mapping[str, Any]:
+    found = record.get(part)
+    return found if isinstance(found, dict) else {}

@@ -1,71 +1,115 @@
 from __future__ import annotations
 
 import csv
+import io
 from pathlib import Path
 
 import pytest
-import scipy.stats
+from scipy import stats
 
-from fmsteal.report.compare import compare, main
+from fmsteal.errors import FmstealError
+from fmsteal.report.compare import Comparison, compare, main, remarks
 from fmsteal.report.study import Study
-from tests.report.test_study import done
+from tests.report.test_study import asked, axis, done
 
-BEFORE, AFTER = (0.50, 0.61, 0.70), (0.55, 0.67, 0.74)
-
-
-@pytest.fixture
-def sweeps(tmp_path: Path) -> tuple[Path, Path]:
-    """`a` is in both with the same seeds, `b` with other seeds, `c` with another setting, `d` and `e` in one alone."""
-    one, other = tmp_path / "one", tmp_path / "other"
-    for seed, (before, after) in enumerate(zip(BEFORE, AFTER, strict=True)):
-        done(one, f"a{seed}", before, attack="a", seed=seed)
-        done(other, f"a{seed}", after, attack="a", seed=seed)
-        done(one, f"b{seed}", before, attack="b", seed=seed)
-        done(other, f"b{seed + 10}", after, attack="b", seed=seed + 10)
-    done(one, "c", 0.5, {"lr": 0.1}, attack="c")
-    done(other, "c2", 0.7, {"lr": 0.2}, attack="c")
-    done(one, "d", 0.5, attack="d")
-    done(other, "e", 0.5, attack="e")
-    return one, other
+A = (0.50, 0.52, 0.51)
+B = (0.54, 0.57, 0.555)
 
 
-def test_differences_are_scipys(sweeps: tuple[Path, Path]) -> None:
-    moves, left, right = compare(*(Study.of([folder]) for folder in sweeps))
-    found = {move.name: move for move in moves}
-    gains = [after - before for before, after in zip(BEFORE, AFTER, strict=True)]
-    paired = scipy.stats.ttest_rel(AFTER, BEFORE).confidence_interval()
-    assert found["a"].test == "paired" and found["a"].interval == pytest.approx((paired.low, paired.high))
-    assert found["a"].difference == pytest.approx(sum(gains) / 3) and found["a"].verdict == "up"
-    welch = scipy.stats.ttest_ind(AFTER, BEFORE, equal_var=False).confidence_interval()
-    assert found["b"].test == "Welch" and found["b"].interval == pytest.approx((welch.low, welch.high))
-    assert found["b"].verdict == "" and found["b"].n == "3, 3"
-    assert (found["c"].matched, found["c"].interval, found["c"].test) == ("axes", None, "none")
-    assert [[cell.values["attack"] for cell in cells] for cells in (left, right)] == [["d"], ["e"]]
+def sweep(folder: Path, figures: dict[str, tuple[float, ...]], first: int = 0, **settings: object) -> Path:
+    """Jobs of seeds in a row for each victim."""
+    for victim, shares in figures.items():
+        for seed, share in enumerate(shares, first):
+            done(folder, f"{victim}{seed}", share, dict(settings), seed=seed, victim=victim)
+    return folder
 
 
-def test_the_command_says_what_moved(
-    sweeps: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    main(["compare", *map(str, sweeps), "--csv", str(tmp_path / "moves.csv")])
-    out = capsys.readouterr().out
-    assert "1 of 2 differences have an interval that leaves zero out; by chance alone 0.1 would; 1 with too few" in out
-    assert f"only in {sweeps[0]}: d" in out and f"only in {sweeps[1]}: e" in out and "matched by its axes" in out
-    with (tmp_path / "moves.csv").open() as stream:
-        rows = {row["cell"]: row for row in csv.DictReader(stream)}
-    assert rows["a"]["verdict"] == "up" and float(rows["a"]["difference"]) == pytest.approx(0.05)
-    assert rows["c"]["low"] == "" and len(rows) == 3
+def compared(one: Path, other: Path) -> Comparison:
+    return compare(Study.of([one]), Study.of([other]))
 
 
-def test_a_sweep_and_itself_do_not_differ(sweeps: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
-    main(["compare", str(sweeps[0]), str(sweeps[0])])
-    out = capsys.readouterr().out
-    assert "0 of 2 differences" in out and "only in" not in out
+def test_seeds_that_both_have_are_paired(tmp_path: Path) -> None:
+    one = sweep(tmp_path / "one", {"a": A, "b": A, "gone": A})
+    found = compared(one, sweep(tmp_path / "two", {"a": B, "b": (0.55, 0.49, 0.50), "new": A}))
+    moved, same = found.moves
+    assert (moved.name, moved.by, moved.told, same.told) == ("victim a", "paired, 3 seeds", True, False)
+    gains = [b - a for a, b in zip(A, B, strict=True)]
+    want = stats.ttest_rel(B, A).confidence_interval(0.95)
+    assert moved.interval == pytest.approx((want.low, want.high)) and moved.difference == pytest.approx(sum(gains) / 3)
+    assert found.only == (["victim gone"], ["victim new"]) and found.by_axes == 0
+    assert "1 of 2 intervals leave zero out (bold); if nothing had changed, about 0.1 would by chance." in remarks(
+        found
+    )
 
 
-@pytest.mark.parametrize(
-    ("words", "says"),
-    [(["--metric", "test/absent"], "No finished job measured test/absent"), (["--csv", "absent/t.csv"], "no folder")],
-)
-def test_what_is_wrong_is_named(sweeps: tuple[Path, Path], words: list[str], says: str) -> None:
-    with pytest.raises(SystemExit, match=says):
-        main(["compare", *map(str, sweeps), *words])
+def test_other_seeds_are_compared_as_welch_does(tmp_path: Path) -> None:
+    one = sweep(tmp_path / "one", {"a": A})
+    (move,) = compared(one, sweep(tmp_path / "two", {"a": (*B, 0.56)}, first=2)).moves
+    want = stats.ttest_ind((*B, 0.56), A, equal_var=False).confidence_interval(0.95)
+    assert move.by == "Welch, 3 and 4 seeds" and move.told
+    assert move.interval == pytest.approx((want.low, want.high))
+
+
+def test_one_seed_has_a_difference_and_no_interval(tmp_path: Path) -> None:
+    one, other = sweep(tmp_path / "one", {"a": A}), sweep(tmp_path / "two", {"a": (0.75,)}, first=1)
+    found = compared(one, other)
+    (move,) = found.moves
+    assert move.difference == pytest.approx(0.75 - 0.52), "of the seed that both have, not of the means"
+    assert (move.interval, move.told, move.by) == (None, False, "the seed of both")
+    assert any("no interval" in line for line in remarks(found))
+
+
+def test_where_a_setting_changed_in_all_cells_the_axes_match(tmp_path: Path) -> None:
+    one = sweep(tmp_path / "one", {"a": A, "b": A}, **{"thief.recipe.lr": 0.1, "x": 1})
+    found = compared(one, sweep(tmp_path / "two", {"a": B, "b": B}, **{"thief.recipe.lr": 0.2, "x": 1}))
+    assert len(found.moves) == found.by_axes == 2 and found.settings == {"thief.recipe.lr": (0.1, 0.2)}
+    assert any(
+        "2 cells were matched by their axes" in s and "thief.recipe.lr (0.1 -> 0.2)" in s for s in remarks(found)
+    )
+
+
+def test_cells_that_the_axes_do_not_tell_apart_are_not_guessed(tmp_path: Path) -> None:
+    for lr in (0.1, 0.2):
+        done(tmp_path / "one", f"j{lr}", 0.5, {"lr": lr})
+    done(tmp_path / "two", "k", 0.5, {"lr": 0.3})
+    found = compared(tmp_path / "one", tmp_path / "two")
+    assert not found.moves and (len(found.only[0]), len(found.only[1])) == (2, 1)
+    assert remarks(found)[0] == "The sweeps have no cell in common."
+
+
+def test_a_cell_without_a_figure_says_so(tmp_path: Path) -> None:
+    one = sweep(tmp_path / "one", {"a": A, "b": A})
+    other = tmp_path / "two"
+    done(other, "a0", 0.5, seed=0, victim="a")
+    asked(other, {"a0": axis(victim="a"), "b0": axis(victim="b")})
+    found = compared(one, other)
+    assert [(m.name, m.difference is None) for m in found.moves] == [("victim a", False), ("victim b", True)]
+    assert any(line.startswith("1 cells have no figure") for line in remarks(found))
+
+
+def test_the_command_prints_and_writes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    one, other = sweep(tmp_path / "one", {"a": A, "gone": A}), sweep(tmp_path / "two", {"a": B})
+    main(["compare", str(one), str(other), "--csv", str(tmp_path / "moves.csv")])
+    said = capsys.readouterr().out
+    assert "+0.045" in said and "paired, 3 seeds" in said and "only in A, 1 cells: victim gone" in said
+    rows = list(csv.DictReader((tmp_path / "moves.csv").open()))
+    assert [row["cell"] for row in rows] == ["victim a", "victim gone"] and rows[1]["by"] == "only in a"
+    assert float(rows[0]["difference"]) == pytest.approx(0.045) and rows[0]["told"] == "1"
+    main(["compare", str(one), str(other), "--csv", "-"])
+    assert len(list(csv.DictReader(io.StringIO(capsys.readouterr().out)))) == 2
+
+
+def test_what_cannot_be_compared_is_a_clear_error(tmp_path: Path) -> None:
+    one = sweep(tmp_path / "one", {"a": A})
+    with pytest.raises(FmstealError, match=r"No finished job measured test/x. There is: test/agreement, cost/seconds"):
+        compare(Study.of([one]), Study.of([one]), "test/x")
+    with pytest.raises(SystemExit, match="There is no folder"):
+        main(["compare", str(one), str(tmp_path / "absent")])
+    with pytest.raises(SystemExit, match=r"There is no folder .*nowhere"):
+        main(["compare", str(one), str(one), "--csv", str(tmp_path / "nowhere" / "a.csv")])
+
+
+def test_a_sweep_beside_itself_has_not_moved(tmp_path: Path) -> None:
+    one = sweep(tmp_path / "one", {"a": A})
+    (move,) = compared(one, one).moves
+    assert (move.difference, move.interval, move.told) == (0.0, (0.0, 0.0), False)

@@ -112,6 +112,8 @@ def test_the_file_written_last_tells_how_far_a_job_is(tmp_path: Path) -> None:
         stream.write("thief/epoch,9.0,thief/loss,0.1\nthief/epoch,10.0,thi")  # torn: the writer is in the middle of it
     at = progress(folder)
     assert at.text == "thief epoch 9 of 20" and at.seconds == 7.5
+    write_json_in(folder / "work" / "thief" / "epochs.json", 114)  # more than its recipe's, for the least of steps
+    assert progress(folder).text == "thief epoch 9 of 114"
 
 
 def write_json_in(path: Path, value: object) -> None:

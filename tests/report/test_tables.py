@@ -129,6 +129,28 @@ def test_forty_axes_and_a_figure_that_is_no_number(tmp_path: Path, capsys: pytes
     assert text.count("0.") >= 5 and "not measured" in text
 
 
+def test_of_too_many_axes_the_last_share_a_column(tmp_path: Path) -> None:
+    for n in range(12):
+        done(tmp_path, f"j{n}", 0.1 + 0.01 * n, {f"thief.recipe.option{i:02}": int(i == n) for i in range(11)})
+    found = table(tmp_path, lines="thief.recipe.option00")
+    *own, others = found.keys
+    assert others == "others" and len(own) == 7
+    for values, row in found.rows:
+        option = "thief.recipe.option" + str(round(100 * (row[0].figure.mean - 0.1))).zfill(2) if row[0].figure else ""
+        assert values[:-1] == ["1" if name == option else "0" for name in own]
+        assert values[-1] == (f"{option}=1" if option[-2:] != "11" and option not in own else "")
+    assert len(found.rows) == 12 and any("Others names what differs from thief.recipe.opt" in n for n in found.notes)
+
+
+def test_budgets_that_ask_as_much_have_a_column_each(tmp_path: Path) -> None:
+    for name, queries, share in (("1k", 1000, 0.5), ("1k_paired", 1000, 0.6), ("5k", 5000, 0.7)):
+        done(tmp_path, name, share, attack="a", budget=name, queries=queries)
+        done(tmp_path, f"{name}-b", share, attack="b", budget=name, queries=queries)
+    found = table(tmp_path)
+    assert found.columns == ["1,000 queries (1k)", "1,000 queries (1k_paired)", "5,000 queries"]
+    assert [[e.figure.mean for e in row if e.figure] for _, row in found.rows] == [[0.5, 0.6, 0.7]] * 2
+
+
 def test_a_newer_schema_and_a_half_written_result_are_shown(sweep: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (sweep / "b-100-1" / "result.json").write_text('{"met')
     newer = sweep / "b-100-2" / "result.json"

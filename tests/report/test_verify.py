@@ -1,96 +1,182 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from fmsteal.evaluation import metrics
 from fmsteal.evaluation.classifier import ClassifierEvaluation
-from fmsteal.report.verify import main
-from fmsteal.store import read_json, write_json
-from tests.report.test_study import done
+from fmsteal.report import verify
+from fmsteal.store import write_json
+from tests.report.test_status import begun
+
+N, CLASSES = 90, 7
 
 
-@pytest.fixture
-def job(tmp_path: Path) -> Path:
-    """A finished job with the evaluation's own figures of random logits."""
-    random = torch.Generator().manual_seed(0)
-    victim = torch.randn(50, 7, generator=random) * 3
-    thief = victim + torch.randn(50, 7, generator=random)
-    measured = ClassifierEvaluation().compare(victim, thief, torch.randint(7, (50,), generator=random))
-    done(tmp_path, "a", 0.0)
-    result = read_json(tmp_path / "a" / "result.json")
-    metrics = {**measured.metrics, "ood/noise/agreement": 0.5}
-    write_json(tmp_path / "a" / "result.json", {**result, "metrics": metrics, "intervals": measured.intervals})
-    np.savez(tmp_path / "a" / "predictions.npz", **measured.predictions)  # type: ignore[arg-type]
-    return tmp_path / "a"
+def evaluated(sweep: Path, name: str = "j", seed: int = 0) -> Path:
+    """A job's folder with what the real evaluation of random logits leaves."""
+    random = torch.Generator().manual_seed(seed)
+    victim, noise = (torch.randn(N, CLASSES, generator=random) for _ in range(2))
+    labels = torch.randint(CLASSES, (N,), generator=random)
+    measured = ClassifierEvaluation(k=3, also={}).compare(victim, victim + noise, labels)
+    folder = begun(sweep, name)
+    np.savez(folder / "predictions.npz", **measured.predictions)  # type: ignore[arg-type]
+    intervals = {key: list(ends) for key, ends in measured.intervals.items()}
+    result = {"schema": 1, "job_key": name, "axis": {"seed": seed}, "metrics": measured.metrics, "intervals": intervals}
+    write_json(folder / "result.json", result)
+    return folder
 
 
-def verified(sweep: Path) -> None:
-    main(["verify", str(sweep)])
+def changed(folder: Path, part: str, **figures: Any) -> None:
+    result = json.loads((folder / "result.json").read_text())
+    result[part] |= {name.replace("__", "@").replace("_of_", "/"): value for name, value in figures.items()}
+    (folder / "result.json").write_text(json.dumps(result))
 
 
-def test_figures_as_evaluated_match(job: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    verified(job.parent)
-    assert "1 jobs: 7 figures match, 1 hang on more than the predictions; 0 jobs" in capsys.readouterr().out
+def rewritten(folder: Path, **arrays: Any) -> None:
+    with np.load(folder / "predictions.npz") as kept:
+        old = dict(kept)
+    np.savez(folder / "predictions.npz", **{k: v for k, v in {**old, **arrays}.items() if v is not None})
 
 
-@pytest.mark.parametrize("metric", ["test/agreement", "test/agreement@5", "test/accuracy", "test/kl", "test/l1"])
-def test_a_figure_that_was_changed_is_named(job: Path, metric: str, capsys: pytest.CaptureFixture[str]) -> None:
-    result = read_json(job / "result.json")
-    result["metrics"][metric] += 0.02
-    write_json(job / "result.json", result)
-    with pytest.raises(SystemExit, match="1"):
-        verified(job.parent)
-    out = capsys.readouterr().out
-    assert f"{job}: {metric} is" in out and "6 figures match" in out
+def faults(folder: Path) -> str:
+    from fmsteal.results import entry_of
+
+    return "; ".join(verify.verify(entry_of(folder)).faults)
 
 
-def test_predictions_that_were_changed_are_named(job: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with np.load(job / "predictions.npz") as file:
-        arrays = dict(file)
-    arrays["thief"] = np.roll(arrays["thief"], 1)
-    np.savez(job / "predictions.npz", **arrays)  # type: ignore[arg-type]
-    with pytest.raises(SystemExit):
-        verified(job.parent)
-    assert "the thief's answers are not those of its logits" in capsys.readouterr().out
-    np.savez(job / "predictions.npz", **{**arrays, "label": arrays["label"][:-1]})  # type: ignore[arg-type]
-    with pytest.raises(SystemExit):
-        verified(job.parent)
-    assert "50, 50 and 49 predictions" in capsys.readouterr().out
+def status(sweep: Path) -> int:
+    with pytest.raises(SystemExit) as ended:
+        verify.main(["verify", str(sweep)])
+    return ended.value.code  # type: ignore[return-value]
 
 
-def test_a_torn_or_missing_file_is_named(job: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    whole = (job / "predictions.npz").read_bytes()
-    (job / "predictions.npz").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(SystemExit):
-        verified(job.parent)
-    assert "cannot be read" in capsys.readouterr().out
-    (job / "predictions.npz").unlink()
-    with pytest.raises(SystemExit):
-        verified(job.parent)
-    assert "There is no" in capsys.readouterr().out
+def test_what_the_evaluation_finds_is_confirmed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for seed in range(3):
+        evaluated(tmp_path, f"j{seed}", seed)
+    assert status(tmp_path) == 0
+    said = capsys.readouterr().out
+    for name in ("agreement", "agreement@3", "accuracy", "victim_accuracy", "relative_accuracy", "kl", "l1"):
+        assert f"test/{name} " in said
+    assert "all 3 results" in said
 
 
-def test_an_encoders_sets_are_verified_one_by_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    label, victim, thief = (np.array(rows) for rows in ([0, 1, 2, 3], [0, 1, 2, 0], [0, 1, 0, 0]))
-    done(tmp_path, "a", 0.75)
-    sets = {f"{name}/{who}": rows for name in ("svhn", "gtsrb", "svhn/knn") for who, rows in
-            (("victim", victim), ("thief", thief), ("label", label))}  # fmt: skip
-    np.savez(tmp_path / "a" / "predictions.npz", **sets)
-    result = read_json(tmp_path / "a" / "result.json")
-    result["metrics"] = {
-        "downstream/svhn/target_accuracy": 0.75, "downstream/svhn/stolen_accuracy": 0.5,
-        "downstream/svhn/knn/agreement": 0.75, "downstream/gtsrb/ratio": 0.5 / 0.75, "test/ratio": 0.5 / 0.75,
-        "test/agreement": 0.75, "test/cosine": 0.9,
-    }  # fmt: skip
-    write_json(tmp_path / "a" / "result.json", result)
-    verified(tmp_path)
-    assert "6 figures match, 1 hang" in capsys.readouterr().out
+@pytest.mark.parametrize("name", ["agreement", "agreement__3", "accuracy", "victim_accuracy", "kl", "l1"])
+def test_a_figure_that_was_touched_is_named(tmp_path: Path, name: str) -> None:
+    folder = evaluated(tmp_path)
+    metric = f"test/{name.replace('__', '@')}"
+    value = json.loads((folder / "result.json").read_text())["metrics"][metric]
+    changed(folder, "metrics", **{f"test_of_{name}": value + 1e-5})
+    assert faults(folder).startswith(f"{metric} is ")
+    assert status(tmp_path) == 1
 
 
-def test_nothing_to_verify_is_not_success(tmp_path: Path) -> None:
-    (tmp_path / "a" / ".hydra").mkdir(parents=True)
-    with pytest.raises(SystemExit):
-        verified(tmp_path)
+@pytest.mark.parametrize("value", [float("nan"), None, "0.5"])
+def test_a_figure_that_is_no_number_is_wrong(tmp_path: Path, value: object) -> None:
+    folder = evaluated(tmp_path)
+    changed(folder, "metrics", test_of_agreement=value)
+    assert "test/agreement" in faults(folder)
+
+
+def test_predictions_that_do_not_fit_are_wrong(tmp_path: Path) -> None:
+    folder = evaluated(tmp_path)
+    with np.load(folder / "predictions.npz") as kept:
+        whole = dict(kept)
+    rewritten(folder, label=whole["label"][:-1])
+    assert f"{N} answers of the victim, {N} of the thief, {N - 1} labels" in faults(folder)
+    rewritten(folder, label=whole["label"], thief=(whole["thief"] + 1) % CLASSES)
+    assert "the thief's answers are not those of its logits" in faults(folder)
+    rewritten(folder, thief=whole["thief"], thief_logits=whole["thief_logits"] * np.nan)
+    assert "not finite" in faults(folder)
+    rewritten(folder, thief_logits=whole["thief_logits"][:, :-1])
+    assert "logits of" in faults(folder)
+    rewritten(folder, victim=None)
+    assert "holds no predictions" in faults(folder)
+
+
+def test_a_part_of_the_images_is_noticed_by_the_interval(tmp_path: Path) -> None:
+    """Even where every share stays what it was."""
+    folder = evaluated(tmp_path)
+    with np.load(folder / "predictions.npz") as kept:
+        rewritten(folder, **{name: np.concatenate([rows, rows]) for name, rows in dict(kept).items()})
+    assert "that of another number of images" in faults(folder)
+
+
+def test_torn_and_missing_files_are_faults_and_jobs_without_a_result_are_none(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = evaluated(tmp_path, "torn")
+    file = folder / "predictions.npz"
+    file.write_bytes(file.read_bytes()[:-300])
+    assert "predictions.npz cannot be read" in faults(folder)
+    (evaluated(tmp_path, "gone") / "predictions.npz").unlink()
+    assert faults(tmp_path / "gone") == "There is no predictions.npz."
+    (begun(tmp_path, "half") / "result.json").write_text('{"metr')
+    write_json(begun(tmp_path, "failed") / "failure.json", {"job_key": "failed", "error": "E: x"})
+    begun(tmp_path, "going")
+    evaluated(tmp_path, "good")
+    assert status(tmp_path) == 1
+    said = capsys.readouterr().out
+    assert "3 of 4 jobs are wrong" in said and "half-written" in said and "2 jobs that were begun" in said
+
+
+def test_damage_inside_the_file_is_a_fault(tmp_path: Path) -> None:
+    folder = evaluated(tmp_path)
+    file = folder / "predictions.npz"
+    content = bytearray(file.read_bytes())
+    content[400] ^= 0xFF  # of the first array: the checksum of its member no longer fits
+    file.write_bytes(content)
+    assert "cannot be read" in faults(folder)
+
+
+def test_ties_may_go_either_way(tmp_path: Path) -> None:
+    folder = evaluated(tmp_path)
+    victim, thief = torch.zeros(N, CLASSES), torch.zeros(N, CLASSES)
+    measured = ClassifierEvaluation(k=3, also={}).compare(victim, thief, torch.zeros(N, dtype=torch.int64))
+    rewritten(folder, **measured.predictions)
+    intervals = {name: list(ends) for name, ends in measured.intervals.items()}
+    result = {"schema": 1, "job_key": "j", "axis": {}, "metrics": measured.metrics, "intervals": intervals}
+    write_json(folder / "result.json", result)
+    assert faults(folder) == ""
+    changed(folder, "metrics", test_of_agreement__3=1.5)
+    assert "test/agreement@3 is 1.5" in faults(folder)
+
+
+def test_of_an_encoder_every_downstream_set_and_head(tmp_path: Path) -> None:
+    random, folder = np.random.default_rng(0), begun(tmp_path, "e")
+    arrays, figures, ratios = {}, {}, []
+    for name in ("digits", "glyphs", "digits/knn"):
+        victim, thief, label = random.integers(3, size=(3, 50))
+        arrays |= {f"{name}/victim": victim, f"{name}/thief": thief, f"{name}/label": label}
+        target, stolen = float(np.mean(victim == label)), float(np.mean(thief == label))
+        same = float(np.mean(victim == thief))
+        found = {"target_accuracy": target, "stolen_accuracy": stolen, "ratio": stolen / target, "agreement": same}
+        figures |= {f"downstream/{name}/{metric}": value for metric, value in found.items()}
+        ratios.append(found)
+    for metric in ratios[0]:
+        figures[f"test/{metric}"] = (ratios[0][metric] + ratios[1][metric]) / 2  # the headline's head alone
+    intervals = {"downstream/digits/agreement": list(metrics.wilson(figures["downstream/digits/agreement"], 50))}
+    np.savez(folder / "predictions.npz", **arrays)
+    write_json(folder / "result.json", {
+        "schema": 1, "job_key": "e", "axis": {}, "metrics": {**figures, "test/cka": 0.5}, "intervals": intervals,
+    })  # fmt: skip
+    assert faults(folder) == "" and status(tmp_path) == 0
+    changed(folder, "metrics", test_of_ratio=figures["test/ratio"] + 1e-6)
+    assert faults(folder).startswith("test/ratio is ")
+    changed(folder, "metrics", test_of_ratio=figures["test/ratio"], downstream_of_other_of_agreement=0.5)
+    assert faults(folder) == "downstream/other/agreement has no predictions"
+
+
+def test_wilson_is_the_evaluations() -> None:
+    for hits, n in ((0, 10), (7, 10), (999, 1000)):
+        assert verify.wilson(hits, n) == pytest.approx(metrics.wilson(hits / n, n), abs=1e-12)
+
+
+def test_nothing_to_verify_is_an_error(tmp_path: Path) -> None:
+    begun(tmp_path, "going")
+    with pytest.raises(SystemExit, match="No job is finished"):
+        verify.main(["verify", str(tmp_path)])
