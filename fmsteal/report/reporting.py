@@ -6,6 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from fmsteal.errors import FmstealError, StoreError
 from fmsteal.report import tables
@@ -13,6 +14,9 @@ from fmsteal.report.layout import Layout
 from fmsteal.report.study import HEADLINE, Study
 from fmsteal.report.table import console
 from fmsteal.store import explained
+
+if TYPE_CHECKING:
+    from fmsteal.report.plots import Plot
 
 FORMATS = ("md", "tex", "png", "pdf", "html")
 TEXT = """\
@@ -88,6 +92,7 @@ def notes(study: Study) -> list[str]:
 def write(study: Study, layouts: Sequence[Layout], folder: Path, formats: Sequence[str]) -> list[Path]:
     """Write the report's files: tables and plots of each metric, and the page of the first."""
     written: list[Path] = []
+    drawn: list[Plot] | None = None  # of the first metric: for its files, then for the page
     for layout in layouts:
         stem = "table" if layout.metric == HEADLINE else f"table-{layout.metric.replace('/', '-')}"
         table = tables.Table.of(study, layout)
@@ -100,9 +105,11 @@ def write(study: Study, layouts: Sequence[Layout], folder: Path, formats: Sequen
         if pictures:
             from fmsteal.report import plots
 
-            written += plots.write(plots.figures(study, layout), folder, pictures)
+            figures = list(plots.figures(study, layout))
+            drawn = figures if drawn is None else drawn
+            written += plots.write(figures, folder, pictures)
     if "html" in formats:
         from fmsteal.report import page, plots
 
-        written.append(page.write(study, layouts[0], plots.figures(study, layouts[0]), folder))
+        written.append(page.write(study, layouts[0], drawn or plots.figures(study, layouts[0]), folder))
     return written

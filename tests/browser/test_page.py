@@ -121,6 +121,8 @@ def test_budgets_sort_by_their_queries_and_names_by_the_alphabet(page: Any, writ
 
 
 def test_filters_leave_what_was_asked_for_and_the_address_keeps_it(page: Any, written: Written) -> None:
+    from selenium.webdriver.support.ui import WebDriverWait
+
     cells, count = list(written.study.cells), page.find_element("id", "count")
     choose(page, "axis.attack", NASTY)
     want = [cell for cell in cells if cell.values["attack"] == NASTY]
@@ -134,6 +136,7 @@ def test_filters_leave_what_was_asked_for_and_the_address_keeps_it(page: Any, wr
     page.back()
     assert shown(page) == order and page.find_element("name", "axis.budget").get_property("value") == "2500"
     page.find_element("css selector", "#controls [type=reset]").click()
+    WebDriverWait(page, 10).until(lambda _: shown(page) == ids(written, cells))  # the page answers once it is reset
     assert shown(page) == ids(written, cells) and not page.find_elements("css selector", "[aria-sort]")
     choose(page, "q", "Resnet10t 500")
     assert shown(page) == ids(written, [c for c in cells if c.values["victim"] == "resnet10t" and c.queries == 500])

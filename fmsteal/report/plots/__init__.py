@@ -63,5 +63,6 @@ def write(
                 file = folder / f"{plot.name}.{kind}"
                 with mpl.rc_context(theme.rc()):
                     plot.figure.savefig(file, format=kind, metadata=UNDATED.get(kind))
+                plot.figure.set_layout_engine("none")  # it is laid out now, for every format
                 written.append(file)
     return written
