@@ -1,6 +1,6 @@
 """``fmsteal verify``: are the figures of results those of the predictions they keep?
 
-Everything is computed again in NumPy and SciPy from ``predictions.npz``, by none of the code that evaluates. Shares must
+All is computed again in NumPy and SciPy from ``predictions.npz``, by none of the code that evaluates. Shares must
 agree to 1e-9, KL and L1 to 1e-6 (they come from 32-bit logits). Wilson's intervals are computed again too: they tell
 whether as many images were judged as are kept. Where logits tie, a top-k may go either way. Imports no torch.
 """
