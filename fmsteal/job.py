@@ -17,8 +17,9 @@ from omegaconf import DictConfig
 
 from fmsteal import resolvers, results
 from fmsteal.errors import FmstealError
+from fmsteal.lease import lease
 from fmsteal.schema import Stage
-from fmsteal.store import explained, lease, write_json
+from fmsteal.store import explained, write_json
 from fmsteal.sweep.frozen import origin
 from fmsteal.sweep.identity import axes, job_key, victim_axes, victim_key
 

@@ -12,7 +12,8 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 
 from fmsteal.errors import StoreError
-from fmsteal.store import LEASE_SECONDS, digest, held, read_json
+from fmsteal.lease import LEASE_SECONDS, held
+from fmsteal.store import digest, read_json
 from fmsteal.sweep.identity import flat, is_path
 
 SCHEMA = 1

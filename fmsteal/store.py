@@ -14,7 +14,6 @@ import logging
 import os
 import secrets
 import shutil
-import socket
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -22,16 +21,14 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from filelock import SoftFileLease
-
 from fmsteal.errors import StoreError
+from fmsteal.lease import LEASE_SECONDS, lease
 
 log = logging.getLogger(__name__)
 
 SCHEMA = 1
 MANIFEST = "manifest.json"
 STAMP = "cache.json"  # at the root of a store: which version's it is
-LEASE_SECONDS = 30.0
 HASHED_WHOLE = 256 * 2**20  # files above this many bytes are hashed in 64 blocks of 1 MiB, spread over the file
 _DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR}
@@ -155,97 +152,6 @@ def publish(folder: Path, place: Path) -> None:
             raise
     else:
         sync(place.parent)
-
-
-@contextmanager
-def lease(marker: Path, what: str, seconds: float = LEASE_SECONDS) -> Iterator[None]:
-    """Hold the right to work on ``what``; wait while another live process holds it.
-
-    The marker is a file made by exclusive create and kept fresh by a heartbeat, so it needs no flock and works on
-    network file systems. A holder that died is replaced: at once on the same host, else after ``seconds``.
-    """
-    marker.parent.mkdir(parents=True, exist_ok=True)
-    claim = SoftFileLease(f"{marker}.lease", lease_duration=seconds, heartbeat_interval=seconds / 6)
-    try:
-        claim.acquire(timeout=0)
-    except TimeoutError:
-        log.info("waiting: another process is working on %s", what)
-        _wait(claim, Path(claim.lock_file), seconds)
-    try:
-        yield
-    finally:
-        claim.release()
-
-
-def _wait(claim: SoftFileLease, marker: Path, seconds: float) -> None:
-    """Acquire a lease that another process holds.
-
-    A process killed between creating its marker and writing its name into it leaves an empty one. Filelock takes that
-    for the marker of an old release, whose owner cannot be known to be dead, and would wait forever.
-    """
-    nameless, since = None, 0.0
-    while True:
-        try:
-            claim.acquire(timeout=seconds / 5, poll_interval=min(0.2, seconds / 50))
-        except TimeoutError:
-            found = _nameless(marker)
-            if found is None or found != nameless:
-                nameless, since = found, time.monotonic()
-            elif time.monotonic() - since >= seconds:
-                _take_away(marker, found)
-        else:
-            return
-
-
-def _nameless(marker: Path) -> tuple[int, int] | None:
-    """Which empty marker is there (its inode, and when it was made or kept fresh), if any."""
-    try:
-        state = marker.lstat()
-    except FileNotFoundError:
-        return None
-    return None if state.st_size else (state.st_ino, state.st_mtime_ns)
-
-
-def _take_away(marker: Path, dead: tuple[int, int]) -> None:
-    """Remove a dead process's marker; if another has come in its place meanwhile, that one stays."""
-    aside = marker.with_name(f"{marker.name}.{secrets.token_hex(8)}")
-    with suppress(FileNotFoundError):
-        marker.rename(aside)
-        if _nameless(aside) != dead:
-            with suppress(FileExistsError):
-                os.link(aside, marker)
-        aside.unlink()
-
-
-def held(marker: Path, seconds: float = LEASE_SECONDS) -> bool:
-    """Whether a live process holds the lease of ``marker``, as far as can be told by reading.
-
-    On the holder's own host a dead process is noticed at once; else when its heartbeat has been missed for ``seconds``.
-    """
-    path = Path(f"{marker}.lease")
-    try:
-        quiet = time.time() - path.stat().st_mtime
-    except OSError:
-        return False
-    owner = SoftFileLease(path, lease_duration=seconds).owner
-    if owner is not None and _is_this_host(owner.hostname):
-        try:
-            os.kill(owner.pid, 0)
-        except ProcessLookupError:
-            return False
-        except PermissionError:  # somebody else's process, but there it is
-            pass
-    return quiet < seconds
-
-
-def _is_this_host(name: str) -> bool:
-    """Whether a lease's host is this one: here processes can be looked up (filelock names containers apart)."""
-    host, _, space = name.partition("?pidns-")
-    try:
-        ours = f"{Path('/proc/self/ns/pid').stat().st_ino:x}"
-    except OSError:
-        ours = ""
-    return host == socket.gethostname() and space in ("", ours)
 
 
 @contextmanager

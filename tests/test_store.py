@@ -13,7 +13,7 @@ import pytest
 
 from fmsteal import store as store_module
 from fmsteal.errors import StoreError
-from fmsteal.store import Store, checksum, digest, lease, publish, require_readable, seal, write_json
+from fmsteal.store import Store, checksum, digest, publish, require_readable, seal, write_json
 from tests.conftest import Run
 
 SPEC = {"what": "test", "n": 1}
@@ -188,26 +188,6 @@ def test_a_killed_builder_is_replaced(tmp_path: Path) -> None:
     victim.wait()
     assert builder(tmp_path / "store", log, 0).wait(60) == 0
     assert log.read_text() == "built\n" * 2
-
-
-def test_a_lease_is_exclusive_and_given_back(tmp_path: Path) -> None:
-    with lease(tmp_path / "a", "a"), lease(tmp_path / "b", "b"):
-        assert len(list(tmp_path.glob("*.lease"))) == 2
-    assert not list(tmp_path.glob("*.lease"))
-
-
-def test_a_marker_whose_maker_died_before_it_wrote_its_name_is_replaced(tmp_path: Path) -> None:
-    (tmp_path / "a.lease").touch()
-    with lease(tmp_path / "a", "a", seconds=0.3):
-        assert (tmp_path / "a.lease").stat().st_size
-    assert not list(tmp_path.iterdir())
-
-
-def test_a_marker_that_came_meanwhile_stays(tmp_path: Path) -> None:
-    marker = tmp_path / "a.lease"
-    marker.write_text("somebody alive")
-    store_module._take_away(marker, (1, 1))
-    assert [p.name for p in tmp_path.iterdir()] == ["a.lease"] and marker.read_text() == "somebody alive"
 
 
 def test_json_of_many_writers_is_always_whole(tmp_path: Path) -> None:

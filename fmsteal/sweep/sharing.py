@@ -15,7 +15,8 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from fmsteal import results
-from fmsteal.store import explained, lease, read_json, sync, write_json
+from fmsteal.lease import lease
+from fmsteal.store import explained, read_json, sync, write_json
 
 WRITTEN_ONCE = ("predictions.npz", "thief.safetensors")  # by rename, so that two names may stand for one file
 COPIED = (results.INPUTS, "ledger.bin", "metrics.csv", "fmsteal.log")

@@ -10,8 +10,8 @@ from typing import Any
 
 from wandb.proto.wandb_internal_pb2 import Record
 
+from fmsteal.lease import held
 from fmsteal.results import LEASE
-from fmsteal.store import held
 
 BLOCK = 32 * 1024
 HEADER = 7  # bytes, of the file and of each record

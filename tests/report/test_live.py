@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from fmsteal.lease import lease
 from fmsteal.report import live
 from fmsteal.report.live import Display, Stage, Watch
 from fmsteal.results import MISSING, Entry
-from fmsteal.store import lease, write_json
+from fmsteal.store import write_json
 from tests.report.test_status import begun, finish
 
 

@@ -12,11 +12,12 @@ import pytest
 from rich.console import Console
 
 from fmsteal import results
+from fmsteal.lease import lease
 from fmsteal.oracle.ledger import Ledger, Question, paid
 from fmsteal.report.commands import main
 from fmsteal.report.progress import duration, progress, time_left
 from fmsteal.report.status import Status, continuing, show
-from fmsteal.store import lease, write_json
+from fmsteal.store import write_json
 from tests.conftest import environment
 
 
@@ -74,7 +75,7 @@ def test_every_state_is_told_apart(tmp_path: Path) -> None:
     (begun(tmp_path, "torn") / "result.json").write_text('{"schema": 1, "job_k')
     finish(begun(tmp_path, "newer"), schema=results.SCHEMA + 1)
     finish(begun(tmp_path, "unplanned"))
-    child = "from pathlib import Path; import sys, time; from fmsteal.store import lease\n"
+    child = "from pathlib import Path; import sys, time; from fmsteal.lease import lease\n"
     child += "with lease(Path(sys.argv[1]), 'x'): print('held', flush=True); time.sleep(60)"
     holder = subprocess.Popen([sys.executable, "-c", child, str(killed / ".running")], stdout=subprocess.PIPE)
     assert holder.stdout is not None and holder.stdout.readline() == b"held\n"

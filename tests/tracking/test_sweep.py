@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fmsteal.store import lease
+from fmsteal.lease import lease
 from tests.conftest import SMALL, command, environment
 from tests.wandb_file import OfflineRun, offline_runs
 
