@@ -75,7 +75,7 @@ def _run(cfg: DictConfig, key: str, folder: Path) -> dict[str, Any]:
         victim = victim_key(cfg, choices)
         if hydra.mode == RunMode.MULTIRUN:
             _name_in_log(name)
-        job = Job(key, folder, axis, command, victim, _shows_bar(cfg), name, max(1, len(jobs)), alone)
+        job = Job(key, folder, axis, command, victim, _shows_bar(cfg), name, max(1, len(jobs)), requeued=alone)
         return run(cfg, job) if stage == "thief" else prepare_victim(cfg, job)
     except BaseException as error:
         if isinstance(error, Exception):  # a forced job that failed, not one that was stopped

@@ -26,6 +26,7 @@ from fmsteal.tracking.base import CsvTracker, RunInfo, Tracker
 
 log = logging.getLogger(__name__)
 MARKS = "marks a run as preempting"  # name of a thread
+TOLD_WITHIN = 5.0  # seconds
 SERVICE_GONE = (ConnectionError, MailboxClosedError, HandleAbandonedError)
 
 
@@ -57,7 +58,8 @@ class WandbTracking:
     def open(self, run: RunInfo) -> Iterator[Tracker]:
         """Track one run; it is finished whatever happens, with a non-zero exit code if the block raises.
 
-        A run whose job is about to be queued again is marked as preempting before that.
+        A run whose job is about to be queued again is marked as preempting before that. Once submitit has asked for it,
+        all processes of the job are killed, W&B's too, with what it has not written yet: the run is finished before.
         """
         if os.environ.get("WANDB_MODE") == "disabled":
             yield CsvTracker(run.folder)
@@ -68,20 +70,25 @@ class WandbTracking:
         code = 1
 
         def mark() -> None:
-            if run.requeued:
+            unfinished = wandb.run is started
+            if run.requeued and unfinished:
                 with outlived():
                     started.mark_preempting()
 
+        def finish(code: int = 1) -> None:
+            with outlived():
+                started.finish(exit_code=code)
+
         try:
-            with warned(mark), staged(run.folder):
+            last = (mark, finish, wandb.teardown) if run.requeued else ()
+            with warned(signal.SIGTERM, mark), warned(signal.SIGUSR2, *last), staged(run.folder):
                 yield WandbTracker(run, started, self)
             code = 0
         except SystemExit:  # after Slurm was asked to queue the job again
             mark()
             raise
         finally:
-            with outlived():
-                started.finish(exit_code=code)
+            finish(code)
             if wandb.run is started:  # the service has ended: nobody is left to close the run, the next starts anew
                 with suppress(*SERVICE_GONE):
                     wandb.teardown()
@@ -251,25 +258,32 @@ def staged(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def warned(tell: Callable[[], None]) -> Iterator[None]:
-    """Call ``tell`` at SIGTERM, where the job has a handler of its own for it, as submitit gives it, before that one.
+def warned(number: signal.Signals, *tell: Callable[[], None]) -> Iterator[None]:
+    """Call ``tell`` at a signal, where the job has a handler of its own for it, as submitit gives it, before that one.
 
-    From another thread: the handler may have interrupted W&B itself, which would wait for the end of the handler.
+    From another thread, for which it waits `TOLD_WITHIN` seconds at most: the handler may have interrupted W&B itself,
+    which would wait for the end of the handler.
     """
-    before = signal.getsignal(signal.SIGTERM)
+    before = signal.getsignal(number)
     if not callable(before) or threading.current_thread() is not threading.main_thread():
         yield
         return
 
+    def told() -> None:
+        for say in tell:
+            say()
+
     def hear(number: int, frame: FrameType | None) -> None:
-        threading.Thread(target=tell, name=MARKS, daemon=True).start()
+        telling = threading.Thread(target=told, name=MARKS, daemon=True)
+        telling.start()
+        telling.join(TOLD_WITHIN)
         before(number, frame)
 
-    signal.signal(signal.SIGTERM, hear)
+    signal.signal(number, hear)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        signal.signal(number, before)
 
 
 def auto_mode() -> str:

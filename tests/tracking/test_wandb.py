@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from contextlib import suppress
@@ -15,6 +17,7 @@ from PIL import Image
 from fmsteal.tracking.base import CsvTracker, RunInfo
 from fmsteal.tracking.offline import plan
 from fmsteal.tracking.wandb import MARKS, WandbTracking, auto_mode
+from tests.conftest import environment
 from tests.wandb_file import OfflineRun, offline_runs
 
 
@@ -139,6 +142,27 @@ def test_a_warning_marks_the_run_and_is_passed_on(tmp_path: Path) -> None:
         signal.signal(signal.SIGTERM, before)
     (run,) = offline_runs(tmp_path)
     assert heard == [signal.SIGTERM] * 2 and run.preempting and run.exit_code == 0
+
+
+def test_a_run_is_whole_before_submitit_has_the_job_killed(tmp_path: Path) -> None:
+    """In a process of its own, whose service is killed as soon as Slurm is asked to queue the job again."""
+    code = (
+        "import os, signal, sys; from dataclasses import replace; from pathlib import Path\n"
+        "from fmsteal.tracking.wandb import WandbTracking; from tests.tracking.test_wandb import info\n"
+        "def requeue(number, frame):\n"
+        "    for service in ' '.join(p.read_text() for p in Path('/proc/self/task').glob('*/children')).split():\n"
+        "        os.kill(int(service), signal.SIGKILL)\n"
+        "    sys.exit(-1)\n"
+        "signal.signal(signal.SIGUSR2, requeue)\n"
+        "with WandbTracking().open(replace(info(Path(sys.argv[1])), requeued=True)) as tracker:\n"
+        "    tracker.log({'thief/loss': 1.0}, x=('thief/epoch', 1.0))\n"
+        "    os.kill(os.getpid(), signal.SIGUSR2)\n"
+    )
+    words = [sys.executable, "-c", code, str(tmp_path)]
+    done = subprocess.run(words, cwd=Path(__file__).parents[2], env=environment(), capture_output=True, text=True)
+    (run,) = offline_runs(tmp_path)
+    assert done.returncode == 255 and "Traceback" not in done.stderr, done.stderr
+    assert run.preempting and run.exit_code == 1 and run.curve("thief/epoch", "thief/loss") == [(1.0, 1.0)]
 
 
 @pytest.mark.parametrize(("jobs", "limit", "logged"), [(1, 10, True), (10, 10, True), (11, 10, False), (1, 0, False)])
