@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import subprocess
 import time
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from PIL import Image
 
 from fmsteal.oracle.ledger import Ledger
 from fmsteal.tracking.dashboard import FIGURES, PICTURES, TABLES
-from tests.conftest import SMOKE, Run, command, environment, only_run
+from tests.conftest import SMOKE, Run, finish, only_run, start
 from tests.wandb_file import offline_runs
 
 EMBED = (*SMOKE, "task=embed", "attack.recipe.epochs=2", "evaluation.also.fidelity.images=200")
@@ -72,22 +71,17 @@ def test_killed_while_it_asks_and_trains_it_ends_as_if_nothing_had_happened(tmp_
     folders = {}
     for name, killed in (("undisturbed", False), ("killed", True)):
         root = tmp_path / name
-        root.mkdir()
         for kill in (True, False) if killed else (False,):
-            process = subprocess.Popen(
-                command(*job), cwd=root, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-            )
+            process = start(*job, cwd=root)
             if kill:
                 while not list(root.glob("outputs/runs/*/work/thief/last.ckpt")):
-                    assert process.poll() is None, process.communicate()[0]
+                    assert process.poll() is None, process.said()
                     time.sleep(0.002)
                 process.send_signal(signal.SIGKILL)
                 process.communicate()
                 assert not list(root.rglob("result.json")), "the kill came too late to test anything"
             else:
-                said = process.communicate(timeout=300)[0]
-                assert process.returncode == 0, said
-                assert ("going on from the checkpoint" in said) == killed
+                assert ("going on from the checkpoint" in finish(process)) == killed
         folders[name] = only_run(root)
     ledgers = [(folder / "ledger.bin").read_bytes() for folder in folders.values()]
     assert ledgers[0] == ledgers[1]

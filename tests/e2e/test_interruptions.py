@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 import signal
-import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,8 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.conftest import SMALL, command, environment, only_run
+from tests.conftest import SMALL, finish, only_run, start
 from tests.wandb_file import offline_runs
+from tests.warm import Command
 
 # Enough epochs and questions that each stage lasts long enough to be hit.
 JOB = (
@@ -23,17 +23,8 @@ JOB = (
 )  # fmt: skip
 
 
-def start(root: Path, *more: str) -> subprocess.Popen[str]:
-    root.mkdir(exist_ok=True)
-    return subprocess.Popen(
-        command(*JOB, *more), cwd=root, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
-
-
-def finish(process: subprocess.Popen[str]) -> str:
-    said, _ = process.communicate(timeout=300)
-    assert process.returncode == 0, said
-    return said
+def begin(root: Path, *more: str) -> Command:
+    return start(*JOB, *more, cwd=root)
 
 
 def predictions(root: Path) -> dict[str, np.ndarray]:
@@ -55,7 +46,7 @@ def in_thief_training(root: Path) -> bool:
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("undisturbed")
-    finish(start(root))
+    finish(begin(root))
     return root
 
 
@@ -64,16 +55,16 @@ def test_killed_and_started_again_it_ends_as_if_nothing_had_happened(
     moment: Callable[[Path], bool], undisturbed: Path, tmp_path: Path
 ) -> None:
     more = ("tracker=wandb",) if moment is in_thief_training else ()
-    process = start(tmp_path, *more)
+    process = begin(tmp_path, *more)
     while not moment(tmp_path):
-        assert process.poll() is None, process.stdout.read() if process.stdout else ""
+        assert process.poll() is None, process.said()
         time.sleep(0.002)
     process.send_signal(signal.SIGKILL)
     process.communicate()
     assert not list(tmp_path.rglob("result.json")), "the kill came too late to test anything"
     paid = b"".join(p.read_bytes() for p in tmp_path.glob("outputs/runs/*/ledger.bin"))
 
-    said = finish(start(tmp_path, *more))
+    said = finish(begin(tmp_path, *more))
     assert ("going on from the checkpoint" in said) == (moment is not in_querying)
     folder = only_run(tmp_path)
     ledger = (folder / "ledger.bin").read_bytes()
@@ -98,8 +89,8 @@ def test_killed_and_started_again_it_ends_as_if_nothing_had_happened(
 
 
 def test_two_at_once_on_one_cache_train_the_victim_once(tmp_path: Path) -> None:
-    first = start(tmp_path, "budget.queries=100")
-    second = start(tmp_path, "budget.queries=500")
+    first = begin(tmp_path, "budget.queries=100")
+    second = begin(tmp_path, "budget.queries=500")
     said = [finish(first), finish(second)]
     trained = [text for text in said if "train victim" in text]
     assert len(trained) == 1  # the other waited, or came a little later and found it
@@ -108,21 +99,21 @@ def test_two_at_once_on_one_cache_train_the_victim_once(tmp_path: Path) -> None:
 
 
 def test_the_same_job_started_twice_at_once_is_done_once(tmp_path: Path) -> None:
-    jobs = [start(tmp_path, "budget.queries=100"), start(tmp_path, "budget.queries=100")]
+    jobs = [begin(tmp_path, "budget.queries=100"), begin(tmp_path, "budget.queries=100")]
     said = [finish(job) for job in jobs]
     assert sum("is finished already" in text for text in said) == 1
     assert json.loads((only_run(tmp_path) / "result.json").read_text())["cost"]["cost/queries"] == 100
 
 
 def test_a_damaged_victim_is_noticed_and_made_again(undisturbed: Path, tmp_path: Path) -> None:
-    finish(start(tmp_path, "budget.queries=100"))
+    finish(begin(tmp_path, "budget.queries=100"))
     before = predictions(tmp_path)
     (weights,) = (tmp_path / "outputs" / "cache" / "victims").glob("*/weights.safetensors")
     data = bytearray(weights.read_bytes())
     data[-100] ^= 255
     weights.write_bytes(bytes(data))
     shutil.rmtree(tmp_path / "outputs" / "cache" / "answers")
-    said = finish(start(tmp_path, "budget.queries=100", "force=true"))
+    said = finish(begin(tmp_path, "budget.queries=100", "force=true"))
     assert "is damaged" in said and "train victim" in said
     assert len(list((tmp_path / "outputs" / "cache" / "damaged").iterdir())) == 1
     for name, value in before.items():

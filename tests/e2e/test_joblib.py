@@ -60,10 +60,14 @@ def test_jobs_run_the_code_as_it_was_when_the_sweep_began(frozen: bool, tmp_path
     """The checkout is edited before any job has begun; without the copy it is the edited code that runs."""
     root = tmp_path / "checkout"
     variables = checkout(root)
-    sweep = start(root, "seed=0", f"hydra.sweeper.freeze={str(frozen).lower()}", **variables)
+    sweep = start(root, "seed=0,1", f"hydra.sweeper.freeze={str(frozen).lower()}", **variables)
     until((root / "outputs" / "sweeps" / "mine" / "sweep.json").exists, sweep)
     spoil(root)
     said = finish(sweep, ok=frozen)
     assert ("this was edited" in said) != frozen
     if frozen:
-        assert "mine: 1 of 1 jobs" in said
+        assert "mine: 2 of 2 jobs" in said and said.count("is launching") == 2
+        assert len(list((root / "outputs" / "cache" / "victims").iterdir())) == 1
+        for result in (json.loads(p.read_text()) for p in root.glob("outputs/sweeps/mine/*/result.json")):
+            assert result["command"].startswith("fmsteal experiment=smoke")
+            assert f"seed={result['axis']['seed']} " in result["command"] + " "

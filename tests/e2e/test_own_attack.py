@@ -6,7 +6,8 @@ import json
 import subprocess
 from pathlib import Path
 
-from tests.conftest import SMALL, command, environment, only_run
+from tests.conftest import SMALL, environment, only_run
+from tests.warm import Command
 
 ATTACK = '''
 from dataclasses import dataclass
@@ -64,10 +65,7 @@ def steal(root: Path, name: str) -> subprocess.CompletedProcess[str]:
     (conf / "own.yaml").write_text(YAML.format(name=name))
     env = environment()
     env["PYTHONPATH"] = f"{root}:{env.get('PYTHONPATH', '')}"
-    return subprocess.run(
-        command("hydra.searchpath=[pkg://theirs.conf]", "attack=own", *SMALL),
-        cwd=root, env=env, capture_output=True, text=True, timeout=300, stdin=subprocess.DEVNULL,
-    )  # fmt: skip
+    return Command(("hydra.searchpath=[pkg://theirs.conf]", "attack=own", *SMALL), root, env).done()
 
 
 def test_an_attack_of_another_package_is_an_attack_like_any_other(tmp_path: Path) -> None:

@@ -13,8 +13,9 @@ import torch
 
 from fmsteal.evaluation.classifier import ClassifierEvaluation
 from fmsteal.oracle.ledger import Ledger
-from tests.conftest import SMALL, SMOKE, Run, command, environment, only_run
+from tests.conftest import SMALL, SMOKE, Run, environment, only_run
 from tests.wandb_file import offline_runs
+from tests.warm import Command
 
 NAMES = {
     "test/agreement", "test/agreement@5", "test/accuracy", "test/victim_accuracy", "test/relative_accuracy",
@@ -100,10 +101,7 @@ def test_without_a_network_a_login_falls_back_to_offline(tmp_path: Path) -> None
     """A real attempt to reach a server that is not there."""
     env = {k: v for k, v in environment().items() if k != "WANDB_MODE"}
     env |= {"WANDB_API_KEY": "0" * 40, "WANDB_BASE_URL": "http://127.0.0.1:9"}
-    done = subprocess.run(
-        command(*SMALL, "tracker=wandb", "tracker.init_timeout=3"),
-        cwd=tmp_path, env=env, capture_output=True, text=True, timeout=200, stdin=subprocess.DEVNULL,
-    )  # fmt: skip
+    done = Command((*SMALL, "tracker=wandb", "tracker.init_timeout=3"), tmp_path, env).done()
     assert done.returncode == 0, done.stderr
     assert "W&B cannot be reached" in done.stdout + done.stderr and "wandb sync" in done.stdout
     assert any(run.exit_code == 0 for run in offline_runs(only_run(tmp_path)))
@@ -128,7 +126,7 @@ def test_same_seed_same_predictions_whatever_the_cache_holds(fmsteal: Run, tmp_p
     [
         (["budget=60k"], "the query set holds 300"),
         (["thief.backbone.model=resnet10x"], "timm has no model 'resnet10x'. Near: resnet10t"),
-        (["thief.adaptation=probe"], "resnet10t has no pretrained weights configured"),
+        (["thief.adaptation=probe"], "test_resnet has no pretrained weights configured"),
         (["query=image_folder", "query.root=nowhere"], "There is no image folder nowhere"),
         (["query=image_folder", "query.root=empty"], "holds no images"),
         (["hydra.run.dir=taken"], "holds the answers of job another"),
@@ -152,7 +150,7 @@ def test_bad_input_is_one_paragraph(overrides: list[str], says: str, fmsteal: Ru
 def test_a_full_disk_is_named_and_the_same_command_goes_on_afterwards(fmsteal: Run, tmp_path: Path) -> None:
     small = tmp_path / "small"
     small.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=6m", "tmpfs", str(small)], capture_output=True)
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(small)], capture_output=True)
     if mounted.returncode != 0:
         pytest.skip("a small file system can only be mounted by root")
     try:

@@ -6,11 +6,10 @@ import csv
 import io
 import re
 import signal
-import subprocess
 import time
 from pathlib import Path
 
-from tests.conftest import SMALL, Run, command, environment
+from tests.conftest import SMALL, Run, start
 
 SWEEP = (
     "-m", *SMALL, "sweep_id=mine", "seed=0,1", "victim.seed=0", "budget.queries=200", "thief.recipe.epochs=8",
@@ -20,18 +19,16 @@ FOLDER = "outputs/sweeps/mine"
 
 
 def test_status_while_a_sweep_runs_after_a_kill_and_at_the_end(fmsteal: Run, tmp_path: Path) -> None:
-    sweep = subprocess.Popen(
-        command(*SWEEP), cwd=tmp_path, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
+    sweep = start(*SWEEP, cwd=tmp_path)
     try:
         while len(list(tmp_path.glob(f"{FOLDER}/*/work/thief/last.ckpt"))) == 0:
-            assert sweep.poll() is None
+            assert sweep.poll() is None, sweep.said()
             time.sleep(0.01)
         sweep.send_signal(signal.SIGSTOP)  # so that it stays where it is while it is looked at
         running = fmsteal("status", FOLDER).stdout
     finally:
         sweep.send_signal(signal.SIGKILL)
-        sweep.wait()
+        sweep.communicate()
     assert "mine: 2 jobs: 1 running, 1 missing" in running and "cut off" not in running
     assert re.search(r"│ thief epoch \d+ of 8 +│", running)
 

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import SMALL, SMOKE, Run, command, environment
+from tests.conftest import SMALL, SMOKE, Run, environment
 from tests.wandb_file import offline_runs
+from tests.warm import Command
 
 ATTACK = '''
 import sys
@@ -53,10 +54,7 @@ def own(root: Path, *args: str) -> subprocess.CompletedProcess[str]:
     (root / "theirs.py").write_text(ATTACK)
     env = environment()
     env["PYTHONPATH"] = f"{root}{os.pathsep}{env.get('PYTHONPATH', '')}"
-    return subprocess.run(
-        command("-m", "--config-dir=conf", *SMALL, "attack=own", "sweep_id=own", *args),
-        cwd=root, env=env, capture_output=True, text=True, timeout=300, stdin=subprocess.DEVNULL,
-    )  # fmt: skip
+    return Command(("-m", "--config-dir=conf", *SMALL, "attack=own", "sweep_id=own", *args), root, env).done()
 
 
 def test_a_sweep_runs_every_combination_and_again_runs_none(fmsteal: Run, tmp_path: Path) -> None:
@@ -149,16 +147,6 @@ def test_anything_wrong_in_one_combination_runs_no_job(
 ) -> None:
     done = fmsteal("-m", *SMOKE, "victim=resnet10t", "thief=resnet10t", *wrong, ok=False)
     assert says in done.stderr and not (tmp_path / "outputs").exists()
-
-
-def test_jobs_in_worker_processes_are_jobs_like_any_other(fmsteal: Run, tmp_path: Path) -> None:
-    pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
-    done = fmsteal("-m", *SMALL, "hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "seed=0,1", "victim.seed=0")
-    found = results(tmp_path)
-    assert len(found) == 2 and len(victims(tmp_path)) == 1 and done.stdout.count("is launching") == 2
-    for result in found:
-        assert str(result["command"]).startswith("fmsteal experiment=smoke")
-        assert f"seed={result['axis']['seed']}" in str(result["command"])  # type: ignore[index]
 
 
 def test_a_swept_field_makes_rows_of_its_own(fmsteal: Run, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import pytest
 from fmsteal.lease import lease
 from tests.conftest import SMALL, command, environment
 from tests.wandb_file import OfflineRun, offline_runs
+from tests.warm import Command
 
 SWEEP = (
     *SMALL, "tracker=wandb", "victim.seed=0", "data.train_count=300", "activethief.rounds=2",
@@ -22,10 +23,7 @@ SWEEP = (
 
 
 def fmsteal(root: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        command(*words), cwd=root, env=environment(), capture_output=True, text=True, timeout=300,
-        stdin=subprocess.DEVNULL,
-    )  # fmt: skip
+    return Command(words, root, environment()).done()
 
 
 @pytest.fixture(scope="module")
@@ -188,7 +186,7 @@ def test_dashboards_show_what_runs_log(root: Path, words: tuple[str, ...]) -> No
 def test_without_a_login_a_dashboard_says_how_to_log_in(root: Path) -> None:
     pytest.importorskip("wandb_workspaces")
     env = {**environment(), "HOME": str(root), "NETRC": str(root / "netrc")}
-    done = subprocess.run(command("dashboard"), cwd=root, env=env, capture_output=True, text=True, timeout=100)
+    done = Command(("dashboard",), root, env).done()
     assert done.returncode == 1 and "wandb login" in done.stderr and "--dry-run" in done.stderr
     assert "Traceback" not in done.stderr
 
