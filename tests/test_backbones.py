@@ -104,6 +104,7 @@ def test_an_unreachable_hub_is_a_clear_error(tmp_path: Path, monkeypatch: pytest
 
     monkeypatch.setattr(socket.socket, "connect", refuse)
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    monkeypatch.setattr("time.sleep", lambda seconds: None)  # the hub's client tries several times
     for name in ("HF_HOME", "TORCH_HOME"):
         monkeypatch.setitem(os.environ, name, str(tmp_path))
     from huggingface_hub import constants

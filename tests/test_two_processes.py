@@ -25,7 +25,7 @@ from fmsteal.progress import Progress
 from fmsteal.store import read_json
 from fmsteal.tracking.base import CsvTracker
 from fmsteal.training import LAST, Training
-from tests.conftest import Run, composed, only_run
+from tests.conftest import SMALL, Run, composed, only_run
 from tests.wandb_file import offline_runs
 
 GENERATOR = torch.Generator().manual_seed(0)
@@ -124,9 +124,7 @@ def test_a_task_of_a_cluster_is_not_taken_for_one_of_many_processes(monkeypatch:
 
 
 def test_a_job_on_two_devices_has_one_result_one_run_and_one_ledger(fmsteal: Run, tmp_path: Path) -> None:
-    fmsteal(
-        "experiment=smoke", "trainer=cpu", *TWO, "victim=resnet10t", "thief=resnet10t", "recipes.scratch.epochs=2"
-    )  # fmt: skip
+    fmsteal(*SMALL, *TWO, "tracker=wandb", "recipes.scratch.epochs=2")
     folder = only_run(tmp_path)
     result = read_json(folder / "result.json")
     assert result["cost"]["cost/queries"] == result["budget"] == 100 and not (folder / "failure.json").exists()

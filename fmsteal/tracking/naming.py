@@ -57,10 +57,20 @@ def run_name(axis: Mapping[str, Any], words: Sequence[str], varying: Collection[
     parts = [
         victim if kind == "victim" else f"{victim} <- {thief}",
         *(str(shown[name]) for name in named),
-        *(f"{name if name.endswith('.seed') else name.rpartition('.')[2]}={own[name]}" for name in settings),
+        *(f"{short}={own[name]}" for short, name in zip(_shortened(settings), settings, strict=True)),
         f"s{axis['seed']}",
     ]
     return " · ".join(parts)[:LONGEST]
+
+
+def _shortened(settings: Sequence[str]) -> list[str]:
+    """The last word of each dotted key, with the part of the job that it is of where there are two of that word."""
+    last = [name.rpartition(".")[2] for name in settings]
+    alone = [word != "seed" and last.count(word) == 1 for word in last]
+    return [
+        word if unique else f"{name.partition('.')[0]}.{word}"
+        for name, word, unique in zip(settings, last, alone, strict=True)
+    ]
 
 
 def _values(words: Sequence[str]) -> dict[str, str]:

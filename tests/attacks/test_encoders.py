@@ -23,13 +23,13 @@ from fmsteal.oracle.ledger import Ledger
 from fmsteal.oracle.oracle import Budget, Oracle
 from fmsteal.victims.base import Victim
 from tests.attacks.an_api import in_front_of
-from tests.conftest import composed
+from tests.conftest import TINY, composed
 from tests.test_learners import context
 
 RANDOM = np.random.default_rng(1)
 LEVELS = RANDOM.integers(0, 200, (64, 3, 2, 1)).repeat(8, axis=2)  # of each image's upper and lower half
 POOL = Images((LEVELS + RANDOM.integers(0, 56, (64, 3, 16, 16))).astype(np.uint8), "pool")
-THIEF = ("thief=encoder_resnet10", "backbone@thief.backbone=resnet10t", "thief.backbone.size=32")
+THIEF = ("thief=encoder_resnet10", "backbone@thief.backbone=resnet10t", "thief.backbone.size=32", f"thief.{TINY}")
 QUICK = ("task=embed", *THIEF, "attack.recipe.epochs=2", "attack.recipe.batch_size=8")
 ATTACKS = sorted(choices("attack", "embeddings"))
 
@@ -240,4 +240,4 @@ def test_a_setting_that_plays_no_part_is_refused(setting: str) -> None:
 def test_what_was_not_trained_on_the_targets_answers_is_not_compared_number_by_number(tmp_path: Path) -> None:
     thief, oracle = steal(tmp_path, 16, "attack=pretrain", "attack.recipe.batch_size=8")
     assert oracle.used == 0 and thief.aligned is False
-    assert of_images(thief, POOL, np.arange(2), context(tmp_path)).shape == (2, 512)
+    assert of_images(thief, POOL, np.arange(2), context(tmp_path)).shape == (2, 96)

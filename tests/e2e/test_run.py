@@ -72,9 +72,9 @@ def test_an_offline_wandb_run_holds_config_curves_and_figures(fmsteal: Run, tmp_
     result = json.loads((folder / "result.json").read_text())
     (run,) = offline_runs(folder)
     assert run.exit_code == 0 and run.run.project == "fmsteal"
-    assert (
-        run.run.display_name == "resnet10t <- resnet10t · 500 · count=500 · s0" and run.config["job_key"] == folder.name
-    )
+    settings = "count=500 · thief.model=test_resnet · victim.model=test_resnet"
+    assert run.run.display_name == f"resnet10t <- resnet10t · 500 · {settings} · s0"
+    assert run.config["job_key"] == folder.name
     for name, value in result["axis"].items():
         assert run.config[f"axis.{name}"] == value
     assert run.config["config"]["budget"]["queries"] == 500
@@ -108,7 +108,7 @@ def test_without_a_network_a_login_falls_back_to_offline(tmp_path: Path) -> None
 
 
 def test_same_seed_same_predictions_whatever_the_cache_holds(fmsteal: Run, tmp_path: Path) -> None:
-    small = (*SMOKE, "query.count=600", "thief=resnet10t")
+    small = (*SMALL, "query.count=600")
     fmsteal(*small, "budget=500", "output=warm")
     fmsteal(*small, "budget.queries=550", "budget=500", "output=warm")  # answers of 500 come from the store
     fmsteal(*small, "budget.queries=550", "budget=500", "output=cold")

@@ -62,6 +62,8 @@ def test_a_single_jobs_name_tells_what_is_not_the_default() -> None:
     assert name(["attack=knockoff", "trainer=cpu"], attack="jbda") == f"{stem} · jbda · s0"
     words = ["experiment=smoke", "thief.recipe.epochs=3", "output=x", "data.root=/a/b"]
     assert name(words, budget="100", seed=7) == f"{stem} · 100 · epochs=3 · s7"
+    both = ["victim.recipe.lr=0.1", "thief.recipe.lr=0.2", "victim.seed=4"]
+    assert name(both) == f"{stem} · thief.lr=0.2 · victim.lr=0.1 · victim.seed=4 · s0"
 
 
 def test_a_victims_name_leaves_out_what_it_does_not_hang_on() -> None:
