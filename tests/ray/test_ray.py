@@ -104,15 +104,15 @@ def test_on_a_cluster_a_job_outlives_its_worker_and_its_node(tmp_path: Path, cac
         (("address=127.0.0.1:{free}",), "cannot use the Ray cluster at '127.0.0.1:"),
         (("address=nonsense",), "Invalid address format"),
         (("num_gpus=0.25", "own.num_cpus=1", "num_cpus=1"), "No node of the Ray cluster has what each job asks for"),
-        (("resources={a100:1}", "own.num_cpus=1", "num_cpus=1"), "a100 1 (hydra.launcher"),
+        (("+resources.a100=1", "own.num_cpus=1", "num_cpus=1"), "a100 1 (hydra.launcher"),
         (("num_gpus=1.5",), "num_gpus"),
         (("max_retries=often",), "hydra.launcher.max_retries=often"),
-        (("own.bogus=1",), "bogus"),
+        (("+own.bogus=1",), "bogus"),
     ],
 )
 def test_what_cannot_work_is_said_before_any_job_runs(words: tuple[str, ...], answer: str, tmp_path: Path) -> None:
     (free,) = free_ports(1)
-    options = [f"{'+' if 'bogus' in w else ''}hydra.launcher.{w.format(free=free)}" for w in words]
+    options = [f"{'+' * (w[0] == '+')}hydra.launcher.{w.lstrip('+').format(free=free)}" for w in words]
     done = subprocess.run(
         command("-m", *SMALL, "seed=0,1", "hydra/launcher=ray", *options),
         cwd=tmp_path,

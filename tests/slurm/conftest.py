@@ -51,8 +51,12 @@ def run_here(root: Path, *words: str) -> None:
 
 
 def surroundings(root: Path) -> dict[str, str]:
-    """The environment of a sweep: it finds the tests' callback, which writes down what was trained."""
-    return {**environment(), "PYTHONPATH": str(Path(__file__).parents[2]), "PAUSE_TRACE": str(root / "trace")}
+    """The environment of a sweep: it finds the tests' callback, which writes down what was trained.
+
+    One thread, as jobs with one core have: with more, sums are rounded in other ways.
+    """
+    found = {"PYTHONPATH": str(Path(__file__).parents[2]), "PAUSE_TRACE": str(root / "trace")}
+    return {**environment(), **found, "OMP_NUM_THREADS": "1"}
 
 
 def worker(job: Path) -> int:
