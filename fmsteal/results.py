@@ -16,6 +16,8 @@ from fmsteal.lease import LEASE_SECONDS, held
 from fmsteal.store import digest, read_json
 from fmsteal.sweep.identity import flat, is_path
 
+Result = dict[str, Any]  # of a finished job, as its `RESULT` holds it
+
 SCHEMA = 1
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the one in C is ten times as fast, where it was built
 RESULT = "result.json"
@@ -31,7 +33,7 @@ DONE, RUNNING, FAILED, KILLED, MISSING, UNREADABLE = STATES = (
 )  # fmt: skip
 
 
-def finished(folder: Path, key: str, cfg: DictConfig) -> dict[str, Any] | None:
+def finished(folder: Path, key: str, cfg: DictConfig) -> Result | None:
     """The result of job ``key`` in ``folder``, if it is finished and nothing that ``cfg`` reads was touched since.
 
     Where something was (another path of the same name, a file added or rewritten), the pipeline compares contents.
@@ -88,7 +90,7 @@ class Entry:
     overrides: tuple[str, ...] = ()
     axis: dict[str, Any] | None = None
     cell: str | None = None
-    result: dict[str, Any] | None = None
+    result: Result | None = None
     failure: dict[str, Any] | None = None
     fault: str = ""
 
@@ -106,7 +108,7 @@ class Sweep:
         command: what continues the sweep, where that is recorded.
     """
 
-    results: list[dict[str, Any]] = field(default_factory=list)
+    results: list[Result] = field(default_factory=list)
     failures: list[dict[str, Any]] = field(default_factory=list)
     unfinished: list[str] = field(default_factory=list)
     victims: list[dict[str, Any]] = field(default_factory=list)

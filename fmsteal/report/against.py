@@ -15,9 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fmsteal.errors import FmstealError
-from fmsteal.report.cells import Result
-from fmsteal.report.table import student_interval
-from fmsteal.results import of_sweep
+from fmsteal.report.interval import student_interval
+from fmsteal.results import Result, of_sweep
 from fmsteal.sweep.identity import AXES
 
 WIDTH, HEIGHT = 8.0, 4.5  # inches

@@ -19,9 +19,11 @@ from rich.markup import escape
 from rich.table import Table
 
 from fmsteal.errors import FmstealError, StoreError
+from fmsteal.report.headlines import HEADLINE
+from fmsteal.report.interval import student_interval
 from fmsteal.report.layout import require_metric
-from fmsteal.report.study import HEADLINE, Cell, Study, paired
-from fmsteal.report.table import console, student_interval
+from fmsteal.report.study import Cell, Study, paired
+from fmsteal.report.table import console
 from fmsteal.report.wording import label, missing, number
 from fmsteal.store import explained
 from fmsteal.sweep.identity import AXES

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fmsteal.errors import FmstealError
-from fmsteal.report.study import HEADLINE, Cell, Study
+from fmsteal.report.headlines import HEADLINE
+from fmsteal.report.study import Cell, Study
 
 BUDGETS = ("budget", "queries", "budget.queries")
 COMPARED = ("attack", "defense", "victim", "thief", "query", "data")  # the first that varies is compared

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import statistics
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fmsteal.report.cells import cells
+from fmsteal.report.headlines import HEADLINE
+from fmsteal.report.study import Cell, Study
 
 EXPLAINING = ("test/cka_unbiased", "test/trunk_cka_unbiased", "test/victim_accuracy", "test/victim_entropy")
 FEWEST = 5  # cells, below which a rank correlation says nothing
@@ -35,22 +36,24 @@ class Relation:
     cells: int
 
 
-def relations(results: Sequence[dict[str, Any]]) -> list[Relation]:
-    """Of every explaining figure that all results have; cells are compared at equal budget only."""
-    metrics = [name for name in EXPLAINING if all(name in r["metrics"] for r in results)]
+def relations(study: Study) -> list[Relation]:
+    """Of every explaining figure that all finished jobs have; cells are compared at equal budget only."""
+    metrics = [name for name in EXPLAINING if all(job.figure(name) is not None for job in study.done)]
     if "test/cka_unbiased" not in metrics:
         return []
-    by_budget: dict[int, list[list[dict[str, Any]]]] = {}
-    for _, jobs in cells(results)[1]:
-        by_budget.setdefault(jobs[0]["budget"], []).append(jobs)
+    by_budget: dict[int, list[Cell]] = {}
+    for cell in study.cells:
+        if cell.done:
+            by_budget.setdefault(cell.queries or 0, []).append(cell)
     found = []
-    for queries, groups in sorted(by_budget.items()):
-        agreement = [_mean(jobs, "test/agreement") for jobs in groups]
-        for metric in metrics if len(groups) >= FEWEST else ():
-            figures = [_mean(jobs, metric) for jobs in groups]
+    for queries, cells in sorted(by_budget.items()):
+        agreement = _means(cells, HEADLINE)
+        for metric in metrics if len(cells) >= FEWEST else ():
+            figures = _means(cells, metric)
             if len(set(figures)) > 1 and len(set(agreement)) > 1:
-                victims = [f"{jobs[0]['axis']['victim']} {jobs[0]['axis'].get('victim_adaptation')}" for jobs in groups]
-                found.append(Relation(metric, queries, *rank_correlation(figures, agreement, victims), len(groups)))
+                axes = [cell.jobs[0].axis for cell in cells]
+                victims = [f"{axis['victim']} {axis.get('victim_adaptation')}" for axis in axes]
+                found.append(Relation(metric, queries, *rank_correlation(figures, agreement, victims), len(cells)))
     return found
 
 
@@ -80,5 +83,6 @@ def rank_correlation(
     return whole, (float(low), float(high))
 
 
-def _mean(jobs: Sequence[dict[str, Any]], metric: str) -> float:
-    return round(statistics.fmean(job["metrics"][metric] for job in jobs), DIGITS)
+def _means(cells: Sequence[Cell], metric: str) -> list[float]:
+    figures = [cell.figure(metric) for cell in cells]
+    return [round(figure.mean, DIGITS) if figure else math.nan for figure in figures]

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 
 from fmsteal.errors import FmstealError, StoreError
 from fmsteal.report import tables
+from fmsteal.report.headlines import HEADLINE
 from fmsteal.report.layout import Layout
-from fmsteal.report.study import HEADLINE, Study
+from fmsteal.report.study import Study
 from fmsteal.report.table import console
 from fmsteal.store import explained
 

@@ -14,12 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from fmsteal.errors import FmstealError
-from fmsteal.report.table import student_interval
+from fmsteal.report.headlines import HEADLINE
+from fmsteal.report.interval import student_interval
 from fmsteal.report.tidy import axis_of, require_jobs
-from fmsteal.results import DONE, Entry, begun, planned
+from fmsteal.results import DONE, Entry, Result, begun, planned
 from fmsteal.sweep.identity import ANY_SEED, AXES, cell_key
-
-HEADLINE = "test/agreement"
 
 
 @dataclass(frozen=True)
@@ -158,7 +157,16 @@ class Study:
                     repeated.append(job.entry.key)
                 if same not in found or (found[same].entry.state != DONE and job.entry.state == DONE):
                     found[same] = job
-        jobs = list(found.values())
+        return cls._made(folders, list(found.values()), repeated)
+
+    @classmethod
+    def of_results(cls, results: Sequence[Result]) -> Study:
+        """The same of results that were read already: the finished jobs alone."""
+        entries = [Entry(r["job_key"], Path(r["job_key"]), DONE, axis=r["axis"], result=r) for r in results]
+        return cls._made([], [_job(entry, "") for entry in entries], [])
+
+    @classmethod
+    def _made(cls, folders: Sequence[Path], jobs: Sequence[Job], repeated: Sequence[str]) -> Study:
         placed, unplaced = [j for j in jobs if j.cell], [j for j in jobs if not j.cell and j.entry.stage != "victim"]
         columns, cells = _cells(placed)
         return cls(list(folders), jobs, columns, cells, unplaced, sorted(set(repeated)))

@@ -2,38 +2,17 @@
 
 from __future__ import annotations
 
-import math
-import statistics
 from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
-from fmsteal.report.cells import Result, cells
+from fmsteal.report.headlines import FURTHER, HEADLINE, HEADLINES
+from fmsteal.report.interval import interval_text
 from fmsteal.report.relation import relations
-from fmsteal.results import Sweep
-
-HEADLINES = {  # what is shown of a job, and as a mean of a sweep's cells: those of them that were measured
-    "test/victim_accuracy": "victim accuracy",
-    "test/accuracy": "thief accuracy",
-    "test/target_accuracy": "target's downstream accuracy",
-    "test/stolen_accuracy": "stolen encoder's",
-    "test/ratio": "ratio",
-    "test/cosine": "cosine",
-    "test/agreement": "agreement",
-}
-FURTHER = {  # of what an evaluation may also measure, what is shown of a single job
-    "test/trunk_cka_unbiased": "CKA before the attack",
-    "test/cka_unbiased": "CKA after it",
-    "test/victim_entropy": "victim's entropy (nats)",
-    "ood/noise/agreement": "agreement under noise",
-    "ood/blur/agreement": "agreement under blur",
-    "ood/contrast/agreement": "agreement at low contrast",
-    "ood/jpeg/agreement": "agreement under JPEG",
-    "transfer/pgd/changed": "victim fooled by PGD on thief",
-    "test/adversarial_agreement": "agreement on those examples",
-}
+from fmsteal.report.study import Cell, Study
+from fmsteal.results import Result, Sweep
 
 
 def show_result(result: Result, folder: Path) -> None:
@@ -62,23 +41,19 @@ def show_sweep(sweep: Sweep, folder: Path) -> None:
         return
     out = console()
     if sweep.results:
-        columns, rows = cells(sweep.results)
+        study = Study.of_results(sweep.results)
         table = Table(title=f"{folder.name}: {len(sweep.results)} of {total} jobs", title_justify="left")
-        for name in columns:
+        for name in study.columns:
             table.add_column(name)
-        shown = [name for name in HEADLINES if any(name in r["metrics"] for r in sweep.results)]
+        shown = [name for name in HEADLINES if name in study.metrics]
         for heading in (*(HEADLINES[name] for name in shown), "95 % interval", "seeds"):
             table.add_column(heading, justify="right")
-        for cell, jobs in rows:
-            shares = [r["metrics"]["test/agreement"] for r in jobs]
-            table.add_row(
-                *cell,
-                *(_mean(jobs, name) for name in shown),
-                interval_text(shares),
-                str(len(jobs)),
-            )
+        for cell in study.cells:
+            agreement = list(cell.by_seed(HEADLINE).values())
+            means = [_mean(cell, name) for name in shown]
+            table.add_row(*cell.values.values(), *means, interval_text(agreement), str(len(cell.jobs)))
         out.print(table)
-        show_relations(sweep.results, out)
+        show_relations(study, out)
     _show_missing(sweep, folder, out)
     out.print(f"results {folder}/*/result.json", soft_wrap=True, highlight=False)
 
@@ -122,9 +97,9 @@ def _shown(path: Path | str | None) -> str:
     return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
 
 
-def show_relations(results: Sequence[Result], out: Console) -> None:
+def show_relations(study: Study, out: Console) -> None:
     """What goes along with agreement, where similarity was measured and there are cells enough."""
-    found = relations(results)
+    found = relations(study)
     if not found:
         return
     table = Table(title="what goes along with agreement: Spearman's rho over cells", title_justify="left")
@@ -136,28 +111,10 @@ def show_relations(results: Sequence[Result], out: Console) -> None:
     out.print(table)
 
 
-def student_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[float, float] | None:
-    """Student's t interval of the mean; None for fewer than two values."""
-    from scipy.special import stdtrit  # the quantile of Student's t; scipy.stats takes a second to import
-
-    if len(values) < 2:
-        return None
-    half = stdtrit(len(values) - 1, (1 + confidence) / 2) * statistics.stdev(values) / math.sqrt(len(values))
-    mean = statistics.fmean(values)
-    return mean - float(half), mean + float(half)
-
-
-def interval_text(values: Sequence[float]) -> str:
-    """The interval as text; for a single seed there is none."""
-    interval = student_interval(values)
-    return "one seed" if interval is None else f"{interval[0]:.3f} to {interval[1]:.3f}"
-
-
-def _mean(jobs: Sequence[Result], metric: str) -> str:
+def _mean(cell: Cell, metric: str) -> str:
     """The mean over a cell's jobs; a dash where one of them did not measure it."""
-    if not all(metric in r["metrics"] for r in jobs):
-        return "-"
-    return f"{statistics.fmean(r['metrics'][metric] for r in jobs):.3f}"
+    figure = cell.figure(metric)
+    return f"{figure.mean:.3f}" if figure and figure.whole else "-"
 
 
 def _with_interval(metrics: dict[str, float], intervals: dict[str, Sequence[float]], name: str) -> str:

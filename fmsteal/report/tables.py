@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from fmsteal.report.interval import student_interval
 from fmsteal.report.layout import APART, Layout
 from fmsteal.report.study import Cell, Figure, Study, paired
-from fmsteal.report.table import student_interval
 from fmsteal.report.wording import label, least_is_best, missing, number, seeds
 
 LATEX = {

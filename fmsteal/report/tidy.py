@@ -13,8 +13,8 @@ from rich.console import Console
 from rich.table import Table
 
 from fmsteal.errors import FmstealError, StoreError
+from fmsteal.report.headlines import HEADLINES
 from fmsteal.report.status import error
-from fmsteal.report.table import HEADLINES
 from fmsteal.results import MISSING, Entry, begun, planned, recorded
 from fmsteal.store import explained
 from fmsteal.sweep.identity import AXES, axes

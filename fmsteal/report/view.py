@@ -11,11 +11,11 @@ from pathlib import Path
 from urllib.parse import quote
 
 from fmsteal.report import status
+from fmsteal.report.headlines import HEADLINES
 from fmsteal.report.layout import Layout
 from fmsteal.report.matrix import Matrix, matrices, pair
 from fmsteal.report.provenance import Fact, common_settings, facts, totals, when
 from fmsteal.report.study import Cell, Job, Study
-from fmsteal.report.table import HEADLINES
 from fmsteal.report.wording import SAID, label
 from fmsteal.results import DONE, FAILED, KILLED, MISSING, RUNNING, STATES, UNREADABLE, recorded
 

@@ -10,7 +10,7 @@ from scipy import stats
 
 from fmsteal.errors import FmstealError
 from fmsteal.report.against import Beside, against, markdown, plot
-from fmsteal.report.cells import Result
+from fmsteal.results import Result
 from tests.report.test_table import result
 
 FIGURES = {

@@ -9,8 +9,9 @@ import pytest
 
 from fmsteal.errors import FmstealError
 from fmsteal.report import plots
+from fmsteal.report.headlines import HEADLINE
 from fmsteal.report.layout import MOST_PAGES, MOST_PANELS, Layout
-from fmsteal.report.study import HEADLINE, Study
+from fmsteal.report.study import Study
 from tests.report.sweeps import NASTY, finished, troubled
 
 

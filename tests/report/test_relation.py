@@ -8,8 +8,10 @@ from rich.console import Console
 from scipy.stats import spearmanr
 
 from fmsteal.report.relation import rank_correlation, relations
+from fmsteal.report.study import Study
 from fmsteal.report.table import show_relations
-from tests.report.test_table import Result, result
+from fmsteal.results import Result
+from tests.report.test_table import result
 
 NAMES = ("test/cka_unbiased", "test/trunk_cka_unbiased", "test/victim_accuracy", "test/victim_entropy")
 
@@ -29,7 +31,7 @@ def sweep(budgets: tuple[int, ...] = (500, 5000), victims: int = 6, seeds: int =
 
 
 def test_cells_are_ranked_at_equal_budget() -> None:
-    found = {(r.metric, r.queries): r for r in relations(sweep())}
+    found = {(r.metric, r.queries): r for r in relations(Study.of_results(sweep()))}
     assert found["test/cka_unbiased", 500].rho == pytest.approx(1)
     assert found["test/cka_unbiased", 5000].rho == pytest.approx(-1), "another budget, another relation"
     assert found["test/cka_unbiased", 500].cells == 6
@@ -50,13 +52,13 @@ def test_what_differs_by_rounding_has_one_rank() -> None:
     plain = [
         {**j, "metrics": {**j["metrics"], "test/cka_unbiased": round(j["metrics"]["test/cka_unbiased"])}} for j in jobs
     ]
-    assert relations(jobs)[0].rho == relations(plain)[0].rho
+    assert relations(Study.of_results(jobs))[0].rho == relations(Study.of_results(plain))[0].rho
 
 
 def test_too_few_cells_or_figures_say_nothing() -> None:
-    assert relations(sweep(victims=4)) == []
-    assert relations([result(0.1 * v, victim=f"v{v}") for v in range(9)]) == []
-    assert relations([]) == []
+    assert relations(Study.of_results(sweep(victims=4))) == []
+    assert relations(Study.of_results([result(0.1 * v, victim=f"v{v}") for v in range(9)])) == []
+    assert relations(Study.of_results([])) == []
 
 
 def test_the_interval_knows_that_cells_share_victims(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -74,13 +76,13 @@ def test_the_interval_knows_that_cells_share_victims(monkeypatch: pytest.MonkeyP
 
 def test_few_victims_give_no_interval() -> None:
     assert rank_correlation([1, 2, 3, 4], [1, 2, 4, 3], list("aabb")) == (pytest.approx(0.8), None)
-    assert all((r.interval is None) == (r.cells < 5) for r in relations(sweep()))
+    assert all((r.interval is None) == (r.cells < 5) for r in relations(Study.of_results(sweep())))
 
 
 def test_they_are_shown_below_the_table() -> None:
     out = StringIO()
-    show_relations(sweep(), Console(file=out, width=120))
+    show_relations(Study.of_results(sweep()), Console(file=out, width=120))
     assert "what goes along with agreement" in out.getvalue() and "+1.00" in out.getvalue()
     silent = StringIO()
-    show_relations([result(0.5)], Console(file=silent))
+    show_relations(Study.of_results([result(0.5)]), Console(file=silent))
     assert silent.getvalue() == ""

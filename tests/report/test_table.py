@@ -8,8 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from fmsteal.report.table import Result, cells, show_result, show_sweep, student_interval
-from fmsteal.results import Sweep
+from fmsteal.report.interval import student_interval
+from fmsteal.report.study import Job, Study
+from fmsteal.report.table import show_result, show_sweep
+from fmsteal.results import Result, Sweep
 
 
 def result(agreement: float, seed: int = 0, settings: dict[str, object] | None = None, **axis: object) -> Result:
@@ -17,6 +19,11 @@ def result(agreement: float, seed: int = 0, settings: dict[str, object] | None =
     figures = {"test/agreement": agreement, "test/accuracy": 0.5, "test/victim_accuracy": 0.9}
     same = {"victim.seed": -1, **{f"{k}.x": v for k, v in names.items() if k != "seed"}, **(settings or {})}
     return {"axis": names, "settings": same, "metrics": figures, "budget": names["queries"], "job_key": f"j{seed}"}
+
+
+def cells(jobs: list[Result]) -> tuple[list[str], list[tuple[list[str], list[Job]]]]:
+    study = Study.of_results(jobs)
+    return list(study.columns), [(list(cell.values.values()), list(cell.jobs)) for cell in study.cells]
 
 
 @given(st.lists(st.floats(0, 1), min_size=2, max_size=9))

@@ -11,11 +11,12 @@ from pathlib import Path
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
+from fmsteal.report.headlines import HEADLINE
 from fmsteal.report.layout import Layout
 from fmsteal.report.plots import bars, budget, classes, cost, defense, matrix
 from fmsteal.report.plots.panels import Plot
 from fmsteal.report.plots.theme import PAPER, Theme
-from fmsteal.report.study import HEADLINE, Study
+from fmsteal.report.study import Study
 from fmsteal.store import explained
 
 __all__ = ["PAPER", "Plot", "Theme", "figures", "svg", "write"]

@@ -12,13 +12,14 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 
 from fmsteal.errors import StoreError
+from fmsteal.report.headlines import HEADLINE
 from fmsteal.report.layout import Layout, Panel
 from fmsteal.report.plots.bars import largest, ranked
 from fmsteal.report.plots.matrix import draw, on
 from fmsteal.report.plots.panels import Plot, frames, titled
 from fmsteal.report.plots.theme import Theme
 from fmsteal.report.predictions import opened, sets, triple
-from fmsteal.report.study import HEADLINE, Cell, Study
+from fmsteal.report.study import Cell, Study
 
 MOST = 40  # classes in a panel
 MOST_NUMBERS = 12  # classes, above which colours alone tell
