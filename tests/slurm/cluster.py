@@ -10,7 +10,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 DAEMONS = ("munged", "slurmctld", "slurmd")
@@ -26,13 +26,13 @@ AuthType=auth/munge
 AuthInfo=socket={munge},cred_expire=6
 CredType=cred/munge
 SlurmctldPort={ports[0]}
-SlurmdPort={ports[1]}
+SlurmdTimeout={patience}
 StateSaveLocation={folder}/state
-SlurmdSpoolDir={folder}/spool
+SlurmdSpoolDir={folder}/spool-%n
 SlurmctldPidFile={folder}/slurmctld.pid
-SlurmdPidFile={folder}/slurmd.pid
+SlurmdPidFile={folder}/slurmd-%n.pid
 SlurmctldLogFile={folder}/slurmctld.log
-SlurmdLogFile={folder}/slurmd.log
+SlurmdLogFile={folder}/slurmd-%n.log
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
 MpiDefault=none
@@ -48,10 +48,11 @@ ReturnToService=2
 KillWait=3
 MinJobAge=60
 MaxArraySize=2001
-NodeName={host} NodeAddr=127.0.0.1 CPUs={slots} RealMemory=64000 State=UNKNOWN
-PartitionName=main Nodes={host} Default=YES MaxTime=INFINITE State=UP PriorityTier=1 GraceTime=6
-PartitionName=urgent Nodes={host} MaxTime=INFINITE State=UP PriorityTier=2
+{nodes}
+PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE State=UP PriorityTier=1 GraceTime=6
+PartitionName=urgent Nodes=ALL MaxTime=INFINITE State=UP PriorityTier=2
 """
+NODE = "NodeName={name} NodeHostname={host} NodeAddr=127.0.0.1 Port={port} CPUs={slots} RealMemory=64000 State=UNKNOWN"
 
 
 def missing() -> list[str]:
@@ -61,9 +62,15 @@ def missing() -> list[str]:
 
 @dataclass(frozen=True)
 class Cluster:
-    """A running cluster of one node with `SLOTS` CPUs and the partitions main and urgent, which preempts main."""
+    """A running cluster with the partitions main and urgent, which preempts main.
+
+    Attributes:
+        folder: of its configuration, state and logs.
+        nodes: the slurmd of each, by name.
+    """
 
     folder: Path
+    nodes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
 
     @property
     def environment(self) -> dict[str, str]:
@@ -88,8 +95,12 @@ class Cluster:
 
 
 @contextmanager
-def running_cluster() -> Iterator[Cluster]:
-    """Start the daemons, wait until the node is idle; in the end cancel all jobs and stop the daemons.
+def running_cluster(*names: str, patience: int = 300) -> Iterator[Cluster]:
+    """Start the daemons, wait until the nodes are idle; in the end cancel all jobs and stop the daemons.
+
+    Args:
+        names: of its nodes, with `SLOTS` CPUs each; none: one, called like this machine.
+        patience: seconds after which a node that says nothing is taken for dead.
 
     Raises:
         RuntimeError: the cluster does not come up; with what the daemons say.
@@ -97,19 +108,26 @@ def running_cluster() -> Iterator[Cluster]:
     folder = Path(tempfile.mkdtemp(prefix="slurm-"))  # a short path: a socket's name holds 107 characters
     host, munge = socket.gethostname().partition(".")[0], folder / "munge"
     folder.chmod(0o755)
-    for sub in ("state", "spool", "munge"):
+    names = names or (host,)
+    for sub in ("state", "munge", *(f"spool-{name}" for name in names)):
         (folder / sub).mkdir(mode=0o755)
     (munge / "key").write_bytes(os.urandom(128))
     (munge / "key").chmod(0o600)
     user = subprocess.run(["id", "-un"], capture_output=True, text=True, check=True).stdout.strip()
-    text = CONF.format(host=host, user=user, munge=munge / "socket", ports=free_ports(2), folder=folder, slots=SLOTS)
+    ports = free_ports(1 + len(names))
+    nodes = "\n".join(
+        NODE.format(name=n, host=host, port=p, slots=SLOTS) for n, p in zip(names, ports[1:], strict=True)
+    )
+    text = CONF.format(
+        host=host, user=user, munge=munge / "socket", ports=ports, folder=folder, nodes=nodes, patience=patience
+    )
     (folder / "slurm.conf").write_text(text)
     if version() >= 23:  # before, it finds out for itself what this machine can do
         (folder / "cgroup.conf").write_text("CgroupPlugin=disabled\n")
     cluster, daemons = Cluster(folder), []
 
-    def start(*command: str) -> None:
-        with (folder / f"{command[0]}.out.log").open("w") as out:
+    def start(*command: str) -> subprocess.Popen[bytes]:
+        with (folder / f"{command[0]}-{len(daemons)}.out.log").open("w") as out:
             program = str(shutil.which(command[0], path=PATH))
             daemons.append(
                 subprocess.Popen(
@@ -121,17 +139,19 @@ def running_cluster() -> Iterator[Cluster]:
                     start_new_session=True,
                 )
             )
+        return daemons[-1]
 
     try:
         files = {"socket": "socket", "key-file": "key", "pid-file": "pid", "seed-file": "seed", "log-file": "log"}
         start("munged", "--foreground", "--force", *(f"--{option}={munge / f}" for option, f in files.items()))
         wait_for((munge / "socket").exists, cluster, daemons)
         start("slurmctld", "-D", "-i")
-        start("slurmd", "-D", "-N", host)
+        for name in names:
+            cluster.nodes[name] = start("slurmd", "-D", "-N", name)
         wait_for(lambda: idle(cluster), cluster, daemons)
         yield cluster
         subprocess.run(["scancel", "--full", f"--user={user}"], env={**os.environ, **cluster.environment}, check=False)
-        wait_for(lambda: not cluster.queue(), cluster, daemons)
+        wait_for(lambda: not cluster.queue(), cluster, [d for d in daemons if d not in cluster.nodes.values()])
     finally:
         for daemon in reversed(daemons):
             daemon.terminate()
