@@ -174,10 +174,14 @@ def _cell(
 
 
 def _parts(cfg: DictConfig, found: dict[str, Any]) -> set[str]:
-    """A digest of each part of a job that is checked, with the answers that it has to go with."""
+    """A digest of each part of a job that is checked, with the answers that it has to go with.
+
+    One seed is as good as another, or each job of a thousand seeds would be checked.
+    """
     parts: dict[str, dict[str, Any]] = {}
     for key, value in found.items():
-        parts.setdefault(key.partition(".")[0], {})[key] = value
+        a_seed = key.rpartition(".")[2] == "seed" and type(value) is int and value >= 0
+        parts.setdefault(key.partition(".")[0], {})[key] = "a seed" if a_seed else value
     for name in ("trainer", "tracker"):
         parts[name] = {name: OmegaConf.to_container(cfg[name], resolve=True)}
     parts["asked"] = {**parts["attack"], **parts["budget"], **parts["query"]}
