@@ -12,7 +12,7 @@ from pathlib import Path
 from omegaconf import OmegaConf
 
 from fmsteal.oracle.ledger import paid
-from fmsteal.results import DONE, EPOCHS, MISSING, RUNNING, Entry
+from fmsteal.results import DONE, EPOCHS, MISSING, RESULT, RUNNING, Entry
 from fmsteal.store import read_json
 
 TAIL = 2**14  # bytes at the end of a log of curves: its last point is in them
@@ -63,7 +63,7 @@ def time_left(entries: Sequence[Entry]) -> float | None:
 
     A job is expected to take as long as the finished ones that have most of their overrides in common with it.
     """
-    finished = [(set(e.overrides), s) for e in entries if (s := seconds_of(e)) is not None]
+    finished = [(set(e.overrides), s) for e in entries if (s := _taken(e)) is not None]
     if not finished:
         return None
     running = [e for e in entries if e.state == RUNNING]
@@ -78,6 +78,18 @@ def seconds_of(entry: Entry) -> float | None:
         return None
     seconds = (entry.result.get("cost") or {}).get("cost/seconds")
     return float(seconds) if isinstance(seconds, int | float) else None
+
+
+def _taken(entry: Entry) -> float | None:
+    """The same with what came before the job's own clock: a process of its own imports PyTorch first."""
+    seconds = seconds_of(entry)
+    if seconds is None:
+        return None
+    try:
+        begun = (entry.folder / ".hydra" / "overrides.yaml").stat().st_mtime
+        return max(seconds, (entry.folder / RESULT).stat().st_mtime - begun)
+    except OSError:
+        return seconds
 
 
 def duration(seconds: float) -> str:

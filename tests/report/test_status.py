@@ -151,6 +151,9 @@ def test_time_left_is_what_jobs_like_the_rest_took(tmp_path: Path) -> None:
     assert time_left([*jobs, *at_work]) == 70  # side by side
     assert time_left([*jobs, *at_work, waiting("budget=10k")]) == pytest.approx((70 + 70 + 100) / 2)
     assert time_left([waiting("budget=10k")]) is None
+    begins = (tmp_path / "quick" / ".hydra" / "overrides.yaml").stat().st_mtime
+    os.utime(tmp_path / "quick" / "result.json", (begins + 12, begins + 12))  # eight seconds before its clock began
+    assert time_left([*jobs, waiting("budget=100", "seed=1")]) == pytest.approx(12, abs=0.01)
 
 
 def test_durations() -> None:
