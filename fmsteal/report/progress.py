@@ -81,10 +81,13 @@ def seconds_of(entry: Entry) -> float | None:
 
 
 def _taken(entry: Entry) -> float | None:
-    """The same with what came before the job's own clock: a process of its own imports PyTorch first."""
+    """The same with what came before the job's own clock: a process of its own imports PyTorch first.
+
+    Of a result that was taken over from another sweep the files' times tell nothing.
+    """
     seconds = seconds_of(entry)
-    if seconds is None:
-        return None
+    if seconds is None or "shared_from" in (entry.result or {}):
+        return seconds
     try:
         begun = (entry.folder / ".hydra" / "overrides.yaml").stat().st_mtime
         return max(seconds, (entry.folder / RESULT).stat().st_mtime - begun)

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -154,6 +155,10 @@ def test_time_left_is_what_jobs_like_the_rest_took(tmp_path: Path) -> None:
     begins = (tmp_path / "quick" / ".hydra" / "overrides.yaml").stat().st_mtime
     os.utime(tmp_path / "quick" / "result.json", (begins + 12, begins + 12))  # eight seconds before its clock began
     assert time_left([*jobs, waiting("budget=100", "seed=1")]) == pytest.approx(12, abs=0.01)
+    (quick,) = [
+        replace(job, result={**job.result, "shared_from": "x"}) for job in jobs if job.key == "quick" and job.result
+    ]
+    assert time_left([quick, waiting("budget=100", "seed=1")]) == 4, "written when it was taken over"
 
 
 def test_durations() -> None:
