@@ -44,15 +44,15 @@ def command(*args: str) -> list[str]:
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
-def start(*words: str, cwd: Path, env: dict[str, str] | None = None) -> Command:
+def start(*words: str, cwd: Path) -> Command:
     """Begin the command in the folder ``cwd``; what it writes to both outputs is one text."""
     cwd.mkdir(exist_ok=True)
-    return Command(words, cwd, env or environment(), joined=True)
+    return Command(words, cwd, environment(), joined=True)
 
 
-def finish(running: Command, ok: bool = True) -> str:
+def finish(running: Command | subprocess.Popen[str], ok: bool = True) -> str:
     """Wait for its end; what it said."""
-    said, _ = running.communicate()
+    said, _ = running.communicate(timeout=300)
     assert (running.returncode == 0) == ok, said
     return said
 

@@ -2,7 +2,7 @@
 
 A job imports PyTorch, Lightning, timm and W&B, which takes longer than all else that a small one does. Here one process
 imports them once, and each command is forked from it (`multiprocessing`'s fork server). What `python -m fmsteal` does
-beyond that is tested by `tests/e2e/test_wheel.py`, `tests/e2e/test_joblib.py` and `tests/slurm`.
+beyond that is tested by `tests/e2e/test_wheel.py`, `tests/e2e/test_joblib.py`, `tests/slurm` and `tests/ray`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import multiprocessing
 import os
 import sys
 import tempfile
-import time
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from subprocess import CompletedProcess, TimeoutExpired
@@ -81,7 +80,6 @@ def _run(words: tuple[str, ...], cwd: str, env: dict[str, str], out: str, err: s
     os.chdir(cwd)
     os.environ.clear()
     os.environ.update(env)
-    time.tzset()
     sys.path[:0] = [cwd, *filter(None, env.get("PYTHONPATH", "").split(os.pathsep))]
     sys.argv = ["fmsteal", *words]
     from fmsteal.cli import main

@@ -65,11 +65,10 @@ def run_name(axis: Mapping[str, Any], words: Sequence[str], varying: Collection[
 
 def _shortened(settings: Sequence[str]) -> list[str]:
     """The last word of each dotted key, with the part of the job that it is of where there are two of that word."""
-    last = [name.rpartition(".")[2] for name in settings]
-    alone = [word != "seed" and last.count(word) == 1 for word in last]
+    words = [name.rpartition(".")[2] for name in settings]
     return [
-        word if unique else f"{name.partition('.')[0]}.{word}"
-        for name, word, unique in zip(settings, last, alone, strict=True)
+        word if word != "seed" and words.count(word) == 1 else f"{name.partition('.')[0]}.{word}"
+        for name, word in zip(settings, words, strict=True)
     ]
 
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import SMALL, command, environment
+from tests.conftest import SMALL, command, environment, finish
 from tests.e2e.checkout import checkout, spoil
-from tests.slurm.conftest import finish, surroundings, until, worker
+from tests.slurm.conftest import surroundings, until, worker
 
 pytest.importorskip("hydra_plugins.hydra_joblib_launcher", reason="pip install -e '.[joblib]'")
 JOBLIB = ("-m", *SMALL, "hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "victim.seed=0", "sweep_id=mine")

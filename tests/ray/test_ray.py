@@ -13,10 +13,10 @@ import pytest
 
 from fmsteal.errors import ConfigError
 from fmsteal.sweep import launchers
-from tests.conftest import SMALL, command, composed, environment
+from tests.conftest import SMALL, command, composed, environment, finish
 from tests.ray.cluster import parent, running_cluster
 from tests.slurm.cluster import free_ports
-from tests.slurm.conftest import finish, run_here, surroundings, until, worker
+from tests.slurm.conftest import run_here, surroundings, until, worker
 
 pytest.importorskip("ray", reason="pip install -e '.[ray]'")
 EPOCHS = 6

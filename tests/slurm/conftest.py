@@ -18,11 +18,24 @@ LAUNCHER = ("hydra/launcher=slurm", "hydra.launcher.gpus_per_node=null", "hydra.
 
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[Cluster]:
+    require_slurm()
+    with running_cluster() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def two_nodes() -> Iterator[Cluster]:
+    """A cluster that soon notices that a node is dead."""
+    require_slurm()
+    with running_cluster("one", "two", patience=10) as running:
+        yield running
+
+
+def require_slurm() -> None:
+    """Skip where Slurm or its launcher is not installed."""
     if missing():
         pytest.skip(f"Slurm is not installed (no {', '.join(missing())}): apt-get install slurm-wlm munge")
     pytest.importorskip("hydra_plugins.hydra_submitit_launcher", reason="pip install -e '.[slurm]'")
-    with running_cluster() as running:
-        yield running
 
 
 def start(cluster: Cluster, root: Path, *words: str, pause: float = 0, **variables: str) -> subprocess.Popen[str]:
@@ -36,13 +49,6 @@ def start(cluster: Cluster, root: Path, *words: str, pause: float = 0, **variabl
         stderr=subprocess.STDOUT,
         text=True,
     )
-
-
-def finish(sweep: subprocess.Popen[str], ok: bool = True) -> str:
-    """Wait for the sweep; what it said."""
-    said, _ = sweep.communicate(timeout=300)
-    assert (sweep.returncode == 0) == ok, said
-    return said
 
 
 def run_here(root: Path, *words: str) -> None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.conftest import SMALL
+from tests.conftest import SMALL, finish
 from tests.e2e.checkout import checkout, spoil
 from tests.slurm.cluster import Cluster
-from tests.slurm.conftest import finish, start, until
+from tests.slurm.conftest import start, until
 
 
 def test_editing_the_checkout_does_not_change_jobs_that_wait(cluster: Cluster, tmp_path: Path) -> None:

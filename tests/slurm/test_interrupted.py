@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import signal
+import subprocess
 from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from tests.conftest import SMALL
+from tests.conftest import SMALL, finish
 from tests.slurm.cluster import Cluster
-from tests.slurm.conftest import finish, run_here, start, until
+from tests.slurm.conftest import run_here, start, until, worker
 from tests.wandb_file import offline_runs
 
 EPOCHS = 6
@@ -99,3 +102,30 @@ def test_out_of_time(cluster: Cluster, undisturbed: Path, tmp_path: Path) -> Non
     assert_as_if_nothing_had_happened(tmp_path, undisturbed, warned)
     *stopped, whole = offline_runs(folder(tmp_path))
     assert any(run.preempting for run in stopped) and not whole.preempting
+
+
+def kill_all_of(job: str) -> None:
+    """Kill a job's processes at once, and Slurm's own that watch over them, so that nobody reports its end."""
+    subprocess.run(["pkill", "-KILL", "-f", rf"slurmstepd: \[{job}\."], check=True)
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            ours = f"SLURM_JOB_ID={job}".encode() in (process / "environ").read_bytes().split(b"\0")
+        except OSError:  # gone, or somebody else's
+            continue
+        if ours and int(process.name) != os.getpid():
+            os.kill(int(process.name), signal.SIGKILL)
+
+
+def test_a_job_outlives_its_node(two_nodes: Cluster, undisturbed: Path, tmp_path: Path) -> None:
+    sweep = start(two_nodes, tmp_path, *JOB, pause=2.0)
+    until(lambda: thief_has_trained(tmp_path, 2), sweep)
+    (node,) = two_nodes.queue("%N")
+    variables = Path(f"/proc/{worker(folder(tmp_path))}/environ").read_bytes().split(b"\0")
+    (number,) = [v.decode().partition("=")[2] for v in variables if v.startswith(b"SLURM_JOB_ID=")]
+    two_nodes.nodes[node].kill()
+    kill_all_of(number)
+    said = finish(sweep)
+    assert "one: 1 of 1 jobs" in said
+    states = dict(line.split() for line in two_nodes.ask("sinfo", "-h", "-N", "-o", "%N %T").splitlines())
+    assert states[node].startswith("down"), states
+    assert_as_if_nothing_had_happened(tmp_path, undisturbed, 1)

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import SMALL
+from tests.conftest import SMALL, finish
 from tests.slurm.cluster import Cluster
-from tests.slurm.conftest import finish, start, until
+from tests.slurm.conftest import start, until
 
 PAUSED = "trainer.callbacks=[{_target_:tests.slurm.pause.Pause}]"
 
