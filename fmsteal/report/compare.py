@@ -1,14 +1,12 @@
 """``fmsteal compare``: which cells differ between two sweeps, by how much, and whether that is more than chance.
 
-Where two cells share two seeds or more, their differences are paired by seed (Student's interval of those), else it is
-Welch's interval of the difference of means. Imports no torch.
+How a difference is judged: `fmsteal.report.difference`. Imports no torch.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
-import statistics
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,10 +17,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from fmsteal.errors import FmstealError, StoreError
+from fmsteal.report.difference import Difference
 from fmsteal.report.headlines import HEADLINE
-from fmsteal.report.interval import student_interval
 from fmsteal.report.layout import require_metric
-from fmsteal.report.study import Cell, Study, paired
+from fmsteal.report.study import Cell, Study
 from fmsteal.report.table import console
 from fmsteal.report.wording import label, missing, number
 from fmsteal.store import explained
@@ -41,23 +39,18 @@ class Move:
     Attributes:
         name: its values on the axes that vary in either sweep.
         one, other: the cell in each sweep.
-        difference: of the means, the other's less the one's; of the seeds both have, where it is paired. None where one
-            has no figure.
-        interval: its 95 % interval; None where there are seeds too few.
-        by: how it was found, as ``paired, 3 seeds``.
+        difference: the other's figure less the one's; None where one has none.
     """
 
     name: str
     one: Cell
     other: Cell
-    difference: float | None
-    interval: tuple[float, float] | None
-    by: str
+    difference: Difference | None
 
     @property
     def told(self) -> bool:
-        """Whether the interval leaves zero out."""
-        return self.interval is not None and not self.interval[0] <= 0 <= self.interval[1]
+        """Whether it moved by more than chance would have it."""
+        return self.difference is not None and self.difference.told
 
 
 @dataclass(frozen=True)
@@ -93,34 +86,11 @@ def compare(one: Study, other: Study, metric: str = HEADLINE) -> Comparison:
     for a, b in alike:
         settings |= _different(a, b)
     varying = _varying([*one.cells, *other.cells])
-    moves = [_move(a, b, _name(a, varying), metric) for a, b in (*pairs, *alike)]
-    moves.sort(key=lambda m: (m.difference is None, not m.told, -abs(m.difference or 0.0)))
+    moves = [Move(_name(a, varying), a, b, Difference.of(a, b, metric)) for a, b in (*pairs, *alike)]
+    moves.sort(key=lambda m: (m.difference is None, not m.told, -abs(m.difference.value) if m.difference else 0.0))
     gone, new = _without(left, [a for a, _ in alike]), _without(right, [b for _, b in alike])
     only = [_name(cell, varying) for cell in gone], [_name(cell, varying) for cell in new]
     return Comparison(moves, only, len(alike), settings)
-
-
-def difference(one: Cell, other: Cell, metric: str) -> tuple[float | None, tuple[float, float] | None, str]:
-    """The other's mean less the one's, its 95 % interval, and how that was found."""
-    pairs = paired(one, other, metric)
-    if len(pairs) > 1:
-        gains = [b - a for a, b in pairs]
-        return statistics.fmean(gains), student_interval(gains), f"paired, {len(gains)} seeds"
-    mine, theirs = list(one.by_seed(metric).values()), list(other.by_seed(metric).values())
-    if not mine or not theirs:
-        return None, None, ""
-    if len(mine) > 1 and len(theirs) > 1:
-        from scipy.stats import ttest_ind
-
-        by = f"Welch, {len(mine)} and {len(theirs)} seeds"
-        gain = statistics.fmean(theirs) - statistics.fmean(mine)
-        if statistics.pvariance(mine) == statistics.pvariance(theirs) == 0:
-            return gain, (gain, gain), by
-        interval = ttest_ind(theirs, mine, equal_var=False).confidence_interval(0.95)
-        return gain, (float(interval.low), float(interval.high)), by
-    if pairs:
-        return pairs[0][1] - pairs[0][0], None, "the seed of both"
-    return statistics.fmean(theirs) - statistics.fmean(mine), None, "other seeds"
 
 
 def main(words: Sequence[str]) -> None:
@@ -156,9 +126,7 @@ def _show(found: Comparison, metric: str, names: tuple[str, str]) -> None:
         table.add_column(heading, justify="right")
     table.add_column("by")
     for m in found.moves:
-        interval = "" if m.interval is None else f"{m.interval[0]:+.3f} to {m.interval[1]:+.3f}"
-        change = "" if m.difference is None else f"{m.difference:+.3f}"
-        cells = (_text(m.one, metric), _text(m.other, metric), change, interval, m.by)
+        cells = (_text(m.one, metric), _text(m.other, metric), *_change(m.difference))
         table.add_row(escape(m.name), *map(escape, cells), style="bold" if m.told else None)
     if found.moves:
         out.print(table)
@@ -168,7 +136,7 @@ def _show(found: Comparison, metric: str, names: tuple[str, str]) -> None:
 
 def remarks(found: Comparison) -> list[str]:
     """What has to be known beside the table."""
-    tested = [m for m in found.moves if m.interval is not None]
+    tested = [m for m in found.moves if m.difference and m.difference.interval]
     said = []
     if not found.moves:
         said.append("The sweeps have no cell in common.")
@@ -178,7 +146,7 @@ def remarks(found: Comparison) -> list[str]:
             f"{told} of {len(tested)} intervals leave zero out (bold); if nothing had changed, about "
             f"{0.05 * len(tested):.1f} would by chance."
         )
-    if bare := [m for m in found.moves if m.difference is not None and m.interval is None]:
+    if bare := [m for m in found.moves if m.difference and not m.difference.interval]:
         said.append(f"{len(bare)} cells share no two seeds and have a single one on one side at least: no interval.")
     if none := sum(m.difference is None for m in found.moves):
         said.append(f"{none} cells have no figure on one side at least.")
@@ -200,14 +168,18 @@ def _csv(found: Comparison, metric: str, stream: Any) -> None:
     for m in found.moves:
         figures = [cell.figure(metric) for cell in (m.one, m.other)]
         means, counts = [f.mean if f else "" for f in figures], [f.n if f else 0 for f in figures]
-        change = "" if m.difference is None else m.difference
-        rows.writerow([m.name, metric, *means, *counts, change, *(m.interval or ("", "")), m.by, int(m.told)])
+        d = m.difference
+        change = (d.value, *(d.interval or ("", "")), d.by) if d else ("", "", "", "")
+        rows.writerow([m.name, metric, *means, *counts, *change, int(m.told)])
     for name, cells in zip("ab", found.only, strict=True):
         rows.writerows([cell, metric, "", "", "", "", "", "", "", f"only in {name}", ""] for cell in cells)
 
 
-def _move(one: Cell, other: Cell, name: str, metric: str) -> Move:
-    return Move(name, one, other, *difference(one, other, metric))
+def _change(difference: Difference | None) -> tuple[str, str, str]:
+    if difference is None:
+        return "", "", ""
+    low_high = "" if difference.interval is None else "{:+.3f} to {:+.3f}".format(*difference.interval)
+    return f"{difference.value:+.3f}", low_high, difference.by
 
 
 def _text(cell: Cell, metric: str) -> str:

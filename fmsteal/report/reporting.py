@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fmsteal.errors import FmstealError, StoreError
-from fmsteal.report import tables
+from fmsteal.report import typeset
 from fmsteal.report.headlines import HEADLINE
 from fmsteal.report.layout import Layout
 from fmsteal.report.study import Study
 from fmsteal.report.table import console
+from fmsteal.report.tables import Table
 from fmsteal.store import explained
 
 if TYPE_CHECKING:
@@ -37,6 +38,9 @@ def main(words: Sequence[str]) -> None:
     parser.add_argument("--metric", action="append", metavar="NAME", help=f"to report; may be repeated ({HEADLINE})")
     parser.add_argument("--by", metavar="AXIS", help="the axis whose choices are compared")
     parser.add_argument("--facet", metavar="A,B", help="the axes that tell panels apart")
+    parser.add_argument(
+        "--baseline", metavar="CHOICE", help="the choice of that axis over which the tables show each one's gain"
+    )
     parser.add_argument("--formats", default=",".join(FORMATS), help="of %(default)s; none: the terminal alone")
     args = parser.parse_args(words[1:])
     try:
@@ -54,12 +58,11 @@ def _report(args: argparse.Namespace) -> None:
     study = Study.of(args.dirs)
     facets = None if args.facet is None else [name for name in args.facet.split(",") if name]
     layouts = [Layout.of(study, metric, args.by, facets) for metric in args.metric or [HEADLINE]]
+    laid_out = [Table.of(study, layout, args.baseline) for layout in layouts]
     out = console()
     names = ", ".join(folder.absolute().name for folder in args.dirs)
-    for layout in layouts:
-        out.print(
-            tables.terminal(tables.Table.of(study, layout), f"{names}: {len(study.done)} of {len(study.jobs)} jobs")
-        )
+    for table in laid_out:
+        out.print(typeset.terminal(table, f"{names}: {len(study.done)} of {len(study.jobs)} jobs"))
     for line in notes(study):
         out.print(line, highlight=False, markup=False)
     if not formats:
@@ -67,7 +70,7 @@ def _report(args: argparse.Namespace) -> None:
     folder = args.out or args.dirs[0] / "report"
     with explained(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        written = write(study, layouts, folder, formats)
+        written = write(study, layouts, laid_out, folder, formats)
     shown = ", ".join(path.name for path in written)
     out.print(f"written to {folder}: {shown}", soft_wrap=True, highlight=False, markup=False)
 
@@ -90,14 +93,15 @@ def notes(study: Study) -> list[str]:
     return found
 
 
-def write(study: Study, layouts: Sequence[Layout], folder: Path, formats: Sequence[str]) -> list[Path]:
+def write(
+    study: Study, layouts: Sequence[Layout], laid_out: Sequence[Table], folder: Path, formats: Sequence[str]
+) -> list[Path]:
     """Write the report's files: tables and plots of each metric, and the page of the first."""
     written: list[Path] = []
     drawn: list[Plot] | None = None  # of the first metric: for its files, then for the page
-    for layout in layouts:
+    for layout, table in zip(layouts, laid_out, strict=True):
         stem = "table" if layout.metric == HEADLINE else f"table-{layout.metric.replace('/', '-')}"
-        table = tables.Table.of(study, layout)
-        for kind, text in (("md", tables.markdown), ("tex", tables.latex)):
+        for kind, text in (("md", typeset.markdown), ("tex", typeset.latex)):
             if kind in formats:
                 file = folder / f"{stem}.{kind}"
                 file.write_text(text(table), encoding="utf-8")

@@ -1,25 +1,16 @@
-"""A metric of a study as a table: for the terminal, in Markdown, in LaTeX. Imports no torch."""
+"""A metric of a study laid out as a table, also beside a baseline. How it is written: `typeset`. Imports no torch."""
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from rich.table import Table as RichTable
-from rich.text import Text
-
-from fmsteal.report.interval import student_interval
-from fmsteal.report.layout import APART, Layout
-from fmsteal.report.study import Cell, Figure, Study, paired
-from fmsteal.report.wording import label, least_is_best, missing, number, seeds
-
-LATEX = {
-    "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
-    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "\\": r"\textbackslash{}", "<": r"\textless{}",
-    ">": r"\textgreater{}", "|": r"\textbar{}",
-}  # fmt: skip
+from fmsteal.errors import FmstealError
+from fmsteal.report.difference import Difference
+from fmsteal.report.layout import APART, Layout, Panel
+from fmsteal.report.study import Cell, Figure, Study
+from fmsteal.report.wording import label, least_is_best, missing
 
 MOST_KEYS = 8  # columns that tell rows apart
 OTHERS = "others"  # the column of all further axes
@@ -32,12 +23,15 @@ class Entry:
     Attributes:
         figure: the metric's mean and interval; None where no job has it.
         absent: what became of the jobs, where there is no figure; "" where the study has no such cell.
-        best: whether it is the best of those that it may be compared with, or cannot be told from the best.
+        gain: over the baseline, where one was named and has a figure; None for the baseline itself.
+        bold: whether it is the best of those that it may be compared with, or cannot be told from the best; beside a
+            baseline, whether the gain's interval leaves zero out.
     """
 
     figure: Figure | None = None
     absent: str = ""
-    best: bool = False
+    gain: Difference | None = None
+    bold: bool = False
 
 
 @dataclass(frozen=True)
@@ -50,6 +44,7 @@ class Table:
         columns: numbers of queries, or the metric where they do not vary.
         rows: of each row its values on ``keys``, and an entry for each column.
         usual: the most frequent values of axes that have no column of their own, since there are too many.
+        baseline: what the others are compared with, as ``attack knockoff``; "" for none.
     """
 
     metric: str
@@ -57,10 +52,21 @@ class Table:
     columns: Sequence[str]
     rows: Sequence[tuple[Sequence[str], Sequence[Entry]]]
     usual: Mapping[str, str] = field(default_factory=dict)
+    baseline: str = ""
 
     @classmethod
-    def of(cls, study: Study, layout: Layout) -> Table:
-        """Lay the study out: a row for each combination of the axes, a column for each number of queries."""
+    def of(cls, study: Study, layout: Layout, baseline: str | None = None) -> Table:
+        """Lay the study out: a row for each combination of the axes, a column for each number of queries.
+
+        Beside a baseline, a choice of the axis that is compared, each figure has its gain over it.
+
+        Raises:
+            FmstealError: there is no such choice.
+        """
+        choices = study.values(layout.lines) if layout.lines else []
+        if baseline is not None and baseline not in choices:
+            there = f"Of {layout.lines} there is: {', '.join(choices)}." if choices else "Nothing varies but the seed."
+            raise FmstealError(f"There is no {baseline} to compare with. {there} Another axis is named by --by.")
         keys, column = (
             [*layout.pages, *layout.facets, *([layout.lines] if layout.lines else [])],
             _columns(study, layout),
@@ -71,16 +77,17 @@ class Table:
         found: dict[tuple[str, ...], dict[str, Entry]] = {}
         for page in layout.split(study):
             for panel in page.panels:
-                best = _best(panel.cells, layout, column)
+                gains = {} if baseline is None else _gains(panel, baseline, layout, column)
+                bold = _best(panel.cells, layout, column) if baseline is None else {k for k in gains if gains[k].told}
                 for cell in panel.cells:
                     row = found.setdefault(tuple(cell.values[key] for key in keys), {})
-                    figure = cell.figure(layout.metric)
-                    row[column[cell.key]] = Entry(figure, "" if figure else missing(cell), cell.key in best)
+                    figure, gain = cell.figure(layout.metric), gains.get(cell.key)
+                    row[column[cell.key]] = Entry(figure, "" if figure else missing(cell), gain, cell.key in bold)
         heads, values, usual = _folded(keys, list(found))
         rows = [
             (row, [found[key].get(name, Entry()) for name in across]) for row, key in zip(values, found, strict=True)
         ]
-        return cls(layout.metric, heads, across, rows, usual)
+        return cls(layout.metric, heads, across, rows, usual, f"{layout.lines} {baseline}" if baseline else "")
 
     @property
     def entries(self) -> list[Entry]:
@@ -93,17 +100,20 @@ class Table:
         figures = [entry.figure for entry in self.entries if entry.figure]
         singles, torn = [f for f in figures if f.interval is None], [f for f in figures if not f.whole]
         known = {f.n for f in figures}
-        notes = [f"{label(self.metric).capitalize()}, mean ± half of Student's 95 % interval over seeds."]
+        what = "mean over seeds" if self.baseline else "mean ± half of Student's 95 % interval over seeds"
+        notes = [f"{label(self.metric).capitalize()}, {what}."]
         if len(known) == 1:
             notes.append(f"n = {known.pop()} in every cell.")
         elif known:
             notes.append("n, the number of seeds, stands in brackets.")
-        if singles:
+        if singles and not self.baseline:
             which = "All cells" if len(singles) == len(figures) else f"{len(singles)} of {len(figures)} cells"
             notes.append(f"{which} have a single seed, and no interval.")
         if torn:
             notes.append(f"{len(torn)} of {len(figures)} cells lack seeds that were asked for (n of N).")
-        if any(entry.best for entry in self.entries):
+        if self.baseline:
+            notes += _of_gains([entry.gain for entry in self.entries if entry.gain], self.baseline)
+        elif any(entry.bold for entry in self.entries):
             notes.append(
                 "Bold: the best of a column among rows that differ in the last axis alone, and those whose difference "
                 "from it, paired by seed, has a 95 % interval that holds zero."
@@ -112,51 +122,6 @@ class Table:
             said = ", ".join(f"{name}={value}" for name, value in self.usual.items())
             notes.append(f"{OTHERS.capitalize()} names what differs from {said}.")
         return notes
-
-
-def markdown(table: Table) -> str:
-    """The table in Markdown, its notes below."""
-    head = [*table.keys, *table.columns]
-    lines = ["| " + " | ".join(_md(name) for name in head) + " |"]
-    lines.append("|" + "---|" * len(table.keys) + "---:|" * len(table.columns))
-    several = _several(table)
-    for values, row in table.rows:
-        texts = [_text(entry, table.metric, several) for entry in row]
-        bold = [f"**{text}**" if entry.best else text for text, entry in zip(texts, row, strict=True)]
-        lines.append("| " + " | ".join([*(_md(v) for v in values), *bold]) + " |")
-    return "\n".join([*lines, "", *table.notes, ""])
-
-
-def latex(table: Table) -> str:
-    r"""The table in LaTeX: ``\input`` it; it needs the package booktabs."""
-    several = _several(table)
-    lines = [
-        r"% needs \usepackage{booktabs}",
-        r"\begin{tabular}{" + "l" * len(table.keys) + "r" * len(table.columns) + "}",
-        r"\toprule",
-        " & ".join(_tex(name) for name in (*table.keys, *table.columns)) + r" \\",
-        r"\midrule",
-    ]
-    for values, row in table.rows:
-        texts = [_tex(_text(entry, table.metric, several)).replace("±", r"$\pm$") for entry in row]
-        bold = [rf"\textbf{{{text}}}" if entry.best else text for text, entry in zip(texts, row, strict=True)]
-        lines.append(" & ".join([*map(_tex, values), *bold]) + r" \\")
-    notes = [f"% {line}" for line in table.notes]
-    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", *notes, ""])
-
-
-def terminal(table: Table, title: str) -> RichTable:
-    """The table for the terminal."""
-    shown = RichTable(title=title, title_justify="left", caption=" ".join(table.notes), caption_justify="left")
-    for name in table.keys:
-        shown.add_column(name, overflow="fold")
-    for name in table.columns:
-        shown.add_column(name, justify="right")
-    several = _several(table)
-    for values, row in table.rows:
-        texts = [Text(_text(e, table.metric, several), style="bold" if e.best else "") for e in row]
-        shown.add_row(*values, *texts)
-    return shown
 
 
 def _columns(study: Study, layout: Layout) -> dict[str, str]:
@@ -203,27 +168,32 @@ def _best(cells: Sequence[Cell], layout: Layout, column: Mapping[str, str]) -> s
 
 
 def _level(cell: Cell, top: Cell, metric: str) -> bool:
-    """Whether the paired difference from the best has an interval that holds zero."""
-    interval = student_interval([a - b for a, b in paired(cell, top, metric)])
-    return interval is not None and interval[0] <= 0 <= interval[1]
+    """Whether the difference from the best, paired by seed, has an interval that holds zero."""
+    difference = Difference.of(top, cell, metric)
+    return difference is not None and difference.paired and not difference.told
 
 
-def _several(table: Table) -> bool:
-    """Whether the number of seeds differs between cells, so that each has to say its own."""
-    return len({(e.figure.n, e.figure.whole) for e in table.entries if e.figure}) > 1
+def _gains(panel: Panel, baseline: str, layout: Layout, column: Mapping[str, str]) -> dict[str, Difference]:
+    """What each cell of a panel gains over the baseline's of its column, by the cell's key."""
+    bases = {column[c.key]: c for c in panel.lines.get(baseline, []) if c.figure(layout.metric)}
+    gains = {}
+    for cell in panel.cells:
+        base = bases.get(column[cell.key])
+        if base and base is not cell and (gain := Difference.of(base, cell, layout.metric)):
+            gains[cell.key] = gain
+    return gains
 
 
-def _text(entry: Entry, metric: str, several: bool) -> str:
-    if entry.figure is None:
-        return entry.absent
-    half = entry.figure.half
-    text = number(entry.figure.mean, metric) + (f" ± {number(half, metric)}" if half is not None else "")
-    return f"{text} ({seeds(entry.figure)})" if several or not entry.figure.whole else text
-
-
-def _md(text: str) -> str:
-    return re.sub(r"([\\`*_{}\[\]<>|])", r"\\\1", text)
-
-
-def _tex(text: str) -> str:
-    return "".join(LATEX.get(letter, letter) for letter in text)
+def _of_gains(gains: Sequence[Difference], baseline: str) -> list[str]:
+    """What has to be known of gains over a baseline."""
+    tested, paired = [gain for gain in gains if gain.interval], [gain for gain in gains if gain.paired]
+    notes = [f"In brackets the gain over {baseline}, paired by seed, ± half of its 95 % interval."]
+    if len(paired) < len(tested):
+        notes.append(f"{len(tested) - len(paired)} gains share no two seeds with it: Welch's interval.")
+    if len(tested) < len(gains):
+        notes.append(f"{len(gains) - len(tested)} gains have seeds too few for an interval.")
+    if tested:
+        told = sum(gain.told for gain in tested)
+        chance = f"about {0.05 * len(tested):.1f} would by chance alone"
+        notes.append(f"Bold: the interval leaves zero out, as {told} of {len(tested)} do; {chance}.")
+    return notes

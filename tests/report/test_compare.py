@@ -9,6 +9,7 @@ from scipy import stats
 
 from fmsteal.errors import FmstealError
 from fmsteal.report.compare import Comparison, compare, main, remarks
+from fmsteal.report.difference import Difference
 from fmsteal.report.study import Study
 from tests.report.test_study import asked, axis, done
 
@@ -32,10 +33,12 @@ def test_seeds_that_both_have_are_paired(tmp_path: Path) -> None:
     one = sweep(tmp_path / "one", {"a": A, "b": A, "gone": A})
     found = compared(one, sweep(tmp_path / "two", {"a": B, "b": (0.55, 0.49, 0.50), "new": A}))
     moved, same = found.moves
-    assert (moved.name, moved.by, moved.told, same.told) == ("victim a", "paired, 3 seeds", True, False)
+    assert (moved.name, moved.told, same.told) == ("victim a", True, False)
     gains = [b - a for a, b in zip(A, B, strict=True)]
     want = stats.ttest_rel(B, A).confidence_interval(0.95)
-    assert moved.interval == pytest.approx((want.low, want.high)) and moved.difference == pytest.approx(sum(gains) / 3)
+    assert moved.difference and moved.difference.by == "paired, 3 seeds" and moved.difference.paired
+    assert moved.difference.interval == pytest.approx((want.low, want.high))
+    assert moved.difference.value == pytest.approx(sum(gains) / 3)
     assert found.only == (["victim gone"], ["victim new"]) and found.by_axes == 0
     assert "1 of 2 intervals leave zero out (bold); if nothing had changed, about 0.1 would by chance." in remarks(
         found
@@ -46,16 +49,16 @@ def test_other_seeds_are_compared_as_welch_does(tmp_path: Path) -> None:
     one = sweep(tmp_path / "one", {"a": A})
     (move,) = compared(one, sweep(tmp_path / "two", {"a": (*B, 0.56)}, first=2)).moves
     want = stats.ttest_ind((*B, 0.56), A, equal_var=False).confidence_interval(0.95)
-    assert move.by == "Welch, 3 and 4 seeds" and move.told
-    assert move.interval == pytest.approx((want.low, want.high))
+    assert move.difference and move.difference.by == "Welch, 3 and 4 seeds" and move.told
+    assert move.difference.interval == pytest.approx((want.low, want.high))
 
 
 def test_one_seed_has_a_difference_and_no_interval(tmp_path: Path) -> None:
     one, other = sweep(tmp_path / "one", {"a": A}), sweep(tmp_path / "two", {"a": (0.75,)}, first=1)
     found = compared(one, other)
     (move,) = found.moves
-    assert move.difference == pytest.approx(0.75 - 0.52), "of the seed that both have, not of the means"
-    assert (move.interval, move.told, move.by) == (None, False, "the seed of both")
+    assert move.difference == Difference(pytest.approx(0.75 - 0.52), None, "the seed of both"), "not of the means"
+    assert not move.told
     assert any("no interval" in line for line in remarks(found))
 
 
@@ -112,4 +115,4 @@ def test_what_cannot_be_compared_is_a_clear_error(tmp_path: Path) -> None:
 def test_a_sweep_beside_itself_has_not_moved(tmp_path: Path) -> None:
     one = sweep(tmp_path / "one", {"a": A})
     (move,) = compared(one, one).moves
-    assert (move.difference, move.interval, move.told) == (0.0, (0.0, 0.0), False)
+    assert move.difference == Difference(0.0, (0.0, 0.0), "paired, 3 seeds", True) and not move.told

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import re
+import statistics
 from pathlib import Path
 
 import pytest
+from scipy import stats
 
 from fmsteal.errors import FmstealError
-from fmsteal.report import tables
+from fmsteal.report import typeset
 from fmsteal.report.layout import Layout
 from fmsteal.report.reporting import main
 from fmsteal.report.study import Study
@@ -32,21 +34,21 @@ def sweep(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def table(folder: Path, **how: object) -> Table:
+def table(folder: Path, baseline: str | None = None, **how: object) -> Table:
     study = Study.of([folder])
-    return Table.of(study, Layout.of(study, **how))  # type: ignore[arg-type]
+    return Table.of(study, Layout.of(study, **how), baseline)  # type: ignore[arg-type]
 
 
 def test_the_best_and_what_cannot_be_told_from_it_are_bold(sweep: Path) -> None:
     found = table(sweep)
     assert found.keys == ["attack"] and found.columns == ["100 queries", "1,000 queries"]
-    assert {values[0]: [e.best for e in row] for values, row in found.rows} == {
+    assert {values[0]: [e.bold for e in row] for values, row in found.rows} == {
         "a_1": [True, True], "b": [True, True], "c": [False, False],  # of two pairs: -.095 +- .064
     }  # fmt: skip
 
 
 def test_markdown_says_what_is_missing(sweep: Path) -> None:
-    text = tables.markdown(table(sweep))
+    text = typeset.markdown(table(sweep))
     assert r"| a\_1 | **0.710 ± 0.248 (3)** | **0.800 ± 0.248 (3)** |" in text
     assert "(2 of 3)" in text and "1 of 6 cells lack seeds that were asked for" in text
     assert "n, the number of seeds, stands in brackets." in text
@@ -54,7 +56,7 @@ def test_markdown_says_what_is_missing(sweep: Path) -> None:
 
 def test_latex_is_escaped_and_balanced(sweep: Path) -> None:
     done(sweep, "odd", 0.5, attack=r"50%_{of}$x^2$&\rm", budget="b100", queries=100)
-    text = tables.latex(table(sweep))
+    text = typeset.latex(table(sweep))
     (row,) = [line for line in text.splitlines() if line.startswith("50")]
     assert row.startswith(r"50\%\_\{of\}\$x\textasciicircum{}2\$\&\textbackslash{}rm & 0.500 (1)")
     rows = text[text.index(r"\midrule") : text.index(r"\bottomrule")].splitlines()[1:]
@@ -62,11 +64,84 @@ def test_latex_is_escaped_and_balanced(sweep: Path) -> None:
     assert r"\textbf{0.710 $\pm$ 0.248 (3)}" in text and r"\begin{tabular}{lrr}" in text
 
 
+FIGURES = {
+    "knockoff": {500: [0.70, 0.72, 0.71], 1000: [0.78, 0.80, 0.79]},
+    "kcenter": {500: [0.69, 0.72, 0.715], 1000: [0.80, 0.815, 0.812]},
+    "jbda": {500: [0.60, 0.63, 0.61]},
+}
+
+
+@pytest.fixture
+def attacks(tmp_path: Path) -> Path:
+    """Attacks of which one is better than the first, one worse, one neither."""
+    for attack, budgets in FIGURES.items():
+        for queries, shares in budgets.items():
+            for seed, share in enumerate(shares):
+                columns = {"attack": attack, "budget": f"b{queries}", "queries": queries}
+                done(tmp_path, f"{attack}-{queries}-{seed}", share, seed=seed, **columns)
+    return tmp_path
+
+
+def test_gains_over_a_baseline_are_paired_and_judged_as_a_paired_t_test_would(attacks: Path) -> None:
+    found = table(attacks, "knockoff")
+    judged = set()
+    for (attack,), row in found.rows:
+        for queries, entry in zip((500, 1000), row, strict=True):
+            shares, base = FIGURES[attack].get(queries), FIGURES["knockoff"][queries]
+            if attack == "knockoff" or shares is None:
+                assert entry.gain is None and not entry.bold
+                continue
+            want = stats.ttest_rel(shares, base)
+            assert entry.gain and entry.gain.value == pytest.approx(statistics.fmean(shares) - statistics.fmean(base))
+            assert entry.gain.interval == pytest.approx(tuple(want.confidence_interval(0.95)))
+            assert entry.bold == (want.pvalue < 0.05)
+            judged.add((entry.bold, entry.gain.value > 0))
+    assert judged == {(True, True), (True, False), (False, False)}
+
+
+def test_gains_are_written_beside_the_means(attacks: Path) -> None:
+    found = table(attacks, "knockoff")
+    halves = [stats.t.ppf(0.975, 2) * stats.sem(gains) for gains in ([-0.01, 0, 0.005], [0.02, 0.015, 0.022])]
+    text = typeset.markdown(found)
+    assert "| kcenter | 0.708 (-0.002 ± {:.3f}) | **0.809 (+0.019 ± {:.3f})** |".format(*halves) in text
+    assert "| knockoff | 0.710 | 0.790 |" in text and "| **0.613 (-0.097 ± 0.014)** |  |" in text
+    assert "gain over attack knockoff, paired by seed" in text and "as 2 of 3 do; about 0.2 would by chance" in text
+    assert r"0.708 ($-$0.002 $\pm$ 0.019)" in typeset.latex(found)
+
+
+def test_gains_of_other_seeds_and_of_a_single_one_say_so(attacks: Path) -> None:
+    done(attacks, "late-0", 0.7, seed=7, attack="late", budget="b500", queries=500)
+    for seed in (7, 8):
+        done(attacks, f"apart-{seed}", 0.7 + seed / 1000, seed=seed, attack="apart", budget="b500", queries=500)
+    notes = table(attacks, "knockoff").notes
+    assert "1 gains share no two seeds with it: Welch's interval." in notes
+    assert "1 gains have seeds too few for an interval." in notes
+    text = typeset.markdown(table(attacks, "knockoff"))
+    assert "| late | 0.700 (1) (-0.010) |" in text
+
+
+def test_a_baseline_that_failed_leaves_the_others_without_gain(attacks: Path) -> None:
+    for seed in range(3):
+        (attacks / f"knockoff-500-{seed}" / "result.json").unlink()
+    rows = {values[0]: row for values, row in table(attacks, "knockoff").rows}
+    assert [entry.gain is None for entry in rows["kcenter"]] == [True, False]
+    assert rows["jbda"][0].gain is None and rows["jbda"][0].figure
+
+
+def test_a_baseline_that_is_not_there_is_refused(attacks: Path, tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match=r"no copycat to compare with\. Of attack there is: jbda, kcenter, knockoff"):
+        main(["report", str(attacks), "--baseline", "copycat"])
+    assert not (attacks / "report").exists()
+    done(tmp_path / "one", "a", 0.5)
+    with pytest.raises(FmstealError, match="Nothing varies but the seed"):
+        table(tmp_path / "one", "a")
+
+
 def test_victims_are_not_bold_beside_each_other(tmp_path: Path) -> None:
     for victim in ("a", "b"):
         done(tmp_path, victim, 0.5, victim=victim)
     found = table(tmp_path)
-    assert not any(entry.best for entry in found.entries)
+    assert not any(entry.bold for entry in found.entries)
     assert "All cells have a single seed, and no interval." in found.notes
 
 
