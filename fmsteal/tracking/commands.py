@@ -32,7 +32,7 @@ def sync(words: Sequence[str]) -> None:
     """Upload offline runs.
 
     Raises:
-        FmstealError: a folder without offline runs, or `wandb sync` failed.
+        FmstealError: a folder without offline runs, a server that does not answer, or `wandb sync` failed.
     """
     parser = _parser("sync", SYNC)
     parser.add_argument(
@@ -56,6 +56,10 @@ def sync(words: Sequence[str]) -> None:
         print(f"fmsteal: {len(found.upload)} runs to upload; {counts}", file=sys.stderr)
         return
     folders = [str(fragment.file.parent) for fragment in found.upload]
+    if folders:
+        from fmsteal.tracking.login import require_reachable
+
+        require_reachable()
     for start in range(0, len(folders), AT_ONCE):
         command = [sys.executable, "-m", "wandb", "sync", "--include-synced", *folders[start : start + AT_ONCE]]
         code = subprocess.run(command, check=False).returncode

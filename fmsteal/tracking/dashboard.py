@@ -63,7 +63,7 @@ def saved(view: Any) -> str:
 
 
 def _owner(entity: str | None) -> str:
-    from fmsteal.tracking.wandb import auto_mode
+    from fmsteal.tracking.login import auto_mode
 
     if auto_mode() == "offline":
         raise FmstealError(f"Nobody is logged in to W&B. {LOGIN}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import netrc
 import os
 import signal
 import threading
@@ -13,7 +12,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 from typing import Any, Literal
-from urllib.parse import urlparse
 
 import wandb
 from PIL import Image
@@ -23,6 +21,7 @@ from wandb.sdk.mailbox import HandleAbandonedError, MailboxClosedError
 from fmsteal.errors import ConfigError
 from fmsteal.store import digest
 from fmsteal.tracking.base import CsvTracker, RunInfo, Tracker
+from fmsteal.tracking.login import auto_mode
 
 log = logging.getLogger(__name__)
 MARKS = "marks a run as preempting"  # name of a thread
@@ -284,17 +283,3 @@ def warned(number: signal.Signals, *tell: Callable[[], None]) -> Iterator[None]:
         yield
     finally:
         signal.signal(number, before)
-
-
-def auto_mode() -> str:
-    """``online`` if there is a login, without asking for one; else ``offline``."""
-    if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
-        return "online"
-    host = urlparse(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname or ""
-    for file in (os.environ.get("NETRC"), "~/.netrc", "~/_netrc"):
-        try:
-            if file and netrc.netrc(Path(file).expanduser()).authenticators(host):
-                return "online"
-        except (OSError, netrc.NetrcParseError):
-            continue
-    return "offline"

@@ -16,7 +16,7 @@ from PIL import Image
 
 from fmsteal.tracking.base import CsvTracker, RunInfo
 from fmsteal.tracking.offline import plan
-from fmsteal.tracking.wandb import MARKS, WandbTracking, auto_mode
+from fmsteal.tracking.wandb import MARKS, WandbTracking
 from tests.conftest import environment
 from tests.wandb_file import OfflineRun, offline_runs
 
@@ -33,16 +33,6 @@ def nobody(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 def info(folder: Path, key: str = "job", group: str | None = "sweep") -> RunInfo:
     folder.mkdir(parents=True, exist_ok=True)
     return RunInfo(key, folder, {"victim": "v", "budget": "1k"}, {"seed": 0}, group, "abc")
-
-
-def test_a_login_is_found_where_wandb_keeps_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert auto_mode() == "offline"
-    (tmp_path / "netrc").write_text("machine api.wandb.ai login user password " + "0" * 40)
-    assert auto_mode() == "online"
-    monkeypatch.setenv("WANDB_BASE_URL", "https://wandb.example.org")
-    assert auto_mode() == "offline"
-    monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
-    assert auto_mode() == "online"
 
 
 def test_runs_of_one_process_are_runs_of_their_own(tmp_path: Path) -> None:
