@@ -94,11 +94,16 @@ class WandbTracking:
                 unset_globals()
 
     def _start(self, run: RunInfo) -> Any:
-        mode = os.environ.get("WANDB_MODE") or (self.mode if self.mode != "auto" else auto_mode())
-        if mode not in ("online", "offline"):
-            raise ConfigError(f"WANDB_MODE={mode} is not known; there are online, offline and disabled.")
         try:
+            mode = os.environ.get("WANDB_MODE") or (self.mode if self.mode != "auto" else auto_mode())
+            if mode not in ("online", "offline"):
+                raise ConfigError(f"WANDB_MODE={mode} is not known; there are online, offline and disabled.")
             return self._init(run, mode)
+        except ValueError as error:  # as its validation calls them
+            said = " ".join(str(error).split()).partition(" For further information")[0]
+            raise ConfigError(
+                f"W&B refuses its settings, WANDB_* variables or ~/.config/wandb/settings: {said}"
+            ) from error
         except (
             wandb.errors.CommError,
             wandb.errors.AuthenticationError,

@@ -25,8 +25,8 @@ PAUSED = (
     "trainer.checkpoint_seconds=0", "trainer.callbacks=[{_target_:tests.slurm.pause.Pause}]",
 )  # fmt: skip
 ATTACKS = (
-    "fmsteal.attacks.knockoff.Knockoff", "tests.attacks.misbehaving.Raises", "tests.ray.dying.Exits",
-    "tests.ray.dying.Killed",
+    "fmsteal.attacks.knockoff.Knockoff", "tests.attacks.misbehaving.Raises", "tests.ray.attacks.Exits",
+    "tests.ray.attacks.Killed",
 )  # fmt: skip
 
 
@@ -36,12 +36,12 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> str:
     return f"cache={tmp_path_factory.mktemp('cache')}"
 
 
-def start(root: Path, *words: str, pause: float = 0) -> subprocess.Popen[str]:
+def start(root: Path, *words: str, pause: float = 0, **variables: str) -> subprocess.Popen[str]:
     """Begin a sweep whose jobs Ray runs."""
     return subprocess.Popen(
         command("-m", "hydra/launcher=ray", *words, "sweep_id=mine"),
         cwd=root,
-        env={**surroundings(root), "PAUSE_SECONDS": str(pause)},
+        env={**surroundings(root), "PAUSE_SECONDS": str(pause), **variables},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -65,6 +65,32 @@ def test_however_a_job_ends_the_others_run_and_the_sweep_tells(tmp_path: Path, c
     assert "it failed after 100 queries" in said and "SystemExit: 3" in said
     assert "The worker died unexpectedly" in said and "There are 1 retries remaining" in said
     assert "There are 0 retries remaining" not in said
+
+
+def test_two_jobs_share_a_gpu(tmp_path: Path, cache: str) -> None:
+    """One that Ray only believes to be there: what it does about it is the same. A third waits."""
+    (tmp_path / "meeting").mkdir()
+    room = ("own.num_gpus=1", "own.num_cpus=2", "num_cpus=0.5", "num_gpus=0.5")
+    words = (*SMALL, cache, "victim.seed=0", "seed=0,1,2", "attack._target_=tests.ray.attacks.Meets")
+    options = [f"hydra.launcher.{word}" for word in room]
+    said = finish(start(tmp_path, *words, *options, MEETING=str(tmp_path / "meeting")))
+    assert "mine: 3 of 3 jobs" in said
+    assert [file.read_text() for file in (tmp_path / "meeting").iterdir()] == ["0", "0", "0"]
+
+
+def test_a_job_that_takes_all_memory_is_killed_and_the_others_run(tmp_path: Path, cache: str) -> None:
+    """By Ray, before the kernel would; twice, then it counts as failed."""
+    most = 6  # GiB
+    lines = (line.split() for line in Path("/proc/meminfo").read_text().splitlines())
+    kib = {name.rstrip(":"): int(size) for name, size, *_ in lines}
+    if kib["MemAvailable"] < 2 * most * 2**20:
+        pytest.skip(f"needs {2 * most} GiB of free memory")
+    limit = 1 - (kib["MemAvailable"] - most / 2 * 2**20) / kib["MemTotal"]
+    options = ("own.num_cpus=1", "num_cpus=1", f"environment.RAY_memory_usage_threshold='{limit:.3f}'")
+    words = (*SMALL, cache, "victim.seed=0", f"attack._target_=tests.ray.attacks.Greedy,{ATTACKS[0]}")
+    room = (*[f"hydra.launcher.{word}" for word in options], "hydra.launcher.environment.RAY_task_oom_retries='1'")
+    said = finish(start(tmp_path, *words, *room, GREED=str(most)), ok=False)
+    assert "1 of 2 jobs have no result" in said and "OutOfMemory" in said and "nobody minded" not in said, said
 
 
 def test_on_a_cluster_a_job_outlives_its_worker_and_its_node(tmp_path: Path, cache: str) -> None:

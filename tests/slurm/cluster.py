@@ -27,6 +27,7 @@ AuthInfo=socket={munge},cred_expire=6
 CredType=cred/munge
 SlurmctldPort={ports[0]}
 SlurmdTimeout={patience}
+SlurmctldParameters={controller}
 StateSaveLocation={folder}/state
 SlurmdSpoolDir={folder}/spool-%n
 SlurmctldPidFile={folder}/slurmctld.pid
@@ -95,12 +96,13 @@ class Cluster:
 
 
 @contextmanager
-def running_cluster(*names: str, patience: int = 300) -> Iterator[Cluster]:
+def running_cluster(*names: str, patience: int = 300, controller: str = "") -> Iterator[Cluster]:
     """Start the daemons, wait until the nodes are idle; in the end cancel all jobs and stop the daemons.
 
     Args:
         names: of its nodes, with `SLOTS` CPUs each; none: one, called like this machine.
         patience: seconds after which a node that says nothing is taken for dead.
+        controller: its SlurmctldParameters.
 
     Raises:
         RuntimeError: the cluster does not come up; with what the daemons say.
@@ -119,8 +121,9 @@ def running_cluster(*names: str, patience: int = 300) -> Iterator[Cluster]:
         NODE.format(name=n, host=host, port=p, slots=SLOTS) for n, p in zip(names, ports[1:], strict=True)
     )
     text = CONF.format(
-        host=host, user=user, munge=munge / "socket", ports=ports, folder=folder, nodes=nodes, patience=patience
-    )
+        host=host, user=user, munge=munge / "socket", ports=ports, folder=folder, nodes=nodes, patience=patience,
+        controller=controller,
+    )  # fmt: skip
     (folder / "slurm.conf").write_text(text)
     if version() >= 23:  # before, it finds out for itself what this machine can do
         (folder / "cgroup.conf").write_text("CgroupPlugin=disabled\n")

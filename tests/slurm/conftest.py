@@ -25,9 +25,9 @@ def cluster() -> Iterator[Cluster]:
 
 @pytest.fixture(scope="module")
 def two_nodes() -> Iterator[Cluster]:
-    """A cluster that soon notices that a node is dead."""
+    """A cluster that soon notices that a node is dead, and that warns the jobs it preempts."""
     require_slurm()
-    with running_cluster("one", "two", patience=10) as running:
+    with running_cluster("one", "two", patience=10, controller="preempt_send_user_signal") as running:
         yield running
 
 

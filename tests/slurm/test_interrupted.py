@@ -116,6 +116,21 @@ def kill_all_of(job: str) -> None:
             os.kill(int(process.name), signal.SIGKILL)
 
 
+def test_preempted_where_slurm_warns_first(two_nodes: Cluster, undisturbed: Path, tmp_path: Path) -> None:
+    """SIGUSR2, as before the time limit: W&B's run is closed, and marked, before any process is told to end."""
+    sweep = start(two_nodes, tmp_path, *JOB, pause=2.0)
+    until(lambda: thief_has_trained(tmp_path, 2), sweep)
+    (node,) = two_nodes.queue("%N")
+    urgent = ("--partition=urgent", "--exclusive", f"--nodelist={node}", "--output=/dev/null", "--wrap=sleep 1")
+    two_nodes.ask("sbatch", *urgent)
+    finish(sweep)
+    log = "\n".join(p.read_text() for p in tmp_path.glob("outputs/sweeps/one/.submitit/*/*_log.out"))
+    assert "Caught signal SIGUSR2" in log
+    assert_as_if_nothing_had_happened(tmp_path, undisturbed, 1)
+    stopped, whole = offline_runs(folder(tmp_path))
+    assert stopped.preempting and not whole.preempting
+
+
 def test_a_job_outlives_its_node(two_nodes: Cluster, undisturbed: Path, tmp_path: Path) -> None:
     sweep = start(two_nodes, tmp_path, *JOB, pause=2.0)
     until(lambda: thief_has_trained(tmp_path, 2), sweep)

@@ -5,11 +5,12 @@ import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 import wandb
 
-from fmsteal.errors import FmstealError
+from fmsteal.errors import ConfigError, FmstealError
 from fmsteal.tracking.commands import sync
 from fmsteal.tracking.login import auto_mode, require_reachable, server
 from fmsteal.tracking.wandb import WandbTracking
@@ -67,6 +68,13 @@ def test_a_key_or_a_token_in_the_environment_is_a_login(nobody: pytest.MonkeyPat
             patch.setenv(name, KEY)
             assert auto_mode() == "online"
         assert auto_mode() == "offline"
+
+
+@pytest.mark.parametrize("mode", ["auto", "offline"])
+def test_settings_that_wandb_refuses_are_named(mode: Any, tmp_path: Path, nobody: pytest.MonkeyPatch) -> None:
+    nobody.setenv("WANDB_BASE_URL", "nonsense")
+    with pytest.raises(ConfigError, match=r"WANDB_\* variables.*base_url Input should be a valid URL"):
+        WandbTracking(mode=mode).open(info(tmp_path / "job")).__enter__()
 
 
 class Refuses(BaseHTTPRequestHandler):
