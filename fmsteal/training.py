@@ -35,6 +35,7 @@ from fmsteal.tracking.base import Tracker
 
 log = logging.getLogger(__name__)
 LAST = "last.ckpt"
+SRUN = ".*`srun` command is available.*"  # a warning of Lightning's: no job here needs it
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
 DECIDED_BY_RECIPE = {
     "max_epochs", "min_epochs", "max_steps", "min_steps", "max_time", "fast_dev_run", "overfit_batches",
@@ -136,6 +137,7 @@ class Training:
             warnings.filterwarnings("ignore", message=".*lr_scheduler.step.*")
             warnings.filterwarnings("ignore", message=".*smaller than the logging interval.*")
             warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")
+            warnings.filterwarnings("ignore", message=SRUN)
             trainer = self._trainer(
                 **self._share_of_devices(processes),
                 max_epochs=module.recipe.epochs,
@@ -197,7 +199,7 @@ class Training:
         plain = {"enable_progress_bar": False, "enable_model_summary": False, "plugins": self._plugins}
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*GPU available.*")
-            warnings.filterwarnings("ignore", message=".*`srun` command is available.*")  # it is not needed for one job
+            warnings.filterwarnings("ignore", message=SRUN)
             try:
                 return self.lightning(**{**plain, **options})
             except (MisconfigurationException, ModuleNotFoundError, ValueError) as error:

@@ -10,9 +10,11 @@ from pathlib import Path
 
 import pytest
 from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig
 
 from fmsteal import cli, paths
+from fmsteal.sweep.loader import SharedLoader
 from tests.warm import Command
 
 SMOKE = ("experiment=smoke", "tracker=none", "trainer=cpu")
@@ -23,10 +25,19 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # several threads in each of several pr
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
+LOADERS: list[SharedLoader] = []  # one, once something was composed
+
+
 def composed(*overrides: str) -> DictConfig:
-    """The config of a job, with the ``hydra`` node."""
+    """The config of a job, with the ``hydra`` node; a file of conf/ is read once, as in a sweep."""
     cli.only_our_ray()
     with initialize_config_dir(str(paths.folder("conf")), version_base="1.3"):
+        hydra = GlobalHydra.instance().hydra
+        assert hydra is not None
+        if not LOADERS:
+            LOADERS.append(SharedLoader(hydra.config_loader.get_search_path()))
+        if not any(override.startswith("hydra.searchpath") for override in overrides):
+            hydra.config_loader = LOADERS[0]
         return compose("config", list(overrides), return_hydra_config=True)
 
 

@@ -94,8 +94,9 @@ class WandbTracking:
                 unset_globals()
 
     def _start(self, run: RunInfo) -> Any:
+        mode = os.environ.get("WANDB_MODE") or str(self.mode)
         try:
-            mode = os.environ.get("WANDB_MODE") or (self.mode if self.mode != "auto" else auto_mode())
+            mode = auto_mode() if mode == "auto" else mode
             if mode not in ("online", "offline"):
                 raise ConfigError(f"WANDB_MODE={mode} is not known; there are online, offline and disabled.")
             return self._init(run, mode)

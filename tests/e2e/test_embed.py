@@ -62,6 +62,7 @@ def test_an_encoder_is_pre_trained_by_simclr_and_stolen_behind_a_defense(fmsteal
     assert len(list((tmp_path / "outputs" / "cache" / "heads").iterdir())) == 1, "the target's head, trained once"
 
 
+@pytest.mark.slow
 def test_killed_while_it_asks_and_trains_it_ends_as_if_nothing_had_happened(tmp_path: Path) -> None:
     """Cont-Steal asks in every epoch: the questions of the epochs before the kill are neither lost nor paid twice."""
     job = (

@@ -18,8 +18,8 @@ from tests.warm import Command
 
 # Enough epochs and questions that each stage lasts long enough to be hit.
 JOB = (
-    *SMALL, "budget.queries=3000", "query.count=3000", "victim.recipe.epochs=5", "thief.recipe.epochs=3",
-    "trainer.checkpoint_seconds=0",
+    *SMALL, "data.train_count=400", "budget.queries=1200", "query.count=1200", "victim.recipe.epochs=5",
+    "thief.recipe.epochs=3", "trainer.checkpoint_seconds=0",
 )  # fmt: skip
 
 
@@ -72,7 +72,7 @@ def test_killed_and_started_again_it_ends_as_if_nothing_had_happened(
     assert ledger.startswith(whole)
     assert ledger == (only_run(undisturbed) / "ledger.bin").read_bytes()
     result = json.loads((folder / "result.json").read_text())
-    assert result["cost"]["cost/queries"] == 3000
+    assert result["cost"]["cost/queries"] == 1200
     assert result["metrics"] == json.loads((only_run(undisturbed) / "result.json").read_text())["metrics"]
     for name, value in predictions(undisturbed).items():
         np.testing.assert_array_equal(predictions(tmp_path)[name], value, err_msg=name)

@@ -15,6 +15,7 @@ from tests.e2e.checkout import checkout, spoil
 from tests.slurm.conftest import surroundings, until, worker
 
 pytest.importorskip("hydra_plugins.hydra_joblib_launcher", reason="pip install -e '.[joblib]'")
+pytestmark = pytest.mark.slow
 JOBLIB = ("-m", *SMALL, "hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "victim.seed=0", "sweep_id=mine")
 
 

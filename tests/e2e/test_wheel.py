@@ -13,6 +13,7 @@ import pytest
 
 from tests.conftest import SMALL, command, environment, only_run
 
+pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
 PIP = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
 

@@ -27,7 +27,7 @@ AuthInfo=socket={munge},cred_expire=6
 CredType=cred/munge
 SlurmctldPort={ports[0]}
 SlurmdTimeout={patience}
-SlurmctldParameters={controller}
+{controller}
 StateSaveLocation={folder}/state
 SlurmdSpoolDir={folder}/spool-%n
 SlurmctldPidFile={folder}/slurmctld.pid
@@ -122,7 +122,7 @@ def running_cluster(*names: str, patience: int = 300, controller: str = "") -> I
     )
     text = CONF.format(
         host=host, user=user, munge=munge / "socket", ports=ports, folder=folder, nodes=nodes, patience=patience,
-        controller=controller,
+        controller=f"SlurmctldParameters={controller}" if controller else "",
     )  # fmt: skip
     (folder / "slurm.conf").write_text(text)
     if version() >= 23:  # before, it finds out for itself what this machine can do
