@@ -21,13 +21,18 @@ class Difference:
         value: the difference of the means; of the seeds both have, where it is paired.
         interval: its 95 % interval; None where there are seeds too few.
         by: how it was found, as ``paired, 3 seeds``.
-        paired: whether it is of the seeds that both have, two or more.
+        seeds: that it is paired by, two or more; 0 where it is not.
     """
 
     value: float
     interval: tuple[float, float] | None
     by: str
-    paired: bool = False
+    seeds: int = 0
+
+    @property
+    def paired(self) -> bool:
+        """Whether it is of the seeds that both have."""
+        return self.seeds > 0
 
     @property
     def told(self) -> bool:
@@ -45,7 +50,7 @@ class Difference:
         pairs = paired(one, other, metric)
         if len(pairs) > 1:
             gains = [b - a for a, b in pairs]
-            return cls(statistics.fmean(gains), student_interval(gains), f"paired, {len(gains)} seeds", True)
+            return cls(statistics.fmean(gains), student_interval(gains), f"paired, {len(gains)} seeds", len(gains))
         mine, theirs = list(one.by_seed(metric).values()), list(other.by_seed(metric).values())
         if not mine or not theirs:
             return None

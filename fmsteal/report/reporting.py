@@ -38,9 +38,8 @@ def main(words: Sequence[str]) -> None:
     parser.add_argument("--metric", action="append", metavar="NAME", help=f"to report; may be repeated ({HEADLINE})")
     parser.add_argument("--by", metavar="AXIS", help="the axis whose choices are compared")
     parser.add_argument("--facet", metavar="A,B", help="the axes that tell panels apart")
-    parser.add_argument(
-        "--baseline", metavar="CHOICE", help="the choice of that axis over which the tables show each one's gain"
-    )
+    beside = "one of its choices: the tables in the terminal, Markdown and LaTeX show how the others differ from it"
+    parser.add_argument("--baseline", metavar="CHOICE", help=beside)
     parser.add_argument("--formats", default=",".join(FORMATS), help="of %(default)s; none: the terminal alone")
     args = parser.parse_args(words[1:])
     try:
@@ -100,10 +99,9 @@ def write(
     written: list[Path] = []
     drawn: list[Plot] | None = None  # of the first metric: for its files, then for the page
     for layout, table in zip(layouts, laid_out, strict=True):
-        stem = "table" if layout.metric == HEADLINE else f"table-{layout.metric.replace('/', '-')}"
         for kind, text in (("md", typeset.markdown), ("tex", typeset.latex)):
             if kind in formats:
-                file = folder / f"{stem}.{kind}"
+                file = folder / f"{table.stem}.{kind}"
                 file.write_text(text(table), encoding="utf-8")
                 written.append(file)
         pictures = [kind for kind in formats if kind in ("png", "pdf")]

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from fmsteal.errors import FmstealError
+from fmsteal.report.baseline import Baseline, differences, require_choice
 from fmsteal.report.difference import Difference
-from fmsteal.report.layout import APART, Layout, Panel
-from fmsteal.report.study import Cell, Figure, Study
+from fmsteal.report.headlines import HEADLINE
+from fmsteal.report.layout import APART, Layout
+from fmsteal.report.study import Cell, Figure, Study, paired
 from fmsteal.report.wording import label, least_is_best, missing
 
 MOST_KEYS = 8  # columns that tell rows apart
@@ -23,14 +26,14 @@ class Entry:
     Attributes:
         figure: the metric's mean and interval; None where no job has it.
         absent: what became of the jobs, where there is no figure; "" where the study has no such cell.
-        gain: over the baseline, where one was named and has a figure; None for the baseline itself.
+        difference: from the baseline, where one was named and has a figure; None for the baseline itself.
         bold: whether it is the best of those that it may be compared with, or cannot be told from the best; beside a
-            baseline, whether the gain's interval leaves zero out.
+            baseline, whether the difference's interval leaves zero out.
     """
 
     figure: Figure | None = None
     absent: str = ""
-    gain: Difference | None = None
+    difference: Difference | None = None
     bold: bool = False
 
 
@@ -44,7 +47,7 @@ class Table:
         columns: numbers of queries, or the metric where they do not vary.
         rows: of each row its values on ``keys``, and an entry for each column.
         usual: the most frequent values of axes that have no column of their own, since there are too many.
-        baseline: what the others are compared with, as ``attack knockoff``; "" for none.
+        baseline: what the others are compared with; None for nothing.
     """
 
     metric: str
@@ -52,21 +55,19 @@ class Table:
     columns: Sequence[str]
     rows: Sequence[tuple[Sequence[str], Sequence[Entry]]]
     usual: Mapping[str, str] = field(default_factory=dict)
-    baseline: str = ""
+    baseline: Baseline | None = None
 
     @classmethod
     def of(cls, study: Study, layout: Layout, baseline: str | None = None) -> Table:
         """Lay the study out: a row for each combination of the axes, a column for each number of queries.
 
-        Beside a baseline, a choice of the axis that is compared, each figure has its gain over it.
+        Beside a baseline, a choice of the axis that is compared, each figure has its difference from it.
 
         Raises:
-            FmstealError: there is no such choice.
+            FmstealError: there is no such choice, or in no cell another beside it.
         """
-        choices = study.values(layout.lines) if layout.lines else []
-        if baseline is not None and baseline not in choices:
-            there = f"Of {layout.lines} there is: {', '.join(choices)}." if choices else "Nothing varies but the seed."
-            raise FmstealError(f"There is no {baseline} to compare with. {there} Another axis is named by --by.")
+        if baseline is not None:
+            require_choice(study, layout, baseline)
         keys, column = (
             [*layout.pages, *layout.facets, *([layout.lines] if layout.lines else [])],
             _columns(study, layout),
@@ -74,20 +75,42 @@ class Table:
         if len({(*(c.values[k] for k in keys), column[c.key]) for c in study.cells}) < len(study.cells):
             keys = [name for name in study.columns if name not in layout.x]  # named facets may leave cells alike
         across = list(dict.fromkeys(column[c.key] for c in sorted(study.cells, key=lambda c: c.queries or 0)))
-        found: dict[tuple[str, ...], dict[str, Entry]] = {}
+        rows: dict[tuple[str, ...], dict[str, Entry]] = {}
         for page in layout.split(study):
             for panel in page.panels:
-                gains = {} if baseline is None else _gains(panel, baseline, layout, column)
-                bold = _best(panel.cells, layout, column) if baseline is None else {k for k in gains if gains[k].told}
+                if baseline is None:
+                    from_it, bold = {}, _best(panel.cells, layout, column)
+                else:
+                    from_it = differences(panel, baseline, layout.metric, column)
+                    bold = {key for key, found in from_it.items() if found.told and layout.lines not in APART}
                 for cell in panel.cells:
-                    row = found.setdefault(tuple(cell.values[key] for key in keys), {})
-                    figure, gain = cell.figure(layout.metric), gains.get(cell.key)
-                    row[column[cell.key]] = Entry(figure, "" if figure else missing(cell), gain, cell.key in bold)
-        heads, values, usual = _folded(keys, list(found))
-        rows = [
-            (row, [found[key].get(name, Entry()) for name in across]) for row, key in zip(values, found, strict=True)
+                    row = rows.setdefault(tuple(cell.values[key] for key in keys), {})
+                    figure, difference = cell.figure(layout.metric), from_it.get(cell.key)
+                    row[column[cell.key]] = Entry(figure, "" if figure else missing(cell), difference, cell.key in bold)
+        heads, values, usual = _folded(keys, list(rows))
+        laid_out = [
+            (row, [rows[key].get(name, Entry()) for name in across]) for row, key in zip(values, rows, strict=True)
         ]
-        return cls(layout.metric, heads, across, rows, usual, f"{layout.lines} {baseline}" if baseline else "")
+        table = cls(layout.metric, heads, across, laid_out, usual)
+        return table if baseline is None else table._beside(study, layout, baseline)
+
+    def _beside(self, study: Study, layout: Layout, baseline: str) -> Table:
+        beside = sum(entry.difference is not None for entry in self.entries)
+        others = [c for c in study.cells if c.values[str(layout.lines)] != baseline and c.figure(layout.metric)]
+        if not beside:
+            apart = ", ".join((*layout.pages, *layout.facets)) or "nothing else"
+            raise FmstealError(
+                f"No cell has {layout.lines} {baseline} beside it: those of other choices differ in {apart} too, or "
+                "have no figure."
+            )
+        return replace(self, baseline=Baseline.of(layout, baseline, len(others) - beside))
+
+    @property
+    def stem(self) -> str:
+        """The name of its files, without their endings: ``table``, and what is unusual about it."""
+        parts = ["table", *([self.metric] if self.metric != HEADLINE else [])]
+        parts += ["from", self.baseline.name] if self.baseline else []
+        return re.sub(r"[^\w.@-]", "-", "-".join(parts))
 
     @property
     def entries(self) -> list[Entry]:
@@ -100,19 +123,19 @@ class Table:
         figures = [entry.figure for entry in self.entries if entry.figure]
         singles, torn = [f for f in figures if f.interval is None], [f for f in figures if not f.whole]
         known = {f.n for f in figures}
-        what = "mean over seeds" if self.baseline else "mean ± half of Student's 95 % interval over seeds"
-        notes = [f"{label(self.metric).capitalize()}, {what}."]
+        notes = [f"{label(self.metric).capitalize()}, mean ± half of Student's 95 % interval over seeds."]
         if len(known) == 1:
             notes.append(f"n = {known.pop()} in every cell.")
         elif known:
             notes.append("n, the number of seeds, stands in brackets.")
-        if singles and not self.baseline:
+        if singles:
             which = "All cells" if len(singles) == len(figures) else f"{len(singles)} of {len(figures)} cells"
             notes.append(f"{which} have a single seed, and no interval.")
         if torn:
             notes.append(f"{len(torn)} of {len(figures)} cells lack seeds that were asked for (n of N).")
         if self.baseline:
-            notes += _of_gains([entry.gain for entry in self.entries if entry.gain], self.baseline)
+            found = [(entry.figure, entry.difference) for entry in self.entries if entry.figure and entry.difference]
+            notes += self.baseline.notes(found, self.metric)
         elif any(entry.bold for entry in self.entries):
             notes.append(
                 "Bold: the best of a column among rows that differ in the last axis alone, and those whose difference "
@@ -169,31 +192,6 @@ def _best(cells: Sequence[Cell], layout: Layout, column: Mapping[str, str]) -> s
 
 def _level(cell: Cell, top: Cell, metric: str) -> bool:
     """Whether the difference from the best, paired by seed, has an interval that holds zero."""
-    difference = Difference.of(top, cell, metric)
-    return difference is not None and difference.paired and not difference.told
-
-
-def _gains(panel: Panel, baseline: str, layout: Layout, column: Mapping[str, str]) -> dict[str, Difference]:
-    """What each cell of a panel gains over the baseline's of its column, by the cell's key."""
-    bases = {column[c.key]: c for c in panel.lines.get(baseline, []) if c.figure(layout.metric)}
-    gains = {}
-    for cell in panel.cells:
-        base = bases.get(column[cell.key])
-        if base and base is not cell and (gain := Difference.of(base, cell, layout.metric)):
-            gains[cell.key] = gain
-    return gains
-
-
-def _of_gains(gains: Sequence[Difference], baseline: str) -> list[str]:
-    """What has to be known of gains over a baseline."""
-    tested, paired = [gain for gain in gains if gain.interval], [gain for gain in gains if gain.paired]
-    notes = [f"In brackets the gain over {baseline}, paired by seed, ± half of its 95 % interval."]
-    if len(paired) < len(tested):
-        notes.append(f"{len(tested) - len(paired)} gains share no two seeds with it: Welch's interval.")
-    if len(tested) < len(gains):
-        notes.append(f"{len(gains) - len(tested)} gains have seeds too few for an interval.")
-    if tested:
-        told = sum(gain.told for gain in tested)
-        chance = f"about {0.05 * len(tested):.1f} would by chance alone"
-        notes.append(f"Bold: the interval leaves zero out, as {told} of {len(tested)} do; {chance}.")
-    return notes
+    pairs = paired(top, cell, metric)
+    difference = Difference.of(top, cell, metric) if len(pairs) > 1 else None
+    return difference is not None and not difference.told

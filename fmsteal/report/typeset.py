@@ -15,6 +15,7 @@ LATEX = {
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "\\": r"\textbackslash{}", "<": r"\textless{}",
     ">": r"\textgreater{}", "|": r"\textbar{}",
 }  # fmt: skip
+MINUS = re.compile(r"(?<![\w.-])-(?=\d)")  # of a number, not a hyphen
 
 
 def markdown(table: Table) -> str:
@@ -38,7 +39,7 @@ def latex(table: Table) -> str:
         r"\midrule",
     ]
     for (values, row), said in zip(table.rows, _texts(table), strict=True):
-        texts = [_tex(text).replace("±", r"$\pm$").replace("(-", "($-$") for text in said]
+        texts = [MINUS.sub("$-$", _tex(text)).replace("±", r"$\pm$") for text in said]
         bold = [rf"\textbf{{{text}}}" if entry.bold else text for text, entry in zip(texts, row, strict=True)]
         lines.append(" & ".join([*map(_tex, values), *bold]) + r" \\")
     notes = [f"% {line}" for line in table.notes]
@@ -47,7 +48,7 @@ def latex(table: Table) -> str:
 
 def terminal(table: Table, title: str) -> RichTable:
     """The table for the terminal."""
-    shown = RichTable(title=title, title_justify="left", caption=" ".join(table.notes), caption_justify="left")
+    shown = RichTable(title=title, title_justify="left", caption=Text(" ".join(table.notes)), caption_justify="left")
     for name in table.keys:
         shown.add_column(name, overflow="fold")
     for name in table.columns:
@@ -61,22 +62,24 @@ def terminal(table: Table, title: str) -> RichTable:
 def _texts(table: Table) -> list[list[str]]:
     """What each entry says; its number of seeds where those differ between cells."""
     several = len({(e.figure.n, e.figure.whole) for e in table.entries if e.figure}) > 1
-    return [[_text(entry, table, several) for entry in row] for _, row in table.rows]
+    return [[_text(entry, table.metric, several) for entry in row] for _, row in table.rows]
 
 
-def _text(entry: Entry, table: Table, several: bool) -> str:
+def _text(entry: Entry, metric: str, several: bool) -> str:
     if entry.figure is None:
         return entry.absent
-    metric = table.metric
-    text = number(entry.figure.mean, metric)
-    if not table.baseline and entry.figure.half is not None:
-        text += f" ± {number(entry.figure.half, metric)}"
+    text = _with_half(number(entry.figure.mean, metric), entry.figure.half, metric)
     if several or not entry.figure.whole:
         text += f" ({seeds(entry.figure)})"
-    if entry.gain:
-        half = "" if entry.gain.half is None else f" ± {number(entry.gain.half, metric)}"
-        text += f" ({'-' if entry.gain.value < 0 else '+'}{number(abs(entry.gain.value), metric)}{half})"
+    if entry.difference:
+        value = entry.difference.value
+        signed = f"{'-' if value < 0 else '+'}{number(abs(value), metric)}"
+        text += f" [{_with_half(signed, entry.difference.half, metric)}]"
     return text
+
+
+def _with_half(value: str, half: float | None, metric: str) -> str:
+    return value if half is None else f"{value} ± {number(half, metric)}"
 
 
 def _md(text: str) -> str:

@@ -4,23 +4,37 @@ from __future__ import annotations
 
 import netrc
 import os
+import socket
 from pathlib import Path
 from typing import Literal
-from urllib.error import HTTPError
 from urllib.parse import urlparse
-from urllib.request import urlopen
+from urllib.request import getproxies
 
-import wandb
+from wandb.sdk import wandb_setup
 
-from fmsteal.errors import FmstealError
+from fmsteal.errors import ConfigError, FmstealError
 
-CLOUD = ("api.wandb.ai", "api.forge.coreweave.com")  # W&B's own server, by its old and its new name
+FORMER = "api.wandb.ai"  # what W&B's own server was called; a login that was kept under this name goes on to count
+CLOUD = ("api.forge.coreweave.com", FORMER)
 PATIENCE = 10.0  # seconds for a server to answer
 
 
 def server() -> str:
-    """The server's address: WANDB_BASE_URL, what `wandb login --host` has kept, or W&B's own cloud."""
-    return str(wandb.setup().settings.base_url)
+    """The server's address: WANDB_BASE_URL, what `wandb login --host` has kept, or W&B's own cloud.
+
+    Raises:
+        ConfigError: W&B refuses it, or another of its settings.
+    """
+    try:
+        return str(wandb_setup.singleton().settings.base_url)  # starts no service, as wandb.setup() would
+    except ValueError as error:
+        raise refused(error) from error
+
+
+def refused(error: ValueError) -> ConfigError:
+    """What W&B says of its settings, in one line."""
+    said = " ".join(str(error).split()).partition(" For further information")[0]
+    return ConfigError(f"W&B refuses its settings (WANDB_* variables, tracker.*): {said}")
 
 
 def auto_mode() -> Literal["online", "offline"]:
@@ -28,29 +42,32 @@ def auto_mode() -> Literal["online", "offline"]:
     if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
         return "online"
     host = urlparse(server()).netloc
-    for file in (os.environ.get("NETRC"), "~/.netrc", "~/_netrc"):
-        try:
-            logins = netrc.netrc(Path(file).expanduser()) if file else None
-        except (OSError, netrc.NetrcParseError):
-            continue
-        if logins and any(logins.authenticators(name) for name in (CLOUD if host in CLOUD else (host,))):
-            return "online"
-    return "offline"
+    places = [os.environ["NETRC"]] if os.environ.get("NETRC") else ["~/.netrc", "~/_netrc"]
+    file = next((path for path in (Path(place).expanduser() for place in places) if path.exists()), None)
+    try:
+        logins = netrc.netrc(file) if file else None
+    except (OSError, netrc.NetrcParseError):
+        return "offline"
+    names = (host, FORMER) if host in CLOUD else (host,)
+    found = [logins.authenticators(name) for name in names] if logins else []
+    return "online" if any(login and login[2] for login in found) else "offline"
 
 
 def require_reachable() -> None:
-    """Ask the server for its first page; whatever it says, it is there.
+    """Knock at the server's port; behind a proxy, which may know the way, take it on trust.
 
     Raises:
         FmstealError: nobody answers. `wandb sync` would try again for minutes.
     """
-    try:
-        urlopen(server(), timeout=PATIENCE).close()
-    except HTTPError:
+    address = urlparse(server())
+    settings = wandb_setup.singleton().settings
+    if address.scheme in getproxies() or settings.http_proxy or settings.https_proxy:
         return
+    port = address.port or (443 if address.scheme == "https" else 80)
+    try:
+        socket.create_connection((address.hostname or "", port), timeout=PATIENCE).close()
     except OSError as error:
-        reason = getattr(error, "reason", error)
         raise FmstealError(
-            f"W&B's server {server()} does not answer ({reason}). Nothing was uploaded; with a network, give the same "
+            f"W&B's server {server()} does not answer ({error}). Nothing was uploaded; with a network, give the same "
             "command again. Another server: WANDB_BASE_URL."
         ) from error

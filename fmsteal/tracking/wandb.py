@@ -21,7 +21,7 @@ from wandb.sdk.mailbox import HandleAbandonedError, MailboxClosedError
 from fmsteal.errors import ConfigError
 from fmsteal.store import digest
 from fmsteal.tracking.base import CsvTracker, RunInfo, Tracker
-from fmsteal.tracking.login import auto_mode
+from fmsteal.tracking.login import auto_mode, refused
 
 log = logging.getLogger(__name__)
 MARKS = "marks a run as preempting"  # name of a thread
@@ -100,11 +100,8 @@ class WandbTracking:
             if mode not in ("online", "offline"):
                 raise ConfigError(f"WANDB_MODE={mode} is not known; there are online, offline and disabled.")
             return self._init(run, mode)
-        except ValueError as error:  # as its validation calls them
-            said = " ".join(str(error).split()).partition(" For further information")[0]
-            raise ConfigError(
-                f"W&B refuses its settings, WANDB_* variables or ~/.config/wandb/settings: {said}"
-            ) from error
+        except ValueError as error:  # how its settings say that they are not valid
+            raise refused(error) from error
         except (
             wandb.errors.CommError,
             wandb.errors.AuthenticationError,

@@ -33,9 +33,11 @@ class Killed(Knockoff):
 
 
 class Greedy(Knockoff):
-    """Takes more and more memory, a quarter of a gigabyte at a time, GREED gigabytes in all."""
+    """Takes more and more memory, a quarter of a gigabyte at a time, GREED in all; writes a line whenever it is begun."""
 
     def run(self, oracle: Oracle, pool: Images, ctx: AttackContext) -> nn.Module:
+        with Path(os.environ["BEGUN"]).open("a") as begun:
+            begun.write("greedy\n")
         taken = []
         while len(taken) < 4 * float(os.environ["GREED"]):
             taken.append(np.ones(2**25))
@@ -44,14 +46,15 @@ class Greedy(Knockoff):
 
 
 class Meets(Knockoff):
-    """Writes its GPU into a file of the folder MEETING, and goes on when a second job has."""
+    """Waits for a second job; writes into the folder MEETING its GPU, and when it came and went."""
 
     def run(self, oracle: Oracle, pool: Images, ctx: AttackContext) -> nn.Module:
-        place = Path(os.environ["MEETING"])
-        (place / str(os.getpid())).write_text(os.environ["CUDA_VISIBLE_DEVICES"])
-        end = time.monotonic() + 90
-        while len(list(place.iterdir())) < 2:
-            if time.monotonic() > end:
+        file, came = Path(os.environ["MEETING"]) / str(os.getpid()), time.monotonic()
+        file.write_text("came")
+        while len(list(file.parent.iterdir())) < 2:
+            if time.monotonic() > came + 90:
                 raise RuntimeError("nobody came")
             time.sleep(0.05)
-        return super().run(oracle, pool, ctx)
+        thief = super().run(oracle, pool, ctx)
+        file.write_text(f"{os.environ['CUDA_VISIBLE_DEVICES']} {came} {time.monotonic()}")
+        return thief

@@ -69,17 +69,20 @@ def test_however_a_job_ends_the_others_run_and_the_sweep_tells(tmp_path: Path, c
 
 def test_two_jobs_share_a_gpu(tmp_path: Path, cache: str) -> None:
     """One that Ray only believes to be there: what it does about it is the same. A third waits."""
-    (tmp_path / "meeting").mkdir()
+    meeting = tmp_path / "meeting"
+    meeting.mkdir()
     room = ("own.num_gpus=1", "own.num_cpus=2", "num_cpus=0.5", "num_gpus=0.5")
     words = (*SMALL, cache, "victim.seed=0", "seed=0,1,2", "attack._target_=tests.ray.attacks.Meets")
     options = [f"hydra.launcher.{word}" for word in room]
-    said = finish(start(tmp_path, *words, *options, MEETING=str(tmp_path / "meeting")))
+    said = finish(start(tmp_path, *words, *options, MEETING=str(meeting)))
     assert "mine: 3 of 3 jobs" in said
-    assert [file.read_text() for file in (tmp_path / "meeting").iterdir()] == ["0", "0", "0"]
+    stays = sorted((came, went, gpu) for gpu, came, went in (p.read_text().split() for p in meeting.iterdir()))
+    assert [gpu for *_, gpu in stays] == ["0", "0", "0"]
+    assert float(stays[2][0]) > min(float(went) for _, went, _ in stays[:2]), "three at once on one GPU"
 
 
 def test_a_job_that_takes_all_memory_is_killed_and_the_others_run(tmp_path: Path, cache: str) -> None:
-    """By Ray, before the kernel would; twice, then it counts as failed."""
+    """By Ray, before the kernel would; twice, then it counts as failed. What counts is the machine's free memory."""
     most = 6  # GiB
     lines = (line.split() for line in Path("/proc/meminfo").read_text().splitlines())
     kib = {name.rstrip(":"): int(size) for name, size, *_ in lines}
@@ -89,8 +92,9 @@ def test_a_job_that_takes_all_memory_is_killed_and_the_others_run(tmp_path: Path
     options = ("own.num_cpus=1", "num_cpus=1", f"environment.RAY_memory_usage_threshold='{limit:.3f}'")
     words = (*SMALL, cache, "victim.seed=0", f"attack._target_=tests.ray.attacks.Greedy,{ATTACKS[0]}")
     room = (*[f"hydra.launcher.{word}" for word in options], "hydra.launcher.environment.RAY_task_oom_retries='1'")
-    said = finish(start(tmp_path, *words, *room, GREED=str(most)), ok=False)
+    said = finish(start(tmp_path, *words, *room, GREED=str(most), BEGUN=str(tmp_path / "begun")), ok=False)
     assert "1 of 2 jobs have no result" in said and "OutOfMemory" in said and "nobody minded" not in said, said
+    assert (tmp_path / "begun").read_text().split() == ["greedy"] * 2
 
 
 def test_on_a_cluster_a_job_outlives_its_worker_and_its_node(tmp_path: Path, cache: str) -> None:

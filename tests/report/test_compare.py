@@ -115,4 +115,4 @@ def test_what_cannot_be_compared_is_a_clear_error(tmp_path: Path) -> None:
 def test_a_sweep_beside_itself_has_not_moved(tmp_path: Path) -> None:
     one = sweep(tmp_path / "one", {"a": A})
     (move,) = compared(one, one).moves
-    assert move.difference == Difference(0.0, (0.0, 0.0), "paired, 3 seeds", True) and not move.told
+    assert move.difference == Difference(0.0, (0.0, 0.0), "paired, 3 seeds", 3) and not move.told

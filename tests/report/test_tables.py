@@ -14,6 +14,7 @@ from fmsteal.report.reporting import main
 from fmsteal.report.study import Study
 from fmsteal.report.tables import Table
 from fmsteal.store import write_json
+from tests.report.sweeps import finished
 from tests.report.test_status import begun
 from tests.report.test_study import asked, axis, done
 
@@ -82,58 +83,82 @@ def attacks(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_gains_over_a_baseline_are_paired_and_judged_as_a_paired_t_test_would(attacks: Path) -> None:
+def test_differences_from_a_baseline_are_paired_and_judged_as_a_paired_t_test_would(attacks: Path) -> None:
     found = table(attacks, "knockoff")
     judged = set()
     for (attack,), row in found.rows:
         for queries, entry in zip((500, 1000), row, strict=True):
             shares, base = FIGURES[attack].get(queries), FIGURES["knockoff"][queries]
             if attack == "knockoff" or shares is None:
-                assert entry.gain is None and not entry.bold
+                assert entry.difference is None and not entry.bold
                 continue
             want = stats.ttest_rel(shares, base)
-            assert entry.gain and entry.gain.value == pytest.approx(statistics.fmean(shares) - statistics.fmean(base))
-            assert entry.gain.interval == pytest.approx(tuple(want.confidence_interval(0.95)))
+            assert entry.difference
+            assert entry.difference.value == pytest.approx(statistics.fmean(shares) - statistics.fmean(base))
+            assert entry.difference.interval == pytest.approx(tuple(want.confidence_interval(0.95)))
             assert entry.bold == (want.pvalue < 0.05)
-            judged.add((entry.bold, entry.gain.value > 0))
+            judged.add((entry.bold, entry.difference.value > 0))
     assert judged == {(True, True), (True, False), (False, False)}
 
 
-def test_gains_are_written_beside_the_means(attacks: Path) -> None:
+def test_differences_are_written_beside_the_means(attacks: Path) -> None:
     found = table(attacks, "knockoff")
     halves = [stats.t.ppf(0.975, 2) * stats.sem(gains) for gains in ([-0.01, 0, 0.005], [0.02, 0.015, 0.022])]
     text = typeset.markdown(found)
-    assert "| kcenter | 0.708 (-0.002 ± {:.3f}) | **0.809 (+0.019 ± {:.3f})** |".format(*halves) in text
-    assert "| knockoff | 0.710 | 0.790 |" in text and "| **0.613 (-0.097 ± 0.014)** |  |" in text
-    assert "gain over attack knockoff, paired by seed" in text and "as 2 of 3 do; about 0.2 would by chance" in text
-    assert r"0.708 ($-$0.002 $\pm$ 0.019)" in typeset.latex(found)
+    assert "| kcenter | 0.708 ± 0.040 [-0.002 ± {:.3f}] | **0.809 ± 0.020 [+0.019 ± {:.3f}]** |".format(*halves) in text
+    assert "| knockoff | 0.710 ± 0.025 | 0.790 ± 0.025 |" in text and "[-0.097 ± 0.014]** |  |" in text
+    assert "the difference from attack knockoff, paired" in text and "as 2 of 3 do; about 0.2 would by chance" in text
+    assert r"[$-$0.002 $\pm$ 0.019]" in typeset.latex(found)
 
 
-def test_gains_of_other_seeds_and_of_a_single_one_say_so(attacks: Path) -> None:
-    done(attacks, "late-0", 0.7, seed=7, attack="late", budget="b500", queries=500)
-    for seed in (7, 8):
-        done(attacks, f"apart-{seed}", 0.7 + seed / 1000, seed=seed, attack="apart", budget="b500", queries=500)
-    notes = table(attacks, "knockoff").notes
-    assert "1 gains share no two seeds with it: Welch's interval." in notes
-    assert "1 gains have seeds too few for an interval." in notes
-    text = typeset.markdown(table(attacks, "knockoff"))
-    assert "| late | 0.700 (1) (-0.010) |" in text
+def test_differences_by_other_seeds_by_fewer_and_by_one_say_so(attacks: Path) -> None:
+    for attack, seeds in (("late", [7]), ("apart", [7, 8]), ("fewer", [0, 1, 7])):
+        for seed in seeds:
+            done(attacks, f"{attack}-{seed}", 0.7 + seed / 1000, seed=seed, attack=attack, budget="b500", queries=500)
+    found = table(attacks, "knockoff")
+    assert "Of the differences, 1 rest on fewer seeds than their cell has, those that both have." in found.notes
+    assert "Of the differences, 1 share no two seeds with it (Welch's interval)." in found.notes
+    assert "Of the differences, 1 have too few seeds for an interval." in found.notes
+    assert "| late | 0.707 (1) [-0.003] |" in typeset.markdown(found)
 
 
-def test_a_baseline_that_failed_leaves_the_others_without_gain(attacks: Path) -> None:
+def test_a_baseline_without_a_figure_leaves_the_others_without_difference(attacks: Path) -> None:
     for seed in range(3):
         (attacks / f"knockoff-500-{seed}" / "result.json").unlink()
-    rows = {values[0]: row for values, row in table(attacks, "knockoff").rows}
-    assert [entry.gain is None for entry in rows["kcenter"]] == [True, False]
-    assert rows["jbda"][0].gain is None and rows["jbda"][0].figure
+    found = table(attacks, "knockoff")
+    rows = {values[0]: row for values, row in found.rows}
+    assert [entry.difference is None for entry in rows["kcenter"]] == [True, False]
+    assert rows["jbda"][0].difference is None and rows["jbda"][0].figure
+    assert "Of the differences, 2 are missing, of cells without such a baseline beside them." in found.notes
+
+
+def test_a_baseline_that_stands_alone_is_refused(tmp_path: Path) -> None:
+    for number, (attack, thief) in enumerate((("x", "t1"), ("y", "t2"), ("y", "t3"))):
+        done(tmp_path, f"j{number}", 0.5, attack=attack, thief=thief)
+    with pytest.raises(FmstealError, match="No cell has attack x beside it: .* differ in thief too"):
+        table(tmp_path, "x")
+
+
+def test_distances_say_that_less_is_more_of_a_theft_and_victims_are_not_judged(tmp_path: Path) -> None:
+    for victim, share in (("a", 0.5), ("b", 0.7)):
+        for seed in range(3):
+            finished(tmp_path, f"{victim}{seed}", share + seed / 100, victim=victim, seed=seed)
+    found = table(tmp_path, "a", metric="test/kl")
+    assert any("less is more of a theft" in note for note in found.notes)
+    (entry,) = [entry for entry in found.entries if entry.difference]
+    assert entry.difference and entry.difference.value == pytest.approx(-0.2) and entry.difference.told
+    assert not entry.bold and any("None is bold" in note for note in found.notes)
+    assert found.stem == "table-test-kl-from-victim-a"
 
 
 def test_a_baseline_that_is_not_there_is_refused(attacks: Path, tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match=r"no copycat to compare with\. Of attack there is: jbda, kcenter, knockoff"):
         main(["report", str(attacks), "--baseline", "copycat"])
     assert not (attacks / "report").exists()
+    with pytest.raises(SystemExit, match=r"No axis is left .*What varies: budget, attack"):
+        main(["report", str(attacks), "--baseline", "knockoff", "--facet", "attack"])
     done(tmp_path / "one", "a", 0.5)
-    with pytest.raises(FmstealError, match="Nothing varies but the seed"):
+    with pytest.raises(FmstealError, match="What varies: nothing but the seed"):
         table(tmp_path / "one", "a")
 
 

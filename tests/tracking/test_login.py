@@ -1,9 +1,8 @@
 from __future__ import annotations
 
+import os
 import socket
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ import pytest
 import wandb
 
 from fmsteal.errors import ConfigError, FmstealError
-from fmsteal.tracking.commands import sync
+from fmsteal.tracking.commands import main, sync
 from fmsteal.tracking.login import auto_mode, require_reachable, server
 from fmsteal.tracking.wandb import WandbTracking
 from tests.tracking.test_wandb import info
@@ -23,8 +22,8 @@ CLOUD = str(wandb.Settings().base_url)  # what wandb takes where nobody names a 
 @pytest.fixture(autouse=True)
 def nobody(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[pytest.MonkeyPatch]:
     """No login and no settings from outside; W&B reads them once in a process, until it is torn down."""
-    for name in ("WANDB_API_KEY", "WANDB_MODE", "WANDB_BASE_URL", "WANDB_IDENTITY_TOKEN_FILE", "WANDB_CONFIG_DIR"):
-        monkeypatch.delenv(name, raising=False)
+    for name in [n for n in os.environ if n.startswith("WANDB_") or n.lower().endswith("_proxy")]:
+        monkeypatch.delenv(name)
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)
@@ -44,6 +43,11 @@ def test_a_login_at_wandbs_own_server_is_found_by_its_old_and_by_its_present_nam
     assert auto_mode() == "offline"
     knows(tmp_path, "elsewhere.example.org", host)
     assert auto_mode() == "online"
+
+
+def test_a_login_without_a_key_is_none(tmp_path: Path) -> None:
+    (tmp_path / "netrc").write_text('machine api.wandb.ai\n  login user\n  password ""\n')
+    assert auto_mode() == "offline"
 
 
 def test_a_login_at_another_server_is_not_one_here(tmp_path: Path, nobody: pytest.MonkeyPatch) -> None:
@@ -73,38 +77,45 @@ def test_a_key_or_a_token_in_the_environment_is_a_login(nobody: pytest.MonkeyPat
 @pytest.mark.parametrize("mode", ["auto", "offline"])
 def test_settings_that_wandb_refuses_are_named(mode: Any, tmp_path: Path, nobody: pytest.MonkeyPatch) -> None:
     nobody.setenv("WANDB_BASE_URL", "nonsense")
-    with pytest.raises(ConfigError, match=r"WANDB_\* variables.*base_url Input should be a valid URL"):
+    with pytest.raises(ConfigError, match=r"WANDB_\* variables, tracker.*base_url Input should be a valid URL"):
         WandbTracking(mode=mode).open(info(tmp_path / "job")).__enter__()
 
 
-class Refuses(BaseHTTPRequestHandler):
-    def do_GET(self) -> None:
-        self.send_error(404)
+def listening(patch: pytest.MonkeyPatch) -> socket.socket:
+    """A server that takes calls and says nothing, where runs are to be sent."""
+    server = socket.create_server(("127.0.0.1", 0))
+    patch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{server.getsockname()[1]}")
+    return server
 
-    def log_message(self, format: str, *args: object) -> None:
-        pass
 
-
-def test_a_server_that_answers_anything_is_there(nobody: pytest.MonkeyPatch) -> None:
-    with ThreadingHTTPServer(("127.0.0.1", 0), Refuses) as http:
-        threading.Thread(target=http.serve_forever, daemon=True).start()
-        nobody.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{http.server_port}")
+def test_a_server_that_takes_calls_is_there(nobody: pytest.MonkeyPatch) -> None:
+    with listening(nobody):
         require_reachable()
-        http.shutdown()
 
 
-@pytest.mark.parametrize("silent", [False, True], ids=["closed", "silent"])
-def test_nothing_is_tried_at_a_server_that_does_not_answer(
-    silent: bool, tmp_path: Path, nobody: pytest.MonkeyPatch
-) -> None:
+def test_nothing_is_tried_at_a_server_that_does_not_answer(tmp_path: Path, nobody: pytest.MonkeyPatch) -> None:
     with WandbTracking(mode="offline").open(info(tmp_path / "sweep" / "job")) as tracker:
         tracker.summary({"test/agreement": 0.5})
     wandb.teardown()
-    nobody.setattr("fmsteal.tracking.login.PATIENCE", 0.5)
-    with socket.create_server(("127.0.0.1", 0)) as taken:  # accepts, and says nothing
-        nobody.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{taken.getsockname()[1]}")
-        if not silent:
-            taken.close()
-        with pytest.raises(FmstealError, match=r"does not answer .*Nothing was uploaded"):
-            sync([str(tmp_path / "sweep")])
+    listening(nobody).close()
+    with pytest.raises(FmstealError, match=r"does not answer .*refused.*Nothing was uploaded"):
+        sync([str(tmp_path / "sweep")])
     assert not list(tmp_path.rglob("*.synced"))
+
+
+def test_what_a_proxy_reaches_is_not_judged_from_here(nobody: pytest.MonkeyPatch) -> None:
+    listening(nobody).close()
+    nobody.setenv("http_proxy", "http://proxy.example.org:3128")
+    require_reachable()
+
+
+def test_an_address_that_is_none_is_named_before_anything_is_sent(
+    tmp_path: Path, nobody: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with WandbTracking(mode="offline").open(info(tmp_path / "sweep" / "job")):
+        pass
+    nobody.setenv("WANDB_BASE_URL", "nonsense")
+    for command in (["sync", str(tmp_path / "sweep")], ["dashboard"]):
+        wandb.teardown()
+        with pytest.raises(SystemExit, match="base_url Input should be a valid URL"):
+            main(command)
