@@ -33,7 +33,7 @@ class Killed(Knockoff):
 
 
 class Greedy(Knockoff):
-    """Takes more and more memory, a quarter of a gigabyte at a time, GREED in all; writes a line whenever it is begun."""
+    """Takes more and more memory, a quarter of a gigabyte at a time, GREED in all; a line for each time it is begun."""
 
     def run(self, oracle: Oracle, pool: Images, ctx: AttackContext) -> nn.Module:
         with Path(os.environ["BEGUN"]).open("a") as begun:

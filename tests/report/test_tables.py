@@ -135,7 +135,7 @@ def test_a_baseline_without_a_figure_leaves_the_others_without_difference(attack
 def test_a_baseline_that_stands_alone_is_refused(tmp_path: Path) -> None:
     for number, (attack, thief) in enumerate((("x", "t1"), ("y", "t2"), ("y", "t3"))):
         done(tmp_path, f"j{number}", 0.5, attack=attack, thief=thief)
-    with pytest.raises(FmstealError, match="No cell has attack x beside it: .* differ in thief too"):
+    with pytest.raises(FmstealError, match=r"No cell has attack x beside it: .* differ in thief too"):
         table(tmp_path, "x")
 
 
