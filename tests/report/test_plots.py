@@ -65,6 +65,18 @@ def test_a_heat_map_shows_the_means_where_victims_and_thieves_meet(tmp_path: Pat
     assert sorted(said) == sorted(f"{share + 0.005:.3f}" for share in shares.values())
 
 
+def test_a_mark_stands_at_the_cost_and_the_agreement_of_each_cell(study: Study) -> None:
+    plot = drawn(study)["cost"]
+    (page,) = Layout.of(study).split(study)
+    assert plot.title == "Agreement with the victim against wall time (s)" and len(page.panels) == 2
+    for axes, panel in zip(plot.figure.axes, page.panels, strict=True):
+        assert axes.get_title(loc="left") == panel.title
+        marks = [line for line in axes.lines if line.get_marker() != "none"]
+        both = [(cell.figure("cost/seconds"), cell.figure(HEADLINE)) for cell in panel.cells]
+        want = {(cost.mean, agreement.mean) for cost, agreement in both if cost and agreement}
+        assert {point for line in marks for point in zip(line.get_xdata(), line.get_ydata(), strict=True)} == want
+
+
 def test_the_same_results_give_the_same_files(study: Study, tmp_path: Path) -> None:
     for name in ("one", "two"):
         assert plots.write(plots.figures(study, Layout.of(study)), tmp_path / name, ("png", "pdf"))
