@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -25,19 +26,19 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # several threads in each of several pr
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
-LOADERS: list[SharedLoader] = []  # one, once something was composed
+@cache
+def loader() -> SharedLoader:
+    """Reads each file of conf/ once in a process; made where Hydra is initialised."""
+    return SharedLoader(GlobalHydra.instance().config_loader().get_search_path())
 
 
 def composed(*overrides: str) -> DictConfig:
-    """The config of a job, with the ``hydra`` node; a file of conf/ is read once, as in a sweep."""
+    """The config of a job, with the ``hydra`` node."""
     cli.only_our_ray()
     with initialize_config_dir(str(paths.folder("conf")), version_base="1.3"):
         hydra = GlobalHydra.instance().hydra
         assert hydra is not None
-        if not LOADERS:
-            LOADERS.append(SharedLoader(hydra.config_loader.get_search_path()))
-        if not any(override.startswith("hydra.searchpath") for override in overrides):
-            hydra.config_loader = LOADERS[0]
+        hydra.config_loader = loader()
         return compose("config", list(overrides), return_hydra_config=True)
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from fmsteal.errors import FmstealError
 from fmsteal.report.difference import Difference
-from fmsteal.report.layout import APART, Layout, Panel
+from fmsteal.report.layout import Layout, Panel
 from fmsteal.report.study import Cell, Figure, Study
 from fmsteal.report.wording import least_is_best
 
@@ -45,19 +45,21 @@ class Baseline:
     """What the figures of a table are compared with.
 
     Attributes:
-        name: its axis and choice, as ``attack knockoff``.
+        axis: of which it is a choice.
+        choice: as ``knockoff``.
         judged: whether a difference may be called more than chance: figures of two victims are of different things.
         alone: how many figures of other choices have no baseline beside them.
     """
 
-    name: str
+    axis: str
+    choice: str
     judged: bool
     alone: int
 
-    @classmethod
-    def of(cls, layout: Layout, choice: str, alone: int) -> Baseline:
-        """A choice of the axis that is compared."""
-        return cls(f"{layout.lines} {choice}", layout.lines not in APART, alone)
+    @property
+    def name(self) -> str:
+        """As ``attack knockoff``."""
+        return f"{self.axis} {self.choice}"
 
     def notes(self, beside: Sequence[tuple[Figure, Difference]], metric: str) -> list[str]:
         """What has to be known of the differences: every figure that has one, with it."""
@@ -75,8 +77,7 @@ class Baseline:
             if count:
                 said.append(f"Of the differences, {count} {what}.")
         if not self.judged:
-            axis = self.name.partition(" ")[0]
-            said.append(f"None is bold: figures of two choices of {axis} are figures of different things.")
+            said.append(f"None is bold: figures of two choices of {self.axis} are figures of different things.")
         elif tested:
             told = sum(difference.told for difference in tested)
             chance = f"about {0.05 * len(tested):.1f} would by chance alone"

@@ -93,6 +93,11 @@ class Layout:
         panels = tuple(facets) if facets is not None else tuple(left[:2])
         return cls(metric, x, lines, panels, tuple(name for name in left if name not in panels))
 
+    @property
+    def judged(self) -> bool:
+        """Whether the choices that are compared have figures of the same thing, of which one can be the better."""
+        return self.lines is not None and self.lines not in APART
+
     def split(self, study: Study) -> list[Page]:
         """The study's cells by page, panel and line; all of them."""
         found: dict[tuple[str, ...], dict[tuple[str, ...], dict[str, list[Cell]]]] = {}

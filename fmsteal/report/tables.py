@@ -11,7 +11,8 @@ from fmsteal.errors import FmstealError
 from fmsteal.report.baseline import Baseline, differences, require_choice
 from fmsteal.report.difference import Difference
 from fmsteal.report.headlines import HEADLINE
-from fmsteal.report.layout import APART, Layout
+from fmsteal.report.interval import student_interval
+from fmsteal.report.layout import Layout
 from fmsteal.report.study import Cell, Figure, Study, paired
 from fmsteal.report.wording import label, least_is_best, missing
 
@@ -82,7 +83,7 @@ class Table:
                     from_it, bold = {}, _best(panel.cells, layout, column)
                 else:
                     from_it = differences(panel, baseline, layout.metric, column)
-                    bold = {key for key, found in from_it.items() if found.told and layout.lines not in APART}
+                    bold = {key for key, found in from_it.items() if found.told and layout.judged}
                 for cell in panel.cells:
                     row = rows.setdefault(tuple(cell.values[key] for key in keys), {})
                     figure, difference = cell.figure(layout.metric), from_it.get(cell.key)
@@ -96,14 +97,15 @@ class Table:
 
     def _beside(self, study: Study, layout: Layout, baseline: str) -> Table:
         beside = sum(entry.difference is not None for entry in self.entries)
-        others = [c for c in study.cells if c.values[str(layout.lines)] != baseline and c.figure(layout.metric)]
+        axis = str(layout.lines)
+        others = [c for c in study.cells if c.values[axis] != baseline and c.figure(layout.metric)]
         if not beside:
             apart = ", ".join((*layout.pages, *layout.facets)) or "nothing else"
             raise FmstealError(
-                f"No cell has {layout.lines} {baseline} beside it: those of other choices differ in {apart} too, or "
+                f"No cell has {axis} {baseline} beside it: those of other choices differ in {apart} too, or "
                 "have no figure."
             )
-        return replace(self, baseline=Baseline.of(layout, baseline, len(others) - beside))
+        return replace(self, baseline=Baseline(axis, baseline, layout.judged, len(others) - beside))
 
     @property
     def stem(self) -> str:
@@ -177,7 +179,7 @@ def _folded(keys: Sequence[str], rows: Sequence[Sequence[str]]) -> tuple[list[st
 
 def _best(cells: Sequence[Cell], layout: Layout, column: Mapping[str, str]) -> set[str]:
     """Of the cells of a panel, column by column, the best and those that cannot be told from it."""
-    if layout.lines is None or layout.lines in APART:
+    if not layout.judged:
         return set()
     found: set[str] = set()
     for name in {column[cell.key] for cell in cells}:
@@ -192,6 +194,5 @@ def _best(cells: Sequence[Cell], layout: Layout, column: Mapping[str, str]) -> s
 
 def _level(cell: Cell, top: Cell, metric: str) -> bool:
     """Whether the difference from the best, paired by seed, has an interval that holds zero."""
-    pairs = paired(top, cell, metric)
-    difference = Difference.of(top, cell, metric) if len(pairs) > 1 else None
-    return difference is not None and not difference.told
+    interval = student_interval([a - b for a, b in paired(cell, top, metric)])
+    return interval is not None and interval[0] <= 0 <= interval[1]

@@ -59,7 +59,8 @@ def require_reachable() -> None:
     Raises:
         FmstealError: nobody answers. `wandb sync` would try again for minutes.
     """
-    address = urlparse(server())
+    where = server()
+    address = urlparse(where)
     settings = wandb_setup.singleton().settings
     if address.scheme in getproxies() or settings.http_proxy or settings.https_proxy:
         return
@@ -68,6 +69,6 @@ def require_reachable() -> None:
         socket.create_connection((address.hostname or "", port), timeout=PATIENCE).close()
     except OSError as error:
         raise FmstealError(
-            f"W&B's server {server()} does not answer ({error}). Nothing was uploaded; with a network, give the same "
+            f"W&B's server {where} does not answer ({error}). Nothing was uploaded; with a network, give the same "
             "command again. Another server: WANDB_BASE_URL."
         ) from error

@@ -11,12 +11,14 @@ from matplotlib.ticker import FuncFormatter, LogLocator
 from fmsteal.report.layout import Layout, Panel
 from fmsteal.report.plots.panels import Plot, across, frames, hollow, legend, series, state, titled
 from fmsteal.report.plots.theme import Theme
-from fmsteal.report.study import Cell, Figure, Study
+from fmsteal.report.study import Figure, Study
 from fmsteal.report.wording import label
 
 LOG = 5  # the dearest cell over the cheapest, from which on the axis is logarithmic
 COSTS = ("cost/queries", "cost/usd", "cost/seconds")
 NOTES = {"cost/seconds": "Wall time is that of the machines the jobs ran on, a victim made on the way included."}
+
+Points = dict[str, list[tuple[float, Figure]]]  # of each line: what its cells cost, and what came of it
 
 
 def plots(study: Study, layout: Layout, theme: Theme) -> Iterator[Plot]:
@@ -26,15 +28,17 @@ def plots(study: Study, layout: Layout, theme: Theme) -> Iterator[Plot]:
     pages, note = layout.figures(study)
     for page in pages:
         for cost in costs:
-            panels = [panel for panel in page.panels if any(_points(panel.cells, cost, layout.metric))]
-            if not panels:
+            points = [(panel, _points(panel, cost, layout.metric)) for panel in page.panels]
+            points = [(panel, lines) for panel, lines in points if lines]
+            if not points:
                 continue
+            panels = [panel for panel, _ in points]
             figure, grid = frames(len(panels), wide=across(panels), sharex=True, sharey=True)
             handles: dict[str, Artist] = {}
-            for axes, panel in zip(grid, panels, strict=True):
-                handles |= _marks(axes, panel, cost, layout, order, theme)
+            for axes, (panel, lines) in zip(grid, points, strict=True):
+                handles |= _marks(axes, lines, order, theme)
                 titled(axes, panel.title)
-            _scale(grid[0], [x for panel in panels for x, _ in _points(panel.cells, cost, layout.metric)])
+            _scale(grid[0], [x for _, lines in points for line in lines.values() for x, _ in line])
             for axes in grid:
                 axes.label_outer()
             figure.supxlabel(label(cost), fontsize=8)
@@ -42,16 +46,13 @@ def plots(study: Study, layout: Layout, theme: Theme) -> Iterator[Plot]:
             shown = [name for name in order if name in handles]
             legend(figure, [handles[name] for name in shown], shown, layout.lines)
             said = "Means over seeds" + ("; cells that differ in the budget alone are joined." if layout.x else ".")
-            caption = f"{said} {NOTES.get(cost, '')} {state(panels, layout.metric)}".strip()
+            caption = " ".join(filter(None, (said, NOTES.get(cost), state(panels, layout.metric))))
             yield Plot("cost", f"{label(layout.metric)} against {label(cost)}", caption, figure).about(page, note)
 
 
-def _marks(axes: Axes, panel: Panel, cost: str, layout: Layout, order: list[str], theme: Theme) -> dict[str, Artist]:
+def _marks(axes: Axes, lines: Points, order: list[str], theme: Theme) -> dict[str, Artist]:
     handles: dict[str, Artist] = {}
-    for line, cells in panel.lines.items():
-        points = _points(cells, cost, layout.metric)
-        if not points:
-            continue
+    for line, points in lines.items():
         style = theme.line(order.index(line))
         at, means = [x for x, _ in points], [y.mean for _, y in points]
         axes.plot(at, means, **{**style, "linewidth": 0.8, "alpha": 0.5, "marker": "none"})
@@ -98,6 +99,8 @@ def _shares(values: Sequence[float | None]) -> list[float | None]:
     return [None if not v else round(v / least, 6) for v in values]
 
 
-def _points(cells: Sequence[Cell], cost: str, metric: str) -> list[tuple[float, Figure]]:
-    both = [(cell.figure(cost), cell.figure(metric)) for cell in cells]
-    return [(x.mean, y) for x, y in both if x and y]
+def _points(panel: Panel, cost: str, metric: str) -> Points:
+    """Those cells of each line that have both."""
+    both = {line: [(cell.figure(cost), cell.figure(metric)) for cell in cells] for line, cells in panel.lines.items()}
+    found = {line: [(x.mean, y) for x, y in figures if x and y] for line, figures in both.items()}
+    return {line: points for line, points in found.items() if points}
