@@ -1,6 +1,17 @@
-"""`python -m fmsteal`: the same as the `fmsteal` command."""
+"""The `fmsteal` command, also as `python -m fmsteal`."""
 
-from fmsteal.cli import main
+import sys
+
+from fmsteal.base import stopping
+
+
+def main() -> None:
+    """Run the command; Ctrl-C and SIGTERM are heeded before anything else is imported."""
+    with stopping.command(sys.argv[1:]):
+        from fmsteal import cli
+
+        cli.main()
+
 
 if __name__ == "__main__":
     main()

@@ -14,7 +14,9 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig
 
-from fmsteal import cli, paths
+from fmsteal import cli
+from fmsteal.base import paths
+from fmsteal.records.folders import JobFolder, TheftFolder, theft_of
 from fmsteal.sweep.loader import SharedLoader
 from tests.warm import Command
 
@@ -79,6 +81,25 @@ def fmsteal(tmp_path: Path) -> Run:
         return done
 
     return run
+
+
+def only_theft(root: Path) -> TheftFolder:
+    """The one theft below ``root / outputs``."""
+    found = [p for p in (root / "outputs" / "thefts").iterdir() if not p.name.startswith(".")]
+    assert len(found) == 1, found
+    return TheftFolder(found[0])
+
+
+def theft_of_job(job: Path) -> TheftFolder:
+    """The theft of a job, finished or under way."""
+    found = theft_of(JobFolder(job))
+    assert found is not None, job
+    return found
+
+
+def in_thief_training(root: Path) -> list[TheftFolder]:
+    """The thefts below ``root / outputs`` whose thief has a checkpoint."""
+    return [TheftFolder(p.parents[2]) for p in root.glob("outputs/thefts/*/work/thief/last.ckpt")]
 
 
 def only_run(root: Path) -> Path:

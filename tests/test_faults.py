@@ -23,10 +23,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fmsteal import rows
+from fmsteal.base import rows
+from fmsteal.base.rows import RowCache
+from fmsteal.base.store import Store, _fault, read_json, write_json
 from fmsteal.oracle.ledger import Ledger, Question
-from fmsteal.rows import RowCache
-from fmsteal.store import Store, _fault, read_json, write_json
 
 LEASE = 0.5  # seconds
 
@@ -330,7 +330,7 @@ def superseded(folder: Path) -> None:
 
 def writers(folder: Path) -> None:
     """Two processes write to one ledger at once, which a lease prevents: what either went on with stays recorded."""
-    from fmsteal.errors import LedgerError
+    from fmsteal.base.errors import LedgerError
 
     def write(home: Path) -> None:
         try:

@@ -11,21 +11,21 @@ import pytest
 import torch
 from torch import nn
 
-from fmsteal import build
 from fmsteal.attacks.losses import soft_cross_entropy
-from fmsteal.backbones import BackboneSpec
+from fmsteal.base.errors import ConfigError, FmstealError
+from fmsteal.base.processes import SyncedBatchNorm
+from fmsteal.base.progress import Progress
+from fmsteal.base.store import read_json
+from fmsteal.config import build
 from fmsteal.data.images import Picked
 from fmsteal.data.loader import TensorLoader
-from fmsteal.errors import ConfigError, FmstealError
-from fmsteal.modules.base import Recipe
-from fmsteal.modules.classifier import SupervisedModule
+from fmsteal.networks.backbones import BackboneSpec
 from fmsteal.oracle.ledger import Ledger
-from fmsteal.processes import SyncedBatchNorm
-from fmsteal.progress import Progress
-from fmsteal.store import read_json
 from fmsteal.tracking.base import CsvTracker
-from fmsteal.training import LAST, Training
-from tests.conftest import SMALL, Run, composed, only_run
+from fmsteal.training.classifier import SupervisedModule
+from fmsteal.training.recipe import Recipe
+from fmsteal.training.trainer import LAST, Training
+from tests.conftest import SMALL, Run, composed, only_run, only_theft
 from tests.wandb_file import offline_runs
 
 GENERATOR = torch.Generator().manual_seed(0)
@@ -128,8 +128,9 @@ def test_a_job_on_two_devices_has_one_result_one_run_and_one_ledger(fmsteal: Run
     folder = only_run(tmp_path)
     result = read_json(folder / "result.json")
     assert result["cost"]["cost/queries"] == result["budget"] == 100 and not (folder / "failure.json").exists()
-    owner = json.loads((folder / "ledger.bin").read_bytes().splitlines()[0])["job"]
-    assert len(Ledger(folder / "ledger.bin", owner)) == 100
+    ledger = only_theft(tmp_path).ledger
+    owner = json.loads(ledger.read_bytes().splitlines()[0])["job"]
+    assert len(Ledger(ledger, owner)) == 100
     (run,) = offline_runs(folder)
     assert run.exit_code == 0 and run.summary["test/agreement"] == result["metrics"]["test/agreement"]
     assert [epoch for epoch, _ in run.curve("thief/epoch", "thief/loss")] == [1, 2]

@@ -20,7 +20,7 @@ CONTEXT.set_forkserver_preload(
     [
         "fmsteal.attacks.knockoff",
         "fmsteal.evaluation.classifier",
-        "fmsteal.pipeline",
+        "fmsteal.job.pipeline",
         "fmsteal.report.commands",
         "fmsteal.sweep.run",
         "fmsteal.victims.classifier",

@@ -10,16 +10,17 @@ import numpy as np
 import torch
 from torch import nn
 
-from fmsteal.answers import Answers
-from fmsteal.attacks.base import AttackContext, affordable
-from fmsteal.attacks.selection import Selection
+from fmsteal.attacks.base import CONVEX_THIEF, ONLY_FITTED, AttackContext, affordable
+from fmsteal.attacks.selection import Selection, random, select
 from fmsteal.attacks.strategies import Round, Strategy
+from fmsteal.base.errors import AttackError, ConfigError
+from fmsteal.base.seeds import derived_seed
+from fmsteal.config.answers import Answers
 from fmsteal.data.images import Ids, Images
-from fmsteal.errors import AttackError, ConfigError
-from fmsteal.modules.classifier import Loss
-from fmsteal.modules.held_out import HeldOut
+from fmsteal.identity.rules import Ignores
 from fmsteal.oracle.oracle import Budget, Oracle
-from fmsteal.seeds import derived_seed
+from fmsteal.training.classifier import Loss
+from fmsteal.training.held_out import By, HeldOut, require_choice, require_each_class
 
 
 @dataclass(frozen=True)
@@ -28,10 +29,11 @@ class ActiveThief:
 
     In each round the thief is trained from scratch on all answers so far, and so is the one returned in the end; a
     random part of the answers is held out of it and decides which epoch's weights are kept. A run that goes on after a
-    kill trains no thief for a round whose choice was made.
+    kill trains no thief for a round whose choice was made. A convex thief (see `Recipe`) has no epochs: there the part
+    chooses the penalty, and is fitted as well once that is known.
 
     Attributes:
-        selection: the random order in which seed set and candidates come.
+        selection: chooses the seed set and what is held out; candidates come in a random order.
         strategy: chooses a round's images.
         loss: of the thief's logits and the answers.
         rounds: after the seed set; the budget that it leaves is shared out evenly among them.
@@ -40,9 +42,17 @@ class ActiveThief:
             then the last epoch's weights are kept.
         patience: a training stops early after so many epochs that do not fit the held-out part better; None: it runs
             to the recipe's end. Early stopping goes with a constant learning rate.
+        by: what makes an epoch the best on the held-out part: ``agreement`` or ``macro_f1`` with the answers' argmax;
+            for the latter it needs as many images as there are classes.
+        every: how many epochs apart they are looked at.
+
+    Held-out share, epochs and convex thieves are ours; `conf/attack/activethief_code.yaml` has what the authors' code
+    does: the epoch by macro-F1, a patience of 20, all of the pool a candidate. There the held-out part is 1,000 images
+    of a set of its own, whatever the budget, and a training whose loss is above 1.5 has no patience.
     """
 
     answers: ClassVar[Answers] = "probabilities"
+    ignores: ClassVar[Ignores] = {**ONLY_FITTED, "patience": CONVEX_THIEF}
 
     selection: Selection
     strategy: Strategy
@@ -51,6 +61,8 @@ class ActiveThief:
     seed_share: float = 0.1
     validation: float = 0.2
     patience: int | None = None
+    by: By = "agreement"
+    every: int = 1
 
     def __post_init__(self) -> None:
         if self.rounds < 1 or not 0 < self.seed_share <= 1:
@@ -68,6 +80,7 @@ class ActiveThief:
                 f"attack.patience={self.patience} has no effect without images held out: set attack.validation above "
                 "0, or leave attack.patience at null."
             )
+        require_choice(self.validation, self.by, self.every)
 
     def check(self, budget: Budget, pool: Images) -> None:
         """Refuse a budget that the pool cannot use up."""
@@ -88,16 +101,25 @@ class ActiveThief:
         return held, [first, *(count for count in counts if count)]
 
     def run(self, oracle: Oracle, pool: Images, ctx: AttackContext) -> nn.Module:
-        """Ask in rounds, then fit the last thief to all answers."""
+        """Ask in rounds, then fit the last thief to all answers.
+
+        Raises:
+            ConfigError: macro-F1 is to choose by fewer images than there are classes; nothing was asked then.
+        """
         held, (first, *further) = self.schedule(oracle.budget.queries)
-        asked, kept, unasked = np.split(self.selection(len(pool), len(pool), ctx.seed), [first, first + held])
+        if self.by == "macro_f1":
+            require_each_class(held, oracle.width, self.validation)
+        asked, kept = np.split(select(self.selection, pool, first + held, ctx), [first])
+        order = random(len(pool), len(pool), ctx.seed)
+        unasked = order[~np.isin(order, [*asked, *kept])]
         answers = oracle.ask(asked)
-        held_out = HeldOut(kept, oracle.ask(kept), self.patience) if held else None
+        held_out = HeldOut(kept, oracle.ask(kept), self.patience, self.by, self.every) if held else None
         for number, count in enumerate(further, start=1):
             stage = f"thief-round-{number}"
             fit = functools.partial(ctx.fit_thief, pool, asked, answers, self.loss, stage, held_out)
-            random = np.random.default_rng(derived_seed("activethief", number, ctx.seed))
-            choose = functools.partial(self._chosen, Round(pool, asked, unasked, fit, ctx, random), count)
+            numbers = np.random.default_rng(derived_seed("activethief", number, ctx.seed))
+            look = Round(pool, asked, unasked, fit, ctx, numbers, answers, oracle.budget.queries)
+            choose = functools.partial(self._chosen, look, count)
             chosen = ctx.kept(f"round-{number}", choose)
             answers = torch.cat([answers, oracle.ask(chosen)])
             asked, unasked = np.concatenate([asked, chosen]), unasked[~np.isin(unasked, chosen)]

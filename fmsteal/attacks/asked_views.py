@@ -10,7 +10,8 @@ from torch import Tensor
 
 from fmsteal.data.images import Picked, Pixels
 from fmsteal.data.loader import TensorLoader
-from fmsteal.oracle.oracle import ANSWERED_AT_ONCE, Oracle
+from fmsteal.oracle.blocks import ANSWERED_AT_ONCE
+from fmsteal.oracle.oracle import Oracle
 
 
 class AskedViews(TensorLoader):

@@ -1,7 +1,7 @@
 """Knockoff Nets, adaptive policy (Orekondy et al., CVPR 2019): a bandit learns which images are worth asking about.
 
 Its authors never released it; this follows the paper. A killed run draws the same again: what it draws by follows from
-the ledger's answers, but for the arms and the losses, which hang on floating-point numbers of the machine and are kept.
+the ledger's answers, but for the arms and the losses: they depend on the machine's arithmetic and are kept.
 """
 
 from __future__ import annotations
@@ -18,15 +18,16 @@ import torch.nn.functional as F
 from sklearn.cluster import MiniBatchKMeans
 from torch import Tensor, nn
 
-from fmsteal.answers import Answers
 from fmsteal.attacks.bandit_rewards import Reward, Rewards
-from fmsteal.attacks.base import AttackContext, affordable
+from fmsteal.attacks.base import FITTED_TO_ANSWERS, AttackContext, affordable
 from fmsteal.attacks.strategies import margin
+from fmsteal.base.errors import ConfigError
+from fmsteal.base.seeds import derived_seed, seeded
+from fmsteal.config.answers import Answers
 from fmsteal.data.images import Ids, Images
-from fmsteal.errors import ConfigError
-from fmsteal.modules.classifier import Classifier, Loss, soft_cross_entropies
+from fmsteal.identity.rules import Ignores
 from fmsteal.oracle.oracle import Budget, Oracle
-from fmsteal.seeds import derived_seed, seeded
+from fmsteal.training.classifier import Classifier, Loss, soft_cross_entropies
 
 Floats = npt.NDArray[np.float64]
 THUMBNAIL = 8  # pixels of the images that are clustered
@@ -54,6 +55,7 @@ class AdaptiveKnockoff:
     """
 
     answers: ClassVar[Answers] = "probabilities"
+    ignores: ClassVar[Ignores] = FITTED_TO_ANSWERS
 
     loss: Loss
     reward: Literal["certainty", "diversity", "loss", "all"] = "all"

@@ -17,9 +17,9 @@ LEAST_RANGE = 1e-6  # of rewards that are told apart: answers are float32
 class Rewards:
     """What an answer is worth more than those before it.
 
-    One reward is held against its mean over the last steps. Several are each rescaled to [0, 1], by the least and the
-    greatest of the last steps, held against their mean there, and averaged. This step is one of the last: the first has
-    nothing to be held against but itself, and rewards that are all alike are worth nothing, not NaN.
+    One reward is compared with its mean over the last steps. Several are each rescaled to [0, 1], by the least and the
+    greatest of the last steps, compared with their mean there, and averaged. This step is one of the last: the first
+    has nothing to be compared with but itself, and rewards that are all alike are worth nothing, not NaN.
     """
 
     def __init__(self, kinds: tuple[Reward, ...], window: int) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -11,22 +12,35 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor, nn
 
-from fmsteal.backbones import laid_out
-from fmsteal.context import Context
+from fmsteal.base.errors import ConfigError
+from fmsteal.base.metric import Metric
 from fmsteal.data.images import Ids, Images
 from fmsteal.data.loader import TensorLoader
-from fmsteal.errors import ConfigError
-from fmsteal.inference import logits, penultimate
-from fmsteal.learners import ClassifierLearner, EncoderLearner, Untrained
-from fmsteal.modules.base import StealModule
-from fmsteal.modules.classifier import Classifier, Loss
-from fmsteal.modules.encoder import Encoder
-from fmsteal.modules.held_out import HeldOut
+from fmsteal.identity.rules import Ignores
+from fmsteal.networks.backbones import BackboneSpec, laid_out
 from fmsteal.oracle.oracle import Budget, Oracle
+from fmsteal.training.classifier import Classifier, Loss
+from fmsteal.training.context import Context
+from fmsteal.training.encoder import Encoder
+from fmsteal.training.held_out import HeldOut
+from fmsteal.training.inference import features, logits, penultimate
+from fmsteal.training.learners import IS_CONVEX, ClassifierLearner, EncoderLearner, Untrained
+from fmsteal.training.recipe import STEPS, StealModule
 
 GRADIENT_BATCH = 32  # images at a time where gradients are taken: what autograd keeps of each is large
+FITTED_TO_ANSWERS: Ignores = {"/thief.recipe.label_smoothing": {}}  # which is for labels: see `Recipe`
+CONVEX_THIEF = {f"/thief.{name}": value for name, value in IS_CONVEX.items()}
+#: Of an attack whose every thief comes from `AttackContext.fit_thief`: a convex one takes no steps and has no seed.
+ONLY_FITTED: Ignores = {
+    **FITTED_TO_ANSWERS,
+    **dict.fromkeys(["/thief.seed", *(f"/thief.recipe.{step}" for step in STEPS)], CONVEX_THIEF),
+}
 Measure = Callable[[nn.Module, Tensor], Tensor]
-ROUND = {"loss": "thief_loss", "best_held_out_agreement": "held_out_agreement"}  # of a thief's curves, against queries
+ROUND = {  # of a thief's curves, against queries
+    "loss": "thief_loss",
+    "best_held_out_agreement": "held_out_agreement",
+    "best_held_out_macro_f1": "held_out_macro_f1",
+}
 
 
 class AttackContext:
@@ -36,13 +50,28 @@ class AttackContext:
     """
 
     def __init__(
-        self, thief: ClassifierLearner | EncoderLearner, job: Context, asked: Callable[[], int] | None = None
+        self,
+        thief: ClassifierLearner | EncoderLearner,
+        job: Context,
+        asked: Callable[[], int] | None = None,
+        made: Callable[[nn.Module], None] = lambda model: None,
+        labelled: Images | None = None,
     ) -> None:
-        """``asked`` tells the queries asked so far; without it no curves are drawn against them."""
+        """Hand an attack what it has.
+
+        Args:
+            thief: how the job's thief is made.
+            job: the job's surroundings.
+            asked: tells the queries asked so far; without it no curves are drawn against them.
+            made: hears of each model that is handed out, see `fmsteal.job.stolen.Made`.
+            labelled: images with their labels, for an attack that says it has some: see `own_data.labelled_images`.
+        """
         self.thief = thief
-        self._asked = asked
+        self.labelled = labelled
+        self._asked, self._made = asked, made
         self.seed = job.seed
-        self._job = lambda: job  # not an attribute: nothing that hangs on this object leads to the victim
+        self.found: list[Metric] = []
+        self._job = lambda: job  # not an attribute: no attribute of this object leads to the victim
 
     @property
     def device(self) -> torch.device:
@@ -62,46 +91,64 @@ class AttackContext:
         loss: Loss,
         stage: str = "thief",
         held_out: HeldOut | None = None,
+        trunk: BackboneSpec | None = None,
     ) -> nn.Module:
         """Train a fresh classifier on pool images and their answers ``(n, C)``; it has as many classes as an answer.
 
         ``stage`` names its curves and its checkpoints: give each of several thieves its own.
-        With ``held_out`` the weights of the epoch that fits those best are kept.
+        With ``held_out`` the weights of the epoch that fits those best are kept. A frozen trunk whose recipe is convex
+        has no epochs: they choose the penalty, and the head is fitted to them too. With ``trunk`` the thief is made as
+        the job's is, of that other public trunk.
 
         Raises:
             ConfigError: the thief is no classifier.
         """
         job, classes = self._job(), answers.shape[1]
         scratch = job.scratch(stage)
-        fitted = self._classifier().fit(
+        fitted = self._classifier(trunk).fit(
             pool, ids, answers, classes, loss, job, stage=stage, scratch=scratch, held_out=held_out
         )
         latest = job.tracker.latest
         found = {name: latest[f"{stage}/{curve}"] for curve, name in ROUND.items() if f"{stage}/{curve}" in latest}
         if found and self._asked is not None:
             self.log(found, self._asked())
+        self._made(fitted)
         return fitted
 
-    def untrained(self, num_classes: int) -> Untrained:
+    def untrained(self, num_classes: int, trunk: BackboneSpec | None = None) -> Untrained:
         """A fresh classifier and its inputs, for an attack that trains it by a module or in a loop of its own.
 
-        It is on the CPU: `train` brings it to where it is trained, a loop of one's own to `device`.
+        It is on the CPU: `train` brings it to where it is trained, a loop of one's own to `device`. ``trunk`` is as for
+        `fit_thief`.
 
         Raises:
             ConfigError: the thief is no classifier.
         """
-        return self._classifier().untrained(num_classes, self._job())
+        start = self._classifier(trunk).untrained(num_classes, self._job())
+        self._made(start.model)
+        return start
 
-    def encoder(self, width: int | None = None) -> Encoder:
+    def encoder(self, width: int | None = None, frozen: bool = False) -> Encoder:
         """A fresh, untrained encoder for embeddings ``(n, width)``, or of its features' own width.
 
+        With ``frozen`` its trunk is a public one that the attack leaves as it is, and for a width it has a linear map.
+
         Raises:
-            ConfigError: the thief's features cannot be brought to that width, or it is no encoder.
+            ConfigError: the thief's features cannot be brought to that width, or it is no encoder; or its trunk is
+                frozen where the attack trains it, or the reverse.
         """
         if not isinstance(self.thief, EncoderLearner):
-            raise _unfit(self.thief, "an encoder", "fmsteal.learners.EncoderLearner")
+            raise _unfit(self.thief, "an encoder", "fmsteal.training.learners.EncoderLearner")
+        if frozen != (self.thief.adaptation == "probe"):
+            does, due = ("leaves the thief's trunk as it is", "probe") if frozen else ("trains the trunk", "full")
+            raise ConfigError(
+                f"The attack {does}, but thief.adaptation={self.thief.adaptation}. Choose thief.adaptation={due} or "
+                f"another thief=... ({'encoder_efficientnet_lite0_probe' if frozen else 'encoder_resnet10'}, for "
+                "example)."
+            )
         encoder = self.thief.build(width)
         laid_out(encoder, self._job().training.layout)
+        self._made(encoder)
         return encoder
 
     def train(
@@ -132,6 +179,24 @@ class AttackContext:
         """What goes into a thief's last layer ``(n, D)``, without autograd; looked up if its trunk is frozen."""
         return penultimate(model, pool, ids, self._job())
 
+    def public_features(self, pool: Images, ids: Ids, trunk: BackboneSpec | None = None) -> Tensor:
+        """Features ``(n, D)`` of a public trunk, just as it was published: the thief's own, or another's.
+
+        They need no query. Each image passes a trunk once, ever.
+
+        Raises:
+            ConfigError: no trunk is given, and the thief starts from scratch.
+            DataError: the trunk's weights are not there.
+        """
+        if trunk is None and not self.thief.pretrained:
+            raise ConfigError(
+                f"The attack looks at pool images through the thief's public trunk, but thief.adaptation="
+                f"{self.thief.adaptation} has no public trunk. Choose a pretrained thief=..., or another attack or "
+                "attack/selection=..."
+            )
+        spec = trunk or self.thief.backbone
+        return features(spec, spec.build(pretrained=True), pool, ids, self._job())
+
     def per_image(self, model: nn.Module, pool: Images, ids: Ids, measure: Measure) -> Tensor:
         """A number for each pool image, float32 ``(n,)``: what ``measure(thief, images)`` finds, batch by batch.
 
@@ -150,7 +215,7 @@ class AttackContext:
     def kept(self, name: str, make: Callable[[], npt.NDArray[Any]]) -> npt.NDArray[Any]:
         """The array that ``make()`` returns, or returned before the run was killed: on the disk when this returns.
 
-        For questions that hang on a trained thief, before they are asked: another machine's thief differs in the last
+        For questions that depend on a trained thief, before they are asked: another machine's thief differs in the last
         digits, would ask others, and pay again. Names are of letters, digits and dashes, each for one array of a run.
         """
         return self._job().kept(name, make)
@@ -160,17 +225,24 @@ class AttackContext:
         named = {f"attack/{name}": value for name, value in metrics.items()}
         self._job().tracker.log(named, ("attack/queries", float(queries)))
 
-    def _classifier(self) -> ClassifierLearner:
+    def report(self, metrics: Iterable[Metric]) -> None:
+        """Put what the attack has found out by itself into the job's result, as ``attack/<name>``."""
+        self.found += [replace(metric, name=f"attack/{metric.name}") for metric in metrics]
+
+    def _classifier(self, trunk: BackboneSpec | None = None) -> ClassifierLearner:
         if not isinstance(self.thief, ClassifierLearner):
-            raise _unfit(self.thief, "a classifier", "fmsteal.learners.ClassifierLearner")
-        return self.thief
+            raise _unfit(self.thief, "a classifier", "fmsteal.training.learners.ClassifierLearner")
+        return self.thief if trunk is None else replace(self.thief, backbone=trunk)
 
 
 class Attack(Protocol):
     """One file, one YAML with its ``_target_``: that is all it takes to add one."""
 
     def check(self, budget: Budget, pool: Images) -> None:
-        """Refuse, with a clear error and before anything is trained, what cannot work."""
+        """Refuse, with a clear error and before anything is trained, what cannot work; one that need not leaves it out.
+
+        What the job's thief must be like an attack says by a further method, ``check_thief(learner)``, if it has one.
+        """
         ...
 
     def run(self, oracle: Oracle, pool: Images, ctx: AttackContext) -> nn.Module:
@@ -202,9 +274,25 @@ def affordable(budget: Budget, pool: Images, asks: int = 1) -> int:
     return count
 
 
+def mean_answer(oracle: Oracle, ids: Ids, repeats: int) -> Tensor:
+    """The mean of so many answers about each image, ``(n, ...)``; ``n * repeats`` questions."""
+    return torch.stack([oracle.ask(ids) for _ in range(repeats)]).mean(dim=0)
+
+
+def require_no_budget(budget: Budget) -> None:
+    """See that an attack that asks nothing is given no budget, so that no table shows it beside those that asked.
+
+    Raises:
+        ConfigError: it is given one.
+    """
+    if budget.queries:
+        raise ConfigError(f"This attack asks nothing, but the budget is {budget.queries} queries. Set budget=0.")
+
+
 def _unfit(thief: object, needed: str, target: str) -> ConfigError:
     """For attacks of others, that do not say by an attribute ``answers`` what they are made for."""
     return ConfigError(
         f"The attack trains {needed}, but thief=... is a {type(thief).__name__}. Choose a thief whose _target_ is "
-        f"{target}, with the task it goes with: an attack's attribute `answers` says which (see fmsteal.answers)."
+        f"{target}, with the task it goes with: an attack's attribute `answers` says which "
+        "(see fmsteal.config.answers)."
     )

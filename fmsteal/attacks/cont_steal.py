@@ -11,15 +11,15 @@ from torch import Tensor, nn
 from fmsteal.attacks.asked_views import AskedViews, asked
 from fmsteal.attacks.base import AttackContext
 from fmsteal.attacks.encoders import EncoderAttack
+from fmsteal.base.errors import ConfigError
+from fmsteal.base.seeds import derived_seed
 from fmsteal.data.images import Ids, Images, Pixels
 from fmsteal.data.loader import TensorLoader
 from fmsteal.data.random_views import drawn
-from fmsteal.errors import ConfigError
-from fmsteal.modules.base import Recipe, StealModule
-from fmsteal.modules.classifier import SupervisedModule
-from fmsteal.modules.contrastive import nt_xent
 from fmsteal.oracle.oracle import Oracle
-from fmsteal.seeds import derived_seed
+from fmsteal.training.classifier import SupervisedModule
+from fmsteal.training.contrastive import nt_xent
+from fmsteal.training.recipe import Recipe, StealModule
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,27 +1,42 @@
-"""Cont-Steal's equation (Sha et al., CVPR 2023) as later papers re-implement it: one-sided, the positive left out."""
+"""Cont-Steal's equation (Sha et al., CVPR 2023) as RDA's code re-implements it: one-sided, the positive left out."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
+from typing import ClassVar, Literal, get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fmsteal.attacks.cont_steal import ContSteal
+from fmsteal.base.errors import AttackError, ConfigError
 from fmsteal.data.images import Ids, Images, Pixels
 from fmsteal.data.random_views import drawn
-from fmsteal.errors import AttackError
-from fmsteal.modules.base import Recipe, StealModule
-from fmsteal.modules.classifier import SupervisedModule
+from fmsteal.training.classifier import SupervisedModule
+from fmsteal.training.recipe import Recipe, StealModule
+
+Anchor = Literal["victim", "thief"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class ContStealTwoView(ContSteal):
-    """As `ContSteal`, but the thief is shown another view than the one that the API is asked about."""
+    """As `ContSteal`, but the thief is shown another view than the one that the API is asked about.
+
+    Attributes:
+        anchor: whose embedding of an image is compared with the other side's of other images, see `two_view_loss`.
+    """
+
+    version: ClassVar[int] = 2  # the victim's embeddings are the anchors
 
     temperature: float = 0.07
+    anchor: Anchor = "victim"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.anchor not in get_args(Anchor):
+            raise ConfigError(f"attack.anchor must be one of {', '.join(get_args(Anchor))}, not {self.anchor}.")
 
     def pair(self, pool: Images, ids: Ids, seed: int, epoch: int) -> tuple[Pixels, Pixels]:
         """The views that the thief is shown, and those that the API is asked about."""
@@ -30,40 +45,56 @@ class ContStealTwoView(ContSteal):
 
     def module(self, net: nn.Module, recipe: Recipe, seed: int) -> StealModule:
         """Trains by `two_view_loss`."""
-        return SupervisedModule(net, partial(two_view_loss, temperature=self.temperature), recipe, seed)
+        return SupervisedModule(
+            net, partial(two_view_loss, temperature=self.temperature, anchor=self.anchor), recipe, seed
+        )
 
 
-def two_view_loss(thief: Tensor, victim: Tensor, temperature: float = 0.07) -> Tensor:
-    """Mean of ``-log(e^{s_i.v_i/t} / sum_{j != i} (e^{s_i.v_j/t} + e^{s_i.s_j/t}))``, s and v normalised.
+def two_view_loss(thief: Tensor, victim: Tensor, temperature: float = 0.07, anchor: Anchor = "victim") -> Tensor:
+    """Mean of ``-log(e^{s_i.v_i/t} / sum_{j != i} (e^{c_ij/t} + e^{s_i.s_j/t}))``, s and v normalised.
 
-    Only thief embeddings are anchors, and the positive is not in the denominator, so the loss may be negative. As the
-    code of RDA (Wu et al., ECCV 2024) computes the baseline; Cont-Steal's own code differs, see ``cont_steal``.
+    The pairs c of both sides are ``v_i.s_j`` where the victim's embedding is the anchor, as the code of RDA (Wu et al.,
+    ECCV 2024) computes the baseline that it compares itself with, and ``s_i.v_j`` where the thief's is, as that code
+    computes the same loss to its own prototypes. The positive is not in the denominator, so the loss may be negative.
+    Cont-Steal's own code differs, see ``cont_steal``.
 
     Args:
         thief: ``(n, D)``, n >= 2, of one view of each image. Normalised here.
         victim: ``(n, D)``, of another view. Normalised here.
         temperature: divides the cosines.
+        anchor: victim | thief.
 
     Raises:
         AttackError: if n is 1: there is no negative, the denominator is empty.
     """
-    return one_sided(F.normalize(thief, dim=1), F.normalize(victim, dim=1), temperature)
+    s, v = F.normalize(thief, dim=1), F.normalize(victim, dim=1)
+    if anchor == "thief":
+        return one_sided(s, v, temperature)
+    return against_others(v @ s.T / temperature, s @ s.T / temperature)
 
 
 def one_sided(anchors: Tensor, targets: Tensor, temperature: float) -> Tensor:
-    """The loss above on embeddings as they are, ``(..., n, D)`` against ``(n, D)``: mean over every anchor.
+    """The loss above for the thief's anchors, on embeddings as they are: ``(..., n, D)`` against ``(n, D)``.
 
     Raises:
         AttackError: if n is 1.
     """
-    if len(targets) < 2:
+    return against_others(anchors @ targets.T / temperature, anchors @ anchors.mT / temperature)
+
+
+def against_others(across: Tensor, within: Tensor) -> Tensor:
+    """Mean of ``log sum_{j != i} (e^{across_ij} + e^{within_ij}) - across_ii``, of logits ``(..., n, n)`` each.
+
+    Raises:
+        AttackError: if n is 1.
+    """
+    count = across.shape[-1]
+    if count < 2:
         raise AttackError(
             "A contrastive loss without its positive in the denominator needs two or more images in a batch, and got "
             "one. Ask for more images than one (budget), or set a larger attack.recipe.batch_size."
         )
-    to_targets = anchors @ targets.T / temperature
-    to_anchors = anchors @ anchors.mT / temperature
-    positive = to_targets.diagonal(dim1=-2, dim2=-1)
-    same = torch.eye(len(targets), dtype=torch.bool, device=targets.device).repeat(1, 2)
-    negatives = torch.cat([to_targets, to_anchors], dim=-1).masked_fill(same, float("-inf"))
+    positive = across.diagonal(dim1=-2, dim2=-1)
+    same = torch.eye(count, dtype=torch.bool, device=across.device).repeat(1, 2)
+    negatives = torch.cat([across, within], dim=-1).masked_fill(same, float("-inf"))
     return (negatives.logsumexp(dim=-1) - positive).mean()

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from fmsteal.attacks.knockoff import Knockoff
+from fmsteal.base.seeds import derived_seed
 from fmsteal.data.images import Ids
 from fmsteal.oracle.oracle import Oracle
-from fmsteal.seeds import derived_seed
 
 
 @dataclass(frozen=True)

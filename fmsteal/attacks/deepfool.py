@@ -1,6 +1,11 @@
-"""DeepFool (Moosavi-Dezfooli et al., CVPR 2016, algorithm 2): how far images are from where their label changes."""
+"""DeepFool (Moosavi-Dezfooli et al., CVPR 2016, algorithm 2): how far images are from where their label changes.
+
+As its paper has it, and as ActiveThief's code runs it: `distances`, `distances_of_code`.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -46,14 +51,48 @@ def distances(
     return norms.masked_fill(stuck, torch.inf)
 
 
-def _to_nearest_boundary(model: nn.Module, x: Tensor, ranked: Tensor) -> tuple[Tensor, Tensor]:
+def distances_of_code(
+    model: nn.Module, images: Tensor, *, steps: int = 20, classes: int | None = None, overshoot: float = 0.01
+) -> Tensor:
+    """What ActiveThief's code (Pal et al., AAAI 2020) sorts images by in the place of DeepFool's norm, float ``(n,)``.
+
+    With p the softmax, k the label at the start, and of each class j ``w_j = grad p_j - grad p_k`` and ``d_j = |p_j -
+    p_k| / ||w_j||``, a step adds ``d_j w_j`` for the j of the least d (DeepFool's own is ``d_j w_j / ||w_j||``, on
+    logits). All steps are taken, whether the label has changed or not, and images are clipped to [0, 1] before each.
+
+    Args:
+        model: in eval mode, so that an image's logits ``(n, C)`` do not depend on its neighbours.
+        images: float in [0, 1], ``(n, 3, H, W)``, on the model's device.
+        steps: how many.
+        classes: only so many classes are looked at, the likeliest at the start; None for all, as there.
+        overshoot: a perturbation counts and is shown ``1 + overshoot`` times.
+
+    Returns:
+        The squared Euclidean norm of the clipped perturbation; infinity where no gradient led anywhere.
+    """
+    moved, led = torch.zeros_like(images), torch.ones(len(images), dtype=torch.bool, device=images.device)
+    with torch.no_grad():
+        ranked = model(images).sort(dim=1, descending=True, stable=True).indices[:, :classes]
+    for _ in range(steps):
+        x = (images + (1 + overshoot) * moved).clamp(0, 1)
+        move, found = _to_nearest_boundary(lambda x: model(x).softmax(dim=1), x, ranked, by_steepness=True)
+        led &= found
+        moved += move
+    squares = ((images + (1 + overshoot) * moved).clamp(0, 1) - images).square().flatten(1).sum(dim=1)
+    return squares.masked_fill(~led, torch.inf)
+
+
+def _to_nearest_boundary(
+    score: Callable[[Tensor], Tensor], x: Tensor, ranked: Tensor, *, by_steepness: bool = False
+) -> tuple[Tensor, Tensor]:
     """For each image the smallest step onto one of its linearised boundaries, and whether there is any.
 
-    One backward pass per class serves all images: a row's logits depend on its own image alone.
+    One backward pass per class serves all images: a row's scores depend on its own image alone. ``by_steepness``: the
+    step is the boundary's distance times its gradient as it is, not of length one.
     """
     x.requires_grad_()
     with torch.enable_grad():
-        scores = model(x).gather(1, ranked)
+        scores = score(x).gather(1, ranked)
     own = _gradient(scores[:, 0], x, last=scores.shape[1] == 1)
     move, nearest = torch.zeros_like(own), torch.full_like(scores[:, 0], torch.inf)
     gaps = (scores[:, 1:] - scores[:, :1]).detach().abs()
@@ -63,7 +102,8 @@ def _to_nearest_boundary(model: nn.Module, x: Tensor, ranked: Tensor) -> tuple[T
         distance = torch.where(steepness > 0, gaps[:, rank - 1] / steepness, torch.inf)
         closer = distance < nearest
         nearest = torch.where(closer, distance, nearest)
-        move[closer] = (distance / steepness).view(-1, 1, 1, 1)[closer] * normal[closer]
+        length = distance if by_steepness else distance / steepness
+        move[closer] = length.view(-1, 1, 1, 1)[closer] * normal[closer]
     return move, nearest.isfinite()
 
 

@@ -17,13 +17,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fmsteal.answers import Answers
 from fmsteal.attacks.base import AttackContext
-from fmsteal.curves import POINTS
+from fmsteal.base.errors import AttackError, ConfigError
+from fmsteal.base.seeds import derived_seed, seeded
+from fmsteal.config.answers import Answers
 from fmsteal.data.images import Images
-from fmsteal.errors import AttackError, ConfigError
+from fmsteal.identity.rules import Ignores
 from fmsteal.oracle.oracle import Budget, Oracle
-from fmsteal.seeds import derived_seed, seeded
+from fmsteal.training.curves import POINTS
 
 #: Least answer whose logarithm is taken: an API that rounds, or answers top-k, says 0.
 FLOOR = 1e-10
@@ -31,7 +32,8 @@ FLOOR = 1e-10
 
 @dataclass(frozen=True, kw_only=True)
 class DFME:
-    """The student is the thief's classifier, trained as is said here, not by the thief's recipe; no pool is looked at.
+    """The student is the thief's classifier, trained as is said here, not by the thief's recipe (nor to a minimum,
+    where that is convex: its images change with every step); no pool is looked at.
 
     Images reach the API as floating-point numbers: those of a finite difference are closer than 8 bits can tell.
 
@@ -43,12 +45,21 @@ class DFME:
         student_steps: steps of the student for each of the generator.
         directions: of the finite differences (m).
         epsilon: their length.
+        centre: what the generator's tanh is added to, channel by channel, of [0, 1];
+        spread: and what it is multiplied by. By default images fill the API's range. The published code hands the tanh
+            to a network as its standardised pixels: images no further from CIFAR-10's mean than one standard deviation
+            (``attack=dfme_standardised``).
         student_lr: of SGD, with ``momentum`` and ``weight_decay``.
         generator_lr: of Adam.
         milestones: shares of the budget after which both learning rates are multiplied by ``gamma``.
+
+    The published code counts milestones in epochs of 50 iterations, and keeps the student that is best on the test
+    set; here the last one is the thief.
     """
 
+    version: ClassVar[int] = 2  # the generator's gradient is divided by the number of classes, as published
     answers: ClassVar[Answers] = "probabilities"
+    ignores: ClassVar[Ignores] = {"/thief.recipe": {}}
 
     size: int = 32
     batch: int = 256
@@ -57,6 +68,8 @@ class DFME:
     student_steps: int = 5
     directions: int = 1
     epsilon: float = 1e-3
+    centre: Sequence[float] = field(default=(0.5, 0.5, 0.5))
+    spread: Sequence[float] = field(default=(0.5, 0.5, 0.5))
     student_lr: float = 0.1
     momentum: float = 0.9
     weight_decay: float = 5e-4
@@ -74,6 +87,12 @@ class DFME:
             )
         if self.epsilon <= 0:
             raise ConfigError(f"attack.epsilon must be above 0, not {self.epsilon}.")
+        ranges = list(zip(self.centre, self.spread, strict=False))
+        if not len(self.centre) == len(self.spread) == 3 or any(s <= 0 or not s <= c <= 1 - s for c, s in ranges):
+            raise ConfigError(
+                "attack.centre and attack.spread are three numbers each, a spread above 0, and centre - spread to "
+                f"centre + spread within [0, 1]: {list(self.centre)}, {list(self.spread)}."
+            )
 
     @property
     def costs(self) -> Iterator[tuple[str, int]]:
@@ -152,20 +171,20 @@ class Game:
 
         @torch.no_grad()
         def objective(points: Tensor) -> Tensor:
-            images = shown(points)
+            images = self.shown(points)
             targets = self._ask(images)
             return disagreement(self.student.eval()(images), targets)
 
         slope, values = forward_differences(objective, before_tanh.detach(), directions, attack.epsilon)
         self.generator_optimizer.zero_grad()
-        before_tanh.backward(-slope / len(slope))
+        before_tanh.backward(-slope / (len(slope) * self.oracle.width))  # of the classes' mean; as published, again
         self.generator_optimizer.step()
         return float(values.mean())
 
     def student_step(self) -> Tensor:
         """One step of the student towards the answers to new images; returns its loss."""
         with torch.no_grad():
-            images = shown(self.generator(self._noise()))
+            images = self.shown(self.generator(self._noise()))
         targets = self._ask(images)
         training(self.student)
         loss = disagreement(self.student(images), targets).mean()
@@ -173,6 +192,10 @@ class Game:
         loss.backward()
         self.student_optimizer.step()
         return loss.detach()
+
+    def shown(self, before_tanh: Tensor) -> Tensor:
+        """The images that the API is asked about."""
+        return shown(before_tanh, self.attack.centre, self.attack.spread)
 
     def _noise(self) -> Tensor:
         """Drawn on the CPU, so that every device asks about the same images at first."""
@@ -208,9 +231,12 @@ class Generator(nn.Module):
         return self.layers(noise)
 
 
-def shown(before_tanh: Tensor) -> Tensor:
-    """The generator's tanh, in the API's range [0, 1]."""
-    return (before_tanh.tanh() + 1) / 2
+def shown(
+    before_tanh: Tensor, centre: Sequence[float] = (0.5, 0.5, 0.5), spread: Sequence[float] = (0.5, 0.5, 0.5)
+) -> Tensor:
+    """``centre + spread * tanh`` of the generator's output ``(n, 3, H, W)``: images in the API's range [0, 1]."""
+    middle, half = (before_tanh.new_tensor(list(side)).view(1, 3, 1, 1) for side in (centre, spread))
+    return middle + half * before_tanh.tanh()
 
 
 def recovered_logits(answers: Tensor) -> Tensor:

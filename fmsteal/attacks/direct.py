@@ -1,15 +1,18 @@
-"""Direct extraction (Dziedzic et al., ICML 2022): the thief's embeddings are held against the API's answers."""
+"""Direct extraction (Dziedzic et al., ICML 2022): the thief's embeddings are compared with the API's answers."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 from torch import nn
 
 from fmsteal.attacks.encoders import EncoderAttack
-from fmsteal.modules.base import Recipe, StealModule
-from fmsteal.modules.classifier import Loss, SupervisedModule
+from fmsteal.data.images import Images
+from fmsteal.oracle.oracle import Budget
+from fmsteal.training.classifier import Loss, SupervisedModule
+from fmsteal.training.recipe import Recipe, StealModule
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +26,12 @@ class Direct(EncoderAttack):
     augments: ClassVar[bool] = True
 
     loss: Loss
+
+    def check(self, budget: Budget, pool: Images) -> None:
+        """Refuse also batches of fewer images than the loss compares: one tells nothing where images are told apart."""
+        super().check(budget, pool)
+        loss = self.loss.func if isinstance(self.loss, partial) else self.loss
+        self.require_batches(self.images(budget, pool), getattr(loss, "fewest", 1), budget)
 
     def module(self, net: nn.Module, recipe: Recipe, seed: int) -> StealModule:
         """Trains by the loss."""

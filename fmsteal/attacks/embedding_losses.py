@@ -1,4 +1,4 @@
-"""What a thief's embeddings are held against the victim's with: the losses of direct extraction.
+"""How a thief's embeddings are compared with the victim's: the losses of direct extraction.
 
 Dziedzic et al., "On the Difficulty of Defending Self-Supervised Learning against Model Extraction" (ICML 2022). Each
 takes ``thief`` and ``victim`` embeddings, ``(n, D)``, row i of both the same image, and returns a scalar. Their code
@@ -11,9 +11,24 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fmsteal.answers import on
-from fmsteal.errors import AttackError
-from fmsteal.modules.contrastive import nt_xent
+from fmsteal.base.errors import AttackError
+from fmsteal.config.answers import on
+from fmsteal.training.classifier import Loss
+from fmsteal.training.contrastive import nt_xent
+
+
+def over_several(loss: Loss) -> Loss:
+    """Mark a loss that compares the images of a batch, and needs two or more: see `Direct.check`."""
+    loss.fewest = 2  # type: ignore[attr-defined]
+    return loss
+
+
+def _require_several(loss: str, rows: Tensor) -> None:
+    if len(rows) < 2:
+        raise AttackError(
+            f"The loss {loss} compares the images of a batch and needs two or more in it, and got one. Ask for more "
+            "images than one (budget), or set a larger attack.recipe.batch_size."
+        )
 
 
 @on("embeddings")
@@ -22,24 +37,34 @@ def mse(thief: Tensor, victim: Tensor) -> Tensor:
     return F.mse_loss(thief, victim)
 
 
+@over_several
 @on("embeddings")
 def infonce(thief: Tensor, victim: Tensor, temperature: float = 0.07) -> Tensor:
-    """NT-Xent over the union of both sides' embeddings, normalised here; a single image gives 0.
+    """NT-Xent over the union of both sides' embeddings, normalised here.
 
     The published code's loss at one view. At two, it takes one of an anchor's three positives and leaves the other
     two among the negatives.
+
+    Raises:
+        AttackError: if n is 1: there is nothing to tell the image apart from, and nothing is learnt.
     """
+    _require_several("infonce", thief)
     return nt_xent(thief, victim, temperature)
 
 
+@over_several
 @on("embeddings")
 def soft_nn(thief: Tensor, victim: Tensor, temperature: float = 100.0) -> Tensor:
     """Soft nearest neighbour loss (Frosst et al., ICML 2019, eq. 1) over the union of both sides, not normalised.
 
     ``mean_i -log(e^{-||z_i - z_i'||^2/T} / sum_{j != i} e^{-||z_i - z_j||^2/T})``: i' is the same image on the other
-    side, the one embedding of i's class. A single image gives 0. The published code adds 1e-9 inside the logarithm,
+    side, the one embedding of i's class. The published code adds 1e-9 inside the logarithm,
     which ends the loss, and its gradient, at 20.7; the paper does not, and nor does this.
+
+    Raises:
+        AttackError: if n is 1: there is nothing to tell the image apart from, and nothing is learnt.
     """
+    _require_several("soft_nn", thief)
     z = torch.cat([thief, victim])
     z = z - z.detach().mean(dim=0)  # distances stay, products lose fewer digits
     # A row's softmax does not see ||z_i||^2, so what is left of the distances is one matrix product.
@@ -55,11 +80,20 @@ def wasserstein(thief: Tensor, victim: Tensor) -> Tensor:
     As in the published code: each row is divided by its sum (+ 1e-14), and the absolute differences of the
     cumulative sums are added up. Entries are neither sorted nor normalised otherwise. It is a distance only for
     non-negative entries (embeddings behind a ReLU, as the paper's are); the sum of signed ones may come near 0.
+
+    Raises:
+        AttackError: the victim's are not all non-negative.
     """
+    if bool((victim < 0).any()):
+        raise AttackError(
+            "The loss wasserstein reads embeddings as weights, which cannot be negative, but the API answered some "
+            "below 0: its encoder does not end in a ReLU. Choose another loss (attack/loss=mse), or another victim=..."
+        )
     weights = [rows / (rows.sum(dim=1, keepdim=True) + 1e-14) for rows in (thief, victim)]
     return (weights[0] - weights[1]).cumsum(dim=1).abs().sum(dim=1).mean()
 
 
+@over_several
 @on("embeddings")
 def barlow(thief: Tensor, victim: Tensor, weight: float = 0.0051) -> Tensor:
     """``sum_a (1 - c_aa)^2 + weight * sum_{a != b} c_ab^2`` (Barlow Twins, Zbontar et al., ICML 2021, eq. 1).
@@ -71,11 +105,7 @@ def barlow(thief: Tensor, victim: Tensor, weight: float = 0.0051) -> Tensor:
     Raises:
         AttackError: if n is 1: one image has no variance.
     """
-    if len(thief) < 2:
-        raise AttackError(
-            "The loss barlow standardises over a batch and needs two or more images in it, and got one. Ask for more "
-            "images than one (budget), or set a larger attack.recipe.batch_size."
-        )
+    _require_several("barlow", thief)
     s, v = (F.batch_norm(side, None, None, training=True) for side in (thief, victim))
     correlation = s.T @ v / len(s)
     errors = (correlation - torch.eye(s.shape[1], dtype=s.dtype, device=s.device)).square()

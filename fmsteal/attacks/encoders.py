@@ -8,15 +8,15 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from fmsteal.answers import Answers
 from fmsteal.attacks.base import AttackContext, affordable
-from fmsteal.attacks.selection import Selection
+from fmsteal.attacks.selection import Selection, select
+from fmsteal.base.errors import AttackError, ConfigError
+from fmsteal.base.seeds import derived_seed
+from fmsteal.config.answers import Answers
 from fmsteal.data.images import Ids, Images
 from fmsteal.data.loader import TensorLoader
-from fmsteal.errors import AttackError, ConfigError
-from fmsteal.modules.base import Recipe, StealModule
 from fmsteal.oracle.oracle import Budget, Oracle
-from fmsteal.seeds import derived_seed
+from fmsteal.training.recipe import Recipe, StealModule
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,10 +64,17 @@ class EncoderAttack:
                 f"attack.recipe.{ignored[0]} has no effect on this attack: leave it out. Augmentation is attack.views, "
                 "where an attack has it."
             )
-        count = self.images(budget, pool)
-        if min(count, self.recipe.batch_size) < self.fewest:
+        self.require_batches(self.images(budget, pool), self.fewest, budget)
+
+    def require_batches(self, count: int, fewest: int, budget: Budget) -> None:
+        """Refuse batches of fewer images than tell anything.
+
+        Raises:
+            ConfigError: their ``count`` is too small, or the recipe's batches are.
+        """
+        if min(count, self.recipe.batch_size) < fewest:
             raise ConfigError(
-                f"This attack tells the images of a batch apart and needs {self.fewest} or more in it, but a budget of "
+                f"This attack tells the images of a batch apart and needs {fewest} or more in it, but a budget of "
                 f"{budget.queries} queries is for {count} and attack.recipe.batch_size is {self.recipe.batch_size}. "
                 "Choose a larger one: budget=..., budget.queries=N or attack.recipe.batch_size=N."
             )
@@ -75,7 +82,7 @@ class EncoderAttack:
     def run(self, oracle: Oracle, pool: Images, ctx: AttackContext) -> nn.Module:
         """Ask, then train; returns the encoder: raw images in, embeddings ``(n, D)`` as wide as the answers out."""
         net = ctx.encoder(oracle.width)  # what does not fit is refused before anything is paid
-        ids = self.selection(len(pool), self.images(oracle.budget, pool), ctx.seed)
+        ids = select(self.selection, pool, self.images(oracle.budget, pool), ctx)
         loader = self.transfer_set(oracle, pool, ids, ctx)
         require_varied(loader.targets)
         recipe = self.recipe.for_steps(len(loader))

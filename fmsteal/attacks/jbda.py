@@ -12,15 +12,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fmsteal.answers import Answers
 from fmsteal.attacks.asked_views import asked
-from fmsteal.attacks.base import GRADIENT_BATCH, AttackContext, affordable
-from fmsteal.attacks.selection import Selection
+from fmsteal.attacks.base import GRADIENT_BATCH, ONLY_FITTED, AttackContext, affordable
+from fmsteal.attacks.selection import Selection, select
+from fmsteal.base.errors import ConfigError
+from fmsteal.base.seeds import derived_seed
+from fmsteal.config.answers import Answers
 from fmsteal.data.images import Ids, Images, Pixels, content_digest, joined
-from fmsteal.errors import ConfigError
-from fmsteal.modules.classifier import Loss
+from fmsteal.identity.rules import Ignores
 from fmsteal.oracle.oracle import Budget, Oracle
-from fmsteal.seeds import derived_seed
+from fmsteal.training.classifier import Loss
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +43,7 @@ class Augmentation:
     """
 
     answers: ClassVar[Answers] = "probabilities"
+    ignores: ClassVar[Ignores] = ONLY_FITTED
 
     selection: Selection
     loss: Loss
@@ -64,8 +66,13 @@ class Augmentation:
         """Images that are made of one in a round."""
         return 1
 
-    def made(self, thief: nn.Module, pixels: Pixels, answers: Tensor, random: np.random.Generator) -> Pixels:
-        """New images from ``pixels (n, 3, H, W)`` and their ``answers (n, C)``; uint8 ``(n * variants, 3, H, W)``."""
+    def made(
+        self, thief: nn.Module, pixels: Pixels, answers: Tensor, random: np.random.Generator, number: int
+    ) -> Pixels:
+        """New images from ``pixels (n, 3, H, W)`` and their ``answers (n, C)``; uint8 ``(n * variants, 3, H, W)``.
+
+        ``number`` is the round's, from 0.
+        """
         raise NotImplementedError
 
     def seeded(self, budget: Budget) -> int:
@@ -79,7 +86,7 @@ class Augmentation:
     def run(self, oracle: Oracle, pool: Images, ctx: AttackContext) -> nn.Module:
         """Ask and make images by turns, then fit a thief to all of them."""
         queries = oracle.budget.queries  # not oracle.left: a run that goes on has paid for more
-        ids = self.selection(len(pool), self.seeded(oracle.budget), ctx.seed)
+        ids = select(self.selection, pool, self.seeded(oracle.budget), ctx)
         pixels = np.empty((queries, *pool.pixels.shape[1:]), np.uint8)  # for all: no round copies those before it
         pixels[: len(ids)], answers, parts = pool.pixels[ids], oracle.ask(ids), [pool.subset(ids)]
 
@@ -87,15 +94,15 @@ class Augmentation:
             images = joined(parts, pixels[: len(answers)])
             return ctx.fit_thief(images, np.arange(len(images)), answers, self.loss, stage)
 
-        def moved(stage: str, parents: Ids, random: np.random.Generator) -> Pixels:
-            thief = fitted(stage).to(ctx.device)
-            return self.made(thief, pixels[parents], answers[parents], random)[: queries - len(answers)]
+        def moved(number: int, parents: Ids, random: np.random.Generator) -> Pixels:
+            thief = fitted(f"thief-round-{number + 1}").to(ctx.device)
+            return self.made(thief, pixels[parents], answers[parents], random, number)[: queries - len(answers)]
 
         while left := queries - len(answers):
             number = len(parts)
             random = np.random.default_rng(derived_seed("augmentation", number, ctx.seed))
             parents = self.parents(len(answers), number - 1, left, random)
-            made = ctx.kept(f"round-{number}", partial(moved, f"thief-round-{number}", parents, random))
+            made = ctx.kept(f"round-{number}", partial(moved, number - 1, parents, random))
             new = pixels[len(answers) : len(answers) + len(made)]
             new[:] = made
             answers = torch.cat([answers, asked(oracle, new)])
@@ -120,22 +127,34 @@ class JBDA(Augmentation):
         step: its length in each pixel, of [0, 1] (lambda).
         direction: ``logit`` along the gradient of the logit of the API's label (the paper's), or ``loss`` along that of
             the cross-entropy to it (the Knockoff lineage's code), roughly the opposite.
+        tau: rounds after which the step turns round, again and again: ``step * (-1)^floor(round / tau)``, the
+            periodical step size of Papernot et al. (arXiv 1605.07277); None: it never does. CleverHans' code begins
+            with the opposite sign and turns once, after 3 rounds.
     """
 
     step: float = 0.1
     direction: Literal["logit", "loss"] = "logit"
+    tau: int | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if not 0 < self.step <= 1:
             raise ConfigError(f"attack.step must be above 0 and at most 1, not {self.step}.")
+        if self.tau is not None and self.tau < 1:
+            raise ConfigError(f"attack.tau must be at least 1, or null for a step that never turns, not {self.tau}.")
 
-    def made(self, thief: nn.Module, pixels: Pixels, answers: Tensor, random: np.random.Generator) -> Pixels:
+    def made(
+        self, thief: nn.Module, pixels: Pixels, answers: Tensor, random: np.random.Generator, number: int
+    ) -> Pixels:
         """One new image of each."""
-        labels = answers.argmax(dim=1)
-        return in_chunks(lambda x, part: self.moved(thief, x, labels[part].to(x.device)), thief, pixels)
+        labels, step = answers.argmax(dim=1), self.step_of(number)
+        return in_chunks(lambda x, part: self.moved(thief, x, labels[part].to(x.device), step), thief, pixels)
 
-    def moved(self, thief: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
+    def step_of(self, number: int) -> float:
+        """The step of round ``number``, from 0."""
+        return self.step if self.tau is None else self.step * (-1) ** (number // self.tau)
+
+    def moved(self, thief: nn.Module, images: Tensor, labels: Tensor, step: float) -> Tensor:
         """``clip(x + step * sign(gradient))`` of float images ``(n, 3, H, W)`` in [0, 1] with labels ``(n,)``."""
 
         def objective(logits: Tensor) -> Tensor:
@@ -143,7 +162,7 @@ class JBDA(Augmentation):
                 return F.cross_entropy(logits, labels, reduction="sum")
             return logits.gather(1, labels[:, None]).sum()
 
-        return (images + self.step * input_gradient(thief, images, objective).sign()).clamp(0, 1)
+        return (images + step * input_gradient(thief, images, objective).sign()).clamp(0, 1)
 
 
 def input_gradient(model: nn.Module, images: Tensor, objective: Callable[[Tensor], Tensor]) -> Tensor:

@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fmsteal.attacks.jbda import Augmentation, in_chunks, input_gradient
+from fmsteal.base.errors import ConfigError
 from fmsteal.data.images import Pixels
-from fmsteal.errors import ConfigError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +41,9 @@ class JBDATargeted(Augmentation):
         """Images that are made of one in a round."""
         return self.each
 
-    def made(self, thief: nn.Module, pixels: Pixels, answers: Tensor, random: np.random.Generator) -> Pixels:
+    def made(
+        self, thief: nn.Module, pixels: Pixels, answers: Tensor, random: np.random.Generator, number: int
+    ) -> Pixels:
         """New images, ``each`` of every one; those of an image lie together."""
         starts = np.repeat(pixels, self.each, axis=0)
         targets = torch.from_numpy(random.integers(answers.shape[1], size=(self.steps, len(starts))))

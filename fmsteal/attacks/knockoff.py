@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
+import numpy as np
 from torch import Tensor, nn
 
-from fmsteal.answers import Answers
-from fmsteal.attacks.base import AttackContext, affordable
-from fmsteal.attacks.selection import Selection
+from fmsteal.attacks.base import ONLY_FITTED, AttackContext, affordable, mean_answer
+from fmsteal.attacks.selection import Selection, select
+from fmsteal.config.answers import Answers
 from fmsteal.data.images import Ids, Images
-from fmsteal.modules.classifier import Loss
+from fmsteal.identity.rules import Ignores
 from fmsteal.oracle.oracle import Budget, Oracle
+from fmsteal.training.classifier import Loss
+from fmsteal.training.held_out import By, HeldOut, require_choice, require_each_class
 
 
 @dataclass(frozen=True)
@@ -25,12 +28,23 @@ class Knockoff:
     Attributes:
         selection: chooses the images, without replacement.
         loss: of the thief's logits and the answers.
+        validation: share of the images that are asked about and paid for like the others, but held out to choose the
+            epoch by; 0 for none: then the last epoch's weights are kept.
+        by: what makes an epoch the best on them: ``agreement`` or ``macro_f1`` with the answers' argmax.
+        every: how many epochs apart they are looked at.
     """
 
     answers: ClassVar[Answers] = "probabilities"
+    ignores: ClassVar[Ignores] = ONLY_FITTED
 
     selection: Selection
     loss: Loss
+    validation: float = field(default=0.0, kw_only=True)
+    by: By = field(default="agreement", kw_only=True)
+    every: int = field(default=1, kw_only=True)
+
+    def __post_init__(self) -> None:
+        require_choice(self.validation, self.by, self.every)
 
     @property
     def asks(self) -> int:
@@ -42,10 +56,21 @@ class Knockoff:
         affordable(budget, pool, self.asks)
 
     def run(self, oracle: Oracle, pool: Images, ctx: AttackContext) -> nn.Module:
-        """Ask, then fit a thief to the transfer set."""
-        chosen = self.selection(len(pool), affordable(oracle.budget, pool, self.asks), ctx.seed)
-        ids, answers = self.transfer_set(oracle, chosen, ctx.seed)
-        return ctx.fit_thief(pool, ids, answers, self.loss)
+        """Ask, then fit a thief to the transfer set.
+
+        Raises:
+            ConfigError: what is held out has fewer images than there are classes; nothing was asked then.
+        """
+        count = affordable(oracle.budget, pool, self.asks)
+        held = min(int(count * self.validation), max(0, count - 2))
+        if self.validation:
+            require_each_class(held, oracle.width, self.validation)
+        asked, kept = np.split(select(self.selection, pool, count, ctx), [count - held])
+        ids, answers = self.transfer_set(oracle, asked, ctx.seed)
+        if not held:
+            return ctx.fit_thief(pool, ids, answers, self.loss)
+        held_out = HeldOut(kept, mean_answer(oracle, kept, self.asks), None, self.by, self.every)
+        return ctx.fit_thief(pool, ids, answers, self.loss, held_out=held_out)
 
     def transfer_set(self, oracle: Oracle, ids: Ids, seed: int) -> tuple[Ids, Tensor]:
         """Pool images to train on and what they are to be answered ``(n, C)``; here, what was answered."""

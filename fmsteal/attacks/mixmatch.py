@@ -26,9 +26,9 @@ from torch import Tensor, nn
 from fmsteal.attacks.base import AttackContext
 from fmsteal.attacks.losses import soft_cross_entropy
 from fmsteal.attacks.semi_supervised import AveragedModule, SemiSupervised, Transfer
-from fmsteal.errors import ConfigError
-from fmsteal.learners import Untrained
-from fmsteal.modules.base import Recipe, StealModule
+from fmsteal.base.errors import ConfigError
+from fmsteal.training.learners import Untrained
+from fmsteal.training.recipe import Recipe, StealModule
 
 #: Of smaller ones torch's draws in single precision are 1/2 where they should be 0 or 1.
 LEAST_ALPHA = 0.01

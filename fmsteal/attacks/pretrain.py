@@ -10,10 +10,11 @@ from torch import nn
 
 from fmsteal.attacks.base import AttackContext
 from fmsteal.attacks.encoders import EncoderAttack
+from fmsteal.attacks.selection import select
+from fmsteal.base.seeds import derived_seed, seeded
 from fmsteal.data.images import Images
-from fmsteal.modules.simclr import Projected, SimCLRModule
 from fmsteal.oracle.oracle import Oracle
-from fmsteal.seeds import derived_seed, seeded
+from fmsteal.training.simclr import Projected, SimCLRModule
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +37,7 @@ class Pretrain(EncoderAttack):
 
     def run(self, oracle: Oracle, pool: Images, ctx: AttackContext) -> nn.Module:
         """Pre-train; returns the encoder: raw images in, embeddings ``(n, d)`` of its own width out."""
-        ids = self.selection(len(pool), self.images(oracle.budget, pool), ctx.seed)
+        ids = select(self.selection, pool, self.images(oracle.budget, pool), ctx)
         encoder = ctx.encoder()
         with seeded("thief", "projection", ctx.seed):
             net = Projected(encoder.backbone, self.projection)

@@ -2,7 +2,8 @@
 
 First a thief, the *anchor*, is trained on the answers alone. The one that is handed out starts afresh: on labelled
 images it learns from answers and anchor, on images that were never asked about from the anchor and from the moving
-average of its own weights, wherever the anchor is confident. Losses as in the authors' code, in which the logit
+average of its own weights, wherever the anchor is confident. Of a frozen trunk with a convex recipe the anchor is the
+minimum; the thief takes the recipe's steps. Losses as in the authors' code, in which the logit
 adjustment shifts the student's logits in the distillation from the anchor as well. Otherwise than there,
 
 - both trainings follow the thief's recipe (the authors': SGD, momentum .9, weight decay 5e-4, batches of 16, 100
@@ -24,10 +25,10 @@ from torch import Tensor, nn
 
 from fmsteal.attacks.base import AttackContext
 from fmsteal.attacks.semi_supervised import AveragedModule, SemiSupervised, Transfer
-from fmsteal.errors import ConfigError
-from fmsteal.learners import Untrained
-from fmsteal.modules.base import Recipe, StealModule
-from fmsteal.modules.classifier import Classifier, Loss
+from fmsteal.base.errors import ConfigError
+from fmsteal.training.classifier import Classifier, Loss
+from fmsteal.training.learners import Untrained
+from fmsteal.training.recipe import Recipe, StealModule
 
 
 @dataclass(frozen=True, kw_only=True)

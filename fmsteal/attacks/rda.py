@@ -13,12 +13,12 @@ from fmsteal.attacks.asked_views import asked
 from fmsteal.attacks.base import AttackContext
 from fmsteal.attacks.cont_steal_two_view import one_sided
 from fmsteal.attacks.encoders import EncoderAttack, several_views
+from fmsteal.base.errors import ConfigError
 from fmsteal.data.images import Ids, Images
 from fmsteal.data.loader import TensorLoader
 from fmsteal.data.random_views import drawn
-from fmsteal.errors import ConfigError
-from fmsteal.modules.base import Recipe, StealModule
 from fmsteal.oracle.oracle import Oracle
+from fmsteal.training.recipe import Recipe, StealModule
 
 #: Least (cos + 1) and ||s - p||^2 in L_align: the logarithm of their ratio has no bound where either nears 0.
 FLOOR = 1e-6
@@ -36,8 +36,13 @@ class RDA(EncoderAttack):
         temperature: of the contrastive loss.
         alpha: its weight.
         beta: weight of the alignment.
+
+    The published code tests every epoch's thief by kNN on the downstream test set and keeps the best; here the last
+    epoch's is the thief. The thief's input is normalised by .5 and .5 there (``thief.backbone.normalise=half``), and
+    every step of a view rounds to 8 bits; here what the API is asked about is rounded once, in the end.
     """
 
+    version: ClassVar[int] = 2  # all views in one pass
     fewest: ClassVar[int] = 2
 
     views: nn.Module
@@ -72,7 +77,10 @@ class RDA(EncoderAttack):
 
 
 class RDAModule(StealModule):
-    """Batches are ``(images, prototypes)``; each view goes through the network in a pass of its own."""
+    """Batches are ``(images, prototypes)``; all views go through the network in one pass, as in the published code.
+
+    BatchNorm's statistics are those of all of them.
+    """
 
     def __init__(self, net: nn.Module, attack: RDA, recipe: Recipe, seed: int) -> None:
         super().__init__(net, recipe, seed)
@@ -81,8 +89,8 @@ class RDAModule(StealModule):
     def loss(self, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss of a batch, and its two terms."""
         images, targets = batch
-        seen = several_views(self.attack.views, images, self.attack.patches)
-        embedded = torch.stack([self.net(view) for view in seen])
+        seen = torch.cat(several_views(self.attack.views, images, self.attack.patches))
+        embedded = self.net(seen).unflatten(0, (self.attack.patches, len(images)))
         return rda_loss(embedded, targets, self.attack.temperature, self.attack.alpha, self.attack.beta)
 
 

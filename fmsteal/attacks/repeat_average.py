@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
-from torch import Tensor
-
-from fmsteal.attacks.base import AttackContext
+from fmsteal.attacks.base import AttackContext, mean_answer
 from fmsteal.attacks.direct import Direct
+from fmsteal.base.errors import ConfigError
 from fmsteal.data.images import Ids, Images
 from fmsteal.data.loader import TensorLoader
-from fmsteal.errors import ConfigError
 from fmsteal.oracle.oracle import Oracle
 
 
@@ -40,8 +37,3 @@ class RepeatAverage(Direct):
     def transfer_set(self, oracle: Oracle, pool: Images, ids: Ids, ctx: AttackContext) -> TensorLoader:
         """The images, and the mean of the answers about each."""
         return self.loader(pool, ids, mean_answer(oracle, ids, self.repeats), ctx)
-
-
-def mean_answer(oracle: Oracle, ids: Ids, repeats: int) -> Tensor:
-    """The mean of so many answers about each image, ``(n, ...)``; ``n * repeats`` questions."""
-    return torch.stack([oracle.ask(ids) for _ in range(repeats)]).mean(dim=0)

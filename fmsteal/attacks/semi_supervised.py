@@ -12,17 +12,19 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from fmsteal.answers import Answers
-from fmsteal.attacks.base import AttackContext, affordable
-from fmsteal.attacks.selection import Selection
+from fmsteal.attacks.base import FITTED_TO_ANSWERS, AttackContext, affordable
+from fmsteal.attacks.selection import Selection, select
+from fmsteal.base.errors import ConfigError
+from fmsteal.base.seeds import derived_seed
+from fmsteal.config.answers import Answers
+from fmsteal.data.augment import augmented
 from fmsteal.data.beside import Beside
 from fmsteal.data.images import Ids, Images
-from fmsteal.errors import ConfigError
-from fmsteal.learners import Untrained
-from fmsteal.modules.base import Recipe, StealModule
-from fmsteal.modules.held_out import HeldOut
+from fmsteal.identity.rules import Ignores
 from fmsteal.oracle.oracle import Budget, Oracle
-from fmsteal.seeds import derived_seed
+from fmsteal.training.held_out import HeldOut
+from fmsteal.training.learners import Untrained
+from fmsteal.training.recipe import Recipe, StealModule
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,8 @@ class Transfer:
 class SemiSupervised:
     """Asks as `Knockoff` does, then trains on the answers and on more of the pool, about which it asks nothing.
 
-    The thief's recipe counts its epochs in passes over the labelled images, and its augmentation makes the views of
+    The thief takes the steps of its recipe, also where that is convex for other attacks: this loss is not. The recipe
+    counts its epochs in passes over the labelled images, and its augmentation makes the views of
     both kinds. The trunk of a probe is run once for each image, or view, and all else happens to its features. The
     thief that is handed out has the moving average of the weights that are trained (`AveragedModule`).
 
@@ -53,6 +56,7 @@ class SemiSupervised:
     """
 
     answers: ClassVar[Answers] = "probabilities"
+    ignores: ClassVar[Ignores] = FITTED_TO_ANSWERS
 
     selection: Selection
     unlabelled: int | None = None
@@ -99,7 +103,7 @@ class SemiSupervised:
         """Ask, then train on what was answered and on what was not asked about."""
         start = ctx.untrained(oracle.width)  # a thief that is no classifier is refused before anything is paid
         queries = oracle.budget.queries
-        asked = self.selection(len(pool), queries, ctx.seed)
+        asked = select(self.selection, pool, queries, ctx)
         ids, kept = np.split(asked, [queries - self.held(queries)])
         answers = oracle.ask(ids)
         transfer = Transfer(pool, ids, answers, HeldOut(kept, oracle.ask(kept)) if len(kept) else None)
@@ -166,9 +170,4 @@ class AveragedModule(StealModule):
 
     def shown(self, inputs: Tensor) -> Tensor:
         """Views of a batch of images, float in [0, 1]; features as they are."""
-        if inputs.ndim != 4:
-            return inputs
-        if self.augment is None:
-            return inputs.float() / 255
-        with torch.no_grad():
-            return self.augment(inputs)
+        return augmented(self.augment, inputs) if inputs.ndim == 4 else inputs

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from fmsteal.attacks.base import mean_answer
 from fmsteal.attacks.knockoff import Knockoff
-from fmsteal.attacks.repeat_average import mean_answer
+from fmsteal.base.errors import ConfigError
 from fmsteal.data.images import Ids
-from fmsteal.errors import ConfigError
 from fmsteal.oracle.oracle import Oracle
 
 
@@ -29,6 +29,7 @@ class Smoothing(Knockoff):
     smoothing: float = 0.1
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.repeats < 1 or not 0 <= self.smoothing < 1:
             raise ConfigError(
                 "attack.repeats must be at least 1 and attack.smoothing at least 0 and below 1, not "

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fmsteal.attacks.encoders import EncoderAttack, several_views
-from fmsteal.errors import ConfigError
-from fmsteal.modules.base import Recipe, StealModule
+from fmsteal.base.errors import ConfigError
+from fmsteal.identity.rules import Ignores
+from fmsteal.training.recipe import Recipe, StealModule
 
 Distance = Literal["l2", "l1", "cosine"]
 
@@ -26,6 +27,8 @@ class StolenEncoder(EncoderAttack):
         lam: weight of that term.
         distance: l2 | l1 | cosine, see `stolen_encoder_loss`.
     """
+
+    ignores: ClassVar[Ignores] = {"views": {"k": 0}, "lam": {"k": 0}}
 
     views: nn.Module
     k: int = 1

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fmsteal.attacks.encoders import EncoderAttack, several_views
-from fmsteal.modules.base import Recipe, StealModule
+from fmsteal.training.recipe import Recipe, StealModule
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,6 +18,9 @@ class StolenEncoderRDA(EncoderAttack):
     Attributes:
         views: random views of a batch of images.
         lam: weight of the view.
+
+    In the published code the image itself is shown to the thief as it is and only the view is normalised (by .5 and
+    .5): a slip, not repeated here, where the thief normalises both alike.
     """
 
     views: nn.Module

@@ -5,17 +5,20 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol, get_args
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fmsteal.answers import on
 from fmsteal.attacks.base import AttackContext
-from fmsteal.attacks.deepfool import distances
+from fmsteal.attacks.deepfool import distances, distances_of_code
 from fmsteal.attacks.kcenter import farthest_first
+from fmsteal.base.errors import ConfigError
+from fmsteal.config.answers import on
 from fmsteal.data.images import Ids, Images
+
+Form = Literal["paper", "code"]
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,8 @@ class Round:
         fit: trains the thief; only done if the strategy looks at it.
         ctx: the attack's.
         random: numbers of this round's own.
+        answers: to the images asked, ``(n, C)``.
+        budget: questions of the whole attack.
     """
 
     pool: Images
@@ -37,6 +42,8 @@ class Round:
     fit: Callable[[], nn.Module]
     ctx: AttackContext
     random: np.random.Generator
+    answers: Tensor | None = None
+    budget: int = 0
 
     @functools.cached_property
     def thief(self) -> nn.Module:
@@ -47,9 +54,14 @@ class Round:
         """The thief's softmax rows ``(n, C)`` for pool images."""
         return self.ctx.logits(self.thief, self.pool, ids).softmax(dim=1)
 
-    def to_boundary(self, ids: Ids, steps: int, classes: int | None) -> Tensor:
-        """How far pool images are from where the thief's label changes ``(n,)``: see `deepfool.distances`."""
-        measure = functools.partial(distances, steps=steps, classes=classes)
+    def to_boundary(self, ids: Ids, steps: int, classes: int | None, form: Form = "paper") -> Tensor:
+        """How far pool images are from where the thief's label changes ``(n,)``, by DeepFool or as ActiveThief's code.
+
+        See `deepfool.distances` and `deepfool.distances_of_code`.
+        """
+        if form not in get_args(Form):
+            raise ConfigError(f"attack.strategy.form must be one of {', '.join(get_args(Form))}, not {form}.")
+        measure = functools.partial(distances if form == "paper" else distances_of_code, steps=steps, classes=classes)
         return self.ctx.per_image(self.thief, self.pool, ids, measure)
 
     def candidates(self, most: int | None, count: int) -> Ids:
@@ -96,7 +108,12 @@ def by_kcenter(round: Round, count: int, candidates: int | None = None) -> Ids:
 
 @on("probabilities")
 def by_dfal(
-    round: Round, count: int, candidates: int | None = 10_000, steps: int = 20, classes: int | None = 10
+    round: Round,
+    count: int,
+    candidates: int | None = 10_000,
+    steps: int = 20,
+    classes: int | None = 10,
+    form: Form = "paper",
 ) -> Ids:
     """Where DeepFool needs the smallest perturbation of the image to change the thief's label (DeepFool-based Active
     Learning, Ducoffe & Precioso 2018).
@@ -107,26 +124,31 @@ def by_dfal(
         candidates: DeepFool is run on at most so many random unasked images (None: all), but on ``count`` at least.
         steps: of DeepFool, at most.
         classes: whose boundaries DeepFool looks at, for each image the likeliest (None: all).
+        form: ``paper``: DeepFool on logits, until the label changes; ``code``: on the softmax, all steps, as
+            ActiveThief's code runs it (`deepfool.distances_of_code`).
     """
     ids = round.candidates(candidates, count)
-    return lowest(ids, round.to_boundary(ids, steps, classes), count)
+    return lowest(ids, round.to_boundary(ids, steps, classes, form), count)
 
 
 @on("probabilities")
 def by_dfal_kcenter(
     round: Round,
     count: int,
-    factor: int = 5,
+    factor: int | None = 5,
     candidates: int | None = 10_000,
     steps: int = 20,
     classes: int | None = 10,
+    form: Form = "paper",
 ) -> Ids:
     """Greedy k-center among those that DFAL puts first, ``factor`` times as many as are chosen; the rest as there.
 
-    The shortlist is no longer than there are candidates.
+    With ``factor`` None they are as many as the attack's whole budget, as in ActiveThief's code. The shortlist is no
+    longer than there are candidates.
     """
     ids = round.candidates(candidates, count)
-    shortlist = lowest(ids, round.to_boundary(ids, steps, classes), max(factor, 1) * count)
+    length = max(round.budget, count) if factor is None else max(factor, 1) * count
+    shortlist = lowest(ids, round.to_boundary(ids, steps, classes, form), length)
     return shortlist[farthest_first(round.probabilities(shortlist), round.probabilities(round.asked), count)]
 
 

@@ -18,11 +18,11 @@ from torch import Tensor
 
 from fmsteal.attacks.base import AttackContext
 from fmsteal.attacks.direct import Direct
+from fmsteal.base.errors import ConfigError
+from fmsteal.base.seeds import derived_seed
 from fmsteal.data.images import Ids, Images
 from fmsteal.data.loader import TensorLoader
-from fmsteal.errors import ConfigError
 from fmsteal.oracle.oracle import Budget, Oracle
-from fmsteal.seeds import derived_seed
 
 
 @dataclass(frozen=True, kw_only=True)

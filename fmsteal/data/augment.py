@@ -3,10 +3,49 @@
 from __future__ import annotations
 
 import math
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+
+class Augment(Protocol):
+    """A recipe's augmentation: from float images ``(n, 3, H, W)`` in [0, 1] to the same, each with its own draw.
+
+    Random numbers come from torch's global generator. A step of `fmsteal.data` is one (`RandomAffine`,
+    `fmsteal.data.crops.ResizedCrop`, `fmsteal.data.randaugment.RandAugment`), and a row of them
+    (`fmsteal.data.random_views.Views`).
+    """
+
+    def identity(self) -> Any:
+        """The settings that decide the augmentation."""
+        ...
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Augment a batch."""
+        ...
+
+
+def augmented(augment: Augment | None, images: Tensor) -> Tensor:
+    """A batch of uint8 or [0, 1] float images as float in [0, 1], augmented without a gradient if there is a way to."""
+    x = images.float() / 255 if images.dtype == torch.uint8 else images
+    if augment is None:
+        return x
+    with torch.no_grad():
+        return augment(x)
+
+
+def describe(augment: Augment | None) -> Any:
+    """The settings that decide an augmentation, and of which class they are, unless it is a `RandomAffine`."""
+    if augment is None or isinstance(augment, RandomAffine):
+        return None if augment is None else augment.identity()
+    return {"class": type(augment).__name__, "settings": augment.identity()}
+
+
+def changes_nothing(augment: Augment | None) -> bool:
+    """Whether an augmentation is none: not given, or with every setting at zero."""
+    return augment is None or (isinstance(augment, RandomAffine) and not any(augment.identity().values()))
 
 
 class RandomAffine(nn.Module):

@@ -1,4 +1,4 @@
-"""Random colours for whole batches: jitter, grey, solarise and blur, each image with its own draw.
+"""Random colours for whole batches: jitter, grey and solarise, each image with its own draw.
 
 The functions are torchvision's (``transforms.v2.functional``, float images) with one factor per image instead of one
 for all. Images are float ``(n, 3, H, W)`` in [0, 1], factors ``(n,)``; the result is a new tensor in [0, 1].
@@ -7,7 +7,6 @@ for all. Images are float ``(n, 3, H, W)`` in [0, 1], factors ``(n,)``; the resu
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from fmsteal.data.draws import Sometimes, checked, uniform
@@ -72,25 +71,6 @@ class Solarise(Sometimes):
         return solarise(images, self.threshold)
 
 
-class Blur(Sometimes):
-    """Gaussian blur of a share ``chance`` of the images, sigma (pixels) uniform in [sigma_min, sigma_max).
-
-    The kernel is SimCLR's: a tenth of the image's height, made odd: 3 taps at 32 pixels, 7 at 64, 23 at 224.
-    """
-
-    settings = ("sigma_min", "sigma_max")
-
-    def __init__(self, chance: float = 0.5, sigma_min: float = 0.1, sigma_max: float = 2.0) -> None:
-        super().__init__(chance)
-        self.sigma_max = checked("sigma_max", sigma_max, 1e-3, float("inf"))
-        self.sigma_min = checked("sigma_min", sigma_min, 1e-3, sigma_max)
-
-    def changed(self, images: Tensor) -> Tensor:
-        """Blurred."""
-        sigmas = uniform(len(images), self.sigma_min, self.sigma_max, images.device)
-        return blur(images, sigmas, radius=images.shape[-2] // 20)
-
-
 def jittered(images: Tensor, factors: Tensor, order: Tensor) -> Tensor:
     """The four operations with factors ``(n, 4)``, each image in its own order ``(n, 4)`` of operation numbers."""
     x = images.clone()
@@ -138,20 +118,6 @@ def hue(images: Tensor, shifts: Tensor) -> Tensor:
 def solarise(images: Tensor, threshold: float) -> Tensor:
     """Invert what is at least ``threshold``."""
     return torch.where(images >= threshold, 1 - images, images)
-
-
-def blur(images: Tensor, sigmas: Tensor, radius: int) -> Tensor:
-    """Gaussian of ``2 radius + 1`` taps per axis, weights summing to 1, the image mirrored at its edges."""
-    taps = torch.arange(-radius, radius + 1, device=images.device)
-    weights = torch.softmax(-0.5 * (taps / sigmas[:, None]) ** 2, 1)
-    x = F.pad(images, [radius] * 4, mode="reflect")
-    for axis in (-1, -2):
-        length = x.shape[axis] - 2 * radius
-        blurred = torch.zeros_like(x.narrow(axis, 0, length))
-        for at, weight in enumerate(weights.T):
-            blurred.addcmul_(x.narrow(axis, at, length), _each(weight))
-        x = blurred
-    return x
 
 
 def luma(images: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Random crops and mirror images for whole batches, each image with its own draw, the size kept."""
+"""Random crops and mirror images for whole batches, each image with its own draw, the size kept; and to change it."""
 
 from __future__ import annotations
 
@@ -17,18 +17,21 @@ class ResizedCrop(nn.Module):
     """torchvision's RandomResizedCrop back to the images' own size, bilinear.
 
     Args:
-        smallest: least share of the image's area; the share is uniform in [smallest, 1).
-        stretch: width / height is log-uniform in [1 / stretch, stretch).
+        smallest: least share of the image's area; the share is uniform in [smallest, largest).
+        stretch: width / height is log-uniform in [1 / stretch, stretch); 1: every crop is square.
+        largest: as large as ``smallest``: every crop has that share, to a whole number of pixels a side.
     """
 
-    def __init__(self, smallest: float = 0.08, stretch: float = 4 / 3) -> None:
+    def __init__(self, smallest: float = 0.08, stretch: float = 4 / 3, largest: float = 1.0) -> None:
         super().__init__()
         self.smallest = checked("smallest", smallest, 1e-4, 1)
         self.stretch = checked("stretch", stretch, 1, 100)
+        self.largest = checked("largest", largest, self.smallest, 1)
 
     def identity(self) -> dict[str, float]:
-        """The settings that decide the crop."""
-        return {"smallest": self.smallest, "stretch": self.stretch}
+        """The settings that decide the crop; the largest share only where it is less than the whole image."""
+        given = {"smallest": self.smallest, "stretch": self.stretch}
+        return given if self.largest == 1 else {**given, "largest": self.largest}
 
     def forward(self, images: Tensor) -> Tensor:
         """Crop and resize float images ``(n, 3, H, W)``."""
@@ -38,7 +41,7 @@ class ResizedCrop(nn.Module):
     def boxes(self, count: int, height: int, width: int, device: torch.device | None = None) -> Tensor:
         """Random boxes ``(count, 4)``: top, left, height, width in whole pixels."""
         drawn = count * _ATTEMPTS
-        area = uniform(drawn, self.smallest, 1, device) * height * width
+        area = uniform(drawn, self.smallest, self.largest, device) * height * width
         ratio = uniform(drawn, -math.log(self.stretch), math.log(self.stretch), device).exp()
         w, h = (area * ratio).sqrt().round(), (area / ratio).sqrt().round()
         fits = ((w >= 1) & (w <= width) & (h >= 1) & (h <= height)).view(count, _ATTEMPTS)
@@ -52,6 +55,27 @@ class ResizedCrop(nn.Module):
             for room in (height - h, width - w)
         )
         return torch.stack([top, left, h, w], 1)
+
+
+class Resize(nn.Module):
+    """Bring images to ``size`` pixels as a backbone does (bilinear, antialiased): the steps after it work at that size.
+
+    For a recipe's augmentation: a rotation blurs a large image less than a small one that is enlarged afterwards.
+    """
+
+    whole = True  # in `Views`: what comes out is not of the shape that went in
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.size = int(checked("size", size, 1, float("inf")))
+
+    def identity(self) -> dict[str, int]:
+        """The settings that decide the step."""
+        return {"size": self.size}
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Resize float images ``(n, 3, H, W)``; ``(n, 3, size, size)``."""
+        return F.interpolate(images, size=(self.size, self.size), mode="bilinear", antialias=True, align_corners=False)
 
 
 class PadCrop(nn.Module):

@@ -14,11 +14,13 @@ import numpy.typing as npt
 from numpy.lib.format import open_memmap
 from PIL import Image
 
+from fmsteal.base.errors import DataError
+from fmsteal.base.store import read_json, write_json
 from fmsteal.data.images import PIXELS, Ids, Labels, Pixels
-from fmsteal.store import read_json, write_json
 
 BLOCK = 1024  # images decoded before they are kept: what a kill can cost, and what is in memory at a time
 Read = Callable[[int], tuple[Image.Image, int]]
+STRIP = 8  # times as long as wide
 _LABELS, _STATE = "labels.npy", "decoded.json"
 
 
@@ -88,7 +90,7 @@ def decode(count: int, read: Read, size: int, scratch: Path, tell: Callable[[int
             with image:
                 pixels[place] = square(image, size)
         except Exception as error:  # PIL raises many kinds for damaged files
-            faults[place] = f"{type(error).__name__}: {error}"
+            faults[place] = str(error) if isinstance(error, DataError) else f"{type(error).__name__}: {error}"
 
     with ThreadPoolExecutor(os.cpu_count()) as workers:
         list(workers.map(one, sorted(faults)))
@@ -120,13 +122,28 @@ def first_fault(faults: dict[int, str], names: Sequence[object]) -> str:
 def square(image: Image.Image, size: int) -> npt.NDArray[np.uint8]:
     """RGB ``(3, size, size)``: the shorter side is resized (bilinear), the middle cropped.
 
-    Alpha is dropped, as torchvision's loader does; 16-bit grey is scaled to 8 bits.
+    Alpha is dropped, as torchvision's loader does; 16-bit grey is scaled to 8 bits. Of a strip only its middle is
+    resized: all of it would take memory by the square of its length.
+
+    Raises:
+        DataError: the levels are floating point, or integers of more than 16 bits: nothing says which is white.
     """
+    if image.mode == "F":
+        raise DataError("its levels are floating point, and nothing says which is white: save it with 8 or 16 bits")
     if image.mode.startswith("I"):
-        image = Image.fromarray((np.asarray(image).clip(0, 65535) / 257).round().astype(np.uint8))
+        levels = np.asarray(image)
+        if levels.min() < 0 or levels.max() > 65535:
+            raise DataError("its levels are integers of more than 16 bits: save it with 8 or 16 bits")
+        image = Image.fromarray((levels / 257).round().astype(np.uint8))
     rgb = image.convert("RGBA").convert("RGB") if image.mode in ("P", "LA") else image.convert("RGB")
     scale = size / min(rgb.size)
-    target = (max(size, round(rgb.width * scale)), max(size, round(rgb.height * scale)))
-    rgb = rgb.resize(target, Image.Resampling.BILINEAR)
-    left, top = (rgb.width - size) // 2, (rgb.height - size) // 2
-    return np.asarray(rgb.crop((left, top, left + size, top + size)), dtype=np.uint8).transpose(2, 0, 1)
+    width, height = (max(size, round(side * scale)) for side in rgb.size)
+    left, top = (width - size) // 2, (height - size) // 2
+    if max(rgb.size) > STRIP * min(rgb.size):
+        x, y = rgb.width / width, rgb.height / height
+        box = (left * x, top * y, min((left + size) * x, rgb.width), min((top + size) * y, rgb.height))
+        rgb = rgb.resize((size, size), Image.Resampling.BILINEAR, box=box)  # may differ by a level from the way below
+    else:
+        rgb = rgb.resize((width, height), Image.Resampling.BILINEAR)
+        rgb = rgb.crop((left, top, left + size, top + size))
+    return np.asarray(rgb, dtype=np.uint8).transpose(2, 0, 1)

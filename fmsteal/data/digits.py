@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from fmsteal.base.errors import ConfigError
 from fmsteal.data.images import Images, Task, content_digest
 from fmsteal.data.resize import enlarge
-from fmsteal.errors import ConfigError
 
 
 def digits(*, size: int = 32, test: int = 600, train_count: int | None = None, seed: int = 0) -> Task:

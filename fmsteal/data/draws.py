@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from fmsteal.errors import ConfigError
+from fmsteal.base.errors import ConfigError
 
 
 class Sometimes(nn.Module):

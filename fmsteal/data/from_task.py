@@ -6,10 +6,10 @@ from typing import Any, Literal
 
 from omegaconf import OmegaConf
 
-from fmsteal import build
+from fmsteal.base.errors import ConfigError
+from fmsteal.base.store import Store
+from fmsteal.config import build
 from fmsteal.data.images import Images, Task
-from fmsteal.errors import ConfigError
-from fmsteal.store import Store
 
 
 def same(task: Task, *, count: int | None = None, seed: int = 0) -> Images:

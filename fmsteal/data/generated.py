@@ -6,9 +6,9 @@ import inspect
 from collections.abc import Callable
 from pathlib import Path
 
+from fmsteal.base.errors import ConfigError
+from fmsteal.base.store import Store, digest
 from fmsteal.data.images import Images, Pixels, load, save
-from fmsteal.errors import ConfigError
-from fmsteal.store import Store, digest
 
 
 def generated(

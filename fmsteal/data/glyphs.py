@@ -13,10 +13,10 @@ import torch.nn.functional as F
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+from fmsteal.base.store import Store
 from fmsteal.data.generated import generated
 from fmsteal.data.images import Images, Pixels
 from fmsteal.data.resize import enlarge
-from fmsteal.store import Store
 
 LETTERS = string.ascii_letters
 REFERENCE_FONT = "DejaVuSans.ttf"

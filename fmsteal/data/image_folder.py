@@ -2,26 +2,52 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 from collections.abc import Sequence
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
 from PIL import Image
 
+from fmsteal.base.errors import DataError
+from fmsteal.base.store import Store, digest, write_json
+from fmsteal.data.available import seen_by
 from fmsteal.data.decode import decode, first_fault
+from fmsteal.data.files import Found, find_images, spell
 from fmsteal.data.images import Images, Task, chosen, load, save
-from fmsteal.errors import DataError
-from fmsteal.store import Store, digest, write_json
+from fmsteal.data.layout import Layout, classes_of, lay_out, require_classes
+from fmsteal.data.opening import MAX_PIXELS, limit_of_ours, open_image
+from fmsteal.identity.rules import declare
 
 log = logging.getLogger(__name__)
-SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".ppm", ".tif", ".tiff", ".webp"}
 NAMES = "names.json"  # of the files, by image id, relative to the folder
+DECODER = 2  # raised when the same files come to be decoded otherwise
 Broken = Literal["error", "skip"]
 
 
+def look_for_task(root: str, test_root: str | None = None) -> None:
+    """See that a folder is a task, by its folders alone.
+
+    Raises:
+        DataError: it is not there, or none.
+    """
+    locate_splits(root, test_root)
+
+
+def look_for_pool(root: str) -> None:
+    """See that a folder holds images.
+
+    Raises:
+        DataError: it is not there, or holds none.
+    """
+    find_images(Path(root).expanduser())
+
+
+@seen_by(look_for_task)
+@declare(version=2)
 def task(
     store: Store,
     root: str,
@@ -33,12 +59,16 @@ def task(
     test_count: int | None = None,
     seed: int = 0,
     broken: Broken = "error",
+    max_pixels: int = MAX_PIXELS,
 ) -> Task:
-    """A classification task from ``root/<class>/<image>``.
+    """A classification task from ``root/<class>/<image>``; how it is laid out is found by `lay_out`.
+
+    Splits and subsets that are made here are stratified: every class has its share in them (`balanced.ordered`). An
+    image is turned as its EXIF orientation says.
 
     Args:
         store: where the decoded images are kept.
-        root: the folder; if it has the sub-folders ``train`` and ``test``, they are the splits.
+        root: the folder; if it has the sub-folders ``train`` and ``test`` (or ``val``), they are the splits.
         size: pixels of the square images: the shorter side is resized to it, the middle cropped.
         test_root: a separate folder for the test split, with the same classes.
         test_share: share of images set aside for testing where neither of the above gives a split.
@@ -46,37 +76,76 @@ def task(
         test_count: the same for the test images.
         seed: of split and subsets.
         broken: what to do with a file that cannot be decoded: ``error``, or ``skip`` (counted in a warning).
+        max_pixels: of a file; one with more is not decoded.
+
+    Raises:
+        DataError: the folder is no task, has a single class, or an image cannot be read.
     """
-    folder = Path(root).expanduser()
-    if test_root is None and (folder / "train").is_dir() and (folder / "test").is_dir():
-        folder, test_root = folder / "train", str(folder / "test")
-    images = decoded(store, folder, size, broken)
-    if test_root is None:
-        train, test = images.split(test_share, seed)
+    found = locate_splits(root, test_root)
+    images = decoded(store, found.train, size, broken, max_pixels)
+    if found.test is None:
+        train, test = images.split(test_share, seed, stratified=True)
     else:
-        train, test = images, decoded(store, Path(test_root).expanduser(), size, broken)
-    return Task(train, test).reduced(train_count, test_count, seed)
+        train, test = images, decoded(store, found.test, size, broken, max_pixels)
+        beside = f"; not looked at: {', '.join(found.left[:10])}" if found.left else ""
+        _tell(f"{found.train} is the training split, {found.test} the test split{beside}")
+    return Task(train, test).reduced(train_count, test_count, seed, stratified=True)
 
 
+def locate_splits(root: str, test_root: str | None) -> Layout:
+    """Where a task's class folders are.
+
+    Raises:
+        DataError: there is no such folder, or it is no task.
+    """
+    found = lay_out(Path(root).expanduser())
+    if test_root is not None:
+        other = lay_out(Path(test_root).expanduser())
+        found = Layout(found.train, other.test or other.train)
+    for folder in (found.train, found.test):
+        if folder is not None:
+            require_classes(folder, classes_of(folder))
+    return found
+
+
+@seen_by(look_for_pool)
 def pool(
-    store: Store, root: str, *, size: int = 32, count: int | None = None, seed: int = 0, broken: Broken = "error"
+    store: Store,
+    root: str,
+    *,
+    size: int = 32,
+    count: int | None = None,
+    seed: int = 0,
+    broken: Broken = "error",
+    max_pixels: int = MAX_PIXELS,
 ) -> Images:
     """A query set: all images below ``root``, at any depth, or a random ``count`` of them; no others are decoded."""
-    return load(artifact(store, Path(root).expanduser(), size, broken, labelled=False, count=count, seed=seed))
+    folder = Path(root).expanduser()
+    return load(artifact(store, folder, size, broken, max_pixels, labelled=False, count=count, seed=seed))
 
 
-def decoded(store: Store, root: Path, size: int, broken: Broken) -> Images:
+def decoded(store: Store, root: Path, size: int, broken: Broken, max_pixels: int = MAX_PIXELS) -> Images:
     """The images of a folder of classes, decoded if they were not."""
-    return load(artifact(store, root, size, broken, labelled=True))
+    return load(artifact(store, root, size, broken, max_pixels, labelled=True))
 
 
 def artifact(
-    store: Store, root: Path, size: int, broken: Broken, *, labelled: bool, count: int | None = None, seed: int = 0
+    store: Store,
+    root: Path,
+    size: int,
+    broken: Broken,
+    max_pixels: int = MAX_PIXELS,
+    *,
+    labelled: bool,
+    count: int | None = None,
+    seed: int = 0,
 ) -> Path:
     """The images of a folder (a random ``count`` of them) as an artifact, keyed by its files, size and resampling."""
-    names = _names(root)
-    names = [names[at] for at in chosen(len(names), count, seed)]
-    classes = _classes(root) if labelled else []
+    found = find_images(root)
+    names = [found.names[at] for at in chosen(len(found.names), count, seed)]
+    classes = classes_of(root) if labelled else []
+    _tell_found(root, found, classes)
+    _require_images(root, set(classes) - {name.partition("/")[0] for name in names})
     inventory = [(name, *_stamp(os.path.join(root, name))) for name in names]  # noqa: PTH118
     spec = {
         "root": str(root.resolve()),
@@ -86,51 +155,49 @@ def artifact(
         "classes": classes,
         "broken": broken,
         "names": NAMES,
+        "decoder": DECODER,
+        "max_pixels": max_pixels,
     }
     place = {name: label for label, name in enumerate(classes)}
 
     def read(at: int) -> tuple[Image.Image, int]:
-        image = Image.open(root / names[at])
-        image.draft("RGB", (size, size))  # JPEGs are decoded at a reduced scale where that suffices
-        return image, place[names[at].split("/")[0]] if labelled else -1
+        return open_image(root / names[at], size, max_pixels), place[names[at].split("/")[0]] if labelled else -1
 
     def build(out: Path, scratch: Path) -> None:
-        found = decode(len(names), read, size, scratch, lambda done, of: store.tell(f"decode {root.name}", done, of))
+        with limit_of_ours():
+            found = decode(
+                len(names), read, size, scratch, lambda done, of: store.tell(f"decode {root.name}", done, of)
+            )
         _account_for(found.faults, [root / name for name in names], broken)
         kept = found.sound
         labels = found.labels[kept] if labelled else None
-        empty = sorted(set(classes) - {classes[label] for label in np.unique(labels)}) if labels is not None else []
-        if empty:
-            raise DataError(f"These class folders of {root} hold no readable image: {', '.join(empty[:10])}.")
+        if labels is not None:
+            _require_images(root, set(classes) - {classes[label] for label in np.unique(labels)})
         save(out, found.into(out), labels, classes)
         write_json(out / NAMES, [names[at] for at in kept])
 
     return store.get("images", root.name or "root", spec, build)
 
 
-def _names(root: Path) -> list[str]:
-    """All image files below a folder, relative to it (``a/b.png``), at any depth, links followed, hidden ones left out.
-
-    Sorted part by part. They are strings, not paths: a job lists tens of thousands of files, and again in each run.
-    """
-    if not root.is_dir():
-        raise DataError(f"There is no image folder {root}. Give an existing one: data.root=/path or query.root=/path.")
-    found: list[list[str]] = []
-    seen: set[str] = set()
-    for folder, below, names in os.walk(root, followlinks=True):
-        real = os.path.realpath(folder)
-        below[:] = [] if real in seen else sorted(name for name in below if not name.startswith("."))
-        if real not in seen:
-            above = list(PurePath(folder).relative_to(root).parts)
-            found += [[*above, name] for name in names if not name.startswith(".") and _is_image(name)]
-        seen.add(real)
-    if not found:
-        raise DataError(f"The folder {root} holds no images ({', '.join(sorted(SUFFIXES))}).")
-    return ["/".join(parts) for parts in sorted(found)]
+def _tell_found(root: Path, found: Found, classes: Sequence[str]) -> None:
+    """Say what a folder holds; pictures that cannot be read are worth a warning."""
+    more = ", ..." if len(classes) > 5 else ""
+    of = f" of {len(classes)} classes ({', '.join(classes[:5])}{more})" if classes else ""
+    skipped = f"; skipped: {spell(found.skipped)}" if found.skipped else ""
+    _tell(f"{root}: {len(found.names)} images{of}{skipped}")
+    if found.unread:
+        _tell(f"{root}: {spell(found.unread)} are pictures of a kind that is not read: convert them", logging.WARNING)
 
 
-def _is_image(name: str) -> bool:
-    return os.path.splitext(name)[1].lower() in SUFFIXES  # noqa: PTH122
+@functools.lru_cache(maxsize=256)
+def _tell(line: str, level: int = logging.INFO) -> None:
+    """Log a line, once in a process: a job's images are looked at again when it measures."""
+    log.log(level, line)
+
+
+def _require_images(root: Path, empty: set[str]) -> None:
+    if empty:
+        raise DataError(f"These class folders of {root} hold no readable image: {', '.join(sorted(empty)[:10])}.")
 
 
 def _stamp(file: str) -> tuple[int, int]:
@@ -140,14 +207,6 @@ def _stamp(file: str) -> tuple[int, int]:
     except OSError:
         return -1, -1
     return status.st_size, status.st_mtime_ns
-
-
-def _classes(root: Path) -> list[str]:
-    shown = sorted(p for p in root.iterdir() if not p.name.startswith("."))
-    stray = next((p for p in shown if _is_image(p.name) and not p.is_dir()), None)
-    if stray is not None:
-        raise DataError(f"{stray} lies outside any class folder; a task is laid out as {root}/<class>/<image>.")
-    return [p.name for p in shown if p.is_dir()]
 
 
 def _account_for(faults: dict[int, str], files: Sequence[Path], broken: Broken) -> None:

@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fmsteal.errors import DataError
-from fmsteal.store import digest, read_json, write_json
+from fmsteal.base.errors import DataError
+from fmsteal.base.store import digest, read_json, write_json
+from fmsteal.data.balanced import ordered
 
 Pixels = npt.NDArray[np.uint8]
 Labels = npt.NDArray[np.int64]
@@ -85,6 +86,11 @@ class Images:
                 "classes."
             )
 
+    @classmethod
+    def of(cls, pixels: Pixels, labels: Labels | None = None, classes: Sequence[str] = ()) -> Images:
+        """Images in memory, uint8 ``(N, 3, H, W)``, identified by what they are."""
+        return cls(pixels, content_digest(pixels, labels), labels, tuple(classes))
+
     def __len__(self) -> int:
         return len(self.pixels)
 
@@ -113,23 +119,75 @@ class Images:
         """The same images as a query set."""
         return replace(self, labels=None, classes=())
 
-    def split(self, share: float, seed: int) -> tuple[Images, Images]:
-        """A random split in two; ``share`` of the images come into the second part."""
-        order = np.random.default_rng(seed).permutation(len(self))
+    def split(self, share: float, seed: int, *, stratified: bool = False) -> tuple[Images, Images]:
+        """A random split in two; ``share`` of the images come into the second part.
+
+        A ``stratified`` one gives the first part an image of every class before it gives it a second of any.
+        """
         held = round(len(self) * share)
         if not 0 < held < len(self):
             raise DataError(f"data.test_share={share} of {len(self)} images leaves an empty split.")
+        if stratified:
+            first = self.ordered(seed)[: len(self) - held]
+            return self.subset(np.sort(first)), self.subset(np.setdiff1d(np.arange(len(self)), first))
+        order = np.random.default_rng(seed).permutation(len(self))
         return self.subset(order[held:]), self.subset(order[:held])
+
+    def split_each(self, each: int, seed: int) -> tuple[Images, Images]:
+        """A random split in two; ``each`` images of every class come into the second part.
+
+        Raises:
+            DataError: a class has no more images than that, which leaves none in the first part.
+        """
+        labels = self.labels if self.labels is not None else np.zeros(0, np.int64)
+        counts = np.bincount(labels, minlength=len(self.classes))
+        if each < 1 or not len(counts) or counts.min() <= each:
+            least = f"; '{self.classes[int(counts.argmin())]}' has {counts.min()}" if len(counts) else ""
+            raise DataError(f"data.test_each={each} must be at least 1 and leave images of every class{least}.")
+        order = np.random.default_rng(seed).permutation(len(self))
+        order = order[np.argsort(labels[order], kind="stable")]  # class by class, each in random order
+        place = np.arange(len(self)) - (np.cumsum(counts) - counts)[labels[order]]
+        held = order[place < each]
+        return self.subset(np.sort(order[place >= each])), self.subset(np.sort(held))
+
+    def without(self, names: Sequence[str]) -> Images:
+        """The images of all classes but some, which are named; the labels of the others move up.
+
+        Raises:
+            DataError: there is no such class, or no other.
+        """
+        if unknown := sorted(set(names) - set(self.classes)):
+            near = ", ".join(list(self.classes)[:5])
+            raise DataError(f"data.without names no class of the data set: {', '.join(unknown)}. It has {near}, ...")
+        left = [name for name in self.classes if name not in set(names)]
+        if not left or self.labels is None:
+            raise DataError("data.without leaves no class.")
+        place = np.array([left.index(name) if name in left else -1 for name in self.classes], dtype=np.int64)
+        kept = self.subset(np.flatnonzero(place[self.labels] >= 0))
+        assert kept.labels is not None
+        return replace(kept, digest=digest([kept.digest, left]), labels=place[kept.labels], classes=tuple(left))
+
+    def ordered(self, seed: int) -> Ids:
+        """All ids in a random order, each beginning of which is stratified by label.
+
+        Raises:
+            DataError: there are no labels.
+        """
+        if self.labels is None:
+            raise DataError("Images without labels cannot be stratified by label.")
+        return ordered(self.labels, seed)
 
     def some(self, count: int | None, seed: int) -> Images:
         """A random ``count`` of the images, in their order; all of them for None."""
         return self.taken(count, seed)[0]
 
-    def taken(self, count: int | None, seed: int) -> tuple[Images, Images | None]:
+    def taken(self, count: int | None, seed: int, *, stratified: bool = False) -> tuple[Images, Images | None]:
         """A random ``count`` of the images, in their order, and the rest; for None all of them, and no rest."""
         if count is None or count == len(self):
             return self, None
         some = chosen(len(self), count, seed)
+        if stratified:
+            some = np.sort(self.ordered(seed)[:count])
         return self.subset(some), self.subset(np.setdiff1d(np.arange(len(self)), some))
 
     def image_digests(self, ids: Ids) -> list[bytes]:
@@ -159,10 +217,10 @@ class Task:
                 f"{len(self.test.classes)}; in one of them only: {', '.join(odd[:10]) or 'the order differs'}."
             )
 
-    def reduced(self, train_count: int | None, test_count: int | None, seed: int) -> Task:
+    def reduced(self, train_count: int | None, test_count: int | None, seed: int, *, stratified: bool = False) -> Task:
         """The task with a random subset of each split, None for all of it; what training leaves out is the rest."""
-        train, rest = self.train.taken(train_count, seed)
-        return Task(train, self.test.some(test_count, seed), rest)
+        train, rest = self.train.taken(train_count, seed, stratified=stratified)
+        return Task(train, self.test.taken(test_count, seed, stratified=stratified)[0], rest)
 
     @property
     def num_classes(self) -> int:

@@ -8,14 +8,29 @@ from typing import Literal
 
 import numpy as np
 
+from fmsteal.base.errors import DataError
+from fmsteal.base.store import Store, read_json
+from fmsteal.data.available import seen_by
 from fmsteal.data.image_folder import NAMES, Broken, artifact
 from fmsteal.data.images import Images, Task, load
-from fmsteal.errors import DataError
-from fmsteal.store import Store, read_json
+from fmsteal.data.layout import classes_of
+from fmsteal.data.opening import MAX_PIXELS
 
 log = logging.getLogger(__name__)
 
 
+def look_for_task(dataset: Literal["cub200", "indoor67"], root: str) -> None:
+    """See that the lists of a split and the folder of images are there.
+
+    Raises:
+        DataError: they are not.
+    """
+    folder = Path(root).expanduser()
+    _SPLITS[dataset](folder)
+    classes_of(folder / _IMAGES[dataset])
+
+
+@seen_by(look_for_task)
 def task(
     store: Store,
     dataset: Literal["cub200", "indoor67"],
@@ -26,6 +41,7 @@ def task(
     test_count: int | None = None,
     seed: int = 0,
     broken: Broken = "error",
+    max_pixels: int = MAX_PIXELS,
 ) -> Task:
     """A classification task with its authors' split.
 
@@ -39,10 +55,11 @@ def task(
         test_count: the same for the test images.
         seed: of the subsets.
         broken: what to do with a file that cannot be decoded: ``error``, or ``skip`` (counted in a warning).
+        max_pixels: of a file; one with more is not decoded.
     """
     folder = Path(root).expanduser()
-    splits = {"cub200": _cub200, "indoor67": _indoor67}[dataset](folder)
-    place = artifact(store, folder / {"cub200": "images", "indoor67": "Images"}[dataset], size, broken, labelled=True)
+    splits = _SPLITS[dataset](folder)
+    place = artifact(store, folder / _IMAGES[dataset], size, broken, max_pixels, labelled=True)
     images, where = load(place), {name: at for at, name in enumerate(read_json(place / NAMES))}
 
     def part(listed: list[str]) -> Images:
@@ -75,3 +92,7 @@ def _lines(file: Path) -> list[str]:
     if not file.is_file():
         raise DataError(f"There is no {file}. Give the folder that the data set's archive unpacks to: data.root=/path.")
     return [line.strip() for line in file.read_text().splitlines() if line.strip()]
+
+
+_SPLITS = {"cub200": _cub200, "indoor67": _indoor67}
+_IMAGES = {"cub200": "images", "indoor67": "Images"}

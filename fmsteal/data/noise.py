@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from fmsteal.base.store import Store
 from fmsteal.data.generated import generated
 from fmsteal.data.images import Images, Pixels
-from fmsteal.store import Store
 
 
 def render(count: int, seed: int, size: int) -> Pixels:

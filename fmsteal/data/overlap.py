@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fmsteal.base.store import Store, read_json, write_json
 from fmsteal.data.images import Images, Task
-from fmsteal.store import Store, read_json, write_json
 
 GRID = 8  # side of a grey thumbnail
 ALIKE = 0.997  # correlation from which two thumbnails are of one image: copies lie above, digits of one class below

@@ -6,9 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fmsteal.base.store import Store
 from fmsteal.data.generated import generated
 from fmsteal.data.images import Images, Pixels
-from fmsteal.store import Store
 
 CHUNK = 500  # images drawn together; each chunk has its own random stream
 LEAVES = 60  # shapes painted over one another in each image

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from fmsteal.base.seeds import seeded
 from fmsteal.data.images import Ids, Images, Pixels
-from fmsteal.seeds import seeded
 
 CHUNK = 256  # images of a set held as floating-point numbers at a time
 _AT_ONCE = 200_000  # pixels that stay in a core's cache from step to step: 1.5 to 2 times faster there than from memory

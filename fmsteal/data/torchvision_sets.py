@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,12 +11,62 @@ from typing import Any
 import numpy as np
 import torchvision
 
+from fmsteal.base.errors import ConfigError, DataError
+from fmsteal.base.store import Store, digest
+from fmsteal.data.available import seen_by
 from fmsteal.data.decode import decode, first_fault
 from fmsteal.data.images import Images, Task, chosen, load, save
-from fmsteal.errors import ConfigError, DataError
-from fmsteal.store import Store, digest
+from fmsteal.identity.rules import declare
 
 
+def look_for_task(
+    store: Store,
+    dataset: str,
+    root: str,
+    train: dict[str, Any],
+    test: dict[str, Any] | None,
+    size: int = 32,
+    download: bool = True,
+) -> None:
+    """See that both splits can be had; what may be downloaded, is.
+
+    Raises:
+        DataError: one cannot.
+    """
+    for split in (train, test):
+        if split is not None:
+            look_for_pool(store, dataset, root, split, size, download)
+
+
+def look_for_pool(
+    store: Store,
+    dataset: str,
+    root: str,
+    split: dict[str, Any],
+    size: int = 32,
+    download: bool = True,
+    count: int | None = None,
+    seed: int = 0,
+) -> None:
+    """See that a split is decoded already, or can be had; what may be downloaded, is.
+
+    Raises:
+        DataError: it cannot.
+    """
+    if store.path("images", *_named(dataset, root, split, size, count, seed)).is_dir():
+        return
+    place = Path(root).expanduser().absolute()
+    if dataset in torchvision.datasets.__all__ and "download" not in _options(dataset):  # ImageNet: it would unpack
+        if not place.is_dir():
+            raise DataError(
+                f"There is no folder {place} with {dataset}'s archives: data.root=/path (query.root=/path)."
+            )
+        return
+    _open(dataset, place, split, download)
+
+
+@seen_by(look_for_task)
+@declare(machine=frozenset({"root", "download"}))
 def task(
     store: Store,
     dataset: str,
@@ -27,6 +79,8 @@ def task(
     train_count: int | None = None,
     test_count: int | None = None,
     test_share: float = 0.2,
+    test_each: int | None = None,
+    without: Sequence[str] = (),
     seed: int = 0,
 ) -> Task:
     """A classification task.
@@ -43,18 +97,26 @@ def task(
         train_count: a random subset of the training images; None for all.
         test_count: the same for the test images.
         test_share: see ``test``.
+        test_each: set aside so many images of each class instead, by ``seed``.
+        without: names of classes that are left out.
         seed: of split and subsets.
     """
+    if test_each is not None and test is not None:
+        raise ConfigError(f"data.test_each={test_each} is for data sets without a test split: {dataset} has one.")
     first = decoded(store, dataset, root, train, size, download)
+    first = first.without(without) if without else first
     if test is None:
-        training, testing = first.split(test_share, seed)
+        training, testing = first.split(test_share, seed) if test_each is None else first.split_each(test_each, seed)
     else:
-        training, testing = first, decoded(store, dataset, root, test, size, download)
+        other = decoded(store, dataset, root, test, size, download)
+        training, testing = first, other.without(without) if without else other
     if training.labels is None:  # STL-10's train+unlabeled, for pre-training: of the task's classes all the same
         training = replace(training, classes=testing.classes)
     return Task(training, testing).reduced(train_count, test_count, seed)
 
 
+@seen_by(look_for_pool)
+@declare(machine=frozenset({"root", "download"}))
 def pool(
     store: Store,
     dataset: str,
@@ -82,14 +144,6 @@ def decoded(
 ) -> Images:
     """One split, or a random ``count`` of its images, as an artifact."""
     place = Path(root).expanduser().absolute()
-    spec = {
-        "dataset": dataset,
-        "split": split,
-        "size": size,
-        "root": str(place),
-        "torchvision": torchvision.__version__,
-        "some": None if count is None else [count, seed],
-    }
 
     def build(out: Path, scratch: Path) -> None:
         items = _open(dataset, place, split, download)
@@ -107,7 +161,26 @@ def decoded(
         classes = [] if unlabelled else [str(c) for c in named or range(found.labels.max() + 1)]
         save(out, found.into(out), None if unlabelled else np.array(found.labels), classes)
 
-    return load(store.get("images", f"{dataset.lower()}-{digest(split)[:4]}-{size}", spec, build))
+    return load(store.get("images", *_named(dataset, root, split, size, count, seed), build))
+
+
+def _named(
+    dataset: str, root: str, split: dict[str, Any], size: int, count: int | None, seed: int
+) -> tuple[str, dict[str, Any]]:
+    """Slug and spec of the artifact of a split."""
+    spec = {
+        "dataset": dataset,
+        "split": split,
+        "size": size,
+        "root": str(Path(root).expanduser().absolute()),
+        "torchvision": torchvision.__version__,
+        "some": None if count is None else [count, seed],
+    }
+    return f"{dataset.lower()}-{digest(split)[:4]}-{size}", spec
+
+
+def _options(dataset: str) -> Mapping[str, Any]:
+    return inspect.signature(getattr(torchvision.datasets, dataset)).parameters
 
 
 def _open(dataset: str, root: Path, split: dict[str, Any], download: bool) -> Any:

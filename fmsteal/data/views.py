@@ -10,26 +10,32 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fmsteal.data.augment import RandomAffine
+from fmsteal.base.seeds import seeded
+from fmsteal.data.augment import Augment, RandomAffine, augmented, describe
 from fmsteal.data.images import Ids, Images
-from fmsteal.seeds import seeded
 
 
 @dataclass(frozen=True)
 class View:
     """View ``number`` of every image: the same whenever it is looked at, in whatever company."""
 
-    augment: RandomAffine
+    augment: Augment
     number: int
 
     def identity(self) -> dict[str, Any]:
         """The settings that decide the view."""
-        return {"augment": self.augment.identity(), "number": self.number}
+        return {"augment": describe(self.augment), "number": self.number}
 
     def of(self, images: Images, ids: Ids) -> Tensor:
         """The view of the images ``ids``, float ``(n, 3, H, W)`` in [0, 1]."""
-        drawn = _drawn(self.augment, self.number, len(images))[torch.from_numpy(ids)]
-        return self.augment.moved(torch.from_numpy(np.array(images.pixels[ids])), drawn)
+        pixels = torch.from_numpy(np.array(images.pixels[ids]))
+        if isinstance(self.augment, RandomAffine):
+            return self.augment.moved(pixels, _drawn(self.augment, self.number, len(images))[torch.from_numpy(ids)])
+        seen = []
+        for at, image in enumerate(ids.tolist()):  # by itself: what it draws must not depend on its company
+            with seeded("view", self.number, image):
+                seen.append(augmented(self.augment, pixels[at : at + 1]))
+        return torch.cat(seen)
 
 
 @functools.lru_cache(maxsize=4)

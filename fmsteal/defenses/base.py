@@ -1,49 +1,138 @@
-"""What an API does to an answer before it leaves."""
+"""What an API does to an answer before it leaves: the contract of every defense.
+
+A `Defense` is what a config names. Its ``prepare`` makes the `Guard` that stands in front of one victim; it may train
+on the victim's data first. The guard's ``reply`` only computes. What it must remember goes into ``Reply.log``; the
+oracle writes that to the disk and hands it to ``fold``, now and again when a killed job goes on. So a guard's state is
+always ``fold`` of its log. A defense that is a function of a row is a `RowDefense`.
+"""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
-import torch
 from torch import Tensor
 
+from fmsteal.base.errors import DefenseError, FmstealError
+from fmsteal.oracle.guard import Ask, Depends, Guard, Reply
 from fmsteal.oracle.ledger import Question
 
-
-@dataclass(frozen=True)
-class AnswerContext:
-    """What a defense may know about the questions it answers, row by row."""
-
-    seed: int
-    questions: Sequence[Question]
-
-    def generator(self, row: int) -> torch.Generator:
-        """A generator for this row, seeded by (seed, client, image, n-th ask): a replayed answer is the same answer."""
-        client, image, nth = self.questions[row]
-        name = f"{self.seed}/{client}/{image.hex()}/{nth}".encode()
-        return torch.Generator().manual_seed(int.from_bytes(hashlib.blake2b(name, digest_size=8).digest()) >> 1)
+if TYPE_CHECKING:
+    from fmsteal.data.images import Images
+    from fmsteal.training.context import Context
+    from fmsteal.victims.base import Victim
 
 
 class Defense(Protocol):
-    """One row in, one row out, whatever the batch size; labels are never seen."""
+    """What a config names. It may also say what it is made for: ``answers`` (`fmsteal.config.answers`).
 
-    def protect(self, answers: Tensor, images: Tensor, ctx: AnswerContext) -> Tensor:
-        """Return the answers that leave the API.
+    Attributes:
+        depends: what an answer may depend on: its ``row``; what this ``client`` asked before; what ``all`` clients
+            asked before; or the ``batch`` that it is answered in.
+    """
 
-        Args:
-            answers: float32 ``(n, C)``; the victim's probabilities (rows sum to 1), or its embeddings.
-            images: ``(n, 3, H, W)``; uint8 pool images, or float images in [0, 1].
-            ctx: who asked, and a generator for each row.
-        """
+    @property
+    def depends(self) -> Depends:
+        """Of how much of the questions an answer is a function."""
+        ...
+
+    def prepare(self, victim: Victim, train: Images, ctx: Context) -> Guard:
+        """Make the guard of this victim, whose training images are ``train``."""
         ...
 
 
-class NoDefense:
+class RowDefense:
+    """A defense that is a function of a row: write ``protect``, and ``width`` if that changes."""
+
+    depends: ClassVar[Depends] = "row"
+
+    def protect(self, answers: Tensor, ask: Ask) -> Tensor:
+        """The rows that leave, ``(n, width)``, of rows ``(n, w)``, whatever n is; ``ask`` has the rest."""
+        raise NotImplementedError
+
+    def width(self, victim: int) -> int:
+        """Numbers in an answer that leaves, of the ``victim``'s."""
+        return victim
+
+    def prepare(self, victim: Victim, train: Images, ctx: Context) -> Guard:
+        """Nothing is prepared."""
+        return RowGuard(self, self.width(victim.width))
+
+
+class RowGuard:
+    """A `RowDefense` in front of a victim."""
+
+    def __init__(self, defense: RowDefense, width: int) -> None:
+        self.width = width
+        self._protect = defense.protect
+
+    def reply(self, ask: Ask) -> Reply:
+        """The protected rows."""
+        return Reply(self._protect(ask.answers, ask))
+
+    def fold(self, questions: Sequence[Question], log: Sequence[bytes]) -> None:
+        """There is no state."""
+
+
+class NoDefense(RowDefense):
     """The answer leaves as it is."""
 
-    def protect(self, answers: Tensor, images: Tensor, ctx: AnswerContext) -> Tensor:
+    def protect(self, answers: Tensor, ask: Ask) -> Tensor:
         """Return ``answers``."""
         return answers
+
+
+def name_of(defense: Defense) -> str:
+    """The class of a defense, as a config names it."""
+    return f"{type(defense).__module__}.{type(defense).__qualname__}"
+
+
+def foreign_entry(name: str, entry: bytes, due: str | None = None) -> DefenseError:
+    """The error of a guard that finds an entry in its log which it has not written.
+
+    Args:
+        name: the defense's, see `name_of`.
+        entry: what it cannot read.
+        due: what an entry would be of, where its length depends on the victim.
+    """
+    read, whose = f"read {len(entry)} bytes of its log:", "it is another defense's"
+    if due is not None:
+        read, whose = (
+            f"take {len(entry)} bytes of its log for {due}:",
+            "the log is another defense's, or of another victim",
+        )
+    return DefenseError(f"{name} cannot {read} {whose}. Do the job again: force=true.")
+
+
+def prepare(defense: Defense, victim: Victim, train: Images, ctx: Context) -> Guard:
+    """The defense's guard for this victim.
+
+    Raises:
+        DefenseError: it cannot be prepared, or is no guard; the message has its name.
+    """
+    name = name_of(defense)
+    if not callable(getattr(defense, "prepare", None)):
+        raise DefenseError(
+            f"{name} has no prepare(victim, train, ctx). Derive it from fmsteal.defenses.base.RowDefense."
+        )
+    try:
+        guard = defense.prepare(victim, train, ctx)
+    except FmstealError:
+        raise
+    except Exception as error:  # of whatever kind, by whoever wrote the defense
+        raise DefenseError(f"{name} could not be prepared ({type(error).__name__}: {error}).") from error
+    missing = [part for part in ("reply", "fold") if not callable(getattr(guard, part, None))]
+    missing += [part for part in _numbers(defense) if not _positive(getattr(guard, part, None))]
+    if missing:
+        raise DefenseError(
+            f"{name} prepared a {type(guard).__name__}, which is no guard: it lacks {', '.join(missing)}."
+        )
+    return guard
+
+
+def _numbers(defense: Defense) -> Sequence[str]:
+    return ("width", "batch") if getattr(defense, "depends", "row") == "batch" else ("width",)
+
+
+def _positive(number: object) -> bool:
+    return isinstance(number, int) and number > 0

@@ -8,13 +8,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fmsteal.answers import Answers
-from fmsteal.defenses.base import AnswerContext
+from fmsteal.base.errors import ConfigError
+from fmsteal.config.answers import Answers
+from fmsteal.defenses.base import RowDefense
 from fmsteal.defenses.truncation import top_k
-from fmsteal.errors import ConfigError
+from fmsteal.oracle.guard import Ask
 
 
-class FeatureTopK:
+class FeatureTopK(RowDefense):
     """Answers the k largest entries (signed, not by size), zero elsewhere."""
 
     answers: ClassVar[Answers] = "embeddings"
@@ -24,12 +25,12 @@ class FeatureTopK:
             raise ConfigError(f"defense.k must be at least 1, not {k}.")
         self.k = k
 
-    def protect(self, answers: Tensor, images: Tensor, ctx: AnswerContext) -> Tensor:
+    def protect(self, answers: Tensor, ask: Ask) -> Tensor:
         """Return truncated rows, ``(n, D)``."""
         return top_k(answers, self.k)
 
 
-class FeatureRounding:
+class FeatureRounding(RowDefense):
     """Answers the normalised embedding rounded to so many decimals; a row may become all zero."""
 
     answers: ClassVar[Answers] = "embeddings"
@@ -39,12 +40,12 @@ class FeatureRounding:
             raise ConfigError(f"defense.decimals must not be negative, but is {decimals}.")
         self.decimals = decimals
 
-    def protect(self, answers: Tensor, images: Tensor, ctx: AnswerContext) -> Tensor:
+    def protect(self, answers: Tensor, ask: Ask) -> Tensor:
         """Return rounded rows, ``(n, D)``."""
         return torch.round(F.normalize(answers, dim=1), decimals=self.decimals)
 
 
-class FeatureNoise:
+class FeatureNoise(RowDefense):
     """Answers the normalised embedding plus ``N(0, sigma)`` on every entry, anew for each (client, image, ask)."""
 
     answers: ClassVar[Answers] = "embeddings"
@@ -54,10 +55,10 @@ class FeatureNoise:
             raise ConfigError(f"defense.sigma must be 0 or more, and finite, not {sigma}.")
         self.sigma = sigma
 
-    def protect(self, answers: Tensor, images: Tensor, ctx: AnswerContext) -> Tensor:
+    def protect(self, answers: Tensor, ask: Ask) -> Tensor:
         """Return noisy rows, ``(n, D)``; not normalised again."""
         rows = F.normalize(answers, dim=1)
         if not len(rows):
             return rows
-        noise = [torch.randn(rows.shape[1], generator=ctx.generator(row)) for row in range(len(rows))]
+        noise = [torch.randn(rows.shape[1], generator=ask.generator(row)) for row in range(len(rows))]
         return rows + self.sigma * torch.stack(noise).to(rows)

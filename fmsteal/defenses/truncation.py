@@ -8,22 +8,23 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fmsteal.answers import Answers
-from fmsteal.defenses.base import AnswerContext
-from fmsteal.errors import ConfigError
+from fmsteal.base.errors import ConfigError
+from fmsteal.config.answers import Answers
+from fmsteal.defenses.base import RowDefense
+from fmsteal.oracle.guard import Ask
 
 
-class HardLabel:
+class HardLabel(RowDefense):
     """Answers ``onehot(argmax p)``, row by row."""
 
     answers: ClassVar[Answers] = "probabilities"
 
-    def protect(self, answers: Tensor, images: Tensor, ctx: AnswerContext) -> Tensor:
+    def protect(self, answers: Tensor, ask: Ask) -> Tensor:
         """Return one-hot rows, ``(n, C)``."""
         return hard_label(answers)
 
 
-class TopK:
+class TopK(RowDefense):
     """Answers the k largest probabilities, zero elsewhere; ``renormalise`` makes the rows sum to 1 again."""
 
     answers: ClassVar[Answers] = "probabilities"
@@ -34,12 +35,12 @@ class TopK:
         self.k = k
         self.renormalise = renormalise
 
-    def protect(self, answers: Tensor, images: Tensor, ctx: AnswerContext) -> Tensor:
+    def protect(self, answers: Tensor, ask: Ask) -> Tensor:
         """Return truncated rows, ``(n, C)``."""
         return top_k(answers, self.k, self.renormalise)
 
 
-class Rounding:
+class Rounding(RowDefense):
     """Answers probabilities rounded to so many decimals; rows need not sum to 1."""
 
     answers: ClassVar[Answers] = "probabilities"
@@ -49,7 +50,7 @@ class Rounding:
             raise ConfigError(f"defense.decimals must not be negative, but is {decimals}.")
         self.decimals = decimals
 
-    def protect(self, answers: Tensor, images: Tensor, ctx: AnswerContext) -> Tensor:
+    def protect(self, answers: Tensor, ask: Ask) -> Tensor:
         """Return rounded rows, ``(n, C)``."""
         return torch.round(answers, decimals=self.decimals)
 

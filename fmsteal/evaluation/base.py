@@ -1,22 +1,27 @@
-"""What an evaluation looks at, and what it finds."""
+"""What a measurement looks at, and what it finds; an evaluation is a set of measurements."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from functools import cached_property
+from typing import ClassVar, Protocol
 
 import numpy as np
 import numpy.typing as npt
 from torch import Tensor, nn
 
-from fmsteal.context import Context
+from fmsteal.base.errors import ConfigError
+from fmsteal.base.metric import Metric, by_name, from_mapping
+from fmsteal.base.store import Store
 from fmsteal.data.images import Ids, Images, Task
-from fmsteal.learners import Learner
-from fmsteal.store import Store
-from fmsteal.victims.base import Victim
+from fmsteal.evaluation.forwards import classify, embed
+from fmsteal.training.context import Context
+from fmsteal.training.learners import EncoderLearner, Learner
+from fmsteal.victims.base import Victim, VictimMaker
 
 Learners = tuple[Learner, Learner]
+Predictions = dict[str, npt.NDArray[np.generic]]
 
 
 def sample(images: Images, count: int) -> Ids:
@@ -33,14 +38,30 @@ class Pair:
         thief: the thief: raw images in, logits ``(n, C)`` out, or embeddings ``(n, D)`` where an encoder was stolen.
         learners: how the two were made (before any training, for measurements on their starting points).
         task: the victim's task.
-        logits: of victim and thief on the test images, each ``(n, C)``; of encoders their embeddings, of any widths.
+        ctx: where the two are run.
+        known: their outputs on the test images, where an earlier measurement has kept them.
     """
 
     victim: Victim
     thief: nn.Module
     learners: Learners
     task: Task
-    logits: tuple[Tensor, Tensor]
+    ctx: Context
+    known: tuple[Tensor, Tensor] | None = None
+
+    @cached_property
+    def logits(self) -> tuple[Tensor, Tensor]:
+        """Of victim and thief on the test images, each ``(n, C)``; of encoders their embeddings, of any widths.
+
+        They are computed when somebody first asks, and kept.
+
+        Raises:
+            AttackError: outputs of the wrong shape, or not finite; of encoders also embeddings that are all the same.
+        """
+        if self.known is not None:
+            return self.known
+        answer = embed if isinstance(self.learners[1], EncoderLearner) else classify
+        return answer(self.victim, self.thief, self.task.test, np.arange(len(self.task.test)), self.ctx)
 
     @property
     def comparable(self) -> bool:
@@ -50,38 +71,106 @@ class Pair:
 
 @dataclass(frozen=True)
 class Measured:
-    """What an evaluation found.
+    """What a measurement found.
 
     Attributes:
-        metrics: name to number; the names are a contract.
-        intervals: 95 % intervals of some of them.
+        metrics: the figures.
         predictions: per test image, for ``predictions.npz``.
     """
 
-    metrics: dict[str, float]
-    intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
-    predictions: dict[str, npt.NDArray[np.generic]] = field(default_factory=dict)
+    metrics: Sequence[Metric]
+    predictions: Predictions = field(default_factory=dict)
+
+    @property
+    def values(self) -> dict[str, float]:
+        """The figures by name."""
+        return {metric.name: metric.value for metric in self.metrics}
+
+    @property
+    def intervals(self) -> dict[str, tuple[float, float]]:
+        """The 95 % intervals of those that have one, by name."""
+        return {metric.name: metric.interval for metric in self.metrics if metric.interval is not None}
+
+
+Found = Measured | Iterable[Metric] | Mapping[str, float]
 
 
 class Measurement(Protocol):
-    """A further look at a pair: one class, one entry below ``evaluation.also``."""
+    """A look at a pair: one class, one entry below ``evaluation.also``.
+
+    Attributes:
+        needs_victim: False of one that looks at ``pair.logits``, the task and the thief alone.
+    """
+
+    needs_victim: ClassVar[bool] = True
 
     def inputs(self, store: Store) -> Mapping[str, str]:
-        """Digests, by name, of images it looks at that are not the task's; they are had before anything is trained."""
+        """Digests, by name, of images it looks at that are not the task's; loaded before anything is trained."""
         return {}
 
-    def run(self, pair: Pair, ctx: Context) -> Mapping[str, float]:
-        """The figures found, by name."""
+    def check_victim(self, victim: VictimMaker) -> None:
+        """Refuse here a victim that cannot be measured so; called when the job is composed, before anything is paid."""
+
+    def run(self, pair: Pair, ctx: Context) -> Found:
+        """The figures found: metrics, or plain numbers by name, of which nothing says which way they are better."""
         ...
 
 
-class Evaluation(Protocol):
-    """What is measured of a thief: a choice of ``conf/evaluation``."""
+class Evaluation(Measurement, Protocol):
+    """What is measured of a thief: a choice of ``conf/evaluation``. It is a measurement itself, the main one.
 
-    def inputs(self, store: Store) -> Mapping[str, str]:
-        """Digests, by name, of images it looks at that are not the task's."""
+    Attributes:
+        name: of the main measurement, short and stable.
+        also: further measurements by name; the main one does not run them.
+    """
+
+    name: ClassVar[str]
+
+    @property
+    def also(self) -> Mapping[str, Measurement]:
+        """Further measurements by name."""
         ...
 
-    def run(self, victim: Victim, thief: nn.Module, task: Task, learners: Learners, ctx: Context) -> Measured:
-        """Evaluate once, after the attack; ``learners`` are how victim and thief were made."""
-        ...
+
+def measurements(evaluation: Evaluation) -> dict[str, Measurement]:
+    """All measurements of an evaluation by name: the main one, then the further ones in their order.
+
+    Raises:
+        ConfigError: a further one has the main one's name.
+    """
+    if evaluation.name in evaluation.also:
+        raise ConfigError(
+            f"evaluation.also.{evaluation.name} has the name of the evaluation's own measurement: choose another."
+        )
+    return {evaluation.name: evaluation, **evaluation.also}
+
+
+def gather_inputs(evaluation: Evaluation, store: Store) -> dict[str, str]:
+    """Digests of all images that an evaluation's measurements look at beside the task's, by name."""
+    each = [find_inputs(measurement, store) for measurement in measurements(evaluation).values()]
+    return {name: digest for found in each for name, digest in found.items()}
+
+
+def find_inputs(measurement: Measurement, store: Store) -> Mapping[str, str]:
+    """Digests, by name, of images that a measurement looks at beside the task's; of one that names none, nothing."""
+    named = getattr(measurement, "inputs", None)
+    return {} if named is None else named(store)
+
+
+def measure(measurement: Measurement, pair: Pair, ctx: Context) -> Measured:
+    """Run one measurement."""
+    found = measurement.run(pair, ctx)
+    if isinstance(found, Measured):
+        return found
+    return Measured(from_mapping(found) if isinstance(found, Mapping) else list(found))
+
+
+def measure_all(evaluation: Evaluation, pair: Pair, ctx: Context) -> Measured:
+    """Run all measurements of an evaluation, and put together what they find."""
+    metrics: dict[str, Metric] = {}
+    predictions: Predictions = {}
+    for measurement in measurements(evaluation).values():
+        found = measure(measurement, pair, ctx)
+        metrics |= by_name(found.metrics)
+        predictions |= found.predictions
+    return Measured(list(metrics.values()), predictions)

@@ -2,28 +2,29 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from fmsteal.answers import Answers
-from fmsteal.context import Context
-from fmsteal.data.images import Task
-from fmsteal.errors import AttackError, ConfigError
+from fmsteal.base.errors import ConfigError
+from fmsteal.base.metric import Metric
+from fmsteal.config.answers import Answers
 from fmsteal.evaluation import metrics
-from fmsteal.evaluation.base import Learners, Measured, Measurement, Pair
+from fmsteal.evaluation.base import Measured, Measurement, Pair
 from fmsteal.evaluation.by_class import show_classes
-from fmsteal.inference import logits
-from fmsteal.store import Store
-from fmsteal.victims.base import Victim
+from fmsteal.evaluation.sound import answers_one_class
+from fmsteal.training.context import Context
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class ClassifierEvaluation:
+class ClassifierEvaluation(Measurement):
     """Compares thief and victim.
 
     Attributes:
@@ -31,6 +32,8 @@ class ClassifierEvaluation:
         also: further measurements, by any name.
     """
 
+    version: ClassVar[int] = 2  # kappa and the agreement on two kinds of hard images since
+    name: ClassVar[str] = "classify"
     answers: ClassVar[Answers] = "probabilities"
 
     k: int = 5
@@ -40,52 +43,69 @@ class ClassifierEvaluation:
         if self.k < 1:
             raise ConfigError(f"evaluation.k must be at least 1, not {self.k}.")
 
-    def inputs(self, store: Store) -> dict[str, str]:
-        """Digests of what the further measurements look at beside the task."""
-        return {name: value for further in self.also.values() for name, value in further.inputs(store).items()}
-
-    def run(self, victim: Victim, thief: nn.Module, task: Task, learners: Learners, ctx: Context) -> Measured:
-        """Evaluate once, after the attack; ``learners`` are how victim and thief were made.
+    def run(self, pair: Pair, ctx: Context) -> Measured:
+        """Compare once, after the attack.
 
         Raises:
             AttackError: the thief's outputs are of the wrong shape, or not finite.
         """
-        ids = np.arange(len(task.test))
-        labels = torch.from_numpy(np.array(task.test.labels))
-        v = victim.raw(task.test, ids, ctx)
-        t = logits(thief, task.test, ids, ctx)
-        if t.shape != v.shape:
-            raise AttackError(f"The thief answers {tuple(t.shape)} where the victim answers {tuple(v.shape)}.")
-        if not t.isfinite().all():
-            raise AttackError("The thief's logits are not finite: its training diverged, or its weights are NaN.")
-        measured = self.compare(v, t, labels)
-        pair = Pair(victim, thief, learners, task, (v, t))
-        for further in self.also.values():
-            measured.metrics.update(further.run(pair, ctx))
-        show_classes(ctx.tracker, "test", task.test, measured.predictions["victim"], measured.predictions["thief"])
+        test = pair.task.test
+        if answers_one_class(pair.logits[0]):
+            log.warning("The victim answers one class to all %d test images: any constant agrees with it", len(test))
+        measured = self.compare(*pair.logits, torch.from_numpy(np.array(test.labels)))
+        show_classes(ctx.tracker, "test", test, measured.predictions["victim"], measured.predictions["thief"])
         return measured
 
     def compare(self, victim: Tensor, thief: Tensor, labels: Tensor) -> Measured:
         """All figures from both models' logits ``(n, C)`` and the labels ``(n,)``, which are kept as predictions."""
-        n = len(labels)
-        found = {
-            "test/agreement": metrics.agreement(victim, thief),
-            f"test/agreement@{self.k}": metrics.agreement_at(self.k, victim, thief),
-            "test/accuracy": metrics.accuracy(thief, labels),
-            "test/victim_accuracy": metrics.accuracy(victim, labels),
-            "test/kl": metrics.kl(victim, thief),
-            "test/l1": metrics.l1(victim, thief),
+
+        def share(name: str, value: float, label: str, higher_is_better: bool | None = True) -> Metric:
+            return _share(name, value, label, len(labels), higher_is_better)
+
+        own, victims = metrics.accuracy(thief, labels), metrics.accuracy(victim, labels)
+        at_k = metrics.agreement_at(self.k, victim, thief)
+        found = [
+            share("agreement", metrics.agreement(victim, thief), "agreement"),
+            share(f"agreement@{self.k}", at_k, f"agreement with the thief's top {self.k}"),
+            share("accuracy", own, "thief accuracy"),
+            share("victim_accuracy", victims, "victim accuracy", None),
+            Metric("test/kl", metrics.kl(victim, thief), "KL(victim || thief), nats", False),
+            Metric("test/l1", metrics.l1(victim, thief), "L1 distance of probabilities", False),
+            Metric("test/relative_accuracy", own / max(victims, 1e-12), "thief accuracy / victim accuracy"),
+            *self._hard(victim, thief, labels),
+        ]
+        predictions = {
+            "victim": victim.argmax(1).numpy(),
+            "thief": thief.argmax(1).numpy(),
+            "label": labels.numpy(),
+            "victim_logits": victim.numpy(),
+            "thief_logits": thief.numpy(),
         }
-        found["test/relative_accuracy"] = found["test/accuracy"] / max(found["test/victim_accuracy"], 1e-12)
-        shares = ("test/agreement", f"test/agreement@{self.k}", "test/accuracy", "test/victim_accuracy")
-        return Measured(
-            metrics=found,
-            intervals={name: metrics.wilson(found[name], n) for name in shares},
-            predictions={
-                "victim": victim.argmax(1).numpy(),
-                "thief": thief.argmax(1).numpy(),
-                "label": labels.numpy(),
-                "victim_logits": victim.numpy(),
-                "thief_logits": thief.numpy(),
-            },
-        )
+        return Measured(found, predictions)
+
+    def _hard(self, victim: Tensor, thief: Tensor, labels: Tensor) -> list[Metric]:
+        """Agreement where it is no matter of course: beyond chance, and on images that the victim finds hard.
+
+        ``test/kappa``: Cohen's; none of a victim that answers one class. ``test/agreement_victim_wrong``: on the images
+        that the victim is wrong about, where being right is no way to agree; none of a victim that is always right.
+        ``test/agreement_least_sure``: on the tenth of the images of which the victim is least sure.
+        """
+        found: list[Metric] = []
+        if (beyond := metrics.kappa(victim, thief)) is None:
+            log.warning("No test/kappa: of a victim that answers one class, agreement beyond chance is not defined")
+        else:
+            found.append(Metric("test/kappa", beyond, "agreement beyond chance (Cohen's kappa)", bounds=(-1, 1)))
+        wrong, unsure = victim.argmax(1) != labels, metrics.least_sure(victim)
+        for name, ids, label in (
+            ("agreement_victim_wrong", wrong.nonzero()[:, 0], "agreement where the victim is wrong"),
+            ("agreement_least_sure", unsure, "agreement on the victim's least sure tenth"),
+        ):
+            if len(ids):
+                found.append(_share(name, metrics.agreement(victim[ids], thief[ids]), label, len(ids)))
+            else:
+                log.info("No test/%s: the victim is right about all %d test images", name, len(labels))
+        return found
+
+
+def _share(name: str, value: float, label: str, images: int, higher_is_better: bool | None = True) -> Metric:
+    return Metric(f"test/{name}", value, label, higher_is_better, metrics.wilson(value, images), (0, 1))

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional as vision
 
+from fmsteal.base.seeds import derived_seed
 from fmsteal.data.images import Pixels
-from fmsteal.seeds import derived_seed
 
 CIFAR = {  # severities 1 to 5
     "noise": (0.04, 0.06, 0.08, 0.09, 0.10),  # standard deviation, of pixels in [0, 1]

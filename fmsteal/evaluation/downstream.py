@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from omegaconf import OmegaConf
 
-from fmsteal import build
+from fmsteal.base.errors import ConfigError
+from fmsteal.base.store import Store
+from fmsteal.config import build
 from fmsteal.data.images import Task
-from fmsteal.errors import ConfigError
-from fmsteal.store import Store
 
 
 def nodes(**sets: Any) -> Mapping[str, Any]:

@@ -6,6 +6,7 @@ the store, so they are made once for all thieves of one target.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,37 +15,51 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from fmsteal.answers import Answers
-from fmsteal.context import Context
+from fmsteal.base.errors import ConfigError
+from fmsteal.base.metric import Metric, by_name
+from fmsteal.base.store import Store
+from fmsteal.config.answers import Answers
 from fmsteal.data.images import Ids, Images, Task
-from fmsteal.errors import AttackError, ConfigError
 from fmsteal.evaluation import downstream, metrics
-from fmsteal.evaluation.base import Learners, Measured, Measurement, Pair, sample
+from fmsteal.evaluation.base import Measured, Measurement, Pair, Predictions, sample
 from fmsteal.evaluation.by_class import show_classes
+from fmsteal.evaluation.fidelity import nearest, overlap
+from fmsteal.evaluation.forwards import embed
 from fmsteal.evaluation.heads import Head, KNNHead
 from fmsteal.evaluation.similarity import cka
-from fmsteal.inference import logits
-from fmsteal.store import Store
-from fmsteal.victims.base import Victim
+from fmsteal.training.context import Context
 
+log = logging.getLogger(__name__)
+
+NEIGHBOURS = 10
 SEED = 0  # of every head: target's and thief's start alike, so that they differ by the encoders alone
+LABELS = {
+    "target_accuracy": "target's downstream accuracy",
+    "stolen_accuracy": "stolen encoder's downstream accuracy",
+    "ratio": "accuracy ratio, stolen / target",
+    "agreement": "agreement",
+}
+BETTER = {"target_accuracy": None, "stolen_accuracy": True, "ratio": True, "agreement": True}
 
 
 @dataclass(frozen=True)
-class EncoderEvaluation:
+class EncoderEvaluation(Measurement):
     """Compares a stolen encoder and its target.
 
     Attributes:
         downstream: tasks by name, each the config node of one.
         headline: which of the heads has the figures without a head's name.
         heads: classifiers by name that are trained on the embeddings of a task.
-        images: how many of the task's test images for CKA, and of its training images for the kNN, at most.
+        images: how many of the task's test images for CKA and neighbours, and of its training images for the kNN, at
+            most.
         also: further measurements, by any name.
     """
 
+    name: ClassVar[str] = "encoder"
     answers: ClassVar[Answers] = "embeddings"
+    version: ClassVar[int] = 2
 
     downstream: Mapping[str, Any]
     headline: str
@@ -66,14 +81,14 @@ class EncoderEvaluation:
             raise ConfigError(f"evaluation.images must be at least 1, not {self.images}.")
 
     def inputs(self, store: Store) -> dict[str, str]:
-        """Digests of the downstream tasks' images, and of what the further measurements look at."""
+        """Digests of the downstream tasks' images."""
         found: dict[str, str] = {}
         for name, task in downstream.tasks(self.downstream, store).items():
             found |= {f"downstream {name} train": task.train.digest, f"downstream {name} test": task.test.digest}
-        return found | {name: value for further in self.also.values() for name, value in further.inputs(store).items()}
+        return found
 
-    def run(self, victim: Victim, thief: nn.Module, task: Task, learners: Learners, ctx: Context) -> Measured:
-        """Evaluate once, after the attack; ``learners`` are how victim and thief were made.
+    def run(self, pair: Pair, ctx: Context) -> Measured:
+        """Compare once, after the attack.
 
         Per downstream set: accuracy of the target's head and of the thief's (TA, SA), SA/TA, and the share of test
         images to which both heads give the same label. Their means over the sets are ``test/...``.
@@ -81,68 +96,87 @@ class EncoderEvaluation:
         Raises:
             AttackError: the embeddings of one of them are of the wrong shape, not finite, or all the same.
         """
-        both = Embeddings(victim, thief, ctx)
-        pair = Pair(victim, thief, learners, task, both.of(task.test))
-        measured = self._alike(pair, both)
+        both = Embeddings(pair, ctx)
+        found = self._alike(pair, both)
+        predictions: Predictions = {}
         sets = downstream.tasks(self.downstream, ctx.store)
         for name, each in sets.items():
             for head in self.heads:
-                self._judged(name, head, each, both, measured)
-        for metric in ("target_accuracy", "stolen_accuracy", "ratio", "agreement"):
-            names = [f"downstream/{name}/{metric}" for name in sets]
-            shares = [measured.metrics[name] for name in names]
-            measured.metrics[f"test/{metric}"] = float(np.mean(shares))
-            if metric != "ratio":
-                measured.intervals[f"test/{metric}"] = mean_interval(shares, [measured.intervals[n] for n in names])
-        for further in self.also.values():
-            measured.metrics.update(further.run(pair, ctx))
-        return measured
+                judged = self._judge(name, head, each, both)
+                found += judged.metrics
+                predictions |= judged.predictions
+        return Measured([*found, *_means(by_name(found), list(sets))], predictions)
 
-    def _alike(self, pair: Pair, both: Embeddings) -> Measured:
-        """How alike the embeddings of the task's own test images are; no head is trained."""
+    def _alike(self, pair: Pair, both: Embeddings) -> list[Metric]:
+        """How alike the embeddings of the task's own test images are; no head is trained.
+
+        ``test/neighbours``: mean share of an image's ten nearest others, by cosine, that both encoders have in common.
+        ``test/cosine`` and ``test/l2`` are defined where the thief's numbers stand for the target's.
+        """
         task, (v, t) = pair.task, pair.logits
         some = sample(task.test, self.images)
-        measured = Measured({"test/cka": cka(v[some], t[some])})
-        if pair.comparable:
-            measured.metrics["test/cosine"] = F.cosine_similarity(v, t).mean().item()
-            measured.metrics["test/l2"] = (F.normalize(v) - F.normalize(t)).norm(dim=1).mean().item()
+        found = [Metric("test/cka", cka(v[some], t[some]), "CKA of embeddings")]
+        if len(some) > 1:
+            reach = min(NEIGHBOURS, len(some) - 1)
+            share = overlap(nearest(v[some], reach), nearest(t[some], reach), reach)
+            found.append(Metric("test/neighbours", share, f"common of {NEIGHBOURS} nearest neighbours"))
+        if not pair.comparable:
+            log.info(
+                "No test/cosine and no test/l2: the thief's %d numbers do not stand for the target's %d",
+                t.shape[1],
+                v.shape[1],
+            )
+        else:
+            apart = (F.normalize(v) - F.normalize(t)).norm(dim=1).mean().item()
+            found += [
+                Metric("test/cosine", F.cosine_similarity(v, t).mean().item(), "cosine of embeddings"),
+                Metric("test/l2", apart, "L2 distance of embeddings", False),
+            ]
         if task.train.labels is not None:
             ids = sample(task.train, self.images)
             labels = torch.from_numpy(np.array(task.train.labels)[ids])
-            nearest = [
+            judged = [
                 KNNHead().fit_predict(known, labels, asked, task.num_classes, SEED)
                 for known, asked in zip(both.of(task.train, ids), (v, t), strict=True)
             ]
-            measured.metrics["test/knn_agreement"] = share = _share(nearest[0] == nearest[1])
-            measured.intervals["test/knn_agreement"] = metrics.wilson(share, len(v))
-        return measured
+            share = _share(judged[0] == judged[1])
+            interval = metrics.wilson(share, len(v))
+            found.append(Metric("test/knn_agreement", share, "agreement of nearest neighbours", interval=interval))
+        return found
 
-    def _judged(self, name: str, head: str, task: Task, both: Embeddings, measured: Measured) -> None:
-        """Add what a head finds on a set; those of the headline head have the contract's names."""
+    def _judge(self, name: str, head: str, task: Task, both: Embeddings) -> Measured:
+        """What a head finds on a set; those of the headline head have the contract's names."""
         labels = torch.from_numpy(np.array(task.test.labels))
         target, stolen = _target_head(self.heads[head], task, both), _stolen_head(self.heads[head], task, both)
         named = name if head == self.headline else f"{name}/{head}"
         place = f"downstream/{named}"
         shares = {
-            f"{place}/target_accuracy": _share(target == labels),
-            f"{place}/stolen_accuracy": _share(stolen == labels),
-            f"{place}/agreement": _share(target == stolen),
+            "target_accuracy": _share(target == labels),
+            "stolen_accuracy": _share(stolen == labels),
+            "agreement": _share(target == stolen),
         }
-        ratio = shares[f"{place}/stolen_accuracy"] / max(shares[f"{place}/target_accuracy"], 1e-12)
-        measured.metrics.update({**shares, f"{place}/ratio": ratio})
-        measured.intervals.update({key: metrics.wilson(share, len(labels)) for key, share in shares.items()})
-        found = {"victim": target, "thief": stolen, "label": labels}
-        measured.predictions.update({f"{named}/{who}": rows.numpy() for who, rows in found.items()})
+        where = f"on {name}" if head == self.headline else f"on {name}, {head} head"
+        found = [
+            Metric(
+                f"{place}/{kind}", share, f"{LABELS[kind]} {where}", BETTER[kind], metrics.wilson(share, len(labels))
+            )
+            for kind, share in shares.items()
+        ]
+        ratio = shares["stolen_accuracy"] / max(shares["target_accuracy"], 1e-12)
+        found.append(Metric(f"{place}/ratio", ratio, f"{LABELS['ratio']} {where}", BETTER["ratio"]))
         if head == self.headline:
             show_classes(both.ctx.tracker, place, task.test, target.numpy(), stolen.numpy())
+        rows = {"victim": target, "thief": stolen, "label": labels}
+        return Measured(found, {f"{named}/{who}": each.numpy() for who, each in rows.items()})
 
 
 class Embeddings:
     """Of target and thief; the target's are kept in the store, the thief's for as long as this object lives."""
 
-    def __init__(self, victim: Victim, thief: nn.Module, ctx: Context) -> None:
-        self.victim, self.thief, self.ctx = victim, thief, ctx
-        self._thiefs: dict[tuple[str, bytes], Tensor] = {}
+    def __init__(self, pair: Pair, ctx: Context) -> None:
+        self.victim, self.thief, self.ctx = pair.victim, pair.thief, ctx
+        test = pair.task.test
+        self._thiefs = {_key(test, np.arange(len(test))): pair.logits[1]}
 
     def of(self, images: Images, ids: Ids | None = None) -> tuple[Tensor, Tensor]:
         """The target's ``(n, D)`` and the thief's ``(n, D')`` of some of the images, or of all.
@@ -151,12 +185,10 @@ class Embeddings:
             AttackError: they are of the wrong shape, not finite, or all the same.
         """
         ids = np.arange(len(images)) if ids is None else ids
-        victims = self.victim.raw(images, ids, self.ctx)
-        key = images.whole().digest, images.place(ids).tobytes()
-        if key not in self._thiefs:
-            self._thiefs[key] = logits(self.thief, images, ids, self.ctx)
-            _check("thief", self._thiefs[key], len(ids))
-            _check("target", victims, len(ids))
+        key = _key(images, ids)
+        if key in self._thiefs:
+            return self.victim.raw(images, ids, self.ctx), self._thiefs[key]
+        victims, self._thiefs[key] = embed(self.victim, self.thief, images, ids, self.ctx)
         return victims, self._thiefs[key]
 
 
@@ -170,18 +202,20 @@ def mean_interval(shares: list[float], intervals: list[tuple[float, float]]) -> 
     return mean - float(np.linalg.norm(p - low)) / len(p), mean + float(np.linalg.norm(high - p)) / len(p)
 
 
-def _check(who: str, rows: Tensor, count: int) -> None:
-    if rows.ndim != 2 or len(rows) != count:
-        raise AttackError(
-            f"The {who} answers {tuple(rows.shape)} for {count} images: an encoder answers one row for each, (n, D)."
-        )
-    if not rows.isfinite().all():
-        raise AttackError(f"The {who}'s embeddings are not finite: its training diverged, or its weights are NaN.")
-    if count > 1 and (rows - rows[0]).abs().max() <= 1e-6 * rows.abs().max():
-        raise AttackError(
-            f"The {who} gives all {count} images the same embedding: its training collapsed (a smaller learning rate "
-            "may help), or its last layer is dead."
-        )
+def _means(found: Mapping[str, Metric], sets: list[str]) -> list[Metric]:
+    """Of each of the headline head's figures its mean over the downstream sets."""
+    means = []
+    for kind in ("target_accuracy", "stolen_accuracy", "ratio", "agreement"):
+        each = [found[f"downstream/{name}/{kind}"] for name in sets]
+        shares = [metric.value for metric in each]
+        intervals = [metric.interval for metric in each if metric.interval is not None]
+        interval = mean_interval(shares, intervals) if intervals else None
+        means.append(Metric(f"test/{kind}", float(np.mean(shares)), LABELS[kind], BETTER[kind], interval))
+    return means
+
+
+def _key(images: Images, ids: Ids) -> tuple[str, bytes]:
+    return images.whole().digest, images.place(ids).tobytes()
 
 
 def _target_head(head: Head, task: Task, both: Embeddings) -> Tensor:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,15 +9,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fmsteal.context import Context
+from fmsteal.base.errors import ConfigError
+from fmsteal.base.metric import Metric
+from fmsteal.base.rows import Rows
 from fmsteal.data.images import Ids, Images
-from fmsteal.errors import ConfigError
-from fmsteal.evaluation.base import Measurement, Pair, sample
+from fmsteal.evaluation.base import Measured, Measurement, Pair, sample
 from fmsteal.evaluation.retrieval import picture
 from fmsteal.evaluation.similarity import cka
 from fmsteal.evaluation.stages import Stages, backbone_of, matched
-from fmsteal.inference import of_images
-from fmsteal.rows import Rows
+from fmsteal.training.context import Context
+from fmsteal.training.inference import of_images
 from fmsteal.victims.base import Victim
 
 QUANTILES = (5, 25, 50, 75, 95)  # per cent
@@ -47,8 +47,8 @@ class Fidelity(Measurement):
                     f"evaluation.also.fidelity.{name} must be at least {least}, not {getattr(self, name)}."
                 )
 
-    def run(self, pair: Pair, ctx: Context) -> Mapping[str, float]:
-        """Figures by name; those that two encoders do not allow are left out.
+    def run(self, pair: Pair, ctx: Context) -> Measured:
+        """Those figures that the two encoders allow.
 
         ``fidelity/cosine_{mean,std,q05,q25,q50,q75,q95}``: of an image's two embeddings; of equal widths.
         ``fidelity/neighbours@{10,100}``: share of the nearest images by cosine that both have, as `overlap`.
@@ -57,14 +57,18 @@ class Fidelity(Measurement):
         test = pair.task.test
         ids = sample(test, self.images)
         target, thief = (rows[ids] for rows in pair.logits)
-        found = cosines(target, thief) if pair.comparable else {}
+        found = [_cosine(name, value) for name, value in cosines(target, thief).items()] if pair.comparable else []
         if len(ids) > 1:
             reach = min(max(*NEIGHBOURS, self.shown), len(ids) - 1)
             near = nearest(target, reach), nearest(thief, reach)
-            found |= {f"fidelity/neighbours@{k}": overlap(*near, k) for k in NEIGHBOURS}
+            found += [
+                Metric(f"fidelity/neighbours@{k}", overlap(*near, k), f"overlap of the {k} nearest") for k in NEIGHBOURS
+            ]
             if self.queries:
                 self._draw(torch.from_numpy(np.array(test.pixels[ids])), near, ctx)
-        return found | stage_cka(pair.victim, pair.thief, test, ids, ctx)
+        for stage, value in stage_cka(pair.victim, pair.thief, test, ids, ctx).items():
+            found.append(Metric(f"fidelity/cka/{stage}", value, f"CKA at {stage.replace('stage', 'stage ')}"))
+        return Measured(found)
 
     def _draw(self, images: Tensor, near: tuple[Tensor, Tensor], ctx: Context) -> None:
         queries = torch.arange(min(self.queries, len(images)))
@@ -74,11 +78,16 @@ class Fidelity(Measurement):
 
 
 def cosines(target: Tensor, thief: Tensor) -> dict[str, float]:
-    """The distribution over images of the cosine of both embeddings, each ``(n, D)``."""
+    """Of the cosine of both embeddings, each ``(n, D)``: ``mean``, ``std``, ``q05`` and so on, over images."""
     values = F.cosine_similarity(target.double(), thief.double())
     found = {"mean": values.mean(), "std": values.std(correction=0)}
     found |= {f"q{q:02d}": values.quantile(q / 100) for q in QUANTILES}
-    return {f"fidelity/cosine_{name}": value.item() for name, value in found.items()}
+    return {name: value.item() for name, value in found.items()}
+
+
+def _cosine(name: str, value: float) -> Metric:
+    words = {"mean": "mean", "std": "standard deviation"}.get(name) or f"{int(name[1:])} % quantile"
+    return Metric(f"fidelity/cosine_{name}", value, f"cosine of embeddings, {words}", None if name == "std" else True)
 
 
 def nearest(rows: Tensor, k: int) -> Tensor:
@@ -99,7 +108,7 @@ def overlap(first: Tensor, second: Tensor, k: int) -> float:
 
 
 def stage_cka(victim: Victim, thief: nn.Module, images: Images, ids: Ids, ctx: Context) -> dict[str, float]:
-    """Linear CKA of both trunks' stages; empty where one of them has no trunk, or no stages that timm knows of."""
+    """Linear CKA of both trunks' stages, by ``stage1`` and so on; empty where a trunk has none that timm knows of."""
     trunks = backbone_of(victim.model), backbone_of(thief)
     if trunks[0] is None or trunks[1] is None:
         return {}
@@ -109,12 +118,13 @@ def stage_cka(victim: Victim, thief: nn.Module, images: Images, ids: Ids, ctx: C
         stored = images.whole()
 
         def compute(missing: Ids) -> Rows:
-            victim.forwards += len(missing)
+            victim.calls.compute(len(missing))
             return of_images(own, stored, missing, ctx).numpy()
 
+        victim.calls.show(len(ids))
         spec = {"victim": victim.key, "images": stored.digest, "widths": own.widths}
         cache = ctx.rows("stages", victim.key, spec)
         rows = torch.from_numpy(cache.get(images.place(ids), compute)), of_images(other, images, ids, ctx)
         first, second = rows[0].split(own.widths, 1), rows[1].split(other.widths, 1)
     pairs = matched(len(first), len(second))
-    return {f"fidelity/cka/stage{i}": cka(first[a], second[b]) for i, (a, b) in enumerate(pairs, start=1)}
+    return {f"stage{i}": cka(first[a], second[b]) for i, (a, b) in enumerate(pairs, start=1)}

@@ -15,8 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fmsteal.errors import ConfigError
-from fmsteal.seeds import derived_seed, seeded
+from fmsteal.base.errors import ConfigError
+from fmsteal.base.seeds import derived_seed, seeded
 
 Tell = Callable[[int, int], None]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from scipy.stats import binomtest
 from torch import Tensor
@@ -16,6 +17,34 @@ def agreement_at(k: int, victim: Tensor, thief: Tensor) -> float:
     """Share of images whose victim's top-1 is among the thief's top-k (k is cut to the number of classes)."""
     best = thief.topk(min(k, thief.shape[1]), dim=1).indices
     return (best == victim.argmax(1, keepdim=True)).any(1).double().mean().item()
+
+
+def kappa(victim: Tensor, thief: Tensor) -> float | None:
+    """Cohen's kappa of both argmaxes: (p - e) / (1 - e), e of unrelated answers that are as frequent as theirs.
+
+    Args:
+        victim: logits ``(n, C)``.
+        thief: logits ``(n, C)``.
+
+    Returns:
+        1 where they agree everywhere, 0 where no more than by chance; None of a victim that answers one class: any
+        thief's agreement with it is that of chance.
+    """
+    said, copied = victim.argmax(1), thief.argmax(1)
+    shares = [torch.bincount(each, minlength=victim.shape[1]).double() / len(each) for each in (said, copied)]
+    if (shares[0] > 0).sum() < 2:
+        return None
+    chance = (shares[0] @ shares[1]).item()
+    return (agreement(victim, thief) - chance) / (1 - chance)
+
+
+def least_sure(logits: Tensor) -> Tensor:
+    """Row numbers of the tenth of the images that a model is least sure of, rounded up, the least sure first.
+
+    How sure it is, is the largest softmax probability; of equally sure ones the first images.
+    """
+    sure = logits.double().softmax(1).max(1).values
+    return sure.argsort(stable=True)[: -(-len(logits) // 10)]
 
 
 def accuracy(logits: Tensor, labels: Tensor) -> float:

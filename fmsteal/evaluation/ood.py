@@ -14,18 +14,20 @@ import numpy as np
 import torch
 from omegaconf import OmegaConf
 
-from fmsteal import build
-from fmsteal.answers import Answers
-from fmsteal.context import Context
+from fmsteal.base.errors import ConfigError
+from fmsteal.base.metric import Metric
+from fmsteal.base.store import Store
+from fmsteal.config import build
+from fmsteal.config.answers import Answers
 from fmsteal.data.images import Ids, Images, Task, content_digest
-from fmsteal.errors import ConfigError
 from fmsteal.evaluation import metrics
-from fmsteal.evaluation.base import Measurement, Pair, sample
+from fmsteal.evaluation.base import Measured, Measurement, Pair, sample
 from fmsteal.evaluation.corruptions import NAMES, corrupted
-from fmsteal.inference import logits
-from fmsteal.store import Store
+from fmsteal.training.context import Context
+from fmsteal.training.inference import logits
 
 Logits = tuple[torch.Tensor, torch.Tensor]
+WORDS = {"noise": "under noise", "blur": "under blur", "contrast": "at low contrast", "jpeg": "under JPEG"}
 
 
 @dataclass(frozen=True)
@@ -63,34 +65,35 @@ class OutOfDistribution(Measurement):
         """The digests of the other tasks' test images."""
         return {f"ood {name}": images.digest for name, images in self._sets(store).items()}
 
-    def run(self, pair: Pair, ctx: Context) -> Mapping[str, float]:
+    def run(self, pair: Pair, ctx: Context) -> Measured:
         """``ood/<name>/agreement``, a corruption's being the mean over ``ood/<name>-<severity>/agreement``.
 
         At each severity there are also ``accuracy`` (the thief's) and ``victim_accuracy``.
         """
-        found: dict[str, float] = {}
-        for name in self.corruptions:
-            found |= self._corrupted(name, pair, ctx)
+        found = [metric for name in self.corruptions for metric in self._corrupted(name, pair, ctx)]
         for name, images in self._sets(ctx.store).items():
-            found[f"ood/{name}/agreement"] = metrics.agreement(*_both(pair, images, sample(images, self.images), ctx))
-        return found
+            agreement = metrics.agreement(*_both(pair, images, sample(images, self.images), ctx))
+            found.append(Metric(f"ood/{name}/agreement", agreement, f"agreement on {name}"))
+        return Measured(found)
 
-    def _corrupted(self, name: str, pair: Pair, ctx: Context) -> dict[str, float]:
+    def _corrupted(self, name: str, pair: Pair, ctx: Context) -> list[Metric]:
         ids = sample(pair.task.test, self.images)
         clean = pair.task.test.pixels[ids]
         labels = torch.from_numpy(np.array(pair.task.test.labels)[ids])
-        found: dict[str, float] = {}
+        found: list[Metric] = []
         for done, severity in enumerate(self.severities, start=1):
             pixels = corrupted(clean, name, severity)
             victim, thief = _both(pair, Images(pixels, content_digest(pixels)), np.arange(len(pixels)), ctx)
-            found |= {
-                f"ood/{name}-{severity}/agreement": metrics.agreement(victim, thief),
-                f"ood/{name}-{severity}/accuracy": metrics.accuracy(thief, labels),
-                f"ood/{name}-{severity}/victim_accuracy": metrics.accuracy(victim, labels),
-            }
+            place, where = f"ood/{name}-{severity}", f"{WORDS[name]}, severity {severity}"
+            own, victims = metrics.accuracy(thief, labels), metrics.accuracy(victim, labels)
+            found += [
+                Metric(f"{place}/agreement", metrics.agreement(victim, thief), f"agreement {where}"),
+                Metric(f"{place}/accuracy", own, f"thief accuracy {where}"),
+                Metric(f"{place}/victim_accuracy", victims, f"victim accuracy {where}", None),
+            ]
             ctx.progress.update(f"ood {name}", done, len(self.severities))
-        each = [value for key, value in found.items() if key.endswith("/agreement")]
-        return {f"ood/{name}/agreement": float(np.mean(each)), **found}
+        mean = float(np.mean([metric.value for metric in found if metric.name.endswith("/agreement")]))
+        return [Metric(f"ood/{name}/agreement", mean, f"agreement {WORDS[name]}"), *found]
 
     def _sets(self, store: Store) -> dict[str, Images]:
         made = {name: build.make(OmegaConf.create(node), store=store) for name, node in self.sets.items()}

@@ -8,21 +8,22 @@ of Song et al., JMLR 2012, as in Nguyen et al., ICLR 2021), which is 0 in expect
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from fmsteal.answers import Answers
-from fmsteal.context import Context
+from fmsteal.base.errors import AttackError, ConfigError
+from fmsteal.base.metric import Metric
+from fmsteal.config.answers import Answers
 from fmsteal.data.images import Ids, Task
-from fmsteal.errors import AttackError, ConfigError
-from fmsteal.evaluation.base import Measurement, Pair, sample
-from fmsteal.inference import penultimate
-from fmsteal.learners import ClassifierLearner, Learner, Role
-from fmsteal.modules.classifier import Classifier
+from fmsteal.evaluation.base import Measured, Measurement, Pair, sample
+from fmsteal.training.classifier import Classifier
+from fmsteal.training.context import Context
+from fmsteal.training.inference import penultimate
+from fmsteal.training.learners import ClassifierLearner, Learner, Role
+from fmsteal.victims.zero_shot import ZeroShotVictim
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class Similarity(Measurement):
         if self.images < 4:
             raise ConfigError(f"evaluation.also.similarity.images must be at least 4, not {self.images}.")
 
-    def run(self, pair: Pair, ctx: Context) -> Mapping[str, float]:
+    def run(self, pair: Pair, ctx: Context) -> Measured:
         """``test/cka``, ``test/trunk_cka`` (each also ``_unbiased``), and ``test/victim_entropy`` in nats."""
         ids = sample(pair.task.test, self.images)
         victim, thief = pair.learners
@@ -50,13 +51,15 @@ class Similarity(Measurement):
             _features(pair.thief, thief, "thief", pair.task, ids, ctx),
             strict=True,
         )
-        return {
-            "test/cka": cka(*after),
-            "test/cka_unbiased": cka_unbiased(*after),
-            "test/trunk_cka": cka(*before),
-            "test/trunk_cka_unbiased": cka_unbiased(*before),
-            "test/victim_entropy": entropy(pair.logits[0]),
-        }
+        return Measured(
+            [
+                Metric("test/cka", cka(*after), "CKA after the attack, biased"),
+                Metric("test/cka_unbiased", cka_unbiased(*after), "CKA after the attack"),
+                Metric("test/trunk_cka", cka(*before), "CKA before the attack, biased", None),
+                Metric("test/trunk_cka_unbiased", cka_unbiased(*before), "CKA before the attack", None),
+                Metric("test/victim_entropy", entropy(pair.logits[0]), "victim's entropy (nats)", None),
+            ]
+        )
 
 
 def cka(x: Tensor, y: Tensor) -> float:
@@ -100,12 +103,12 @@ def _features(
     model: nn.Module, learner: Learner, role: Role, task: Task, ids: Ids, ctx: Context
 ) -> tuple[Tensor, Tensor]:
     """Features of a trunk before any training, pretrained or at its own random initialisation, and of the model."""
-    if not isinstance(model, Classifier) or not isinstance(learner, ClassifierLearner):
+    if not isinstance(model, Classifier) or not isinstance(learner, ClassifierLearner | ZeroShotVictim):
         raise AttackError(f"evaluation=similarity compares classifiers, not a {type(model).__name__}.")
     after = penultimate(model, task.test, ids, ctx)
-    if model.frozen is not None:  # its trunk is still what it was
+    if model.frozen is not None or not isinstance(learner, ClassifierLearner):  # its trunk is still what it was
         return after, after
     start = learner.build(task.num_classes, role)
-    if learner.adaptation == "full":  # the very trunk a probe would keep: its features may be in the store
+    if learner.adaptation in ("full", "lora"):  # the very trunk a probe would keep: its features may be in the store
         start.frozen = learner.backbone
     return penultimate(start, task.test, ids, ctx), after

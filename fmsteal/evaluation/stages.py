@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fmsteal.backbones import Backbone
+from fmsteal.networks.backbones import Backbone
 
 
 class Stages(nn.Module):

@@ -1,28 +1,26 @@
 """Does what fools the thief fool the victim? Adversarial examples made on the thief alone, tried on the victim.
 
-FGSM (Goodfellow et al., ICLR 2015) and PGD with a random start (Madry et al., ICLR 2018), both within an L-infinity
-ball around the image and untargeted: away from the thief's own answer to the clean image. Written out here, as it is
-two formulas, and the libraries that have them bring much else.
+FGSM and PGD (`fmsteal.training.perturb`), away from the thief's own answer to the clean image, or from the true label.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fmsteal.answers import Answers
-from fmsteal.context import Context
-from fmsteal.errors import ConfigError
-from fmsteal.evaluation.base import Measurement, Pair, sample
-from fmsteal.inference import in_batches
-from fmsteal.seeds import seeded
+from fmsteal.base.errors import ConfigError
+from fmsteal.base.metric import Metric
+from fmsteal.base.seeds import seeded
+from fmsteal.config.answers import Answers
+from fmsteal.data.images import Ids, Images
+from fmsteal.evaluation.base import Measured, Measurement, Pair, sample
+from fmsteal.training.context import Context
+from fmsteal.training.inference import in_batches
+from fmsteal.training.perturb import fgsm, pgd, restored
 
 
 @dataclass(frozen=True)
@@ -34,6 +32,9 @@ class Transfer(Measurement):
         eps: how far a pixel in [0, 1] may move.
         step: how far it moves in one step of PGD.
         steps: of PGD.
+        labels: what an example leads away from: ``own``, the thief's label of the image; ``truth``, the image's. With
+            the latter the figures are named ``adversarial/...``: "adversarial fidelity" (Raj et al., BMVC 2024).
+        which: of the test images, ``random`` ones or the ``first``.
     """
 
     answers: ClassVar[Answers] = "probabilities"
@@ -42,6 +43,8 @@ class Transfer(Measurement):
     eps: float = 8 / 255
     step: float = 2 / 255
     steps: int = 10
+    labels: Literal["own", "truth"] = "own"
+    which: Literal["random", "first"] = "random"
 
     def __post_init__(self) -> None:
         for name, least in (("images", 1), ("eps", 0), ("step", 0), ("steps", 1)):
@@ -50,32 +53,48 @@ class Transfer(Measurement):
                     f"evaluation.also.transfer.{name} must be at least {least}, not {getattr(self, name)}."
                 )
 
-    def run(self, pair: Pair, ctx: Context) -> Mapping[str, float]:
+    def run(self, pair: Pair, ctx: Context) -> Measured:
         """``transfer/<attack>/{changed,fooled,agreement}`` for fgsm and pgd, and ``test/adversarial_agreement``.
 
-        Shares of images: whose label changes with the victim, with the thief, and that both give the same label.
+        Shares of images: whose label changes with the victim, with the thief, and that both give the same label. Away
+        from the true labels they are ``adversarial/<attack>/{changed,fooled,fidelity}``, and nothing else.
         """
         test = pair.task.test
-        ids = sample(test, self.images)
+        ids = sample(test, self.images) if self.which == "random" else np.arange(min(self.images, len(test)))
         images = torch.from_numpy(np.array(test.pixels[ids])).float() / 255
         victim, thief = (rows[ids].argmax(1) for rows in pair.logits)
-        found: dict[str, float] = {}
+        away = thief if self.labels == "own" else _labels(test, ids)
+        found: list[Metric] = []
         for name in ("fgsm", "pgd"):
-            examples = self._examples(name, pair.thief, images, thief, ctx)
-            with _restored(pair.thief):
+            examples = self._examples(name, pair.thief, images, away, ctx)
+            with restored(pair.thief):
                 own = in_batches(pair.thief, examples.__getitem__, len(ids), ctx).argmax(1)
             victims = pair.victim.raw_images(examples, ctx).argmax(1)
-            found |= {
-                f"transfer/{name}/changed": _share(victims != victim),
-                f"transfer/{name}/fooled": _share(own != thief),
-                f"transfer/{name}/agreement": _share(victims == own),
-            }
-        return {"test/adversarial_agreement": found["transfer/pgd/agreement"], **found}
+            found += self._figures(name, _share(victims != victim), _share(own != thief), _share(victims == own))
+        if self.labels == "own":
+            found.insert(0, Metric("test/adversarial_agreement", found[-1].value, "agreement on PGD examples"))
+        return Measured(found)
+
+    def _figures(self, attack: str, changed: float, fooled: float, same: float) -> list[Metric]:
+        """Those of one attack, by the labels that its examples lead away from."""
+        which = attack.upper()
+        if self.labels == "own":
+            return [
+                Metric(f"transfer/{attack}/changed", changed, f"victim fooled by {which} on thief"),
+                Metric(f"transfer/{attack}/fooled", fooled, f"thief fooled by {which} on itself", None),
+                Metric(f"transfer/{attack}/agreement", same, f"agreement on {which} examples"),
+            ]
+        away = f"{which} away from the true labels"
+        return [
+            Metric(f"adversarial/{attack}/changed", changed, f"victim's label changed by {away}"),
+            Metric(f"adversarial/{attack}/fooled", fooled, f"thief's label changed by {away}", None),
+            Metric(f"adversarial/{attack}/fidelity", same, f"adversarial fidelity, {which}"),
+        ]
 
     def _examples(self, name: str, model: nn.Module, images: Tensor, labels: Tensor, ctx: Context) -> Tensor:
         device, size = ctx.training.device, ctx.training.inference_batch or 64
         parts = []
-        with _restored(model), seeded("transfer", ctx.seed):
+        with restored(model), seeded("transfer", ctx.seed):
             model.to(device).eval()
             for x, y in zip(images.split(size), labels.split(size), strict=True):
                 if name == "fgsm":
@@ -88,42 +107,11 @@ class Transfer(Measurement):
         return torch.cat(parts)
 
 
-def fgsm(model: nn.Module, images: Tensor, labels: Tensor, eps: float) -> Tensor:
-    """One step up the loss: ``x + eps sign(grad)``, kept in [0, 1]. Images float ``(n, 3, H, W)``, labels ``(n,)``."""
-    return (images + eps * _gradient(model, images, labels).sign()).clamp(0, 1)
-
-
-def pgd(model: nn.Module, images: Tensor, labels: Tensor, eps: float, step: float, steps: int, start: Tensor) -> Tensor:
-    """Steps up the loss, each projected back to [0, 1] and to at most ``eps`` from the images.
-
-    ``start``, of the images' shape and in [-1, 1], is where in the ball the first step is taken from.
-    """
-    low, high = (images - eps).clamp(min=0), (images + eps).clamp(max=1)
-    x = (images + eps * start).clamp(low, high)
-    for _ in range(steps):
-        x = (x + step * _gradient(model, x, labels).sign()).clamp(low, high)
-    return x
-
-
-def _gradient(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
-    """Of the cross-entropy with respect to the images; the sum over images keeps them apart from each other."""
-    x = images.detach().requires_grad_()
-    with torch.enable_grad():
-        return torch.autograd.grad(F.cross_entropy(model(x), labels, reduction="sum"), x)[0]
+def _labels(test: Images, ids: Ids) -> Tensor:
+    if test.labels is None:
+        raise ConfigError("evaluation.also.transfer.labels=truth needs a test split with labels.")
+    return torch.from_numpy(test.labels[ids])
 
 
 def _share(which: Tensor) -> float:
     return which.double().mean().item()
-
-
-@contextmanager
-def _restored(model: nn.Module) -> Iterator[None]:
-    """Put a model's device, and the train mode of all its parts, back as they were."""
-    training = {module: module.training for module in model.modules()}
-    device = next((p.device for p in model.parameters()), None)
-    try:
-        yield
-    finally:
-        model.to(device)
-        for module, mode in training.items():
-            module.training = mode

@@ -2,37 +2,40 @@
 
 One file: a header line of JSON, then fixed-width records ``(client, nth, image digest, crc, answer)``. A record is on
 the disk before the attack sees its answer. A killed run opens its ledger again and asks the same questions; those it
-has an answer to are replayed, not paid for twice. A torn record at the end (its answer was never handed out) is
-dropped.
+has an answer to are replayed, not paid for twice. A partial record at the end (its answer was never handed out) is
+dropped. A single flipped bit is put right. Of other damage the file is kept as it was, and all records that are whole
+are taken, wherever they lie; the header is there a second time, beside the file.
 """
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import shutil
 import time
-import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from fmsteal.errors import LedgerError
-from fmsteal.store import explained, sync
+from fmsteal.base.errors import LedgerError
+from fmsteal.base.store import append, explained, sync, write_text
+from fmsteal.oracle.header import SCHEMA, Header, is_torn, parse, spell
+from fmsteal.oracle.index import Index, grown, keys_of
+from fmsteal.oracle.records import CHUNK, KEY, Records, bytes_of, checksums, kind_of
+from fmsteal.oracle.repair import Repaired, repair
+from fmsteal.records.folders import LEDGER_HEAD
 
 log = logging.getLogger(__name__)
 
-SCHEMA = 1
-_HEAD = b'{"fmsteal": "ledger", '
+_LONGEST = 2**16  # bytes of a header
 Answers = npt.NDArray[np.float32]
 
 
 class Question(NamedTuple):
-    """What was asked: who asked, which image (16-byte digest of its content), for the how-manieth time (from 0)."""
+    """What was asked: who asked, which image (16-byte digest of its content), and how often before (0: never)."""
 
     client: int
     image: bytes
@@ -40,37 +43,56 @@ class Question(NamedTuple):
 
 
 class Ledger:
-    """The answers of one job. Its length is the number of queries paid for."""
+    """The answers of one theft. Its length is the number of queries paid for."""
 
-    def __init__(self, path: Path, job: str) -> None:
-        """Open the ledger of ``job``, or begin one.
+    def __init__(self, path: Path, job: str, width: int | None = None) -> None:
+        """Open a ledger, or begin one; ``job`` says whose answers it holds.
+
+        Where the ``width`` of its answers is given, a flipped bit in the header is put right, too.
 
         Raises:
-            LedgerError: the file belongs to another job, or is no ledger.
+            LedgerError: the file holds the answers of another, or is no ledger.
+            StoreError: it may not be read, or cannot be put right.
         """
         self.path = path
         self.job = job
-        self._row: dict[Question, int] = {}
-        self._answers: list[npt.NDArray[np.float32]] = []
-        self._width: int | None = None
+        self._index = Index()
+        self._width = width
+        self._answers: Answers = np.empty((0, width or 0), np.float32)
         self._size = 0
-        if path.exists() and path.stat().st_size:
-            self._load()
+        self._line = b""  # the header as it is in the file
+        self._is_copied = False
+        with explained(path.parent):
+            if path.exists() and path.stat().st_size:
+                self._load()
 
     def __len__(self) -> int:
-        return len(self._row)
+        return len(self._index)
 
     def __contains__(self, question: Question) -> bool:
-        return question in self._row
+        return bool(self.find([question])[0] >= 0)
+
+    def __iter__(self) -> Iterator[Question]:
+        """The questions, in the order they were answered."""
+        key = np.dtype([("client", "<i4"), ("nth", "<i4"), ("image", "V16")])
+        for client, nth, image in self._index.keys.view(key)[:, 0].tolist():
+            yield Question(client, bytes(image), nth)
 
     @property
     def answers(self) -> Answers:
         """All answers in the order they were paid for, shape ``(len(self), D)``."""
-        return np.stack(self._answers) if self._answers else np.zeros((0, self._width or 0), np.float32)
+        return self._answers[: len(self)].copy()
+
+    def find(self, questions: Sequence[Question]) -> npt.NDArray[np.int64]:
+        """The row of each question in `answers`, ``(n,)``; -1 for one that was not answered."""
+        return self._index.find(keys_of(questions))
 
     def read(self, questions: Sequence[Question]) -> Answers:
         """The recorded answers to ``questions``, shape ``(n, D)``; KeyError for one that was never asked."""
-        return np.stack([self._answers[self._row[q]] for q in questions])
+        rows = self.find(questions)
+        if (rows < 0).any():
+            raise KeyError(questions[int(rows.argmin())])
+        return self._answers[rows]
 
     def append(self, questions: Sequence[Question], answers: Answers) -> None:
         """Record answers, shape ``(n, D)``; returns once they are on the disk.
@@ -87,40 +109,33 @@ class Ledger:
                 f"The API's answers changed width from {self._width} to {answers.shape[1]}; "
                 f"{self.path} is kept as it is."
             )
-        twice = next((q for q in questions if q in self._row), None)
-        if twice is not None or len(set(questions)) != len(questions):
-            raise LedgerError(f"{self.path} already holds an answer to {twice or 'one of these questions'}.")
-        records = np.zeros(len(questions), dtype=_record(answers.shape[1]))
-        records["client"] = [q.client for q in questions]
-        records["nth"] = [q.nth for q in questions]
-        records["image"] = np.frombuffer(b"".join(q.image for q in questions), dtype="V16")
+        keys = keys_of(questions)
+        twice = np.flatnonzero(self._index.find(keys) >= 0)
+        if len(twice) or len(set(questions)) != len(questions):
+            which = questions[twice[0]] if len(twice) else "one of these questions"
+            raise LedgerError(f"{self.path} already holds an answer to {which}.")
+        records = np.zeros(len(questions), dtype=kind_of(answers.shape[1]))
+        bytes_of(records)[:, :KEY] = keys.view(np.uint8).reshape(-1, KEY)
         records["answer"] = answers
-        records["crc"] = [_crc(r) for r in records]
+        records["crc"] = checksums(records)
         with explained(self.path.parent):
             self._write(answers.shape[1], records.tobytes())
         self._width = answers.shape[1]
-        self._remember(questions, answers)
+        self._remember(keys, answers)
 
     def _write(self, width: int, data: bytes) -> None:
+        line = self._line or spell(self.job, width)
+        if not self._is_copied and self._copied() != line:  # also of a ledger that an earlier version began
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            head = self.path.with_suffix(LEDGER_HEAD)
+            for left in head.parent.glob(f".{head.name}.*.tmp"):  # by a process that was killed as it wrote the same
+                left.unlink(missing_ok=True)
+            write_text(head, line.decode())
+        self._is_copied = True
         if self._size == 0:
-            header = {"fmsteal": "ledger", "schema": SCHEMA, "job": self.job, "width": width}
-            data = json.dumps(header, sort_keys=True).encode() + b"\n" + data
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.open("ab", buffering=0) as stream:  # no buffer that would be flushed after a failure
-            if stream.tell() != self._size:
-                raise self._not_alone()
-            try:
-                written = 0
-                while written < len(data):
-                    written += stream.write(data[written:])
-                os.fsync(stream.fileno())
-            except OSError:
-                os.truncate(self.path, self._size)
-                raise
-            if os.fstat(stream.fileno()).st_size != self._size + len(data):  # it began between the look and the write
-                raise self._not_alone()
-        if self._size == 0:
-            sync(self.path.parent)  # the new file's name too
+            data, self._line = line + data, line
+        if not append(self.path, data, self._size):
+            raise self._not_alone()
         self._size += len(data)
 
     def _not_alone(self) -> LedgerError:
@@ -128,78 +143,124 @@ class Ledger:
 
     def _load(self) -> None:
         with self.path.open("rb") as stream:
-            line = stream.readline()
-            if not line.endswith(b"\n") and (_HEAD.startswith(line) or line.startswith(_HEAD)):
-                os.truncate(self.path, 0)  # killed while writing the very first answer
-                return
-            header = _parse_header(line)
-            if header is None:
-                raise LedgerError(f"{self.path} is not a ledger. Move it away, or choose another output folder.")
-            if header["schema"] > SCHEMA:
-                raise LedgerError(f"{self.path} was written by a newer fmsteal (schema {header['schema']}).")
-            if header["job"] != self.job:
-                raise LedgerError(
-                    f"{self.path} holds the answers of job {header['job']}, not of {self.job}. "
-                    "Choose another output folder (hydra.run.dir=...) or remove this one."
-                )
-            self._width = header["width"]
-            data = stream.read()
-        kind = _record(header["width"])
-        records = np.frombuffer(data[: len(data) // kind.itemsize * kind.itemsize], dtype=kind)
-        whole = np.array([_crc(r) == r["crc"] for r in records], bool)
-        kept = records[whole]
-        size = len(line) + len(kept) * kind.itemsize
-        if not whole[: len(kept)].all():  # no torn end: whole records follow a damaged one
-            self._mend(line + kept.tobytes(), len(records) - len(kept))
-        elif size < len(line) + len(data):
-            os.truncate(self.path, size)
-        self._size = size
-        self._remember([Question(int(r["client"]), r["image"].tobytes(), int(r["nth"])) for r in kept], kept["answer"])
+            line = stream.readline(_LONGEST)
+        if is_torn(line, self.job) and self.path.stat().st_size == len(line):
+            os.truncate(self.path, 0)  # killed while writing the very first answer
+            return
+        header = parse(line)
+        own = header if header is not None and (header.job, header.schema) == (self.job, SCHEMA) else None
+        if own is not None and self._width in (None, own.width) and self._read(line, own.width):
+            return
+        if header is not None and header.proven:
+            self._require(header)
+        found = repair(self.path.read_bytes(), own, self.job, self._width, self._copied())
+        if found is None:
+            self._require(header)
+            raise AssertionError
+        if self._width not in (None, found.width):
+            raise self._changed(found.width)
+        self._put_right(found)
+        self._read(found.line, found.width)
 
-    def _mend(self, data: bytes, damaged: int) -> None:
-        """Leave out damaged records, whose questions will be asked again; the file as it was is kept."""
-        aside = self.path.with_name(f"{self.path.name}.damaged-{time.time_ns()}")
-        log.warning("%s: %d records are damaged and left out; the file as it was is %s", self.path, damaged, aside)
+    def _read(self, line: bytes, width: int) -> bool:
+        """Read the records, a few at a time; False where one of them is damaged. A partial one at the end is cut."""
+        kind, begin = kind_of(width), len(line)
+        with self.path.open("rb") as stream:
+            size = os.fstat(stream.fileno()).st_size
+            left = (size - begin) // kind.itemsize
+            index, answers = Index(left), np.empty((left, width), np.float32)
+            stream.seek(begin)
+            while left:
+                records = np.fromfile(stream, kind, min(left, max(1, CHUNK // kind.itemsize)))
+                if not len(records) or (checksums(records) != records["crc"]).any():
+                    return False
+                left -= len(records)
+                row, new = len(index), index.add(keys_in(records))
+                answers[row : len(index)] = records["answer"][
+                    new
+                ]  # two processes wrote: the first went on with its own
+            self._size = size - (size - begin) % kind.itemsize
+        if self._size < size:
+            os.truncate(self.path, self._size)
+        self._index, self._answers, self._width, self._line = index, answers, width, line
+        return True
+
+    def _put_right(self, found: Repaired) -> None:
+        """Write a damaged file anew. Where more was damaged than single bits it is kept as it was, under another name.
+
+        The questions of records that are left out will be asked again.
+        """
+        if found.damage:
+            aside = self.path.with_name(f"{self.path.name}.damaged-{time.time_ns()}")
+            with explained(self.path.parent):
+                shutil.copyfile(self.path, aside)
+                sync(aside)
+            log.warning("%s: %s; the file as it was is %s", self.path, ", ".join(found.damage), aside)
+        if found.flips:
+            log.warning("%s: %d flipped bits are put right", self.path, found.flips)
         with explained(self.path.parent):
-            shutil.copyfile(self.path, aside)
             fresh = self.path.with_name(f".{self.path.name}.tmp")
-            fresh.write_bytes(data)
+            fresh.write_bytes(found.line + found.records.data)
             sync(fresh)
             fresh.replace(self.path)
             sync(self.path.parent)
 
-    def _remember(self, questions: Sequence[Question], answers: Answers) -> None:
-        for question, answer in zip(questions, answers, strict=True):
-            if question in self._row:  # of two processes that wrote at once, the first went on with its answer
-                continue
-            self._row[question] = len(self._answers)
-            self._answers.append(answer)
+    def _require(self, header: Header | None) -> None:
+        """Say why a file is not this ledger.
+
+        Raises:
+            LedgerError: it is not.
+        """
+        if header is None:
+            raise LedgerError(
+                f"{self.path} is not a ledger, or its header is damaged and nothing tells what it was; it is kept as "
+                "it is. Put back a copy, move it away, or choose another output folder (output=...)."
+            )
+        if header.schema > SCHEMA:
+            raise LedgerError(f"{self.path} was written by a newer fmsteal (schema {header.schema}).")
+        if header.job != self.job:
+            raise LedgerError(
+                f"{self.path} holds the answers of job {header.job}, not of {self.job}. "
+                "Choose another output folder (hydra.run.dir=...) or remove this one."
+            )
+        if self._width not in (None, header.width):
+            raise self._changed(header.width)
+
+    def _changed(self, width: int) -> LedgerError:
+        return LedgerError(
+            f"The API's answers changed width from {width} to {self._width}; {self.path} is kept as it is."
+        )
+
+    def _copied(self) -> bytes:
+        """The header as it is kept beside the file; nothing where it is not there, or damaged, too."""
+        try:
+            line = self.path.with_suffix(LEDGER_HEAD).read_bytes()
+        except OSError:
+            return b""
+        header = parse(line)
+        return line if header is not None and (header.job, header.schema) == (self.job, SCHEMA) else b""
+
+    def _remember(self, keys: npt.NDArray[np.uint64], answers: Answers) -> None:
+        begin = len(self)
+        self._index.add(keys)
+        if self._answers.shape[1] != answers.shape[1]:
+            self._answers = np.empty((0, answers.shape[1]), np.float32)
+        self._answers = grown(self._answers, begin, len(answers))
+        self._answers[begin : len(self)] = answers
 
 
 def paid(path: Path) -> int:
     """How many answers a ledger holds, by its size. Only reads: a job may be writing to it."""
     try:
         with path.open("rb") as stream:
-            line = stream.readline()
-            header = _parse_header(line) if line.endswith(b"\n") else None
+            line = stream.readline(_LONGEST)
+            header = parse(line) if line.endswith(b"\n") else None
             size = os.fstat(stream.fileno()).st_size
     except OSError:
         return 0
-    return 0 if header is None else (size - len(line)) // _record(header["width"]).itemsize
+    return 0 if header is None else max(0, size - len(line)) // kind_of(header.width).itemsize
 
 
-def _record(width: int) -> np.dtype[Any]:
-    return np.dtype([("client", "<i4"), ("nth", "<i4"), ("image", "V16"), ("crc", "<u4"), ("answer", "<f4", (width,))])
-
-
-def _crc(record: Any) -> int:
-    head = record["client"].tobytes() + record["nth"].tobytes() + record["image"].tobytes()
-    return zlib.crc32(record["answer"].tobytes(), zlib.crc32(head))
-
-
-def _parse_header(line: bytes) -> dict[str, Any] | None:
-    try:
-        header = json.loads(line)
-    except ValueError:
-        return None
-    return header if isinstance(header, dict) and header.get("fmsteal") == "ledger" else None
+def keys_in(records: Records) -> npt.NDArray[np.uint64]:
+    """The keys of records, ``(n, 3)``."""
+    return np.ascontiguousarray(bytes_of(records)[:, :KEY]).view(np.uint64)

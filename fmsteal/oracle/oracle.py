@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
+from threading import RLock
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from fmsteal.defenses.base import AnswerContext, Defense
-from fmsteal.errors import BudgetExceeded, ConfigError, DataError, VictimError
+from fmsteal.base.errors import BudgetExceeded, ConfigError, DataError, Refused
+from fmsteal.oracle.blocks import Blocks, Shown
+from fmsteal.oracle.defense_log import DefenseLog
+from fmsteal.oracle.desk import Desk
+from fmsteal.oracle.guard import Guard
+from fmsteal.oracle.index import Counts, keys_of
 from fmsteal.oracle.ledger import Ledger, Question
+from fmsteal.records.folders import DEFENSE_LOG
 
 if TYPE_CHECKING:
     from fmsteal.data.images import Ids, Images
-
-ANSWERED_AT_ONCE = 512  # answers that reach the ledger together: what a kill can make the victim compute again
 
 
 @dataclass(frozen=True)
@@ -27,16 +31,19 @@ class Budget:
     """How many questions the attacker may ask, and what they cost.
 
     Attributes:
-        queries: answers the attacker may receive in all; asking about one image twice takes two.
+        queries: answers the attacker may receive in all; asking about one image twice takes two. 0 is for attacks that
+            ask nothing: what stealing is compared with.
         usd_per_1000: price of a thousand answers, in US dollars.
     """
+
+    machine: ClassVar[frozenset[str]] = frozenset({"usd_per_1000"})
 
     queries: int
     usd_per_1000: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.queries < 1:
-            raise ConfigError(f"budget.queries must be at least 1, not {self.queries}.")
+        if self.queries < 0:
+            raise ConfigError(f"budget.queries must be at least 0, not {self.queries}.")
 
     def usd(self, queries: int) -> float:
         """What ``queries`` answers cost, in US dollars."""
@@ -55,43 +62,75 @@ class Oracle:
         *,
         answer_pool: Callable[[Ids], Tensor],
         answer_images: Callable[[Tensor], Tensor],
-        width: int,
         pool: Images,
-        defense: Defense,
+        guard: Guard,
         budget: Budget,
         ledger: Ledger,
         seed: int,
+        to_answers: Callable[[Tensor], Tensor] = lambda raw: raw,
+        defense: str | None = None,
+        defense_log: Path | None = None,
         on_answer: Callable[[int, int], None] = lambda used, budget: None,
+        before_block: Callable[[], None] = lambda: None,
+        account: Callable[[int], None] = lambda answered: None,
     ) -> None:
         """Wrap a victim.
 
         Args:
-            answer_pool: the victim's probabilities ``(n, C)`` (or embeddings ``(n, D)``) for pool ids ``(n,)``.
+            answer_pool: the victim's raw outputs ``(n, W)`` for pool ids ``(n,)``: logits, or embeddings.
             answer_images: the same for float images ``(n, 3, H, W)`` in [0, 1].
-            width: numbers in an answer, C or D.
             pool: the images that `ask` refers to.
-            defense: what happens to an answer before it leaves.
+            guard: what happens to an answer before it leaves; its width is the answers'.
             budget: the only cap.
-            ledger: the job's own.
+            ledger: the theft's.
             seed: from which random defenses draw.
+            to_answers: makes answers ``(n, w)`` of raw outputs: the softmax of logits, embeddings as they are.
+            defense: the defense's name, for its log and for what it does wrong; the guard's class by default.
+            defense_log: where the defense writes down what it must remember; ``defense.log`` beside the ledger.
             on_answer: told the queries used and allowed after each block of answers.
+            before_block: called before the victim is asked for a block; what it raises stops the ask.
+            account: told how many questions were newly answered, once a block of answers is on the disk or has failed.
+
+        Raises:
+            LedgerError: the defense's log is damaged, or belongs to another theft or defense.
         """
-        self.width = width
+        self.width = guard.width
         self.pool = pool
         self._ledger = ledger
-        self._asked: Counter[tuple[int, bytes]] = Counter()
+        self._asked = Counts()
+        self._answered = 0
+        self._one_at_a_time = RLock()  # an attack may ask from several threads
+        name = defense or f"{type(guard).__module__}.{type(guard).__qualname__}"
+        log = DefenseLog(defense_log or ledger.path.with_name(DEFENSE_LOG), ledger.job, name)
+        desk = Desk(guard, name, to_answers, ledger, log, seed)
+        blocks = Blocks(getattr(guard, "batch", None))
 
-        def protect(raw: Tensor, images: Tensor, questions: list[Question]) -> Tensor:
-            return defense.protect(raw, images, AnswerContext(seed, questions))
+        def pool_images(ids: Ids) -> Shown:
+            return Shown(
+                "pool",
+                lambda rows: answer_pool(ids[rows]),
+                lambda rows: torch.from_numpy(np.array(pool.pixels[ids[rows]])),
+            )
 
-        def from_pool(ids: Ids, questions: list[Question]) -> Tensor:
-            return protect(answer_pool(ids), torch.from_numpy(np.array(pool.pixels[ids])), questions)
+        def own_images(images: Tensor) -> Shown:
+            return Shown(images.shape[1:], lambda rows: answer_images(images[rows]), lambda rows: images[rows])
 
-        def from_images(images: Tensor, questions: list[Question]) -> Tensor:
-            return protect(answer_images(images), images, questions)
+        def serve(questions: list[Question], new: list[int], shown: Shown) -> None:
+            for block in blocks.cut(questions, new, shown):
+                before_block()
+                answered = 0
+                try:
+                    answered = desk.serve(block)
+                finally:  # a block that fails is over, too
+                    account(answered)
+                on_answer(self.used, budget.queries)
+            blocks.close()
 
         # Closures, not attributes: an attack that holds the oracle does not hold the victim.
-        self._from_pool, self._from_images, self._on_answer = from_pool, from_images, on_answer
+        self._pool_images, self._own_images, self._serve = pool_images, own_images, serve
+        self._refused = lambda questions: desk.refused(questions)
+        self._defense = lambda: name
+        self._costs = lambda: desk.tally.read()
         self._allowance = lambda: budget
 
     @property
@@ -101,69 +140,130 @@ class Oracle:
 
     @property
     def used(self) -> int:
-        """Queries paid for so far, those of an interrupted earlier run of this job included."""
+        """Queries paid for so far, those of an interrupted earlier run of this theft included."""
         return len(self._ledger)
+
+    @property
+    def answered(self) -> int:
+        """Answers handed out in this run, those from the ledger included: how far a run that goes on has come."""
+        return self._answered
 
     @property
     def left(self) -> int:
         """Queries that can still be asked."""
         return self.budget.queries - self.used
 
+    def costs(self) -> dict[str, float]:
+        """What the defense charged (``cost/defense_usd``, on top of the budget's price), delayed, refused and flagged.
+
+        Names of what it made no use of are left out; the sums hold for all runs of this theft.
+        """
+        return self._costs()
+
     def ask(self, ids: Ids, client: int = 0) -> Tensor:
         """Ask about pool images by id; returns float32 ``(n, C)`` answers.
 
         Raises:
             BudgetExceeded: the questions do not fit into what is left of the budget; none was answered.
+            Refused: the defense refused some of them; the error holds the answers to the others.
         """
-        ids = np.asarray(ids)
-        if ids.ndim != 1 or not (np.issubdtype(ids.dtype, np.integer) or ids.size == 0):
-            raise DataError(f"Pool images are asked for by a list of integer ids, not {ids.dtype} {ids.shape}.")
-        if ids.size and not 0 <= int(ids.min()) <= int(ids.max()) < len(self.pool):
-            raise DataError(f"Pool ids run from 0 to {len(self.pool) - 1}; asked: {ids.min()} to {ids.max()}.")
-        questions = self._questions(client, self.pool.image_digests(ids))
-        return self._answer(questions, lambda rows: self._from_pool(ids[rows], [questions[r] for r in rows]))
+        ids, client = _ids(ids, len(self.pool)), _client(client)
+        with self._one_at_a_time:
+            questions = self._questions(client, self.pool.image_digests(ids))
+            return self._answer(questions, self._pool_images(ids))
 
     def ask_images(self, images: Tensor, client: int = 0) -> Tensor:
         """Ask about synthesised images, float ``(n, 3, H, W)`` in [0, 1]; returns float32 ``(n, C)`` answers.
 
         Raises:
-            BudgetExceeded: as for `ask`.
+            BudgetExceeded, Refused: as for `ask`.
         """
-        images = images.detach().float().cpu()
-        if images.ndim != 4 or images.shape[1] != 3:
-            raise DataError(f"Images are asked for as float (n, 3, H, W), not {tuple(images.shape)}.")
-        if images.numel() and not (float(images.min()) >= 0 and float(images.max()) <= 1):
-            raise DataError("Images are asked for with values in [0, 1]; NaN or values outside were given.")
+        images, client = _images(images), _client(client)
         digests = [hashlib.blake2b(i.numpy().tobytes(), digest_size=16).digest() for i in images]
-        questions = self._questions(client, digests)
-        return self._answer(questions, lambda rows: self._from_images(images[rows], [questions[r] for r in rows]))
+        with self._one_at_a_time:
+            questions = self._questions(client, digests)
+            return self._answer(questions, self._own_images(images))
 
     def _questions(self, client: int, digests: list[bytes]) -> list[Question]:
         """Number the questions: the n-th time this client asks about this image. Counted once they are answered."""
-        again: Counter[bytes] = Counter()
+        before = self._asked.of(keys_of([(client, image, 0) for image in digests])).tolist()
+        again: dict[bytes, int] = {}
         questions = []
-        for image in digests:
-            questions.append(Question(client, image, self._asked[client, image] + again[image]))
-            again[image] += 1
+        for image, number in zip(digests, before, strict=True):
+            questions.append(Question(client, image, number + again.get(image, 0)))
+            again[image] = again.get(image, 0) + 1
         return questions
 
-    def _answer(self, questions: list[Question], answer: Callable[[list[int]], Tensor]) -> Tensor:
-        new = [row for row, question in enumerate(questions) if question not in self._ledger]
+    def _answer(self, questions: list[Question], shown: Shown) -> Tensor:
+        new = np.flatnonzero((self._ledger.find(questions) < 0) & ~self._refused(questions)).tolist()
         if len(new) > self.left:
             raise BudgetExceeded(
                 f"{len(new)} questions asked with {self.left} of {self.budget.queries} queries left; none was "
                 "answered. Choose a larger budget (budget=..., or budget.queries=N), or an attack that asks less."
             )
-        for start in range(0, len(new), ANSWERED_AT_ONCE):
-            rows = new[start : start + ANSWERED_AT_ONCE]
-            answers = answer(rows).detach().cpu()
-            if not answers.isfinite().all():
-                bad = int((~answers.isfinite().flatten(1).all(1)).sum())
-                raise VictimError(
-                    f"The API answered {bad} of {len(rows)} questions with NaN or infinity; none of them is counted. "
-                    "Look at the victim's weights (victim=...) and at the defense's options (defense=...)."
-                )
-            self._ledger.append([questions[r] for r in rows], answers.numpy())
-            self._on_answer(self.used, self.budget.queries)
-        self._asked.update((q.client, q.image) for q in questions)
-        return torch.from_numpy(self._ledger.read(questions)) if questions else torch.zeros(0, 0)
+        self._serve(questions, new, shown)
+        self._asked.add(keys_of([(q.client, q.image, 0) for q in questions]))
+        refused = self._refused(questions)
+        self._answered += int((~refused).sum())
+        if refused.any():
+            rest = [question for question, no in zip(questions, refused, strict=True) if not no]
+            raise Refused(
+                f"{self._defense()} refused {int(refused.sum())} of {len(questions)} questions. The others are "
+                "answered and paid for. Choose an attack that goes on (it catches Refused), or another defense.",
+                ~refused,
+                torch.from_numpy(self._ledger.read(rest)) if rest else torch.zeros(0, self.width),
+            )
+        return torch.from_numpy(self._ledger.read(questions)) if questions else torch.zeros(0, self.width)
+
+
+def _ids(ids: Any, count: int) -> Ids:
+    """The ids of an ask, int64 ``(n,)``.
+
+    Raises:
+        DataError: they are no list of integers, or name images that the pool does not hold.
+    """
+    try:
+        found = np.asarray(ids)
+    except Exception as error:  # a ragged list, a tensor that is sparse or on another device: of many kinds
+        what = f"{type(ids).__name__} ({error})"
+        raise DataError(f"Pool images are asked for by a list of integer ids, not {what}.") from error
+    if found.ndim != 1 or not (np.issubdtype(found.dtype, np.integer) or found.size == 0):
+        raise DataError(f"Pool images are asked for by a list of integer ids, not {found.dtype} {found.shape}.")
+    if found.size and not 0 <= int(found.min()) <= int(found.max()) < count:
+        raise DataError(f"Pool ids run from 0 to {count - 1}; asked: {found.min()} to {found.max()}.")
+    return found.astype(np.int64)
+
+
+def _images(images: Any) -> Tensor:
+    """The images of an ask, float32 ``(n, 3, H, W)`` on the CPU.
+
+    Raises:
+        DataError: they are anything else than dense, real images with values in [0, 1].
+    """
+    due = "Images are asked for as a float tensor (n, 3, H, W)"
+    if not isinstance(images, Tensor):
+        raise DataError(f"{due}, not {type(images).__name__}.")
+    if images.layout != torch.strided or images.is_meta:
+        raise DataError(f"{due}, not a {'meta' if images.is_meta else images.layout} tensor: images.to_dense().")
+    if not images.is_floating_point():
+        raise DataError(f"{due} with values in [0, 1], not {images.dtype}.")
+    if images.ndim != 4 or images.shape[1] != 3:
+        raise DataError(f"{due}, not {tuple(images.shape)}.")
+    if images.numel() == 0 and len(images):
+        raise DataError(f"{due} with pixels, not {tuple(images.shape)}.")
+    found = images.detach().float().cpu()
+    if found.numel() and not (float(found.min()) >= 0 and float(found.max()) <= 1):
+        raise DataError("Images are asked for with values in [0, 1]; NaN or values outside were given.")
+    return found
+
+
+def _client(client: Any) -> int:
+    """The number of a client, as the ledger keeps it: 32 bits.
+
+    Raises:
+        DataError: it is none.
+    """
+    whole = isinstance(client, int | np.integer) and not isinstance(client, bool)
+    if not whole or not 0 <= int(client) < 2**31:
+        raise DataError(f"A client is an integer from 0 to {2**31 - 1}, not {client!r}.")
+    return int(client)

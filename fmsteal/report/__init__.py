@@ -1,1 +1,1 @@
-"""Results for the eye."""
+"""How finished jobs are read, checked and shown."""

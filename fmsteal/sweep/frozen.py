@@ -15,8 +15,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from fmsteal.environment import ORIGIN, git_state
-from fmsteal.store import checksum, digest, publish, read_json, write_json
+from fmsteal.base.environment import ORIGIN, git_state
+from fmsteal.base.store import checksum, digest, publish, write_json
+from fmsteal.identity import table
 
 _PACKAGE = Path(__file__).parent.parent
 
@@ -41,15 +42,10 @@ def copied(source: Path, files: Iterable[Path], folder: Path, known: dict[str, A
     return place
 
 
-def origin(path: str) -> str:
-    """Where the files in a folder came from: itself, or what it is a copy of."""
-    kept = read_json(Path(path) / ORIGIN)
-    return str(kept["path"]) if isinstance(kept, dict) and "path" in kept else path
-
-
 def code(folder: Path) -> Path:
-    """A copy of the package's modules, made in ``folder``; it remembers their commit."""
-    return copied(_PACKAGE.parent, _PACKAGE.rglob("*.py"), folder.absolute(), {"git": git_state()})
+    """A copy of the package's modules and of the table of names, made in ``folder``; it remembers their commit."""
+    files = [*_PACKAGE.rglob("*.py"), table.FILE]
+    return copied(_PACKAGE.parent, files, folder.absolute(), {"git": git_state()})
 
 
 @contextmanager

@@ -2,27 +2,47 @@
 
 from __future__ import annotations
 
+import logging
 import pickle
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from fmsteal import results
-from fmsteal.errors import ConfigError, FmstealError
-from fmsteal.store import digest
-from fmsteal.sweep import victims
-from fmsteal.sweep.identity import axes, cell_key, cell_settings, job_key, settings, victim_key
+from fmsteal.base.errors import ConfigError, FmstealError
+from fmsteal.base.quoting import quoted, spell
+from fmsteal.base.store import digest
+from fmsteal.identity.keys import (
+    axes,
+    cell_key,
+    cell_settings,
+    find,
+    flat,
+    hash_of,
+    identity,
+    job_key,
+    resolved,
+    victim_key,
+    without_effect,
+)
+from fmsteal.identity.resolving import resolve
+from fmsteal.job import victims
+from fmsteal.job.theft import is_sealed
+from fmsteal.records import results
+from fmsteal.records.folders import THEFTS, SweepFolder
 from fmsteal.sweep.loader import SharedLoader
-from fmsteal.sweep.overrides import explain, require_complete
-from fmsteal.sweep.sharing import Shelf
+from fmsteal.sweep.overrides import explain, require_complete, require_known
+
+log = logging.getLogger(__name__)
+NAMED = 5  # settings without effect that are named, about
 
 
 @dataclass(frozen=True)
@@ -32,7 +52,7 @@ class Cell:
     Attributes:
         overrides: that make it, without ``stage``.
         key: of the job.
-        axis: its columns, see `fmsteal.sweep.identity.axes`.
+        axis: its columns, see `fmsteal.identity.keys.axes`.
         cell: shared by jobs that differ in nothing but the seed.
         folder: where it writes.
         victim: key of its victim.
@@ -41,7 +61,7 @@ class Cell:
         usd: what they cost.
         finished: whether its result was there when the sweep was begun.
         victim_ready: the same of its victim.
-        shared: the folder of a finished job of another sweep, which may be taken over instead of running this one.
+        sealed: whether its theft was, of this sweep or of another: nothing of it is asked or trained again.
     """
 
     overrides: tuple[str, ...]
@@ -55,7 +75,7 @@ class Cell:
     usd: float
     finished: bool
     victim_ready: bool
-    shared: Path | None = None
+    sealed: bool = False
 
 
 @dataclass(frozen=True)
@@ -65,47 +85,96 @@ class Grid:
     Attributes:
         cells: the jobs.
         fixed: the settings that are the same in all of them, the seed apart.
+        varied: the settings that are not; one that is neither is at its default in all of them.
+        repeated: how many combinations were the same as one before, and are not run again.
+        idle: settings that vary without effect, and so made some of them the same; each with the reason.
+        joined: how many combinations ask for further measurements of the theft of one before, and are one job with it.
+        unlike: the pickled configs of jobs without a result, one for every part that is not like one seen before.
     """
 
     cells: Sequence[Cell]
     fixed: dict[str, Any]
+    varied: frozenset[str] = frozenset()
+    repeated: int = 0
+    idle: Sequence[str] = ()
+    joined: int = 0
+    unlike: Sequence[bytes] = ()
+
+    @property
+    def merged(self) -> str:
+        """How many combinations are the same as others, or differ in what is measured, in words; nothing if none is."""
+        said, of = [], self.repeated + self.joined + len(self.cells)
+        if self.repeated:
+            why = f" ({'; '.join(self.idle)})" if self.idle else ""
+            said.append(f"{self.repeated} of {of} combinations are the same as others{why}")
+        if self.joined:
+            said.append(
+                f"{self.joined} of {of} combinations differ in their evaluation alone: one job measures all of it"
+            )
+        return "; ".join(said)
 
 
-def checked(loader: SharedLoader, master: DictConfig, arguments: Sequence[str], shelf: Shelf | None = None) -> Grid:
-    """Compose and check every job that a sweep's arguments ask for.
+def checked(loader: SharedLoader, master: DictConfig, jobs: Sequence[Sequence[str]]) -> Grid:
+    """Compose and check every job of a sweep, each given by its overrides.
 
     Only jobs without a result are checked against the classes they name: one job for every part that is not like one
-    seen before, since nothing that is checked hangs on more than a part and the API's answers. A job without a result
-    is looked for on the ``shelf``.
+    seen before, since nothing that is checked depends on more than a part and the API's answers. Combinations of one
+    key are one job, the first of them: where they differ in their evaluation, it measures all of it.
 
     Raises:
         ConfigError: what is wrong with the first job that something is wrong with.
     """
-    cells: dict[str, Cell] = {}
-    alike: dict[tuple[str, ...], str] = {}  # cells by their jobs' overrides but the seed
+    cells: dict[str, Cell] = {}  # by the hash of their key
+    known, evaluations = _Known(), dict[str, list[Any]]()  # the latter by the same hash
+    names, repeated, joined, idle = set[str](), 0, 0, dict[str, None]()
     fixed: dict[str, Any] | None = None
     seen: set[str] = set()
     unlike: list[tuple[Sequence[str], bytes]] = []
-    for overrides, cfg in composed(loader, master, expanded(loader, arguments)):
+    for overrides, cfg in composed(loader, master, jobs):
         with _naming(overrides):
-            found = _settings(cfg)
-            cell = _cell(overrides, cfg, found, alike, shelf)
-        if cell.key in cells:
-            continue
-        cells[cell.key] = cell
-        fixed = found if fixed is None else {k: v for k, v in fixed.items() if k in found and found[k] == v}
-        if not (cell.finished or cell.shared) and (fresh := _parts(cfg, found) - seen):
+            values = _resolved(cfg)
+            found = identity(cfg, values)
+            cell = known.cell(overrides, cfg, found)
+        first = cells.setdefault(hash_of(cell.key), cell)
+        asked = [values["evaluation"], *OmegaConf.to_container(cfg.evaluations, resolve=True)]  # type: ignore[misc]
+        before = evaluations.setdefault(hash_of(cell.key), asked)
+        if first is not cell and (more := [node for node in asked if node not in before]):
+            joined += 1
+            before += more
+            first = cells[hash_of(cell.key)] = _joined(first, cell, cfg, before)
+        elif first is not cell:
+            repeated += 1
+            idle |= _idle(first, overrides, cfg) if len(idle) < NAMED else {}
+        else:
+            given = flat(found)
+            names |= given.keys()
+            fixed = given if fixed is None else {k: v for k, v in fixed.items() if k in given and given[k] == v}
+        if not first.finished and (fresh := _parts(cfg, values) - seen):
             seen |= fresh
             unlike.append((overrides, pickle.dumps(cfg)))
     if unlike:
         _check(unlike)
-    return Grid(list(cells.values()), {k: v for k, v in (fixed or {}).items() if k != "seed"})
+    fixed = {k: v for k, v in (fixed or {}).items() if k != "seed"}
+    grid = Grid(
+        list(cells.values()),
+        fixed,
+        frozenset(names - fixed.keys()),
+        repeated,
+        list(idle),
+        joined,
+        [pickled for _, pickled in unlike],
+    )
+    if grid.merged:
+        log.info("%s", grid.merged)
+    return grid
 
 
 def expanded(loader: SharedLoader, arguments: Sequence[str]) -> list[list[str]]:
     """The overrides of each job, in Hydra's own order: the last axis changes fastest."""
     parsed = OverridesParser.create(loader).parse_overrides(list(arguments))
-    return BasicSweeper.split_arguments(parsed, None)[0]
+    jobs = BasicSweeper.split_arguments(parsed, None)[0]
+    spelt = {word: quoted(word) for word in {word for job in jobs for word in job}}  # what glob(*) finds has no quotes
+    return [[spelt[word] for word in job] for job in jobs]
 
 
 def composed(
@@ -117,10 +186,14 @@ def composed(
         ConfigError: a misspelt option, key or value: named, with what there is.
     """
     parser, bases = OverridesParser.create(loader), dict[tuple[str, ...], bytes]()
+    read: dict[str, Override] = {}  # a word of many jobs is parsed once
     for overrides in jobs:
         with _naming(overrides):
             try:
-                parsed = parser.parse_overrides(list(overrides))
+                for word in overrides:
+                    if word not in read:
+                        read[word] = parser.parse_overrides([word])[0]
+                parsed = [read[word] for word in overrides]
                 values = [o for o in parsed if not (o.is_hydra_override() or loader.chooses(o))]
                 chosen = tuple(str(o.input_line) for o in parsed if o not in values)
                 if chosen not in bases:
@@ -132,60 +205,97 @@ def composed(
         yield overrides, cfg
 
 
-def _settings(cfg: DictConfig) -> dict[str, Any]:
+def _resolved(cfg: DictConfig) -> dict[str, Any]:
+    """All parts of a job, as plain values.
+
+    Raises:
+        ConfigError: a value is missing, or there is a part that nothing reads.
+    """
+    require_known(cfg)
     try:
-        return settings(cfg)
+        return {**resolved(cfg), "evaluation": resolve(cfg, "evaluation")}
     except OmegaConfBaseException as error:
         with suppress(OmegaConfBaseException):
             require_complete(cfg)  # says it better, if that is what it is
         raise ConfigError(str(error)) from error
 
 
-def _cell(
-    overrides: Sequence[str],
-    cfg: DictConfig,
-    found: dict[str, Any],
-    alike: dict[tuple[str, ...], str],
-    shelf: Shelf | None,
-) -> Cell:
-    choices = cfg.hydra.runtime.choices
-    axis, but_seed = axes(cfg, choices), tuple(o for o in overrides if not o.startswith("seed="))
-    if but_seed not in alike:  # found once for all seeds: it takes as long as all the rest
-        alike[but_seed] = cell_key(axis, cell_settings(cfg))
-    key, victim = job_key(cfg, choices, found), victim_key(cfg, choices, found)
-    folder = Path(cfg.hydra.sweep.dir) / key
-    queries, price = found.get("budget.queries"), found.get("budget.usd_per_1000", 0.0)
-    asked = queries if isinstance(queries, int) else 0
-    finished = not cfg.force and results.finished(folder, key, cfg) is not None
-    return Cell(
-        overrides=tuple(o for o in overrides if not o.startswith("stage=")),
-        key=key,
-        axis=axis,
-        cell=alike[but_seed],
-        folder=folder,
-        victim=victim,
-        cache=Path(cfg.cache),
-        queries=asked,
-        usd=asked * price / 1000 if isinstance(price, int | float) else 0.0,
+class _Known:
+    """What cells have in common, found once."""
+
+    def __init__(self) -> None:
+        self.cells: dict[tuple[str, ...], str] = {}  # by their jobs' overrides but the seed
+        self.victims: dict[str, str] = {}  # a victim's key by its hash: the slug of the first job that has it
+
+    def cell(self, overrides: Sequence[str], cfg: DictConfig, found: dict[str, Any]) -> Cell:
+        """A job of the grid, from its ``overrides``, its config and its identity."""
+        choices = {str(name): choice for name, choice in cfg.hydra.runtime.choices.items()}
+        axis, but_seed = axes(cfg, choices), tuple(o for o in overrides if not o.startswith("seed="))
+        if but_seed not in self.cells:  # found once for all seeds: it takes as long as all the rest
+            self.cells[but_seed] = cell_key(axis, cell_settings(cfg))
+        sweep = Path(cfg.hydra.sweep.dir)
+        folder = find(sweep, job_key(cfg, choices, found))
+        victim = find(SweepFolder(sweep).victims, victim_key(cfg, choices, found)).name
+        victim = self.victims.setdefault(hash_of(victim), victim)
+        finished = not cfg.force and results.finished(folder, folder.name, cfg) is not None
+        queries, price = axis["queries"], OmegaConf.select(cfg, "budget.usd_per_1000", default=0.0)
+        asked = queries if isinstance(queries, int) else 0
+        return Cell(
+            overrides=tuple(o for o in overrides if not o.startswith("stage=")),
+            key=folder.name,
+            axis=axis,
+            cell=self.cells[but_seed],
+            folder=folder,
+            victim=victim,
+            cache=Path(cfg.cache),
+            queries=asked,
+            usd=asked * price / 1000 if isinstance(price, int | float) else 0.0,
+            finished=finished,
+            victim_ready=victims.ready(cfg, victim),
+            sealed=not cfg.force and cfg.reuse and is_sealed(Path(cfg.output).absolute() / THEFTS, folder.name),
+        )
+
+
+def _joined(first: Cell, cell: Cell, cfg: DictConfig, evaluations: Sequence[Any]) -> Cell:
+    """The one job of two that differ in their evaluation alone; ``cfg`` is the later one's."""
+    names = [*first.axis["evaluation"].split("+"), cell.axis["evaluation"]]
+    own = cfg.evaluation, cfg.evaluations
+    with open_dict(cfg):
+        cfg.evaluation, cfg.evaluations = evaluations[0], evaluations[1:]
+        finished = not cfg.force and results.finished(first.folder, first.key, cfg) is not None
+        cfg.evaluation, cfg.evaluations = own
+    words = (word for word in first.overrides if not word.startswith("evaluations="))
+    return replace(
+        first,
+        overrides=(*words, f"evaluations={spell(evaluations[1:])}"),
+        axis={**first.axis, "evaluation": "+".join(dict.fromkeys(names))},
         finished=finished,
-        victim_ready=victims.ready(cfg, victim),
-        shared=None if shelf is None or finished or cfg.force else shelf.find(key, cfg),
     )
 
 
-def _parts(cfg: DictConfig, found: dict[str, Any]) -> set[str]:
+def _idle(first: Cell, overrides: Sequence[str], cfg: DictConfig) -> dict[str, None]:
+    """What was given otherwise than for the first of two equal jobs and has no effect, in words."""
+    given = {word.partition("=")[0].lstrip("+") for word in set(overrides) ^ set(first.overrides)}
+    found = [idle for idle in without_effect(cfg) if any(idle.covers(key) for key in given)]
+    return {f"{key} has no effect with {i.reason}": None for i in found for key in sorted(given) if i.covers(key)}
+
+
+def _parts(cfg: DictConfig, values: dict[str, Any]) -> set[str]:
     """A digest of each part of a job that is checked, with the answers that it has to go with.
 
     One seed is as good as another, or each job of a thousand seeds would be checked.
     """
-    parts: dict[str, dict[str, Any]] = {}
-    for key, value in found.items():
-        a_seed = key.rpartition(".")[2] == "seed" and type(value) is int and value >= 0
-        parts.setdefault(key.partition(".")[0], {})[key] = "a seed" if a_seed else value
-    for name in ("trainer", "tracker"):
-        parts[name] = {name: OmegaConf.to_container(cfg[name], resolve=True)}
-    parts["asked"] = {**parts["attack"], **parts["budget"], **parts["query"]}
+    parts = {name: _any_seed(part) for name, part in values.items()}
+    parts["tracker"] = OmegaConf.to_container(cfg.tracker, resolve=True)
+    parts["seed"] = cfg.seed if cfg.seed < 0 else "a seed"
+    parts["asked"] = [parts["attack"], parts["budget"], parts["query"]]
     return {digest([name, cfg.task.answers, part]) for name, part in parts.items()}
+
+
+def _any_seed(value: Any, key: str = "") -> Any:
+    if isinstance(value, dict):
+        return {k: _any_seed(v, str(k)) for k, v in value.items()}
+    return "a seed" if key == "seed" and type(value) is int and value >= 0 else value
 
 
 def _check(jobs: Sequence[tuple[Sequence[str], bytes]]) -> None:

@@ -1,20 +1,27 @@
-"""What Hydra's launchers leave undone: refusing what cannot work before any job runs, and outliving dead Slurm jobs."""
+"""What Hydra's launchers leave undone.
+
+They do not refuse what cannot work before any job runs, nor outlive dead Slurm jobs, nor end what they have launched.
+"""
 
 from __future__ import annotations
 
 import functools
+import logging
 import shutil
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from importlib.util import find_spec
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from fmsteal.errors import ConfigError
+from fmsteal.base import stopping
+from fmsteal.base.errors import ConfigError
 
+log = logging.getLogger(__name__)
 EXTRAS = {  # a launcher's plugin: the extra that it needs, and a module by which one sees that it is there
     "hydra_submitit_launcher": ("slurm", "hydra_plugins.hydra_submitit_launcher"),
     "hydra_joblib_launcher": ("joblib", "hydra_plugins.hydra_joblib_launcher"),
@@ -26,6 +33,7 @@ SBATCH = {  # options of the launcher, as sbatch calls them where it does not ca
     "gres": "gres", "mem_per_gpu": "mem-per-gpu", "mem_per_cpu": "mem-per-cpu", "cpus_per_gpu": "cpus-per-gpu",
     "gpus_per_task": "gpus-per-task", "nodes": "nodes", "tasks_per_node": "ntasks-per-node",
 }  # fmt: skip
+CANCEL_SECONDS = 2.0  # for Slurm to take the order
 LATE_SECONDS = 15.0  # how much later than the job's end its files may be seen, on a network file system
 
 
@@ -54,6 +62,23 @@ def ready(launcher: DictConfig) -> None:
         options = OmegaConf.to_container(OmegaConf.masked_copy(launcher, [*SBATCH, "additional_parameters"]))
         _accepted(options)  # type: ignore[arg-type]
         outlive_dead_jobs()
+
+
+@contextmanager
+def stoppable(launcher: DictConfig) -> Iterator[None]:
+    """Launch jobs in the block; where the command is told to end meanwhile, those that run elsewhere end too."""
+    target = str(launcher.get("_target_", ""))
+    if target.endswith(".JoblibLauncher"):
+        with stopping.workers():
+            yield
+    elif target.endswith(".SlurmLauncher"):
+        try:
+            yield
+        except stopping.Stopped:
+            cancel()
+            raise
+    else:  # jobs of this process, or Ray's: it ends them itself
+        yield
 
 
 def _installed(module: str) -> bool:
@@ -104,8 +129,8 @@ def _accepted(options: Mapping[str, Any]) -> None:
     raise ConfigError(f"Slurm would not take a job with {' '.join(words)}: {said.rstrip('.')}.{advice}")
 
 
-def _run(*command: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+def _run(*command: str, timeout: float | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=timeout, start_new_session=True)
 
 
 @functools.cache
@@ -117,7 +142,7 @@ def outlive_dead_jobs() -> None:
     """
     from hydra.core.utils import JobReturn, JobStatus
     from submitit.core.utils import FailedJobError, UncompletedJobError
-    from submitit.slurm.slurm import SlurmInfoWatcher, SlurmJob
+    from submitit.slurm.slurm import SlurmExecutor, SlurmInfoWatcher, SlurmJob
 
     class Queue(SlurmInfoWatcher):
         """The states of the jobs that are in the queue; those that are not have ended."""
@@ -143,6 +168,12 @@ def outlive_dead_jobs() -> None:
 
     watcher, finished = Queue(), SlurmJob.results
     job_class: Any = SlurmJob
+    executor_class: Any = SlurmExecutor
+    submit = executor_class._internal_process_submissions
+
+    def submitted(executor: Any, submissions: Any) -> Any:
+        with stopping.postponed():  # a job that Slurm has taken is known here: it can be cancelled
+            return submit(executor, submissions)
 
     def results(job: Any) -> list[Any]:
         job.wait()
@@ -156,3 +187,22 @@ def outlive_dead_jobs() -> None:
             return [JobReturn(status=JobStatus.FAILED, _return_value=error)]
 
     job_class.watcher, job_class.results = watcher, results
+    executor_class._internal_process_submissions = submitted
+
+
+def cancel() -> None:
+    """Cancel the Slurm jobs of this command that wait or run. Slurm ends them within its KillWait (30 s)."""
+    from submitit.slurm.slurm import SlurmJob
+
+    watcher: Any = SlurmJob.watcher
+    arrays = {job.partition("_")[0] for job in watcher._registered}
+    words, refused = ["scancel", *sorted(arrays)], ""
+    try:
+        queue = _run("squeue", "--me", "-h", "-o", "%F", timeout=CANCEL_SECONDS / 2)
+        words = ["scancel", *sorted(arrays.intersection(queue.stdout.split()))]
+        if words[1:]:
+            refused = _run(*words, timeout=CANCEL_SECONDS / 2).stderr.strip()
+    except (OSError, subprocess.TimeoutExpired) as error:
+        refused = str(error)
+    if refused:
+        log.error("Slurm has not cancelled the jobs of this sweep (%s). Do it yourself: %s", refused, " ".join(words))

@@ -10,6 +10,7 @@ import os
 import socket
 import sys
 from collections.abc import Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,8 @@ from hydra.core.utils import JobReturn, JobStatus, configure_log, filter_overrid
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
-from fmsteal.errors import ConfigError
+from fmsteal.base import stopping
+from fmsteal.base.errors import ConfigError
 from fmsteal.sweep import ray_worker
 
 log = logging.getLogger(__name__)
@@ -73,6 +75,7 @@ def connect(options: Options) -> None:
         else:
             _require_answer(options.address)
             ray.init(address=options.address, log_to_driver=False)
+        stopping.insist()  # a Ray of our own has put its handler in place
     except (Exception, SystemExit) as error:
         where = "start Ray here" if options.address is None else f"use the Ray cluster at {options.address!r}"
         raise ConfigError(
@@ -117,25 +120,25 @@ def launch(
     variables = {k: v for k, v in os.environ.items() if not k.startswith(("RAY_", "CUDA_"))}
     place = ray_worker.Place(str(Path.cwd()), list(sys.path), variables)
     shared = ray.put(cloudpickle.dumps((context, config, task, Singleton.get_state())))
-    waiting = {}
+    waiting: dict[Future[Any], int] = {}
     for number, job in enumerate(jobs):
         log.info("\t#%d : %s", first + number, " ".join(filter_overrides(job)))
         task_name = f"job #{first + number}"
-        waiting[begin.options(name=task_name).remote(place, shared, first + number, list(job))] = number
+        begun = begin.options(name=task_name).remote(place, shared, first + number, list(job))
+        waiting[begun.future()] = number
     returns = [JobReturn(status=JobStatus.UNKNOWN)] * len(jobs)
-    while waiting:
-        (ready,), _ = ray.wait(list(waiting), num_returns=1)
-        number = waiting.pop(ready)
-        returns[number] = _returned(ready)
-        log.info("#%d %s; %d to go", first + number, returns[number].status.name.lower(), len(waiting))
+    while waiting:  # not by ray.wait, which swallows what a signal's handler raises
+        ready, _ = wait(waiting, return_when=FIRST_COMPLETED)
+        for future in ready:
+            number = waiting.pop(future)
+            returns[number] = _returned(future)
+            log.info("#%d %s; %d to go", first + number, returns[number].status.name.lower(), len(waiting))
     return returns
 
 
-def _returned(reference: Any) -> JobReturn:
-    import ray
-
+def _returned(future: Future[Any]) -> JobReturn:
     try:
-        failure = ray.get(reference)
+        failure = future.result()
     except Exception as error:  # its worker died, or its node, and again when it was begun again
         failure = f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
     status = JobStatus.COMPLETED if failure is None else JobStatus.FAILED

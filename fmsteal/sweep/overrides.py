@@ -5,33 +5,26 @@ from __future__ import annotations
 import argparse
 import difflib
 import re
-from pathlib import Path
+from collections.abc import Sequence
+from dataclasses import fields
 
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import ChoiceSweep, Override
 from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from fmsteal import paths
-from fmsteal.errors import ConfigError
+from fmsteal.base import paths
+from fmsteal.base.errors import ConfigError
+from fmsteal.base.quoting import quoted
+from fmsteal.config import searchpath
+from fmsteal.config.schema import Config
+from fmsteal.identity.keys import without_effect
 
-_CHOICES = re.compile(r"(?P<group>[a-z_/]+)=(?P<names>[\w.]+(?:,[\w.]+)*)")
-_NUMBER = re.compile(r"\d+(\.\d+)?(e\d+)?")
-
-
-def quoted(override: str) -> str:
-    """Quote what Hydra's grammar would misread: numeric names of a group's files (``budget=100``), and non-ASCII."""
-    key, equals, value = override.partition("=")
-    if equals and not value.isascii() and not any(c in value for c in "\"'[{,"):
-        return f'{key}="{value}"'
-    match = _CHOICES.fullmatch(override)
-    if match is None or not (paths.folder("conf") / match["group"]).is_dir():
-        return override
-    names = [f"'{name}'" if _NUMBER.fullmatch(name) else name for name in match["names"].split(",")]
-    return f"{match['group']}={','.join(names)}"
+LONGEST = 200  # letters of a sweep's name
+_NAME = re.compile(rf"[A-Za-z0-9._-]{{1,{LONGEST}}}")
 
 
 def preview(args: argparse.Namespace) -> DictConfig:
@@ -40,33 +33,28 @@ def preview(args: argparse.Namespace) -> DictConfig:
     Raises:
         ConfigError: a misspelt option, key or value: named, with what there is.
     """
-    overrides = list(args.overrides)
-    if args.config_dir:
-        overrides.append(f'hydra.searchpath=["file://{Path(args.config_dir).absolute()}"]')
-    with initialize_config_dir(config_dir=str(paths.folder("conf")), version_base="1.3"):
+    overrides, places = list(args.overrides), searchpath.given(args)
+    searchpath.require_available(places)
+    conf = str(paths.folder("conf"))
+    with searchpath.known(places), initialize_config_dir(config_dir=conf, version_base="1.3"):
         name = "config"
         try:
             parser = OverridesParser.create(GlobalHydra.instance().config_loader())
             parsed = parser.parse_overrides(overrides)
-            for o in parsed:
-                if o.is_sweep_override() and o.key_or_group.startswith("hydra."):
-                    raise ConfigError(
-                        f"{o.key_or_group} cannot be swept. Quote the value: {o.get_key_element()}='...'."
-                    )
+            _refuse_swept(parsed)
+            _refuse_lists(parsed)
             plain = [o.input_line or "" for o in parsed if not o.is_sweep_override()]
             cfg = _compose(name, plain)
+            _refuse_empty(parsed)
             params = cfg.hydra.sweeper.params or {}
-            if not args.multirun:
-                if params and not args.cfg:
-                    raise ConfigError(f"This is a sweep: run it with -m, as in fmsteal -m {' '.join(overrides)}.")
-                swept_too = len(plain) < len(parsed)  # which Hydra refuses, in its own words
-                cfg = _compose(name, overrides) if swept_too else cfg
-            else:
+            if args.multirun:
                 swept = parser.parse_overrides([f"{k}={v}" for k, v in params.items()])
-                given = {o.get_key_element() for o in parsed}  # the command line's word beats the preset's
-                axes = [o for o in swept if o.get_key_element() not in given]
-                axes += [o for o in parsed if o.is_sweep_override()]
-                cfg = _compose(name, plain + [_first(o) for o in axes])
+                cfg = _compose(name, plain + [_first(o) for o in _axes(swept, parsed)])
+            elif params and not args.cfg:
+                raise ConfigError(f"This is a sweep: run it with -m, as in fmsteal -m {' '.join(overrides)}.")
+            elif len(plain) < len(parsed):  # swept without -m, which Hydra refuses, in its own words
+                cfg = _compose(name, overrides)
+            require_known(cfg)
             if not args.cfg:
                 require_complete(cfg)
             return cfg
@@ -74,10 +62,70 @@ def preview(args: argparse.Namespace) -> DictConfig:
             raise ConfigError(explain(name, overrides, error)) from error
 
 
+def _axes(swept: list[Override], parsed: list[Override]) -> list[Override]:
+    """What a sweep varies: a preset's axes, and those of the command line, whose word beats the preset's."""
+    _refuse_lists(swept)
+    _refuse_empty(swept)
+    given = {o.get_key_element() for o in parsed}
+    return [o for o in swept if o.get_key_element() not in given] + [o for o in parsed if o.is_sweep_override()]
+
+
+def _refuse_swept(overrides: list[Override]) -> None:
+    """Refuse an axis that a sweep cannot have.
+
+    Raises:
+        ConfigError: the sweep's own name or place, or a setting of Hydra's.
+    """
+    for o in overrides:
+        if not o.is_sweep_override():
+            continue
+        if o.key_or_group in ("sweep_id", "output", "cache"):
+            raise ConfigError(f"{o.key_or_group} cannot be swept: a sweep has one name and one place.")
+        if o.key_or_group.startswith("hydra."):
+            raise ConfigError(f"{o.key_or_group} cannot be swept. Quote the value: {o.get_key_element()}='...'.")
+
+
+def _refuse_lists(overrides: list[Override]) -> None:
+    """Refuse several files of a group where one is chosen: Hydra would merge them into one, the last winning.
+
+    Raises:
+        ConfigError: a list for a group; for defenses the message shows how they are chained.
+    """
+    for override in overrides:
+        group, value = override.get_key_element().lstrip("+~"), override.value()
+        choices = value.list if isinstance(value, ChoiceSweep) else [value]
+        names = next((choice for choice in choices if isinstance(choice, list)), None)
+        if names is None or not _options(override):
+            continue
+        each = f"One job for each: -m {group}={','.join(map(str, names))}."
+        if override.key_or_group == "defense":
+            links = " ".join(
+                f"+defense@defense.of.{letter}={name}" for letter, name in zip("abcdefgh", names, strict=False)
+            )
+            each = f"Defenses one after the other are a chain: defense=chain {links}. {each}"
+        raise ConfigError(f"{group} is one choice, not a list ({override.input_line}). {each}")
+
+
+def _refuse_empty(overrides: list[Override]) -> None:
+    """Refuse an axis without a value: a sweep of nothing.
+
+    Raises:
+        ConfigError: one is; it is named, with what there is.
+    """
+    for override in overrides:
+        if not override.is_sweep_override() or next(iter(override.sweep_string_iterator()), None) is not None:
+            continue
+        there = _options(override)
+        what = (
+            f" There is: {', '.join(there)}." if there else " A range ends before its last number: range(0,3) is 0,1,2."
+        )
+        raise ConfigError(f"{override.input_line} holds no value, so there is no job to run.{what}")
+
+
 def _first(override: Override) -> str:
     if not override.is_sweep_override():
         return str(override.input_line)
-    return f"{override.get_key_element()}={next(iter(override.sweep_string_iterator()))}"
+    return quoted(f"{override.get_key_element()}={next(iter(override.sweep_string_iterator()))}")
 
 
 def require_complete(cfg: DictConfig) -> None:
@@ -89,6 +137,52 @@ def require_complete(cfg: DictConfig) -> None:
     missing = sorted(OmegaConf.missing_keys(OmegaConf.masked_copy(cfg, [str(k) for k in cfg if k != "hydra"])))
     if missing:
         raise ConfigError(f"{missing[0]} must be given: {missing[0]}=...")
+
+
+def require_known(cfg: DictConfig) -> None:
+    """See that a job has no part that nothing reads.
+
+    Raises:
+        ConfigError: it has; it is named, with what there is.
+    """
+    require_name(cfg)
+    there = [f.name for f in fields(Config)]
+    for name in sorted({str(key) for key in cfg} - {*there, "hydra"}):
+        near = difflib.get_close_matches(name, there, n=1)
+        guess = f" Did you mean '{near[0]}'?" if near else ""
+        raise ConfigError(
+            f"nothing reads '{name}'.{guess} There are: {', '.join(sorted(there))}. Free text goes below notes: "
+            f"+notes.{name}=..."
+        )
+
+
+def require_name(cfg: DictConfig) -> None:
+    """See that a sweep's name is that of one folder, below the output folder.
+
+    Raises:
+        ConfigError: it is not.
+    """
+    name = cfg.get("sweep_id")
+    if name is not None and (not _NAME.fullmatch(str(name)) or str(name) in (".", "..")):
+        raise ConfigError(
+            f"sweep_id={str(name)!r:.100} is no name of a sweep, which is that of its folder: letters, digits and ._- "
+            f"alone, {LONGEST} at most. Where everything is written says output=/path."
+        )
+
+
+def require_effect(cfg: DictConfig, overrides: Sequence[str]) -> None:
+    """See that each value that was given for a single job plays a part in it.
+
+    Raises:
+        ConfigError: one does not; it is named, and why.
+    """
+    parsed = OverridesParser.create().parse_overrides(list(overrides))
+    given = {o.key_or_group: str(o.input_line) for o in parsed if not o.is_delete() and "/" not in o.key_or_group}
+    for found in without_effect(cfg):
+        for key in (key for key in given if found.covers(key)):
+            raise ConfigError(
+                f"{given[key]} has no effect with {found.reason}: leave it out, or change {found.owner or found.key}."
+            )
 
 
 def _compose(name: str, overrides: list[str]) -> DictConfig:
@@ -104,6 +198,10 @@ def explain(name: str, overrides: list[str], error: Exception) -> str:
     """Name the first override that does not fit, and list what there is at that place."""
     said = ". ".join(part.strip() for part in (str(error), str(error.__cause__ or "")) if part.strip())
     said = re.sub(r"\nConfig search path:.*", "", said, flags=re.DOTALL)
+    if "Available options in 'sweep':" in said:  # Hydra leaves out those in folders
+        folder = paths.folder("sweeps")
+        below = [file.relative_to(folder).with_suffix("").as_posix() for file in sorted(folder.glob("*/*.yaml"))]
+        said = "\n\t".join([said.rstrip(), *below])
     if isinstance(error, OverrideParseException):
         return f"{error.override} is no override: {said}. A value with special characters needs quotes: 'key=\"...\"'."
     if isinstance(error, ValueError):  # Hydra does not name the override here

@@ -3,13 +3,30 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from fmsteal.errors import ConfigError
-from fmsteal.results import SCHEMA, SWEEP, recorded
-from fmsteal.store import explained, write_json
+from fmsteal.base.errors import ConfigError
+from fmsteal.base.store import explained, write_json
+from fmsteal.records.folders import SweepFolder
+from fmsteal.records.results import SCHEMA, recorded
 from fmsteal.sweep.grid import Grid
+
+
+def refuse_earlier(folder: Path) -> None:
+    """Refuse to continue a sweep whose jobs have keys of an earlier kind: all of them would be stolen again.
+
+    Raises:
+        ConfigError: it was begun by an earlier version.
+        StoreError: it was begun by a newer one.
+    """
+    before = recorded(folder)
+    if before is not None and before.get("schema", 1) < SCHEMA:
+        raise ConfigError(
+            f"{folder} was begun by an earlier fmsteal, whose jobs have other keys: finish it with that version, or "
+            "give this sweep another name: sweep_id=..."
+        )
 
 
 def require_same(folder: Path, grid: Grid) -> None:
@@ -24,10 +41,11 @@ def require_same(folder: Path, grid: Grid) -> None:
     before = recorded(folder)
     if before is None:
         return
-    known = before.get("fixed", {})
-    other = sorted(k for k in known.keys() & grid.fixed.keys() if known[k] != grid.fixed[k])
+    known, varied = before.get("fixed", {}), grid.varied | set(before.get("varied", ()))
+    fixed = (known.keys() | grid.fixed.keys()) - varied
+    other = sorted(k for k in fixed if _differ(k, known, grid.fixed))
     if other:
-        shown = "; ".join(f"{k}: {known[k]}, now {grid.fixed[k]}" for k in other[:5])
+        shown = "; ".join(f"{k}: {known.get(k, 'default')}, now {grid.fixed.get(k, 'default')}" for k in other[:5])
         more = f"; and {len(other) - 5} more" if len(other) > 5 else ""
         raise ConfigError(
             f"{folder} holds a sweep with other settings ({shown}{more}). Name this one differently: sweep_id=... . To "
@@ -35,12 +53,28 @@ def require_same(folder: Path, grid: Grid) -> None:
         )
 
 
-def write(folder: Path, grid: Grid, command: str, conf: dict[str, str], code: Path | None = None) -> None:
+def _differ(key: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
+    """Whether a setting that neither sweep varies is another; one that is left out is at its default.
+
+    Of another class an option that is not there says nothing.
+    """
+    if key in before and key in now:
+        return bool(before[key] != now[key])
+    owner = key
+    while owner:
+        owner = owner.rpartition(".")[0]
+        name = f"{owner}.name"
+        if name in before or name in now:
+            return before.get(name) == now.get(name)
+    return True
+
+
+def write(folder: Path, grid: Grid, command: str | None, conf: dict[str, str], code: Path | None = None) -> None:
     """Record the jobs asked for, beside those asked for before.
 
-    The file holds ``fixed`` (settings that no job varies), ``jobs`` (by key: the victim's key, the overrides that make
-    it, its axes, its cell), ``command`` (the one to continue), ``conf`` (where each config source was frozen) and
-    ``code`` (the same of the package, if it was).
+    The file holds ``fixed`` (settings that no job varies), ``varied`` (names of the others), ``jobs`` (by key: the
+    victim's key, the overrides that make it, its axes, its cell), ``command`` (the one to continue, None leaves it),
+    ``conf`` (where each config source was frozen) and ``code`` (the same of the package, if it was).
     """
     before = recorded(folder) or {}
     known = before.get("fixed", grid.fixed)
@@ -54,10 +88,11 @@ def write(folder: Path, grid: Grid, command: str, conf: dict[str, str], code: Pa
         value: dict[str, Any] = {
             "schema": SCHEMA,
             "begun": before.get("begun", time.time()),
-            "command": command,
+            "command": command or before.get("command"),
             "conf": conf,
             "code": code and str(code),
             "fixed": fixed,
+            "varied": sorted({*before.get("varied", ()), *grid.varied, *(known.keys() ^ fixed.keys())}),
             "jobs": {**before.get("jobs", {}), **jobs},
         }
-        write_json(folder / SWEEP, value)
+        write_json(SweepFolder(folder).record, value)

@@ -1,13 +1,17 @@
-"""A sweep in two launches: each distinct victim once, then the thieves. What is done is read from disk."""
+"""A sweep in launches: each distinct victim once, then the thefts, then what is still to be measured of others.
+
+What is done is read from disk.
+"""
 
 from __future__ import annotations
 
 import logging
-import shlex
+import pickle
+import secrets
 import sys
 import time
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -18,24 +22,27 @@ from hydra.errors import CompactHydraException
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
-from fmsteal import results
-from fmsteal.errors import FmstealError
-from fmsteal.results import Entry
-from fmsteal.schema import Stage
-from fmsteal.store import read_json, require_writable
-from fmsteal.sweep import frozen, record
-from fmsteal.sweep.grid import Cell, Grid, checked
+from fmsteal.base import stopping
+from fmsteal.base.errors import FmstealError
+from fmsteal.base.lease import held, lease
+from fmsteal.base.quoting import spell_command
+from fmsteal.base.store import read_json, require_writable
+from fmsteal.config.schema import Stage
+from fmsteal.job.victims import prepared
+from fmsteal.records import results
+from fmsteal.records.folders import HYDRA, VICTIMS, JobFolder, SweepFolder, TheftFolder
+from fmsteal.records.results import Entry
+from fmsteal.sweep import frozen, launchers, record
+from fmsteal.sweep.evaluate import measured_again
+from fmsteal.sweep.grid import Cell, Grid, checked, expanded
 from fmsteal.sweep.loader import SharedLoader
-from fmsteal.sweep.sharing import Shelf, take_over
-from fmsteal.sweep.victims import prepared
 from fmsteal.tracking.naming import run_name, varying
 
 if TYPE_CHECKING:
-    from fmsteal.report.live import Stage as Shown
+    from fmsteal.report.show.live import Stage as Shown
 
 log = logging.getLogger(__name__)
-CONF = ".conf"  # of a sweep: the configs its jobs are composed from
-CODE = ".code"  # and the code they run
+WAITED = 2.0  # seconds between two looks at thefts that others work on
 
 
 def run(
@@ -44,8 +51,8 @@ def run(
     context: HydraContext,
     task: TaskFunction,
     mixed: bool = False,
-    share: bool = False,
     freeze: bool = True,
+    of: str | None = None,
 ) -> None:
     """Compose and check every job, then run those that have no result.
 
@@ -55,20 +62,25 @@ def run(
         context: Hydra's; its loader is replaced by one that reads frozen configs, which is what launchers ship.
         task: what runs a job.
         mixed: take a folder whose sweep has other fixed settings.
-        share: take over what other sweeps have of the jobs.
         freeze: let the jobs run the code as it is now, whenever they start.
+        of: a folder whose jobs are measured further, as ``arguments`` say, instead of a grid of them.
 
     Raises:
         CompactHydraException: nothing was run, since something is wrong with a job; or jobs are without a result.
+        Stopped: the command was told to end. Its jobs have ended; those under way are cut off, and go on another time.
     """
     folder = Path(master.hydra.sweep.dir)
+    place = SweepFolder(folder)
     loader = SharedLoader(context.config_loader.get_search_path())
     loader.open(master)
     began = time.monotonic()
     try:
         require_writable(folder)
-        shelf = Shelf(Path(master.output), folder) if share else None
-        grid = checked(loader, master, arguments, shelf)
+        record.refuse_earlier(folder)
+        if of is None:
+            grid = checked(loader, master, expanded(loader, arguments))
+        else:
+            grid = only_stolen(checked(loader, master, measured_again(Path(of), arguments)))
         if not mixed:
             record.require_same(folder, grid)
     except FmstealError as error:
@@ -77,61 +89,92 @@ def run(
     done = sum(cell.finished for cell in grid.cells)
     log.info("%d jobs are checked, in %.1f s; %d are finished already", len(grid.cells), time.monotonic() - began, done)
     if master.dry_run:
-        from fmsteal.report.plan import show_plan
+        from fmsteal.sweep.plan import show_plan
 
         return show_plan(plan, folder)
-    from fmsteal.report import live  # here: NumPy is not needed to find a misspelt option
+    try:
+        from fmsteal.sweep.available import require_data
 
-    context.config_loader = loader.frozen(folder / CONF)
+        require_data([pickle.loads(job) for job in grid.unlike], master.stage)
+    except FmstealError as error:
+        raise CompactHydraException(f"fmsteal: {error}") from error
+    from fmsteal.report.show import live  # here: NumPy is not needed to find a misspelt option
+
+    context.config_loader = loader.frozen(place.conf)
     sources = {s.provider: s.path for s in context.config_loader.get_sources() if s.scheme() == "file"}
     words = [word for word in sys.argv[1:] if not word.startswith(("force=", "quiet="))]  # to continue is not to redo
-    plan = Plan(taken_over(grid, master.sweep_id), master.stage)
-    copy = frozen.code(folder / CODE) if freeze else None
-    record.write(folder, grid, shlex.join(["fmsteal", *words]), sources, copy)
+    copy = frozen.code(place.code) if freeze else None
+    command = spell_command(["fmsteal", *words])
     try:
-        launches = Launches(master, context, task, folder)
-        with frozen.imported_from(copy) if copy else nullcontext():
+        with _held(place), frozen.imported_from(copy) if copy else nullcontext():
+            if of is None or place.record.is_file():  # single runs have no record
+                record.write(folder, grid, command if of is None else None, sources, copy)
+            launches = Launches(master, context, task, folder)
             with live.shown(plan.shown("victims", folder), master.quiet):
                 launches.victims(plan.victims)
             with live.shown(plan.shown("thieves", folder), master.quiet):
-                launches.thieves(plan.thieves)
+                launches.thieves(plan.thefts)
+                launches.thieves(plan.measured)
+                launches.waiting(plan.thieves)
     finally:
-        from fmsteal.report.table import show_sweep
+        if stopping.told() is None:  # who stops a sweep is told how to go on, and no more
+            from fmsteal.report.show.table import show_sweep
 
-        show_sweep(results.of_sweep(folder), folder)
+            show_sweep(results.of_sweep(folder), folder)
     _require_done(plan, launches)
 
 
-def taken_over(grid: Grid, sweep_id: str | None) -> Grid:
-    """The grid when the results of other sweeps have been taken over; a job whose result could not be is run."""
-    cells = []
-    for cell in grid.cells:
-        if cell.shared and take_over(cell.shared, cell.folder, sweep_id):
-            log.info("%s is taken over from %s", cell.key, cell.shared)
-            cell = replace(cell, finished=True)
-        cells.append(replace(cell, shared=None))
-    return replace(grid, cells=cells)
+@contextmanager
+def _held(place: SweepFolder) -> Iterator[None]:
+    """Show that a command runs the sweep: `fmsteal status --watch` waits for jobs that are not begun while one does."""
+    for left in place.commands():
+        if not held(left):
+            Path(f"{left}.lease").unlink(missing_ok=True)
+    with lease(place.command(secrets.token_hex(4)), "this sweep"):
+        yield
+
+
+def only_stolen(grid: Grid) -> Grid:
+    """The jobs of a grid whose theft is sealed: those that can be measured without stealing."""
+    able = [cell for cell in grid.cells if cell.sealed]
+    if left := len(grid.cells) - len(able):
+        log.warning("%d jobs are left out: their theft is not finished", left)
+    return replace(grid, cells=able)
 
 
 class Plan:
-    """What of a grid is run: of the victims that any job without a result needs, those that are not in the store."""
+    """What of a grid is run.
+
+    Attributes:
+        victims: of those that any job without a result needs, the first job of each that is not in the store.
+        thefts: the jobs that have to steal.
+        measured: those whose theft is sealed already, by another sweep or before: they only measure what is missing.
+    """
 
     def __init__(self, grid: Grid, stage: Stage) -> None:
         self.grid, self.stage = grid, stage
-        needed = [cell for cell in grid.cells if not (cell.finished or cell.shared)]
+        needed = [cell for cell in grid.cells if not cell.finished]
         first_of = {cell.victim: cell for cell in reversed(needed)}  # the first job of each victim makes it
         self.ready = {cell.victim for cell in grid.cells if cell.victim_ready}
         wanted = [cell for cell in needed if first_of[cell.victim] is cell and cell.victim not in self.ready]
         self.victims: Sequence[Cell] = wanted if stage is not Stage.thieves else []
-        self.thieves: Sequence[Cell] = needed if stage is not Stage.victims else []
+        thieves = needed if stage is not Stage.victims else []
+        self.thefts: Sequence[Cell] = [cell for cell in thieves if not cell.sealed]
+        self.measured: Sequence[Cell] = [cell for cell in thieves if cell.sealed]
+
+    @property
+    def thieves(self) -> Sequence[Cell]:
+        """All jobs that are run for a result."""
+        return [*self.thefts, *self.measured]
 
     def shown(self, name: Literal["victims", "thieves"], folder: Path) -> Shown:
         """A launch as it is shown while it is under way."""
-        from fmsteal.report import live
+        from fmsteal.report.show import live
 
+        place = SweepFolder(folder)
         if name == "victims":
             keys = {cell.victim: cell for cell in self.victims}
-            entries = {key: Entry(key, folder / results.VICTIMS / key, results.MISSING, "victim") for key in keys}
+            entries = {key: Entry(key, place.victim(key).path, results.MISSING, "victim") for key in keys}
             return live.Stage(name, entries, {}, prepared=lambda key: prepared(keys[key].cache, key))
         entries = {c.key: Entry(c.key, c.folder, results.MISSING, "thief", c.overrides) for c in self.thieves}
         differing = varying([{"axis": cell.axis, "overrides": cell.overrides} for cell in self.grid.cells])
@@ -143,6 +186,7 @@ class Launches:
     """The launches of one sweep, through the launcher that is chosen."""
 
     def __init__(self, master: DictConfig, context: HydraContext, task: TaskFunction, folder: Path) -> None:
+        self._chosen = master.hydra.launcher
         self._launcher = Plugins.instance().instantiate_launcher(context, task, master)
         self._folder = folder
         self._launched = 0
@@ -151,9 +195,9 @@ class Launches:
 
     def victims(self, cells: Sequence[Cell]) -> None:
         """Prepare the victim of each cell."""
-        folders = [f"{results.VICTIMS}/{cell.victim}" for cell in cells]
+        folders = [f"{VICTIMS}/{cell.victim}" for cell in cells]
         self._launch([[*cell.overrides, "stage=victims"] for cell in cells], folders)
-        raised = [(self._folder / folder / results.FAILURE).is_file() for folder in folders]
+        raised = [self._job(folder).failure.is_file() for folder in folders]
         self.failed_victims = {cell.victim for cell, failed in zip(cells, raised, strict=True) if failed}
 
     def thieves(self, cells: Sequence[Cell]) -> None:
@@ -162,21 +206,41 @@ class Launches:
         What a victim raised its thieves would raise too, one after the other, each with a device of its own: they wait
         for the sweep to be run again. Where a victim's job was killed instead, the first thief goes on with it.
         """
+        for cell in cells:  # what an earlier launch found says nothing about this one
+            JobFolder(cell.folder).waiting.unlink(missing_ok=True)
         able = [cell for cell in cells if cell.victim not in self.failed_victims]
         if len(able) < len(cells):
             log.warning("%d jobs are left out: their victim failed", len(cells) - len(able))
         self._launch([list(cell.overrides) for cell in able], [cell.key for cell in able])
+
+    def waiting(self, cells: Sequence[Cell]) -> None:
+        """Run jobs again that ended since another process worked on their theft, as soon as that one is through."""
+        told = 0
+        while left := [cell for cell in cells if JobFolder(cell.folder).waiting.is_file()]:
+            free = [cell for cell in left if not _is_busy(cell)]
+            if free:
+                self.thieves(free)
+                continue
+            if len(left) != told:
+                log.info("%d jobs wait for thefts that other processes work on", len(left))
+                told = len(left)
+            time.sleep(WAITED)
+
+    def _job(self, name: str) -> JobFolder:
+        return JobFolder(self._folder / name)
 
     def _launch(self, jobs: Sequence[Sequence[str]], folders: Sequence[str]) -> None:
         """Launch jobs and wait for them; a launcher that gives up in the middle loses nothing that is on disk."""
         if not jobs:
             return
         try:
-            for name, job in zip(folders, self._launcher.launch(jobs, initial_job_idx=self._launched), strict=False):
-                if job.status is JobStatus.FAILED and not (self._folder / name / results.FAILURE).is_file():
+            with stopping.heeded(), launchers.stoppable(self._chosen):
+                done = self._launcher.launch(jobs, initial_job_idx=self._launched)
+            for name, job in zip(folders, done, strict=False):
+                if job.status is JobStatus.FAILED and not self._job(name).failure.is_file():
                     log.error("%s: %s", name, job._return_value)  # it could not say so itself
         except Exception as error:
-            if not any((self._folder / name / ".hydra").is_dir() for name in folders):  # not one was begun
+            if not any((self._folder / name / HYDRA).is_dir() for name in folders):  # not one was begun
                 raise
             log.warning("The launcher gave up (%s: %s); going on with what is on disk.", type(error).__name__, error)
             self.error = error
@@ -196,6 +260,12 @@ def _require_done(plan: Plan, launches: Launches) -> None:
 
 
 def _has_result(cell: Cell) -> bool:
-    result = read_json(cell.folder / results.RESULT)
-    failed = (cell.folder / results.FAILURE).is_file()
-    return isinstance(result, dict) and result.get("job_key") == cell.key and not failed
+    job = JobFolder(cell.folder)
+    result = read_json(job.result)
+    return isinstance(result, dict) and result.get("job_key") == cell.key and not job.failure.is_file()
+
+
+def _is_busy(cell: Cell) -> bool:
+    waits = read_json(JobFolder(cell.folder).waiting)
+    place = waits.get("theft") if isinstance(waits, dict) else None
+    return isinstance(place, str) and held(TheftFolder(cell.folder / place).lease)

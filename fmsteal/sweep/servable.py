@@ -6,7 +6,9 @@ import numpy as np
 from omegaconf import DictConfig
 
 from fmsteal.data.images import Images
-from fmsteal.pipeline import Parts
+from fmsteal.job.batches import require_batches
+from fmsteal.job.pipeline import Parts
+from fmsteal.job.protocols import check_attack
 
 
 def require_servable(cfg: DictConfig) -> None:
@@ -17,7 +19,8 @@ def require_servable(cfg: DictConfig) -> None:
         DataError: pretrained weights that are not there.
     """
     parts = Parts.of(cfg)
+    require_batches(parts)
     count = cfg.query.get("count")
     if isinstance(count, int) and count > 0 and str(cfg.query._target_).startswith("fmsteal.data."):
         nothing = np.broadcast_to(np.zeros((1, 3, 1, 1), np.uint8), (count, 3, 1, 1))  # takes no memory
-        parts.attack.check(parts.budget, Images(nothing, "a set of that size"))
+        check_attack(parts.attack, parts.budget, Images(nothing, "a set of that size"))

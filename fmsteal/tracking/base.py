@@ -1,4 +1,4 @@
-"""Where a run's curves and figures go. Disk is the truth: every tracker writes ``metrics.csv``."""
+"""Where a run's curves and figures go. Disk is the truth: every tracker writes a CSV file."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ from typing import Any, Literal, Protocol
 
 from PIL import Image
 
+from fmsteal.records.folders import JobFolder
+
 COLUMNS = ("x_name", "x", "metric", "value")
-TABLES = "tables"  # folder of a job
+Point = tuple[str, float, str, float]  # one row of them
 
 
 @dataclass(frozen=True)
@@ -22,11 +24,13 @@ class RunInfo:
     Attributes:
         key: the job's key.
         folder: the job's folder.
-        axis: the choices that compare runs (``victim``, ``budget``, ...), by name; ``none`` where not applicable.
+        axis: the choices that compare runs (``victim``, ``budget``, ...), by name; where one does not apply, ``none``,
+            or None of a number.
         config: the resolved config.
         group: the sweep's id, or None for a single run.
         git: commit of the code, or None.
         kind: what the run makes: a thief, or a victim alone.
+        curves: the file that its curves go to; empty for the job's own.
         name: what a person reads in a list of runs; empty: the key.
         jobs: how many jobs its sweep has.
         requeued: whether a job that ends itself (SystemExit) is queued again, as on Slurm.
@@ -42,6 +46,7 @@ class RunInfo:
     name: str = ""
     jobs: int = 1
     requeued: bool = False
+    curves: Path | None = None
 
 
 class Tracker(Protocol):
@@ -100,12 +105,13 @@ class Tracking(Protocol):
 
 
 class CsvTracker:
-    """Curves as rows ``x_name, x, metric, value`` of ``metrics.csv`` in the job's folder; tables in ``tables/``."""
+    """Curves as rows ``x_name, x, metric, value`` of the theft's or the job's CSV file; tables in ``tables/``."""
 
     identity: dict[str, Any] | None = None
 
-    def __init__(self, folder: Path) -> None:
-        self.path = folder / "metrics.csv"
+    def __init__(self, folder: Path, curves: Path | None = None) -> None:
+        self.folder = JobFolder(folder)
+        self.path = curves or self.folder.curves
         self.latest: dict[str, float] = {}
 
     def log(self, metrics: Mapping[str, float], x: tuple[str, float]) -> None:
@@ -119,14 +125,7 @@ class CsvTracker:
             rows.writerows((*x, name, value) for name, value in metrics.items())
 
     def summary(self, metrics: Mapping[str, float]) -> None:
-        """The final figures are in ``result.json``; keep one row of each point, where a resumed run wrote it again."""
-        last = {(name, x, metric): value for name, x, metric, value in self.points()}
-        fresh = self.path.with_suffix(".tmp")
-        with fresh.open("w", newline="") as stream:
-            rows = csv.writer(stream)
-            rows.writerow(COLUMNS)
-            rows.writerows((*point, value) for point, value in last.items())
-        fresh.replace(self.path)
+        """Nothing to do: the final figures are in ``result.json``."""
 
     def image(self, name: str, path: Path) -> None:
         """Nothing to do: the file is in the job's folder."""
@@ -136,10 +135,7 @@ class CsvTracker:
 
     def table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
         """Write ``tables/<name>.csv``."""
-        path = self.path.parent / TABLES / f"{name}.csv"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("w", newline="") as stream:
-            csv.writer(stream).writerows((columns, *rows))
+        write_table(self.folder.tables, name, columns, rows)
 
     def artifact(self, kind: str, path: Path) -> None:
         """Nothing to do: it is on the disk."""
@@ -147,22 +143,46 @@ class CsvTracker:
     def link(self, name: str, run: Mapping[str, Any] | None) -> None:
         """Nothing to do: nobody can follow the link from here."""
 
-    def points(self) -> list[tuple[str, float, str, float]]:
-        """What has been logged so far, by earlier interrupted runs too; a torn last line is passed over."""
-        if not self.path.exists():
-            return []
-        with self.path.open(newline="") as stream:
-            rows = [row for row in csv.reader(stream) if len(row) == 4 and row != list(COLUMNS)]
-        found = []
-        for name, x, metric, value in rows:
-            with suppress(ValueError):
-                found.append((name, float(x), metric, float(value)))
-        return found
+    def points(self) -> list[Point]:
+        """What has been logged so far, by earlier interrupted runs too."""
+        return read_points(self.path)
 
     @property
     def place(self) -> str:
-        """The CSV file."""
-        return str(self.path)
+        """The CSV file, as the job's own folder has it in the end."""
+        return str(self.folder.curves)
+
+
+def read_points(curves: Path) -> list[Point]:
+    """The points of a file of curves; a torn last line is passed over, and one that is damaged."""
+    if not curves.exists():
+        return []
+    with curves.open(newline="", errors="replace") as stream:
+        rows = [row for row in csv.reader(stream) if len(row) == 4 and row != list(COLUMNS)]
+    found = []
+    for name, x, metric, value in rows:
+        with suppress(ValueError):
+            found.append((name, float(x), metric, float(value)))
+    return found
+
+
+def keep_last(curves: Path) -> None:
+    """Keep one row of each point, in order, where a resumed run logged it again; the file is there in any case."""
+    last = {(name, x, metric): value for name, x, metric, value in read_points(curves)}
+    fresh = curves.with_suffix(".tmp")
+    with fresh.open("w", newline="") as stream:
+        rows = csv.writer(stream)
+        rows.writerow(COLUMNS)
+        rows.writerows((*point, last[point]) for point in sorted(last))
+    fresh.replace(curves)
+
+
+def write_table(folder: Path, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    """Write a table as ``<name>.csv``; a name may have folders of its own."""
+    path = folder / f"{name}.csv"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", newline="") as stream:
+        csv.writer(stream).writerows((columns, *rows))
 
 
 class CsvTracking:
@@ -171,4 +191,4 @@ class CsvTracking:
     @contextmanager
     def open(self, run: RunInfo) -> Iterator[Tracker]:
         """Track one run."""
-        yield CsvTracker(run.folder)
+        yield CsvTracker(run.folder, run.curves)

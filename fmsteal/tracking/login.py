@@ -10,9 +10,11 @@ from typing import Literal
 from urllib.parse import urlparse
 from urllib.request import getproxies
 
+from pydantic import ValidationError
+from wandb.errors import UsageError
 from wandb.sdk import wandb_setup
 
-from fmsteal.errors import ConfigError, FmstealError
+from fmsteal.base.errors import ConfigError, FmstealError
 
 FORMER = "api.wandb.ai"  # what W&B's own server was called; a login that was kept under this name goes on to count
 CLOUD = ("api.forge.coreweave.com", FORMER)
@@ -27,13 +29,16 @@ def server() -> str:
     """
     try:
         return str(wandb_setup.singleton().settings.base_url)  # starts no service, as wandb.setup() would
-    except ValueError as error:
+    except (ValueError, UsageError) as error:
         raise refused(error) from error
 
 
-def refused(error: ValueError) -> ConfigError:
+def refused(error: Exception) -> ConfigError:
     """What W&B says of its settings, in one line."""
-    said = " ".join(str(error).split()).partition(" For further information")[0]
+    said = str(error)
+    if isinstance(error, ValidationError):
+        said = "; ".join(f"{'.'.join(map(str, each['loc']))} {each['msg']}" for each in error.errors())
+    said = " ".join(said.split())
     return ConfigError(f"W&B refuses its settings (WANDB_* variables, tracker.*): {said}")
 
 

@@ -11,8 +11,8 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from fmsteal import paths
-from fmsteal.sweep.identity import AXES, OF_VICTIM
+from fmsteal.base import paths
+from fmsteal.identity.keys import AXES, OF_VICTIM
 
 ORDER = (
     "task", "data", "query", "budget", "attack", "attack_selection", "attack_strategy", "attack_loss", "defense",
@@ -58,7 +58,7 @@ def run_name(axis: Mapping[str, Any], words: Sequence[str], varying: Collection[
         victim if kind == "victim" else f"{victim} <- {thief}",
         *(str(shown[name]) for name in named),
         *(f"{short}={own[name]}" for short, name in zip(_shortened(settings), settings, strict=True)),
-        f"s{axis['seed']}",
+        *([] if axis["seed"] is None else [f"s{axis['seed']}"]),
     ]
     return " · ".join(parts)[:LONGEST]
 

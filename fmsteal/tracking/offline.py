@@ -10,8 +10,8 @@ from typing import Any
 
 from wandb.proto.wandb_internal_pb2 import Record
 
-from fmsteal.lease import held
-from fmsteal.results import LEASE
+from fmsteal.base.lease import held
+from fmsteal.records.folders import WANDB, JobFolder
 
 BLOCK = 32 * 1024
 HEADER = 7  # bytes, of the file and of each record
@@ -74,11 +74,11 @@ def plan(folders: Sequence[Path], again: bool = False) -> Plan:
     """
     runs: dict[tuple[Path, str], list[Fragment]] = {}
     for folder in folders:
-        for file in sorted(folder.rglob("wandb/offline-run-*/run-*.wandb")):
+        for file in sorted(folder.rglob(f"{WANDB}/offline-run-*/run-*.wandb")):
             fragment = Fragment(file)
             if fragment not in runs.setdefault((fragment.job, fragment.id), []):
                 runs[fragment.job, fragment.id].append(fragment)
-    running = sorted({job for job, _ in runs if held(job / LEASE)})
+    running = sorted({job for job, _ in runs if held(JobFolder(job).lease)})
     chosen = [
         next((f for f in reversed(of_run) if f.ended), of_run[-1])
         for (job, _), of_run in runs.items()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,14 +19,18 @@ from PIL import Image
 from wandb.sdk.lib.module import unset_globals
 from wandb.sdk.mailbox import HandleAbandonedError, MailboxClosedError
 
-from fmsteal.errors import ConfigError
-from fmsteal.store import digest
+from fmsteal.base.errors import ConfigError
+from fmsteal.base.store import digest
+from fmsteal.records.folders import JobFolder
 from fmsteal.tracking.base import CsvTracker, RunInfo, Tracker
 from fmsteal.tracking.login import auto_mode, refused
+from fmsteal.tracking.naming import LONGEST
 
 log = logging.getLogger(__name__)
 MARKS = "marks a run as preempting"  # name of a thread
 TOLD_WITHIN = 5.0  # seconds
+PROJECT = "fmsteal"
+OLD_MODES = {"dryrun": "offline", "run": "online"}  # W&B's earlier words, which it takes to this day
 SERVICE_GONE = (ConnectionError, MailboxClosedError, HandleAbandonedError)
 
 
@@ -34,17 +39,20 @@ class WandbTracking:
     """``tracker=wandb``.
 
     Attributes:
-        project: W&B project.
+        project: W&B project; None for WANDB_PROJECT, or ``fmsteal`` where that is not set.
         entity: team or user; None for the login's default.
         mode: ``auto`` is online with a login (API key, identity token or netrc entry), else offline; WANDB_MODE wins.
         system_metrics: log CPU, memory and GPU use in sweeps of at most so many jobs; a single job counts as 1.
         tables: send the evaluation's tables and pictures; they are in the job's ``tables/`` in any case.
         artifacts: what is kept with the run: ``victim`` (by the run that made it), ``thief``, ``predictions``.
         init_timeout: seconds to wait for the server before falling back to offline.
-        tags: added to every run.
+        tags: added to every run; of none, those of WANDB_TAGS.
+
+    Raises:
+        ConfigError: W&B would refuse one of these options, or a WANDB_* variable.
     """
 
-    project: str = "fmsteal"
+    project: str | None = None
     entity: str | None = None
     mode: Literal["auto", "online", "offline"] = "auto"
     system_metrics: int = 10
@@ -52,6 +60,27 @@ class WandbTracking:
     artifacts: list[Literal["victim", "thief", "predictions"]] = field(default_factory=list)
     init_timeout: float = 30.0
     tags: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        if os.environ.get("WANDB_MODE") == "disabled":
+            return
+        self._mode()
+        try:
+            wandb.Settings(project=self._project(), run_tags=self.tags or None)
+            wandb.Settings().update_from_env_vars(dict(os.environ))
+        except (ValueError, wandb.errors.UsageError) as error:
+            raise refused(error) from error
+
+    def _project(self) -> str:
+        return self.project or os.environ.get("WANDB_PROJECT") or PROJECT
+
+    def _mode(self) -> str:
+        """``auto``, ``online`` or ``offline``."""
+        given = os.environ.get("WANDB_MODE")
+        mode = OLD_MODES.get(given or "", given) or str(self.mode)
+        if mode not in ("auto", "online", "offline"):
+            raise ConfigError(f"WANDB_MODE={given} is not known; there are online, offline and disabled.")
+        return mode
 
     @contextmanager
     def open(self, run: RunInfo) -> Iterator[Tracker]:
@@ -61,7 +90,7 @@ class WandbTracking:
         all processes of the job are killed, W&B's too, with what it has not written yet: the run is finished before.
         """
         if os.environ.get("WANDB_MODE") == "disabled":
-            yield CsvTracker(run.folder)
+            yield CsvTracker(run.folder, run.curves)
             return
         if wandb.run is not None:
             raise RuntimeError(f"W&B run {wandb.run.id} is still open: finish it before another job starts")
@@ -94,11 +123,11 @@ class WandbTracking:
                 unset_globals()
 
     def _start(self, run: RunInfo) -> Any:
-        mode = os.environ.get("WANDB_MODE") or str(self.mode)
+        runs = JobFolder(run.folder).wandb
+        before = set(runs.glob("run-*"))
+        mode = self._mode()
         try:
             mode = auto_mode() if mode == "auto" else mode
-            if mode not in ("online", "offline"):
-                raise ConfigError(f"WANDB_MODE={mode} is not known; there are online, offline and disabled.")
             return self._init(run, mode)
         except ValueError as error:  # how its settings say that they are not valid
             raise refused(error) from error
@@ -112,16 +141,18 @@ class WandbTracking:
                 raise
             log.warning("W&B cannot be reached (%s): this run is kept offline", str(error).splitlines()[0])
             wandb.teardown()
+            for begun in set(runs.glob("run-*")) - before:  # by the attempt: an empty run of the same id
+                shutil.rmtree(begun, ignore_errors=True)
             return self._init(run, "offline")
 
     def _init(self, run: RunInfo, mode: str) -> Any:
         axis = {f"axis.{name}": value for name, value in {"victim_run": "none", **run.axis}.items()}
         pair = f"{run.axis.get('victim', 'none')} <- {run.axis.get('thief', 'none')}"  # a column for the two together
         return wandb.init(
-            project=self.project,
+            project=self._project(),
             entity=self.entity,
             id=run_id(run.group, run.key),
-            name=run.name or run.key,
+            name=_name(run),
             group=run.group,
             job_type=run.kind,
             tags=self.tags or None,
@@ -148,7 +179,7 @@ class WandbTracker(CsvTracker):
     """
 
     def __init__(self, info: RunInfo, run: Any, how: WandbTracking) -> None:
-        super().__init__(info.folder)
+        super().__init__(info.folder, info.curves)
         self._info, self._run, self._how = info, run, how
         self._known: set[str] = set()
         if run.offline:
@@ -228,6 +259,14 @@ class WandbTracker(CsvTracker):
         return f"offline; upload it with: wandb sync {Path(self._run.dir).parent}"
 
 
+def _name(run: RunInfo) -> str:
+    """What the run is called: as WANDB_NAME says; in a sweep with the run's own name behind it, to tell runs apart."""
+    own, given = run.name or run.key, os.environ.get("WANDB_NAME")
+    if given:
+        own = given if run.group is None else f"{given} · {own}"
+    return own[:LONGEST]
+
+
 def run_id(group: str | None, key: str) -> str:
     """The id of a job's run: always the same."""
     return digest([group, key])[:16]
@@ -252,7 +291,7 @@ def staged(folder: Path) -> Iterator[None]:
     if "WANDB_DATA_DIR" in os.environ:
         yield
         return
-    os.environ["WANDB_DATA_DIR"] = str(folder.absolute() / "wandb" / "data")
+    os.environ["WANDB_DATA_DIR"] = str(JobFolder(folder.absolute()).wandb / "data")
     try:
         yield
     finally:

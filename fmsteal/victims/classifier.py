@@ -5,24 +5,33 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file
 
-from fmsteal.context import Context
+from fmsteal.base.errors import DataError
+from fmsteal.base.store import checksum
 from fmsteal.data.images import Task
-from fmsteal.errors import DataError
-from fmsteal.learners import ClassifierLearner
-from fmsteal.modules.classifier import save_weights
-from fmsteal.store import checksum
+from fmsteal.identity.rules import Ignores
+from fmsteal.training.classifier import save_weights
+from fmsteal.training.context import Context
+from fmsteal.training.learners import IS_CONVEX, ClassifierLearner
+from fmsteal.training.recipe import STEPS
 from fmsteal.victims.base import Victim, VictimMaker
 
 
 @dataclass(frozen=True)
 class ClassifierVictim(ClassifierLearner, VictimMaker):
     """A classifier fitted to the task's training split (its attributes: see `ClassifierLearner`)."""
+
+    ignores: ClassVar[Ignores] = {
+        **ClassifierLearner.ignores,
+        "recipe.augment": {"adaptation": "probe", "recipe.views": 0},
+        **dict.fromkeys(["seed", *(f"recipe.{step}" for step in STEPS)], IS_CONVEX),
+    }
 
     def prepare(self, task: Task, ctx: Context) -> Victim:
         """The trained victim, from the store if any job has made it before."""
@@ -32,7 +41,7 @@ class ClassifierVictim(ClassifierLearner, VictimMaker):
             "data": task.train.digest,
             "classes": task.num_classes,
         }
-        slug = f"{self.backbone.model}-{self.adaptation}-s{self.seed}"
+        slug = f"{self.backbone.model}-{self.adaptation}-{'convex' if self.is_convex else f's{self.seed}'}"
         place = ctx.store.get("victims", slug, spec, lambda out, scratch: self._train(task, ctx, out, scratch))
         model = self.build(task.num_classes, role="victim")
         weights = place / "weights.safetensors"

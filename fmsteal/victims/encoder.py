@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from fmsteal.answers import Answers
-from fmsteal.context import Context
+from fmsteal.base.store import digest
+from fmsteal.config.answers import Answers
 from fmsteal.data.images import Task
-from fmsteal.modules.classifier import Classifier
-from fmsteal.store import digest
+from fmsteal.identity.rules import Ignores
+from fmsteal.training.classifier import Classifier
+from fmsteal.training.context import Context
 from fmsteal.victims.base import Victim
 from fmsteal.victims.classifier import ClassifierVictim
 
@@ -23,6 +24,11 @@ class EncoderVictim(ClassifierVictim):
     """
 
     answers: ClassVar[Answers] = "embeddings"
+    ignores: ClassVar[Ignores] = {
+        **ClassifierVictim.ignores,
+        "recipe": {"adaptation": "probe"},
+        "seed": {"adaptation": "probe"},
+    }
 
     def identity(self) -> dict[str, Any]:
         """All that decides the result, apart from the data."""

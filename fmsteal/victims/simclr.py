@@ -10,18 +10,18 @@ import numpy as np
 import torch
 from torch import nn
 
-from fmsteal.answers import Answers
-from fmsteal.backbones import BackboneSpec, laid_out
-from fmsteal.context import Context
+from fmsteal.base.errors import ConfigError
+from fmsteal.base.seeds import derived_seed, seeded
+from fmsteal.base.store import checksum
+from fmsteal.config.answers import Answers
 from fmsteal.data.images import Task
 from fmsteal.data.loader import TensorLoader
 from fmsteal.data.random_views import Views
-from fmsteal.errors import ConfigError
-from fmsteal.modules.base import Recipe
-from fmsteal.modules.classifier import save_weights
-from fmsteal.modules.simclr import Projected, SimCLRModule
-from fmsteal.seeds import derived_seed, seeded
-from fmsteal.store import checksum
+from fmsteal.networks.backbones import BackboneSpec, laid_out
+from fmsteal.training.classifier import save_weights
+from fmsteal.training.context import Context
+from fmsteal.training.recipe import Recipe
+from fmsteal.training.simclr import Projected, SimCLRModule
 from fmsteal.victims.base import Victim, VictimMaker
 
 

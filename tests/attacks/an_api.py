@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from fmsteal import build
-from fmsteal.context import Context
 from fmsteal.data.images import Images
+from fmsteal.defenses.base import NoDefense, prepare
 from fmsteal.oracle.ledger import Ledger
 from fmsteal.oracle.oracle import Budget, Oracle
+from fmsteal.training.context import Context
 from fmsteal.victims.base import Victim
-from tests.conftest import composed
 
 
 def in_front_of(
@@ -24,11 +23,11 @@ def in_front_of(
 ) -> Oracle:
     """The victim's API, with its ledger in the job's folder."""
     return Oracle(
-        answer_pool=lambda ids: victim.answer(victim.raw(pool, ids, ctx)),
-        answer_images=lambda images: victim.answer(victim.raw_images(images, ctx)),
-        width=victim.width,
+        answer_pool=lambda ids: victim.raw(pool, ids, ctx),
+        answer_images=lambda images: victim.raw_images(images, ctx),
+        to_answers=victim.answer,
         pool=pool,
-        defense=defense or build.make(composed("defense=none").defense),
+        guard=prepare(defense or NoDefense(), victim, pool, ctx),
         budget=Budget(queries),
         ledger=Ledger(ctx.run_dir / "ledger.bin", "job"),
         seed=0,

@@ -9,16 +9,16 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fmsteal import build
 from fmsteal.attacks.base import AttackContext
-from fmsteal.context import Context
+from fmsteal.config import build
 from fmsteal.data.images import Images
 from fmsteal.oracle.ledger import Ledger
 from fmsteal.oracle.oracle import Oracle
+from fmsteal.training.context import Context
 from fmsteal.victims.base import Victim
 from tests.attacks.an_api import in_front_of
 from tests.conftest import composed
-from tests.test_learners import context
+from tests.training.test_learners import context
 
 CLASSES = 4
 RANDOM = np.random.default_rng(2)

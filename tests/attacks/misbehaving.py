@@ -1,4 +1,4 @@
-"""Attacks with a fault each: what a job says of them is tested in ``tests/test_pipeline.py``."""
+"""Attacks with a fault each: what a job says of them is tested in ``tests/job/test_pipeline.py``."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from torch import nn
 from fmsteal.attacks.base import AttackContext
 from fmsteal.attacks.knockoff import Knockoff
 from fmsteal.data.images import Images
-from fmsteal.modules.classifier import Classifier
 from fmsteal.oracle.oracle import Oracle
+from fmsteal.training.classifier import Classifier
 
 
 class AsksTooMuch(Knockoff):

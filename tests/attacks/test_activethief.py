@@ -14,23 +14,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from fmsteal import build
 from fmsteal.attacks.activethief import ActiveThief
 from fmsteal.attacks.base import AttackContext
 from fmsteal.attacks.losses import soft_cross_entropy
 from fmsteal.attacks.selection import random
 from fmsteal.attacks.strategies import Round, by_chance, by_entropy, by_kcenter
-from fmsteal.context import Context
+from fmsteal.base.errors import AttackError, ConfigError
+from fmsteal.config import build
 from fmsteal.data.images import Ids, Images
-from fmsteal.errors import AttackError, ConfigError
 from fmsteal.oracle.ledger import Ledger
 from fmsteal.oracle.oracle import Budget, Oracle
+from fmsteal.training.context import Context
 from fmsteal.victims.base import Victim
 from tests.attacks.an_api import in_front_of
 from tests.conftest import composed
-from tests.test_learners import context
+from tests.training.test_learners import context
 
-STRATEGIES = ("random", "entropy", "margin", "kcenter", "dfal", "dfal_kcenter")
+STRATEGIES = ("random", "entropy", "margin", "kcenter", "dfal", "dfal_kcenter", "dfal_code", "dfal_kcenter_code")
 COLOURS = np.random.default_rng(1).integers(0, 200, (60, 3, 1, 1))
 POOL = Images(
     (COLOURS + np.random.default_rng(2).integers(0, 56, (60, 3, 16, 16))).astype(np.uint8), "coloured squares"

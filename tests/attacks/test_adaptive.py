@@ -12,28 +12,29 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from fmsteal import build
 from fmsteal.attacks.base import AttackContext
 from fmsteal.attacks.copycat import balanced
 from fmsteal.attacks.losses import hard_cross_entropy, soft_cross_entropy
-from fmsteal.context import Context
+from fmsteal.base.errors import ConfigError
+from fmsteal.config import build
 from fmsteal.data.images import Ids, Images
-from fmsteal.defenses.base import AnswerContext
-from fmsteal.errors import ConfigError
+from fmsteal.defenses.base import NoDefense, RowDefense, RowGuard
+from fmsteal.oracle.guard import Ask
 from fmsteal.oracle.ledger import Ledger
 from fmsteal.oracle.oracle import Budget, Oracle
+from fmsteal.training.context import Context
 from tests.conftest import composed
-from tests.test_learners import context
+from tests.training.test_learners import context
 
 POOL = Images(np.random.default_rng(1).integers(0, 256, (40, 3, 8, 8)).astype(np.uint8), "pool")
 SURE = torch.softmax(torch.randn(40, 3, generator=torch.Generator().manual_seed(0)) + torch.tensor([1.5, 0, -1]), 1)
 
 
-class Noisy:
+class Noisy(RowDefense):
     """Moves each answer by another random amount each time."""
 
-    def protect(self, answers: Tensor, images: Tensor, ctx: AnswerContext) -> Tensor:
-        noise = [0.2 * torch.randn(3, generator=ctx.generator(row)) for row in range(len(answers))]
+    def protect(self, answers: Tensor, ask: Ask) -> Tensor:
+        noise = [0.2 * torch.randn(3, generator=ask.generator(row)) for row in range(len(answers))]
         return answers + torch.stack(noise)
 
 
@@ -55,9 +56,8 @@ def stolen(folder: Path, queries: int, *overrides: str, defense: Any = None) -> 
     oracle = Oracle(
         answer_pool=lambda ids: SURE[ids],
         answer_images=lambda images: torch.zeros(len(images), 3),
-        width=3,
         pool=POOL,
-        defense=defense or build.make(composed("defense=none").defense),
+        guard=RowGuard(defense or NoDefense(), 3),
         budget=Budget(queries),
         ledger=Ledger(folder / "ledger.bin", "job"),
         seed=0,

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from fmsteal.attacks.base import AttackContext
-from fmsteal.errors import BudgetExceeded
-from fmsteal.oracle import oracle
+from fmsteal.base.errors import BudgetExceeded
+from fmsteal.oracle import blocks
 from fmsteal.oracle.ledger import Ledger, Question
 from tests.attacks.colour_api import Killed, steal
 
@@ -24,7 +24,7 @@ ATTACKS = [
     (("attack=jbda",), 15, 24),
     (("attack=jbda_tr",), 15, 24),
     (
-        ("attack=knockoff_adaptive", "attack.reward=loss", "attack.batch=2", "attack.clusters=3", "attack.lr=0.3"),
+        ("attack=knockoff_adaptive", "attack.reward=loss", "attack.batch=2", "attack.clusters=4", "attack.lr=0.3"),
         23,
         24,
     ),
@@ -35,7 +35,7 @@ by_name = pytest.mark.parametrize(
 
 
 def asked(folder: Path) -> list[Question]:
-    return list(Ledger(folder / "ledger.bin", "job")._row)
+    return list(Ledger(folder / "ledger.bin", "job"))
 
 
 def cut_off(folder: Path, dies_at: int, options: tuple[str, ...]) -> list[Question]:
@@ -47,7 +47,7 @@ def cut_off(folder: Path, dies_at: int, options: tuple[str, ...]) -> list[Questi
 
 @pytest.fixture(autouse=True)
 def answers_come_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(oracle, "ANSWERED_AT_ONCE", 1)
+    monkeypatch.setattr(blocks, "ANSWERED_AT_ONCE", 1)
 
 
 @by_name

@@ -14,20 +14,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from fmsteal import build
 from fmsteal.attacks.bandit import AdaptiveKnockoff, Bandit, Learner, Shelves, thumbnails
 from fmsteal.attacks.bandit_rewards import Reward, Rewards
 from fmsteal.attacks.base import AttackContext
 from fmsteal.attacks.losses import soft_cross_entropy
 from fmsteal.attacks.strategies import margin
+from fmsteal.base.errors import ConfigError
+from fmsteal.config import build
 from fmsteal.data.images import Images
-from fmsteal.errors import ConfigError
-from fmsteal.modules.classifier import soft_cross_entropies
 from fmsteal.oracle.ledger import Ledger
 from fmsteal.oracle.oracle import Budget
+from fmsteal.training.classifier import soft_cross_entropies
 from tests.attacks.colour_api import CLASSES, POOL, QUICK, killed_and_again, oracle_for, same_weights, steal
 from tests.conftest import composed
-from tests.test_learners import context
+from tests.training.test_learners import context
 
 KINDS = get_args(Reward)
 LABELS = np.arange(len(POOL)) % 5
@@ -182,7 +182,7 @@ def test_the_budget_is_used_up_and_no_image_asked_about_twice(
     thief, oracle = steal(tmp_path, queries, "attack=knockoff_adaptive", *overrides, pool=LABELLED)
     ledger = Ledger(tmp_path / "ledger.bin", "job")
     assert oracle.used == len(ledger) == queries
-    assert all(question.nth == 0 for question in ledger._row)
+    assert all(question.nth == 0 for question in ledger)
     assert thief.head.out_features == CLASSES and not thief.training
 
 

@@ -6,33 +6,48 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from fmsteal.attacks.cont_steal_two_view import two_view_loss
-from fmsteal.errors import AttackError
+from fmsteal.attacks.cont_steal_two_view import Anchor, two_view_loss
+from fmsteal.base.errors import AttackError, ConfigError
+from fmsteal.config import build
+from tests.conftest import composed
 from tests.exact import agree, dimensions, embeddings, seeds, several, unit
 
 
-def loop(thief: Tensor, victim: Tensor, temperature: float) -> Tensor:
+def loop(thief: Tensor, victim: Tensor, temperature: float, anchor: Anchor) -> Tensor:
     s, v = [unit(row) for row in thief], [unit(row) for row in victim]
     total = thief.new_zeros(())
     for i in range(len(s)):
         negatives = thief.new_zeros(())
         for j in range(len(s)):
             if j != i:
-                negatives = negatives + (s[i] @ v[j] / temperature).exp() + (s[i] @ s[j] / temperature).exp()
+                across = v[i] @ s[j] if anchor == "victim" else s[i] @ v[j]
+                negatives = negatives + (across / temperature).exp() + (s[i] @ s[j] / temperature).exp()
         total = total - ((s[i] @ v[i] / temperature).exp() / negatives).log()
     return total / len(s)
 
 
-@given(several, dimensions, seeds, st.sampled_from([0.07, 0.5]))
+@given(several, dimensions, seeds, st.sampled_from([0.07, 0.5]), st.sampled_from(["victim", "thief"]))
 @settings(max_examples=40, deadline=None)
-def test_is_its_formula(n: int, d: int, seed: int, temperature: float) -> None:
+def test_is_its_formula(n: int, d: int, seed: int, temperature: float, anchor: Anchor) -> None:
     thief, victim = embeddings(seed, (n, d), (n, d))
-    agree(lambda s, v: two_view_loss(s, v, temperature), lambda s, v: loop(s, v, temperature), thief, victim)
+    agree(
+        lambda s, v: two_view_loss(s, v, temperature, anchor),
+        lambda s, v: loop(s, v, temperature, anchor),
+        thief,
+        victim,
+    )
 
 
 def test_the_positive_is_not_a_negative() -> None:
     far_apart = torch.eye(4)
     assert two_view_loss(far_apart, far_apart) < -10
+
+
+def test_its_two_forms_are_two() -> None:
+    thief, victim = embeddings(0, (5, 8), (5, 8))
+    assert abs(float(two_view_loss(thief, victim) - two_view_loss(thief, victim, anchor="thief"))) > 0.01
+    with pytest.raises(ConfigError, match=r"attack\.anchor must be one of victim, thief, not api"):
+        build.make(composed("task=embed", "attack=cont_steal_two_view", "attack.anchor=api").attack)
 
 
 def test_one_image_has_no_negatives() -> None:

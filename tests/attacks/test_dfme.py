@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from fmsteal import build
+from fmsteal.attacks import dfme
 from fmsteal.attacks.base import AttackContext
 from fmsteal.attacks.dfme import (
     DFME,
@@ -25,12 +25,13 @@ from fmsteal.attacks.dfme import (
     training,
     unit_directions,
 )
-from fmsteal.errors import AttackError, ConfigError
+from fmsteal.base.errors import AttackError, ConfigError
+from fmsteal.config import build
 from fmsteal.oracle.ledger import Ledger
 from fmsteal.oracle.oracle import Budget
 from tests.attacks.colour_api import CLASSES, POOL, QUICK, Colours, killed_and_again, oracle_for, same_weights, steal
 from tests.conftest import composed
-from tests.test_learners import context
+from tests.training.test_learners import context
 
 LITTLE = ("attack=dfme", "attack.size=16", "attack.width=4", "attack.noise=8")
 
@@ -184,6 +185,50 @@ def test_a_frozen_trunk_stays_as_it_is(tmp_path: Path) -> None:
 def test_a_killed_attack_asks_the_same_again(tmp_path: Path) -> None:
     whole, again = killed_and_again(tmp_path, 60, 20, *LITTLE, "attack.batch=4")
     assert same_weights(whole, again)
+
+
+@pytest.mark.parametrize("directions", [1, 4])
+def test_the_generators_gradient_is_the_published_codes(
+    directions: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a plain loop: the mean over directions of d (L(x + eps u) - L(x)) / eps u, over (classes x batch)."""
+    ctx = context(tmp_path)
+    attack = DFME(size=8, batch=4, noise=8, width=4, directions=directions, epsilon=0.01)
+    game = Game(attack, oracle_for(ctx, 10**6), AttackContext(build.make(composed(*QUICK).thief), ctx))
+    seen: dict[str, Tensor] = {}
+    plain = nn.Module.register_full_backward_hook
+    plain(game.generator, lambda module, given, out: seen.update(slope=out[0].clone()))
+    drawn = dfme.unit_directions
+    monkeypatch.setattr(dfme, "unit_directions", lambda *a: seen.setdefault("u", drawn(*a)))
+    shown_to = game.generator.forward
+    monkeypatch.setattr(game.generator, "forward", lambda z: seen.setdefault("x", shown_to(z)))
+    game.generator_step()
+    x, u, student = seen["x"].detach(), seen["u"], game.student.eval()
+
+    def loss(points: Tensor) -> Tensor:
+        images = (points.tanh() + 1) / 2
+        p = Colours()(images).softmax(1).log()
+        return -(student(images) - (p - p.mean(1, keepdim=True))).abs().mean(1)
+
+    want = torch.zeros_like(x)
+    with torch.no_grad():
+        for j in range(directions):
+            for i in range(4):
+                rise = float(loss(x[i : i + 1] + 0.01 * u[j, i])[0] - loss(x[i : i + 1])[0])
+                want[i] += 192 * rise / 0.01 * u[j, i] / directions / (CLASSES * 4)
+    torch.testing.assert_close(seen["slope"], want, rtol=0.05, atol=2e-3 * float(want.abs().max()))
+
+
+def test_images_of_the_published_range_are_cifars_standardised_pixels() -> None:
+    attack = build.make(composed("attack=dfme_standardised").attack)
+    raw = torch.randn(5, 3, 8, 8)
+    images = shown(raw, attack.centre, attack.spread)
+    mean, std = (torch.tensor(side).view(1, 3, 1, 1) for side in ([0.4914, 0.4822, 0.4465], [0.2023, 0.1994, 0.2010]))
+    torch.testing.assert_close((images - mean) / std, raw.tanh())
+    torch.testing.assert_close(shown(raw), (raw.tanh() + 1) / 2)
+    for wrong in ({"centre": [0.5, 0.5, 0.2]}, {"spread": [0.5, 0.5]}, {"spread": [0.5, 0.5, 0.0]}):
+        with pytest.raises(ConfigError, match=r"attack\.centre and attack\.spread are three numbers"):
+            DFME(**wrong)  # type: ignore[arg-type]
 
 
 def test_images_are_made_in_the_size_asked_for_and_between_0_and_1() -> None:

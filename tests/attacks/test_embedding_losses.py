@@ -8,7 +8,7 @@ from scipy.stats import wasserstein_distance
 from torch import Tensor
 
 from fmsteal.attacks import embedding_losses as losses
-from fmsteal.errors import AttackError
+from fmsteal.base.errors import AttackError
 from tests.exact import agree, dimensions, embeddings, images, seeds, several, unit
 
 
@@ -35,7 +35,7 @@ def infonce_loop(thief: Tensor, victim: Tensor, temperature: float) -> Tensor:
     return torch.stack(each).mean()
 
 
-@given(images, dimensions, seeds, st.sampled_from([0.07, 0.5]))
+@given(several, dimensions, seeds, st.sampled_from([0.07, 0.5]))
 @settings(max_examples=30, deadline=None)
 def test_infonce(n: int, d: int, seed: int, temperature: float) -> None:
     agree(
@@ -59,7 +59,7 @@ def soft_nn_loop(thief: Tensor, victim: Tensor, temperature: float) -> Tensor:
     return total / (2 * n)
 
 
-@given(images, dimensions, seeds, st.sampled_from([0.5, 100.0]), st.sampled_from([0.0, 3.0]))
+@given(several, dimensions, seeds, st.sampled_from([0.5, 100.0]), st.sampled_from([0.0, 3.0]))
 @settings(max_examples=30, deadline=None)
 def test_soft_nn(n: int, d: int, seed: int, temperature: float, shift: float) -> None:
     thief, victim = embeddings(seed, (n, d), (n, d))
@@ -126,19 +126,25 @@ def test_barlow(n: int, d: int, seed: int, weight: float) -> None:
     )
 
 
-def test_barlow_of_one_image_or_a_constant_dimension() -> None:
-    thief, victim = embeddings(0, (1, 8), (1, 8))
-    with pytest.raises(AttackError, match=r"two or more images .* attack\.recipe\.batch_size"):
-        losses.barlow(thief, victim)
+def test_barlow_of_a_constant_dimension() -> None:
     still = torch.ones(5, 8, requires_grad=True)
     (grad,) = torch.autograd.grad(losses.barlow(still, torch.randn(5, 8)), still)
     assert grad.isfinite().all()
 
 
-@pytest.mark.parametrize("loss", [losses.infonce, losses.soft_nn])
-def test_a_single_image_costs_nothing_where_neighbours_are_compared(loss: object) -> None:
+@pytest.mark.parametrize("loss", [losses.infonce, losses.soft_nn, losses.barlow])
+def test_a_single_image_is_refused_where_images_are_compared(loss: object) -> None:
     thief, victim = embeddings(0, (1, 8), (1, 8))
-    assert loss(thief, victim) == 0  # type: ignore[operator]
+    with pytest.raises(AttackError, match=r"two or more in it, .* attack\.recipe\.batch_size"):
+        loss(thief, victim)  # type: ignore[operator]
+    assert loss.fewest == 2  # type: ignore[attr-defined]
+
+
+def test_wasserstein_refuses_answers_below_zero() -> None:
+    thief, victim = embeddings(0, (4, 8), (4, 8))
+    with pytest.raises(AttackError, match=r"wasserstein .* some below 0: .*attack/loss=mse"):
+        losses.wasserstein(thief, victim)
+    assert losses.wasserstein(thief.abs(), victim.abs()).isfinite()
 
 
 @pytest.mark.parametrize("loss", [losses.mse, losses.infonce, losses.soft_nn, losses.wasserstein, losses.barlow])

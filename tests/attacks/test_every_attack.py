@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,17 +10,27 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fmsteal import build
-from fmsteal.answers import choices
 from fmsteal.attacks.base import AttackContext
-from fmsteal.errors import BudgetExceeded
-from fmsteal.inference import of_images
+from fmsteal.base.errors import BudgetExceeded, ConfigError
+from fmsteal.config import build
+from fmsteal.config.answers import choices
 from fmsteal.oracle.ledger import Ledger
+from fmsteal.oracle.oracle import Budget
+from fmsteal.training.inference import of_images
 from tests.attacks import colour_api, test_encoders
 from tests.conftest import composed
-from tests.test_learners import context
+from tests.training.test_learners import context
 
-SMALLER = {"dfme": ("attack.batch=8", "attack.noise=8", "attack.width=8", "attack.size=16")}  # 256 images make no smoke
+SMALL_DFME = ("attack.batch=8", "attack.noise=8", "attack.width=8", "attack.size=16")  # 256 images make no smoke
+SMALLER = {"dfme": SMALL_DFME, "dfme_standardised": SMALL_DFME}
+FROZEN = ("task=embed", "thief=encoder_efficientnet_lite0_probe", "thief.backbone.size=32")  # a public trunk, kept
+LITE0 = ("thief=efficientnet_lite0", "thief.backbone.size=32")  # the one trunk whose weights are always at hand
+OTHERS = ("~attack.candidates.efficientnet_lite1", "~attack.candidates.efficientnet_lite2")
+TRUNK = (*LITE0, *colour_api.QUICK[len(colour_api.THIEF) :])
+QUICK = {"linear_map": FROZEN, "public_encoder": FROZEN, "solve": TRUNK, "trunk_inference": (*TRUNK, *OTHERS)}
+ASK_NOTHING = {"pretrain", "public_encoder", "own_data", "own_data_ceiling"}
+OWN_WIDTH = {"pretrain", "public_encoder"}
+LABELLED = replace(colour_api.POOL, labels=np.arange(80) % colour_api.CLASSES, classes=tuple("abcd"))
 EMBED = sorted(choices("attack", "embeddings"))
 CLASSIFY = sorted(choices("attack", "probabilities"))
 
@@ -27,15 +38,25 @@ CLASSIFY = sorted(choices("attack", "probabilities"))
 @pytest.mark.parametrize("name", EMBED + CLASSIFY)
 def test_an_attack_runs_within_its_budget(name: str, tmp_path: Path) -> None:
     api, quick = (test_encoders, test_encoders.QUICK) if name in EMBED else (colour_api, colour_api.QUICK)
-    cfg = composed(*quick, f"attack={name}", *SMALLER.get(name, ()))
-    ctx = context(tmp_path)
-    attack, oracle = build.make(cfg.attack), api.oracle_for(ctx, 60)
+    cfg = composed(*QUICK.get(name, quick), f"attack={name}", *SMALLER.get(name, ()))
+    ctx, budget = context(tmp_path), 0 if name in ASK_NOTHING - {"pretrain"} else 60
+    attack, learner, oracle = build.make(cfg.attack), build.make(cfg.thief), api.oracle_for(ctx, budget)
     attack.check(oracle.budget, api.POOL)
-    thief = attack.run(oracle, api.POOL, AttackContext(build.make(cfg.thief), ctx))
+    getattr(attack, "check_thief", lambda thief: None)(learner)
+    thief = attack.run(oracle, api.POOL, AttackContext(learner, ctx, labelled=LABELLED))
     assert oracle.used == len(Ledger(ctx.run_dir / "ledger.bin", "job")) <= 60
-    assert oracle.used > 45 or name == "pretrain"
+    assert oracle.used == 0 if name in ASK_NOTHING else oracle.used > 45
     outputs = of_images(thief, api.POOL, np.arange(3), ctx)
-    assert outputs.isfinite().all() and (outputs.shape == (3, oracle.width) or name == "pretrain")
+    assert outputs.isfinite().all() and (outputs.shape == (3, oracle.width) or name in OWN_WIDTH)
+
+
+@pytest.mark.parametrize("name", EMBED + CLASSIFY)
+def test_no_attack_takes_a_budget_of_nothing_for_something(name: str) -> None:
+    api, quick = (test_encoders, test_encoders.QUICK) if name in EMBED else (colour_api, colour_api.QUICK)
+    attack = build.make(composed(*QUICK.get(name, quick), f"attack={name}").attack)
+    wrong = Budget(60) if name in ASK_NOTHING - {"pretrain"} else Budget(0)
+    with pytest.raises(ConfigError, match=f"[Bb]udget (is|of) {wrong.queries} queries"):
+        attack.check(wrong, api.POOL)
 
 
 @given(

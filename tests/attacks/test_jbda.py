@@ -11,20 +11,21 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fmsteal import build, inference, learners
 from fmsteal.attacks import asked_views, jbda
 from fmsteal.attacks.base import AttackContext
 from fmsteal.attacks.jbda import JBDA
 from fmsteal.attacks.losses import soft_cross_entropy
 from fmsteal.attacks.selection import random as drawn
-from fmsteal.backbones import Backbone
+from fmsteal.base.errors import ConfigError
+from fmsteal.config import build
 from fmsteal.data.images import Images
-from fmsteal.errors import ConfigError
+from fmsteal.networks.backbones import Backbone
 from fmsteal.oracle.ledger import Ledger
 from fmsteal.oracle.oracle import Budget
+from fmsteal.training import inference, learners
 from tests.attacks.colour_api import CLASSES, POOL, QUICK, killed_and_again, oracle_for, same_weights, steal
 from tests.conftest import composed
-from tests.test_learners import context
+from tests.training.test_learners import context
 
 
 class Curved(nn.Module):
@@ -69,7 +70,7 @@ def test_each_image_steps_as_it_would_alone(
     monkeypatch.setattr(jbda, "GRADIENT_BATCH", batch)
     model, pixels, answers = Curved(8), POOL.pixels[:n, :, :8, :8].copy(), answers_for(n)
     attack = JBDA(selection=drawn, loss=soft_cross_entropy, seeds=3, step=0.0981, direction=direction)
-    made = attack.made(model, pixels, answers, np.random.default_rng(0))
+    made = attack.made(model, pixels, answers, np.random.default_rng(0), 0)
     assert made.dtype == np.uint8 and not np.array_equal(made, pixels)
     for image, new, answer in zip(pixels, made, answers, strict=True):
         np.testing.assert_array_equal(new, stepped(model, image, int(answer.argmax()), direction, 0.0981))
@@ -85,8 +86,20 @@ def test_the_two_directions_raise_and_lower_the_labels_logit() -> None:
 
     for direction, sign in (("logit", 1), ("loss", -1)):
         attack = JBDA(selection=drawn, loss=soft_cross_entropy, seeds=3, step=0.02, direction=direction)  # type: ignore[arg-type]
-        made = attack.made(model, pixels, answers, np.random.default_rng(0))
+        made = attack.made(model, pixels, answers, np.random.default_rng(0), 0)
         assert (sign * (sure(made) - sure(pixels))).mean() > 0.01
+
+
+def test_the_step_turns_round_every_tau_rounds() -> None:
+    model, pixels, answers = Curved(8), POOL.pixels[:5, :, :8, :8].copy(), answers_for(5)
+    assert build.make(composed("attack=jbda").attack).tau == 3
+    attack = JBDA(selection=drawn, loss=soft_cross_entropy, seeds=3, step=0.0981, tau=3)
+    for number, sign in enumerate([1, 1, 1, -1, -1, -1, 1]):  # the paper's (-1)^floor(rho / 3)
+        assert attack.step_of(number) == sign * 0.0981
+        made = attack.made(model, pixels, answers, np.random.default_rng(0), number)
+        for image, new, answer in zip(pixels, made, answers, strict=True):
+            np.testing.assert_array_equal(new, stepped(model, image, int(answer.argmax()), "logit", sign * 0.0981))
+    assert [build.make(composed("attack=jbda_ce").attack).step_of(n) for n in (0, 5)] == [0.1, 0.1]
 
 
 def walked(model: nn.Module, image: np.ndarray, targets: list[int], eps: float) -> np.ndarray:
@@ -106,7 +119,7 @@ def test_each_image_walks_as_it_would_alone(n: int, batch: int, monkeypatch: pyt
     monkeypatch.setattr(jbda, "GRADIENT_BATCH", batch)
     model, pixels, answers = Curved(8), POOL.pixels[:n, :, :8, :8].copy(), answers_for(n)
     attack = build.make(composed("attack=jbda_tr").attack)
-    made = attack.made(model, pixels, answers, np.random.default_rng(5))
+    made = attack.made(model, pixels, answers, np.random.default_rng(5), 0)
     targets = np.random.default_rng(5).integers(CLASSES, size=(8, 3 * n))
     assert len({tuple(row) for row in targets.T}) == 3 * n  # the three walks of an image go different ways
     for row in range(3 * n):
@@ -225,6 +238,7 @@ def test_a_killed_attack_asks_the_same_again(attack: str, tmp_path: Path) -> Non
         ("attack.seeds=0", "seeds"),
         ("attack.share=0", "share"),
         ("attack.step=2", "step"),
+        ("attack.tau=0", "tau"),
         ("attack.reservoir=0", "reservoir"),
     ],
 )

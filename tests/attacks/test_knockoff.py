@@ -1,18 +1,32 @@
 from __future__ import annotations
 
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
+import scipy.special
 import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fmsteal.attacks.activethief import ActiveThief
+from fmsteal.attacks.copycat import Copycat
 from fmsteal.attacks.knockoff import Knockoff
-from fmsteal.attacks.losses import hard_cross_entropy, soft_cross_entropy
+from fmsteal.attacks.losses import TemperatureLoss, hard_cross_entropy, soft_cross_entropy
 from fmsteal.attacks.selection import random
+from fmsteal.attacks.smoothing import Smoothing
+from fmsteal.attacks.strategies import by_chance
+from fmsteal.base.errors import ConfigError
 from fmsteal.data.images import Images
-from fmsteal.errors import ConfigError
 from fmsteal.oracle.oracle import Budget
+from fmsteal.training.held_out import HeldOut
+from fmsteal.victims.base import Victim
+from tests.attacks.an_api import in_front_of
+from tests.attacks.test_activethief import POOL, Brightest, recorded, thief_of
+from tests.training.test_learners import context
 
 
 @given(st.integers(1, 9), st.integers(2, 8), st.integers(0, 999))
@@ -39,6 +53,45 @@ def test_both_losses_agree_on_labels() -> None:
     torch.testing.assert_close(soft_cross_entropy(logits, answers), hard_cross_entropy(logits, answers))
 
 
+@given(st.integers(1, 9), st.integers(2, 8), st.sampled_from([1.0, 4.0, 100.0]), st.integers(0, 999))
+@settings(max_examples=40, deadline=None)
+def test_the_softened_divergence_against_scipy(n: int, classes: int, temperature: float, seed: int) -> None:
+    random = np.random.default_rng(seed)
+    logits, answers = random.normal(size=(n, classes)) * 3, random.dirichlet(np.ones(classes), n)
+    answers[random.random(answers.shape) < 0.3] = 0  # as an API that tells its top k alone
+    answers[:, 0] += 0.1
+    with np.errstate(divide="ignore"):
+        softened = scipy.special.softmax(np.log(answers) / temperature, axis=1)
+    thief = scipy.special.softmax(logits / temperature, axis=1)
+    wanted = temperature**2 * scipy.special.rel_entr(softened, thief).sum(axis=1).mean()
+    z = torch.from_numpy(logits).requires_grad_()
+    loss = TemperatureLoss(temperature)(z, torch.from_numpy(answers))
+    torch.testing.assert_close(loss.item(), wanted, rtol=1e-8, atol=1e-9)
+    (gradient,) = torch.autograd.grad(loss, z)
+    torch.testing.assert_close(gradient.numpy(), temperature * (thief - softened) / n, rtol=1e-8, atol=1e-9)
+
+
+def test_a_temperature_of_one_is_soft_cross_entropy_but_for_the_answers_entropy() -> None:
+    logits, answers = torch.randn(6, 5, dtype=torch.float64), torch.rand(6, 5, dtype=torch.float64).softmax(1)
+    entropy = torch.special.entr(answers).sum(1).mean()
+    torch.testing.assert_close(TemperatureLoss(1.0)(logits, answers), soft_cross_entropy(logits, answers) - entropy)
+
+
+def test_a_high_temperature_compares_log_probabilities_and_a_row_of_zeros_says_nothing() -> None:
+    logits, answers = torch.randn(1, 5, dtype=torch.float64), torch.rand(1, 5, dtype=torch.float64).softmax(1)
+    apart = answers.log() - logits
+    torch.testing.assert_close(
+        TemperatureLoss(1e4)(logits, answers), (apart - apart.mean()).square().mean() / 2, rtol=1e-3, atol=0
+    )
+    both, zeros = torch.cat([logits, logits]).requires_grad_(), torch.zeros_like(answers)
+    loss = TemperatureLoss()(both, torch.cat([answers, zeros]))
+    torch.testing.assert_close(loss.detach(), TemperatureLoss()(logits, answers) / 2)
+    (gradient,) = torch.autograd.grad(loss, both)
+    assert gradient[0].abs().sum() > 0 and not gradient[1].any()
+    with pytest.raises(ConfigError, match=r"attack\.loss\.temperature must be above 0, not 0"):
+        TemperatureLoss(0.0)
+
+
 @given(st.integers(1, 300), st.integers(0, 50), st.data())
 @settings(max_examples=40, deadline=None)
 def test_random_choices_are_distinct_and_nested(pool: int, seed: int, data: st.DataObject) -> None:
@@ -63,3 +116,55 @@ def test_a_budget_larger_than_the_pool_is_refused() -> None:
     attack.check(Budget(10), pool)
     with pytest.raises(ConfigError, match=r"budget is 11 queries, but the query set holds 10.*query.count"):
         attack.check(Budget(11), pool)
+
+
+VALIDATION: dict[str, Any] = {"validation": 0.2, "by": "macro_f1", "every": 2}
+HELD = {
+    "knockoff": (Knockoff(random, hard_cross_entropy, **VALIDATION), 20, 1),
+    "copycat": (Copycat(random, hard_cross_entropy, **VALIDATION), 20, 1),
+    "smoothing": (Smoothing(random, soft_cross_entropy, repeats=2, **VALIDATION), 40, 2),
+}
+
+
+@pytest.mark.parametrize("name", HELD)
+def test_a_share_is_held_out_asked_and_paid_for_but_not_trained_on(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    attack, queries, asks = HELD[name]
+    ctx = context(tmp_path)
+    victim = Victim("brightest", Brightest(), "probabilities")
+    oracle, thief = in_front_of(victim, POOL, ctx, queries), thief_of(ctx)
+    calls, fitted = recorded(oracle, monkeypatch), []
+    fit = thief.fit_thief
+
+    def listening(pool: Images, ids: Any, answers: Any, loss: Any, held_out: HeldOut) -> Any:
+        fitted.append((ids, held_out))
+        return fit(pool, ids, answers, loss, held_out=held_out)
+
+    monkeypatch.setattr(thief, "fit_thief", listening)
+    attack.check(oracle.budget, POOL)
+    attack.run(oracle, POOL, thief)
+    ((trained, held_out),) = fitted
+    chosen = random(60, 20, ctx.seed)
+    assert oracle.used == queries == asks * 20
+    assert sorted(chain(*calls)) == sorted(chosen.tolist() * asks)
+    assert set(trained.tolist()) <= set(chosen[:16].tolist()) and held_out.ids.tolist() == chosen[16:].tolist()
+    images = torch.from_numpy(np.array(POOL.pixels[held_out.ids]))
+    torch.testing.assert_close(held_out.answers, Brightest()(images).softmax(1), rtol=1e-4, atol=1e-4)
+    assert (held_out.by, held_out.every) == ("macro_f1", 2)
+
+
+@pytest.mark.parametrize(
+    "attack",
+    [
+        Knockoff(random, soft_cross_entropy, validation=0.1),
+        ActiveThief(random, by_chance, soft_cross_entropy, validation=0.1, by="macro_f1"),
+    ],
+    ids=["knockoff", "activethief"],
+)
+def test_a_share_too_small_for_the_classes_is_named_before_a_query_is_paid(attack: Any, tmp_path: Path) -> None:
+    ctx = context(tmp_path)
+    oracle = in_front_of(Victim("brightest", Brightest(), "probabilities"), POOL, ctx, 20)
+    with pytest.raises(ConfigError, match=r"validation=0.1 holds out 2 images, but the API knows 3 classes"):
+        attack.run(oracle, POOL, thief_of(ctx))
+    assert oracle.used == 0

@@ -12,11 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from fmsteal import build
 from fmsteal.attacks.mixmatch import LEAST_ALPHA, MixMatch, MixMatchModule, guessed, mixed, mixmatch_loss
 from fmsteal.attacks.selection import random
-from fmsteal.errors import ConfigError
-from fmsteal.modules.base import Recipe
+from fmsteal.base.errors import ConfigError
+from fmsteal.config import build
+from fmsteal.training.recipe import Recipe
 from tests.conftest import composed
 from tests.exact import agree, seeds
 

@@ -10,7 +10,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from fmsteal import build
 from fmsteal.attacks.losses import hard_cross_entropy, soft_cross_entropy
 from fmsteal.attacks.querywise import (
     QueryWise,
@@ -21,8 +20,9 @@ from fmsteal.attacks.querywise import (
     unlabelled_loss,
 )
 from fmsteal.attacks.selection import random
-from fmsteal.errors import ConfigError
-from fmsteal.modules.base import Recipe
+from fmsteal.base.errors import ConfigError
+from fmsteal.config import build
+from fmsteal.training.recipe import Recipe
 from tests.attacks.test_mixmatch import classes, logits, rows, softmax
 from tests.conftest import composed
 from tests.exact import agree, seeds

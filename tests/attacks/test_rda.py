@@ -4,12 +4,15 @@ import math
 
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from torch import Tensor
+from torch import Tensor, nn
 
 from fmsteal.attacks.rda import FLOOR, prototypes, rda_loss
-from fmsteal.errors import AttackError
+from fmsteal.base.errors import AttackError
+from fmsteal.config import build
+from tests.conftest import composed
 from tests.exact import agree, dimensions, embeddings, images, seeds, several, unit
 
 
@@ -83,3 +86,41 @@ def test_alignment_is_bounded_where_thief_and_prototype_meet_or_oppose(sign: flo
 def test_one_image_has_no_negatives() -> None:
     with pytest.raises(AttackError, match="two or more images"):
         rda_loss(*embeddings(0, (5, 1, 8), (1, 8)))
+
+
+def test_all_views_of_a_step_pass_the_network_together() -> None:
+    """So BatchNorm's statistics are those of all views, as in the published code."""
+    attack = build.make(composed("task=embed", "attack=rda", "attack.patches=3").attack)
+    net, images = (
+        nn.Sequential(nn.Flatten(), nn.Linear(192, 6), nn.BatchNorm1d(6, affine=False)),
+        torch.rand(5, 3, 8, 8),
+    )
+    (targets,) = embeddings(0, (5, 6))
+    torch.manual_seed(0)
+    loss, _ = attack.module(net, attack.recipe, 0).loss((images, targets))
+    torch.manual_seed(0)
+    rows = net[1](attack.views(images.repeat(3, 1, 1, 1)).flatten(1))
+    rows = (rows - rows.mean(0)) / (rows.var(0, unbiased=False) + 1e-5).sqrt()
+    torch.testing.assert_close(loss, rda_loss(rows.view(3, 5, 6), targets)[0], rtol=1e-4, atol=1e-5)
+    apart = torch.stack([F.batch_norm(part, None, None, training=True) for part in rows.view(3, 5, 6)])
+    assert (loss - rda_loss(apart, targets)[0]).detach().abs() > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("attack", "asks", "patches", "batch", "beta", "crops"),
+    [("rda", 10, 5, 100, 1, True), ("rda_imagenet", 5, 1, 80, 1, True), ("rda_clip", 5, 1, 80, 20, False)],
+)
+def test_recipes_are_the_published_ones(
+    attack: str, asks: int, patches: int, batch: int, beta: float, crops: bool
+) -> None:
+    made = build.make(composed("task=embed", f"attack={attack}").attack)
+    assert (made.asks_per_image, made.patches, made.recipe.batch_size, made.beta) == (asks, patches, batch, beta)
+    assert (made.recipe.lr, made.recipe.weight_decay, made.recipe.epochs) == (1e-3, 1e-4, 100)
+    steps = [[type(step).__name__ for step in views.steps] for views in (made.prototype_views, made.views)]
+    if crops:
+        assert steps == [["ResizedCrop", "Flip", "ColourJitter", "Grey", "Blur", "Solarise"]] * 2
+    else:
+        assert steps == [["ResizedCrop"], ["Flip", "ColourJitter", "Grey"]]
+    for other in ("cont_steal_two_view", "stolen_encoder_rda"):
+        recipe = build.make(composed("task=embed", f"attack={other}").attack).recipe
+        assert (recipe.batch_size, recipe.lr, recipe.weight_decay, recipe.optimizer) == (100, 1e-3, 1e-4, "adam")

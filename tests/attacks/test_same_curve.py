@@ -13,10 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fmsteal import build
+from fmsteal.config import build
 from fmsteal.data.images import Picked
 from fmsteal.data.loader import TensorLoader
-from fmsteal.modules.base import StealModule
+from fmsteal.training.recipe import StealModule
 from tests.attacks.test_cont_steal import loop as cont_steal
 from tests.attacks.test_cont_steal_two_view import loop as two_view
 from tests.attacks.test_embedding_losses import infonce_loop, mse_loop
@@ -24,7 +24,7 @@ from tests.attacks.test_rda import loop as rda
 from tests.attacks.test_stolen_encoder import loop as stolen_encoder
 from tests.attacks.test_stolen_encoder_rda import loop as stolen_encoder_rda
 from tests.conftest import composed
-from tests.test_learners import context
+from tests.training.test_learners import context
 
 RANDOM = np.random.default_rng(0)
 PIXELS = RANDOM.integers(0, 256, (28, 3, 8, 8), dtype=np.uint8)
@@ -70,7 +70,7 @@ CASES: dict[str, tuple[tuple[str, ...], Plain]] = {
     "direct mse": (("attack=direct",), lambda net, x, v: mse_loop(net(x), v)),
     "direct infonce": (("attack=direct", "attack/loss=infonce"), lambda net, x, v: infonce_loop(net(x), v, 0.07)),
     "cont_steal": (("attack=cont_steal",), lambda net, x, v: cont_steal(net(x), v, 0.5)),
-    "cont_steal_two_view": (("attack=cont_steal_two_view",), lambda net, x, v: two_view(net(x), v, 0.07)),
+    "cont_steal_two_view": (("attack=cont_steal_two_view",), lambda net, x, v: two_view(net(x), v, 0.07, "victim")),
     "rda": (
         ("attack=rda", "attack.patches=2"),
         lambda net, x, v: rda(torch.stack([net(Fixed()(x)) for _ in range(2)]), v, 0.07, 1.0, 1.0),

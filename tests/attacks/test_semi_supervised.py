@@ -10,22 +10,26 @@ import pytest
 import torch
 from torch import nn
 
-from fmsteal import build, inference
 from fmsteal.attacks.base import AttackContext
 from fmsteal.attacks.selection import random
 from fmsteal.attacks.semi_supervised import AveragedModule
+from fmsteal.base.errors import ConfigError
+from fmsteal.config import build
 from fmsteal.data.beside import Beside
 from fmsteal.data.images import Images
-from fmsteal.errors import ConfigError
-from fmsteal.modules.base import Recipe
 from fmsteal.oracle.ledger import Ledger
 from fmsteal.oracle.oracle import Budget
+from fmsteal.training import inference
+from fmsteal.training.recipe import Recipe
 from tests.attacks.colour_api import POOL, QUICK, Killed, oracle_for, same_weights
 from tests.conftest import composed
-from tests.test_learners import context
+from tests.training.test_learners import context
 
 NAMES = ["mixmatch", "querywise"]
-PROBE = ("thief=efficientnet_lite0", "thief.backbone.size=32", "thief.recipe.batch_size=16", "thief.recipe.epochs=3")
+PROBE = (
+    "thief=efficientnet_lite0", "thief.backbone.size=32", "thief.recipe.batch_size=16", "thief.recipe.epochs=3",
+    "thief.recipe.solver=steps",
+)  # fmt: skip
 SHIFTED = ("thief.recipe.augment.shift=0.1", "thief.recipe.augment.flip=0.5")
 
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from fmsteal.attacks.stolen_encoder import Distance, distances, stolen_encoder_loss
-from fmsteal.errors import ConfigError
+from fmsteal.base.errors import ConfigError
 from tests.exact import agree, dimensions, embeddings, images, seeds, unit
 
 DISTANCES: list[Distance] = ["l2", "l1", "cosine"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,9 +14,10 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from fmsteal.attacks import strategies
-from fmsteal.attacks.deepfool import distances
+from fmsteal.attacks.deepfool import distances, distances_of_code
 from fmsteal.attacks.kcenter import farthest_first
 from fmsteal.attacks.strategies import Round, entropy, lowest, margin
+from fmsteal.base.errors import ConfigError
 
 
 def greedy(rows: list[list[float]], centres: list[list[float]], count: int) -> list[int]:
@@ -108,6 +110,32 @@ def test_deepfool_finds_what_the_textbook_finds_image_by_image(n: int, classes: 
     torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-4)
     assert found.argsort().tolist() == wanted.argsort().tolist()
     assert all(p.grad is None for p in model.parameters()) and not found.requires_grad
+
+
+def as_coded(model: nn.Module, image: Tensor, steps: int, looked_at: int) -> float:
+    """ActiveThief's form on one image: on the softmax, the gap not divided by the slope twice, every step taken."""
+    order = model(image[None])[0].argsort(descending=True)[:looked_at].tolist()
+    total = torch.zeros_like(image)
+    for _ in range(steps):
+        x = (image + 1.01 * total).clamp(0, 1).requires_grad_()
+        p = model(x[None])[0].softmax(0)
+        slopes = [torch.autograd.grad(p[k], x, retain_graph=True)[0] for k in order]
+        ways = [slope - slopes[0] for slope in slopes[1:]]
+        scores = [float((p[k] - p[order[0]]).abs() / w.norm()) for k, w in zip(order[1:], ways, strict=True)]
+        best = min(range(len(scores)), key=lambda j: scores[j])
+        total = total + scores[best] * ways[best]
+    return float(((image + 1.01 * total).clamp(0, 1) - image).square().sum())
+
+
+@pytest.mark.parametrize("looked_at", [None, 3])
+@pytest.mark.parametrize("n", [1, 9])
+def test_the_form_of_activethiefs_code_image_by_image(n: int, looked_at: int | None) -> None:
+    model, images = Small(5, seed=n), torch.rand(n, 3, 4, 4, generator=torch.Generator().manual_seed(n))
+    found = distances_of_code(model, images, steps=20, classes=looked_at)
+    wanted = torch.tensor([as_coded(model, image, 20, looked_at or 5) for image in images])
+    torch.testing.assert_close(found, wanted, rtol=1e-3, atol=1e-6)
+    assert not found.requires_grad and all(p.grad is None for p in model.parameters())
+    assert distances_of_code(nn.Sequential(nn.Flatten(), nn.Linear(48, 1)), images).isinf().all()
 
 
 def test_deepfool_stops_where_its_steps_are_used_up() -> None:
@@ -205,3 +233,18 @@ def test_kcenter_on_the_shortlist_of_dfal(factor: int, candidates: int | None, s
     shortlist = np.array(ranked[: 6 * factor])
     wanted = greedy(ROWS[shortlist].double().tolist(), ROWS[now.asked].double().tolist(), 6)
     assert chosen.tolist() == shortlist[wanted].tolist()
+
+
+def test_the_codes_shortlist_is_as_long_as_the_budget() -> None:
+    now, known = turn(ROWS, 10)
+    now = replace(now, budget=17)
+    chosen = strategies.by_dfal_kcenter(now, 6, None, None, steps=7, classes=4)
+    shortlist = np.array(sorted(known.measured, key=lambda i: float(margin(ROWS[i : i + 1])))[:17])
+    wanted = greedy(ROWS[shortlist].double().tolist(), ROWS[now.asked].double().tolist(), 6)
+    assert chosen.tolist() == shortlist[wanted].tolist() and len(known.measured) == 30
+
+
+def test_a_strategys_forms_are_two() -> None:
+    now, _ = turn(ROWS, 10)
+    with pytest.raises(ConfigError, match=r"attack\.strategy\.form must be one of paper, code, not codes"):
+        strategies.by_dfal(now, 6, form="codes")  # type: ignore[arg-type]

@@ -28,13 +28,14 @@ from omegaconf import DictConfig
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from fmsteal import cli, paths
-from fmsteal.backbones import BackboneSpec, laid_out
+from fmsteal import cli
+from fmsteal.base import paths
 from fmsteal.data.images import Images, Task, load, save
+from fmsteal.networks.backbones import BackboneSpec, laid_out
 
 if TYPE_CHECKING:
-    from fmsteal.context import Context
-    from fmsteal.pipeline import Parts
+    from fmsteal.job.pipeline import Parts
+    from fmsteal.training.context import Context
 
 assert cli  # importing it registers the root config and the resolvers
 
@@ -85,10 +86,10 @@ def composed(*overrides: str) -> DictConfig:
 
 def surroundings(parts: Parts, folder: Path, run: str, seed: int) -> Context:
     """A job's context; its answers are its own, only victims are shared."""
-    from fmsteal.context import Context
-    from fmsteal.progress import Progress
-    from fmsteal.store import Store
+    from fmsteal.base.progress import Progress
+    from fmsteal.base.store import Store
     from fmsteal.tracking.base import CsvTracker
+    from fmsteal.training.context import Context
 
     run_dir = folder / "runs" / run
     run_dir.mkdir(parents=True)
@@ -105,11 +106,11 @@ def images(folder: Path) -> tuple[Task, Images]:
 
 def prepare(folder: Path, rounds: int, overrides: list[str]) -> None:
     """Decode the images, train the victim, draw each round's ids and untrained thief."""
-    from fmsteal import build
-    from fmsteal.inference import logits
-    from fmsteal.modules.classifier import save_weights
-    from fmsteal.pipeline import Parts
-    from fmsteal.store import Store, write_json
+    from fmsteal.base.store import Store, write_json
+    from fmsteal.config import build
+    from fmsteal.job.pipeline import Parts
+    from fmsteal.training.classifier import save_weights
+    from fmsteal.training.inference import logits
 
     cfg = composed(*overrides)
     parts = Parts.of(cfg)
@@ -143,26 +144,29 @@ def prepare(folder: Path, rounds: int, overrides: list[str]) -> None:
 
 
 def ours(folder: Path, attack: str, seed: int, overrides: list[str]) -> dict[str, Any]:
-    """As `fmsteal.pipeline` does it: the composed parts, the oracle with its ledger, the attack's `run`."""
+    """As `fmsteal.job.pipeline` does it: the composed parts, the oracle with its ledger, the attack's `run`."""
     from fmsteal.attacks.base import AttackContext
+    from fmsteal.job.parts import Parts
+    from fmsteal.job.steal import Account, account_name, put_behind_api
+    from fmsteal.job.theft import held
     from fmsteal.oracle.ledger import Ledger, Question
-    from fmsteal.pipeline import Job, Parts, behind_api
 
     parts = Parts.of(composed(*overrides, f"attack={attack}", f"seed={seed}"))
     task, pool = images(folder)
-    job = Job(f"{attack}-{seed}", folder / "runs" / f"{attack}-{seed}", {}, "", "art")
-    ctx = surroundings(parts, folder, job.folder.name, seed)
+    ctx = surroundings(parts, folder, f"{attack}-{seed}", seed)
     victim = parts.victim.prepare(task, ctx)
-    oracle = behind_api(victim, pool, parts, ctx, job)
-    attacker = AttackContext(parts.thief, ctx)
-    watch = Stopwatch()
-    watch.watch(victim.model)
-    with watch.running():
-        thief = parts.attack.run(oracle, pool, attacker)
+    with held(folder / "thefts", f"{attack}-{seed}-{'0' * 16}", {"attack": attack}) as theft:
+        account = Account()
+        oracle = put_behind_api(theft, victim, pool, task, parts, account, ctx)
+        attacker = AttackContext(parts.thief, ctx)
+        watch = Stopwatch()
+        watch.watch(victim.model)
+        with watch.running():
+            thief = parts.attack.run(oracle, pool, attacker)
+        ledger = Ledger(theft.folder.ledger, account_name(theft, victim))
 
     ids = np.load(folder / f"ids-{seed}.npy")
     asked = [Question(0, image, 0) for image in pool.image_digests(ids)]
-    ledger = Ledger(job.folder / "ledger.bin", f"{job.key} against {victim.key}")
     assert len(ledger) == len(ids) and all(question in ledger for question in asked), "other images were asked about"
     fresh = parts.thief.build(task.num_classes).state_dict()  # type: ignore[call-arg]
     start = load_file(folder / f"thief-{seed}.safetensors")
@@ -172,7 +176,7 @@ def ours(folder: Path, attack: str, seed: int, overrides: list[str]) -> dict[str
 
 
 class Net(nn.Module):
-    """The classifier of `fmsteal.modules.classifier`, whose module imports Lightning."""
+    """The classifier of `fmsteal.training.classifier`, whose module imports Lightning."""
 
     def __init__(self, folder: Path, role: str, weights: str, layout: torch.memory_format) -> None:
         super().__init__()

@@ -26,11 +26,11 @@ from torch.utils.data import DataLoader
 from torchvision.datasets import ImageFolder
 from torchvision.transforms import CenterCrop, Compose, PILToTensor, Resize
 
+from fmsteal.base.store import Store, read_json
 from fmsteal.data.image_folder import NAMES, artifact
 from fmsteal.data.images import load
 from fmsteal.data.loader import TensorLoader
 from fmsteal.data.procedural import render
-from fmsteal.store import Store, read_json
 
 TURNS, COUNT = 3, 384
 DATA = Path(os.environ.get("FMSTEAL_DATA", "/nowhere"), "tiny_imagenet")

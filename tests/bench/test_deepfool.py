@@ -17,7 +17,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from torch import Tensor
 
 from fmsteal.attacks.deepfool import distances
-from fmsteal.seeds import seeded
+from fmsteal.base.seeds import seeded
 from tests.bench.turns import paired
 
 with seeded("bench"):

@@ -18,12 +18,12 @@ import torch.nn.functional as F
 from pytest_benchmark.fixture import BenchmarkFixture
 from torch import Tensor, nn
 
-from fmsteal.backbones import BackboneSpec
+from fmsteal.base.seeds import derived_seed, seeded
 from fmsteal.data.digits import digits
 from fmsteal.evaluation.heads import MLPHead
-from fmsteal.inference import of_images
-from fmsteal.seeds import derived_seed, seeded
-from tests.test_learners import context
+from fmsteal.networks.backbones import BackboneSpec
+from fmsteal.training.inference import of_images
+from tests.training.test_learners import context
 
 EPOCHS, RUN = 100, 10
 TASK = digits(size=32, test=100, train_count=256)

@@ -17,18 +17,18 @@ import torch
 import torch.nn.functional as F
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from fmsteal import build
-from fmsteal.context import Context
+from fmsteal.base.progress import Progress
+from fmsteal.base.seeds import derived_seed
+from fmsteal.base.store import Store
+from fmsteal.config import build
 from fmsteal.data.digits import digits
 from fmsteal.data.loader import TensorLoader
-from fmsteal.inference import of_images
-from fmsteal.learners import ClassifierLearner
-from fmsteal.modules.base import Recipe
-from fmsteal.modules.classifier import Classifier
-from fmsteal.progress import Progress
-from fmsteal.seeds import derived_seed
-from fmsteal.store import Store
 from fmsteal.tracking.base import CsvTracker
+from fmsteal.training.classifier import Classifier
+from fmsteal.training.context import Context
+from fmsteal.training.inference import of_images
+from fmsteal.training.learners import ClassifierLearner
+from fmsteal.training.recipe import Recipe
 from tests.conftest import composed
 
 EPOCHS = 50

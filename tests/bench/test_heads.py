@@ -21,8 +21,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 from torch import Tensor
 
+from fmsteal.base.seeds import derived_seed, seeded
 from fmsteal.evaluation.heads import Head, KNNHead, LinearHead, MLPHead
-from fmsteal.seeds import derived_seed, seeded
 
 COUNT, WIDTH, CLASSES = 10_000, 512, 10
 

@@ -22,8 +22,8 @@ from fmsteal.attacks.jbda import JBDA, Augmentation
 from fmsteal.attacks.jbda_tr import JBDATargeted
 from fmsteal.attacks.losses import soft_cross_entropy
 from fmsteal.attacks.selection import random
+from fmsteal.base.seeds import seeded
 from fmsteal.data.images import Pixels
-from fmsteal.seeds import seeded
 from tests.bench.turns import paired
 
 with seeded("bench"):
@@ -76,6 +76,6 @@ def test_jbda(
         assert (theirs == mine).mean() >= SAME
 
     def ours() -> Pixels:
-        return attack.made(MODEL, pixels, answers, np.random.default_rng(2))
+        return attack.made(MODEL, pixels, answers, np.random.default_rng(2), 0)
 
     paired(benchmark, lambda: published(pixels), ours, same, claim, turns=3)

@@ -17,9 +17,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from fmsteal.base.metric import record
+from fmsteal.base.store import write_json
 from fmsteal.evaluation.classifier import ClassifierEvaluation
-from fmsteal.store import write_json
-from fmsteal.sweep.identity import cell_key
+from fmsteal.identity.keys import cell_key
 from tests.conftest import command, environment
 
 IMAGES, CLASSES, LIMIT = 2000, 10, 20.0
@@ -53,8 +54,8 @@ def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (job / ".hydra" / "overrides.yaml").write_text("".join(f"- {k}={v}\n" for k, v in axis.items()))
         np.savez(job / "predictions.npz", **measured.predictions)  # type: ignore[arg-type]
         write_json(job / "result.json", {
-            "schema": 1, "job_key": key, "axis": axis, "settings": settings, "metrics": measured.metrics,
-            "intervals": measured.intervals, "budget": axis["queries"],
+            "schema": 1, "job_key": key, "axis": axis, "settings": settings,
+            **record(measured.metrics), "budget": axis["queries"],
             "cost": {"cost/queries": axis["queries"], "cost/seconds": 3.0 + number % 7},
         })  # fmt: skip
         plan = {"victim": "v", "overrides": [f"{k}={v}" for k, v in axis.items()], "axis": axis}

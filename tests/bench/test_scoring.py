@@ -20,13 +20,13 @@ import torch.nn.functional as F
 from pytest_benchmark.fixture import BenchmarkFixture
 from torch import Tensor, nn
 
-from fmsteal import build
 from fmsteal.attacks.base import AttackContext
 from fmsteal.attacks.strategies import entropy, margin
+from fmsteal.config import build
 from fmsteal.data.images import Images
 from tests.bench.turns import paired
 from tests.conftest import composed
-from tests.test_learners import context
+from tests.training.test_learners import context
 
 COUNT, BATCH = 512, 64  # our batch is trainer.inference_batch
 POOL = Images(np.random.default_rng(0).integers(0, 256, (COUNT, 3, 32, 32), dtype=np.uint8), "pool")

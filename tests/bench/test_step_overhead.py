@@ -19,13 +19,13 @@ import torch.nn.functional as F
 from pytest_benchmark.fixture import BenchmarkFixture
 from torch import Tensor, nn
 
-from fmsteal import build
-from fmsteal.backbones import BackboneSpec
+from fmsteal.base.progress import Progress
+from fmsteal.config import build
 from fmsteal.data.loader import TensorLoader
-from fmsteal.modules.base import Recipe
-from fmsteal.modules.classifier import Classifier, SupervisedModule
-from fmsteal.progress import Progress
+from fmsteal.networks.backbones import BackboneSpec
 from fmsteal.tracking.base import CsvTracker
+from fmsteal.training.classifier import Classifier, SupervisedModule
+from fmsteal.training.recipe import Recipe
 from tests.conftest import composed
 
 TURNS = 7

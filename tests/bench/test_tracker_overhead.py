@@ -19,12 +19,12 @@ import torch
 import torch.nn.functional as F
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from fmsteal import build
+from fmsteal.base.progress import Progress
+from fmsteal.config import build
 from fmsteal.data.loader import TensorLoader
-from fmsteal.modules.base import Recipe
-from fmsteal.modules.classifier import SupervisedModule
-from fmsteal.progress import Progress
 from fmsteal.tracking.base import RunInfo
+from fmsteal.training.classifier import SupervisedModule
+from fmsteal.training.recipe import Recipe
 from tests.bench.test_step_overhead import resnet
 from tests.conftest import composed
 

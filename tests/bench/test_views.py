@@ -23,7 +23,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from torch import Tensor
 from torchvision import transforms
 
-from fmsteal import paths
+from fmsteal.base import paths
 from fmsteal.data.digits import digits
 
 VIEWS, IMAGES, TURNS = 9, 64, 7

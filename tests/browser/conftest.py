@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from fmsteal.report.layout import Layout
-from fmsteal.report.page import write
-from fmsteal.report.plots import figures
-from fmsteal.report.study import Study
+from fmsteal.report.read.study import Study
+from fmsteal.report.show.layout import Layout
+from fmsteal.report.show.page import write
+from fmsteal.report.show.plots import figures
 from tests.report.sweeps import troubled
 
 PROGRAMS = (("chromium", "chromium-browser", "google-chrome"), ("chromedriver",))

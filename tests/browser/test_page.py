@@ -2,17 +2,21 @@ from __future__ import annotations
 
 import json
 import re
+from itertools import product
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import pytest
 
-from fmsteal.report.study import Cell
-from fmsteal.results import DONE
-from fmsteal.store import read_json
+from fmsteal.base.store import read_json
+from fmsteal.records.results import DONE
+from fmsteal.report.read.study import Cell, Study
+from fmsteal.report.show.layout import Layout
+from fmsteal.report.show.page import write
+from fmsteal.report.show.plots import figures
 from tests.browser.conftest import Written
-from tests.report.sweeps import LAST_LINE, NASTY
+from tests.report.sweeps import LAST_LINE, NASTY, finished
 
 SHOWN = "return [...document.querySelectorAll('#table tbody')].filter(b => b.offsetHeight).map(b => b.id)"
 CONTRAST = r"""
@@ -104,7 +108,8 @@ def test_columns_sort_both_ways_and_what_has_no_figure_stays_last(page: Any, wri
     there, empty = [c for c in cells if c.figure(metric)], [c for c in cells if not c.figure(metric)]
     assert there and empty
     th = heading(page, metric)
-    for direction, sign in (("descending", -1), ("ascending", 1)):
+    orders = [("descending", -1), ("ascending", 1)]  # first the best: of costs the least
+    for direction, sign in reversed(orders) if metric.startswith("cost/") else orders:
         th.find_element("tag name", "button").send_keys("\n")  # as by keyboard
         want = sorted(there, key=lambda cell: sign * cell.figure(metric).mean)  # type: ignore[union-attr]
         assert shown(page) == ids(written, want) + ids(written, empty)
@@ -269,3 +274,39 @@ def test_without_scripts_all_is_there_and_nothing_looks_like_a_control(page: Any
     assert heading(page, "test/kl").is_displayed()
     for control in ("#controls", "#theme", ".fold button"):
         assert not page.find_element("css selector", control).is_displayed()
+
+
+BELOW = r"""
+const colour = (text) => text.match(/[\d.]+/g).slice(0, 3).map(Number);
+const light = (rgb) => {
+  const [r, g, b] = rgb.map((v) => v / 255).map((v) => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
+  return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+};
+const found = [];
+for (const text of document.querySelectorAll("svg text")) {
+  text.scrollIntoView({block: "center"});
+  const box = text.getBoundingClientRect();
+  const under = document.elementsFromPoint(box.x + box.width / 2, box.y + box.height / 2);
+  const paper = under.find((e) => e.tagName === "path" && getComputedStyle(e).fill !== "none");
+  if (!paper) continue;
+  const [ink, back] = [text, paper].map((e) => getComputedStyle(e).fill);
+  const [a, b] = [ink, back].map((c) => light(colour(c))).sort((x, y) => y - x);
+  found.push([(a + 0.05) / (b + 0.05), text.textContent, ink, back]);
+}
+return found;
+"""
+
+
+def test_numbers_on_heat_maps_stand_out_on_light_and_dark(page: Any, tmp_path: Path) -> None:
+    victims, thieves = [f"v{n}" for n in range(8)], [f"t{n}" for n in range(8)]
+    for number, (victim, thief) in enumerate(product(victims, thieves)):  # every colour of the map
+        finished(tmp_path / "mine", f"{victim}-{thief}", number / 63, victim=victim, thief=thief)
+    study = Study.of([tmp_path / "mine"])
+    layout = Layout.of(study)
+    matrix = [plot for plot in figures(study, layout) if plot.name == "matrix"]
+    page.get(write(study, layout, matrix, tmp_path / "report").as_uri())
+    for name in ("light", "dark"):
+        scheme(page, name)
+        found = page.execute_script(BELOW)
+        assert len({text for _, text, *_ in found} & {f"{n / 63:.3f}" for n in range(64)}) == 64
+        assert min(found)[0] >= 4.5, sorted(found)[:5]

@@ -5,9 +5,13 @@ from __future__ import annotations
 import pytest
 import torch
 import torchvision.transforms.v2.functional as TF
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
 from scipy import stats
 from torchvision import transforms
 
+from fmsteal.base import paths
+from fmsteal.base.errors import ConfigError
 from fmsteal.data.crops import Flip, PadCrop, ResizedCrop, pad_crop, resized_crop
 
 
@@ -43,6 +47,33 @@ def test_boxes_are_drawn_like_torchvisions(smallest: float, stretch: float, heig
     assert stats.ks_2samp(boxes[:, 2] / boxes[:, 3], theirs[:, 2] / theirs[:, 3], method="asymp").pvalue > 1e-4
     assert torch.equal(boxes, boxes.round())
     assert (boxes[:, :2] >= 0).all() and (boxes[:, :2] + boxes[:, 2:] <= torch.tensor([height, width])).all()
+
+
+@pytest.mark.parametrize(
+    ("share", "side", "pixels"), [(0.9, 32, 30), (0.75, 32, 28), (0.9, 224, 213), (0.75, 224, 194)]
+)
+def test_a_fixed_share_makes_every_crop_square_and_of_that_area(share: float, side: int, pixels: int) -> None:
+    torch.manual_seed(0)
+    boxes = ResizedCrop(share, 1, share).boxes(3000, side, side)
+    assert (boxes[:, 2:] == pixels).all() and abs(pixels - share**0.5 * side) <= 0.5
+    drawn = [transforms.RandomResizedCrop.get_params(torch.empty(3, side, side), [share, share], [1, 1]) for _ in "ab"]
+    assert {(h, w) for _, _, h, w in drawn} == {(pixels, pixels)}
+    places = boxes[:, 0] * (side - pixels + 1) + boxes[:, 1]
+    seen = places.long().bincount(minlength=(side - pixels + 1) ** 2)
+    assert stats.chisquare(seen).pvalue > 1e-4
+
+
+@pytest.mark.parametrize(("view", "pixels"), [("rda_prototype", 30), ("rda_thief", 28), ("stolen_encoder_rda", 28)])
+def test_rdas_views_are_square_crops_of_a_fixed_share(view: str, pixels: int) -> None:
+    crop = instantiate(OmegaConf.load(paths.folder("conf") / "views" / f"{view}.yaml")).steps[0]
+    assert (crop.boxes(500, 32, 32)[:, 2:] == pixels).all()
+
+
+def test_a_largest_share_below_the_smallest_is_refused_and_the_whole_image_is_no_setting() -> None:
+    with pytest.raises(ConfigError, match=r"largest=0\.5 must lie between 0\.8 and 1"):
+        ResizedCrop(0.8, 1, 0.5)
+    assert ResizedCrop(0.2).identity() == {"smallest": 0.2, "stretch": 4 / 3}
+    assert ResizedCrop(0.9, 1, 0.9).identity() == {"smallest": 0.9, "stretch": 1, "largest": 0.9}
 
 
 @pytest.mark.parametrize(("height", "width", "padding"), [(8, 8, 4), (9, 6, 2), (5, 5, 0)])

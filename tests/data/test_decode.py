@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from fmsteal.base.errors import DataError, StoreError
+from fmsteal.base.store import Store, read_json
 from fmsteal.data import decode as decoding
 from fmsteal.data import image_folder
 from fmsteal.data.decode import decode
 from fmsteal.data.image_folder import NAMES
 from fmsteal.data.images import PIXELS, load
-from fmsteal.errors import DataError, StoreError
-from fmsteal.store import Store, read_json
 from tests.conftest import environment
 
 COUNT, BLOCK, SIZE = 200, 16, 24
@@ -28,7 +28,7 @@ SLOWLY = """
 import sys, time
 from pathlib import Path
 from fmsteal.data import decode, image_folder
-from fmsteal.store import Store
+from fmsteal.base.store import Store
 
 real, decode.BLOCK = decode.square, 16
 decode.square = lambda image, size: time.sleep(0.01) or real(image, size)
@@ -40,7 +40,7 @@ import resource, sys
 from pathlib import Path
 from fmsteal.data import decode
 from fmsteal.data.image_folder import pool
-from fmsteal.store import Store
+from fmsteal.base.store import Store
 
 decode.BLOCK = 64
 used = next(int(line.split()[1]) * 1024 for line in open("/proc/self/status") if line.startswith("VmData"))
@@ -100,7 +100,7 @@ def test_killed_it_goes_on_and_ends_as_if_nothing_had_happened(
     assert len(read) == COUNT - kept["done"] + 1, "what is left, and once more the file that could not be read"
     assert "2 image file(s) that cannot be decoded were passed over" in caplog.text
     assert again.name == undisturbed.name and files(again) == files(undisturbed)
-    assert not list(tmp_path.glob("scratch/images/*")) and not list(tmp_path.glob("images/.tmp-*"))
+    assert not list(tmp_path.glob("scratch/images/*")) and not list(tmp_path.glob("temporary/*"))
 
 
 def test_pixels_labels_and_names_stay_side_by_side(folder: Path, undisturbed: Path) -> None:

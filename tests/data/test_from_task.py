@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fmsteal import build
+from fmsteal.base.errors import ConfigError, DataError
+from fmsteal.base.store import Store
+from fmsteal.config import build
 from fmsteal.data import noise
 from fmsteal.data.digits import digits
 from fmsteal.data.images import Images, Task
-from fmsteal.errors import ConfigError, DataError
-from fmsteal.store import Store
 from tests.conftest import SMALL, Run, composed, only_run
 
 

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from fmsteal.base.errors import DataError
+from fmsteal.base.store import Store, read_json
 from fmsteal.data.image_folder import NAMES, artifact, pool, task
 from fmsteal.data.images import Images, load
-from fmsteal.errors import DataError
-from fmsteal.store import Store, read_json
 
 
 def colour(
@@ -114,8 +114,9 @@ def test_folders_that_make_no_task_are_refused(folder: Path, tmp_path: Path) -> 
     with pytest.raises(DataError, match="There is no image folder"):
         task(store, str(tmp_path / "absent"))
     (tmp_path / "void").mkdir()
-    with pytest.raises(DataError, match="holds no images"):
-        task(store, str(tmp_path / "void"))
+    for made in (task, pool):
+        with pytest.raises(DataError, match="holds no images"):
+            made(store, str(tmp_path / "void"))
     (folder / "empty class").mkdir()
     with pytest.raises(DataError, match="hold no readable image: empty class"):
         task(store, str(folder), size=8)

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fmsteal import build
+from fmsteal.base.errors import DataError
+from fmsteal.base.store import Store
+from fmsteal.config import build
 from fmsteal.data.images import Images, Task
-from fmsteal.errors import DataError
-from fmsteal.store import Store
 from tests.conftest import composed
 
 BIRDS = ("001.Black_footed_Albatross", "002.Laysan_Albatross", "003.Sooty_Albatross")

@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from fmsteal.base.errors import DataError
+from fmsteal.base.store import Store
+from fmsteal.config.schema import Overlap
 from fmsteal.data import glyphs, procedural
 from fmsteal.data.decode import square
 from fmsteal.data.digits import digits
 from fmsteal.data.images import Images, Pixels, Task, content_digest
 from fmsteal.data.overlap import overlap
-from fmsteal.errors import DataError
-from fmsteal.pipeline import mind_overlap
-from fmsteal.schema import Overlap
-from fmsteal.store import Store
+from fmsteal.job.pipeline import mind_overlap
 from tests.conftest import SMALL, Run
 
 SEEMS = "seems to hold images of the victim's own data: "

@@ -8,12 +8,13 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from torch import Tensor
 
-from fmsteal import paths
+from fmsteal.base import paths
 from fmsteal.data.crops import Flip
 from fmsteal.data.random_views import Views
 
 FILES = sorted(paths.folder("conf").glob("views/*.yaml"))
-RANDOM = [file for file in FILES if file.stem != "none"]
+CROPS = "rda_clip_prototype"  # crops of a fixed share alone: of small images there are few
+RANDOM = [file for file in FILES if file.stem not in ("none", CROPS)]
 
 
 def views(name: str) -> Views:
@@ -81,3 +82,16 @@ def test_the_identity_names_every_step_and_setting() -> None:
     assert views("none").identity() == []
     assert Views([Flip(0.5)]).identity() != Views([Flip(0.4)]).identity()
     assert views("rda_thief").identity() == views("stolen_encoder_rda").identity() != views("rda_prototype").identity()
+
+
+def test_crops_of_a_fixed_share_are_as_many_as_their_places() -> None:
+    made = views(CROPS)
+    torch.manual_seed(0)
+    assert [len(made(pictures(1, side).repeat(300, 1, 1, 1)).flatten(1).unique(dim=0)) for side in (8, 32)] == [1, 9]
+    large = pictures(1, 224).repeat(20, 1, 1, 1)
+    seen = made(large)
+    assert len(seen.flatten(1).unique(dim=0)) > 10 and seen.min() >= 0 and seen.max() <= 1
+    torch.manual_seed(1)
+    again = made(large)
+    torch.manual_seed(1)
+    assert torch.equal(made(large.float() / 255), again)

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
+from fmsteal.base.errors import ConfigError, DataError
+from fmsteal.base.store import Store
 from fmsteal.data.digits import digits
 from fmsteal.data.glyphs import LETTERS, glyphs, letter_fonts, render
 from fmsteal.data.images import Images, Task, content_digest
 from fmsteal.data.procedural import procedural
 from fmsteal.data.procedural import render as render_procedural
-from fmsteal.errors import ConfigError, DataError
-from fmsteal.store import Store
 
 
 def test_digits_are_scikit_learns_split_once_and_for_all() -> None:

@@ -13,9 +13,12 @@ import pytest
 import torchvision
 from PIL import Image
 
-from fmsteal.data.torchvision_sets import pool, task
-from fmsteal.errors import ConfigError, DataError
-from fmsteal.store import Store
+from fmsteal.base.errors import ConfigError, DataError
+from fmsteal.base.store import Store
+from fmsteal.config import build
+from fmsteal.data.images import Images
+from fmsteal.data.torchvision_sets import decoded, pool, task
+from tests.conftest import composed
 
 RANDOM = np.random.default_rng(0)
 SPLITS = {"train": {"train": True}, "test": {"train": False}}
@@ -66,6 +69,71 @@ def test_a_set_without_splits_is_split(tmp_path: Path) -> None:
             Image.new("RGB", (64, 64), (i, i, i)).save(tmp_path / "eurosat" / "2750" / name / f"{i}.png")
     made = task(Store(tmp_path / "cache"), "EuroSAT", str(tmp_path), train={}, test=None, size=8, test_share=0.3)
     assert (len(made.train), len(made.test)) == (14, 6) and list(made.train.classes) == ["Forest", "River"]
+
+
+COUNTS = {"001.ak47": 6, "002.american-flag": 4, "257.clutter": 5}
+
+
+@pytest.fixture
+def caltech(tmp_path: Path) -> Path:
+    """Caltech-256's folders, of three classes; an image's grey is its own number."""
+    grey = iter(range(0, 250, 10))
+    for number, (name, count) in enumerate(COUNTS.items(), start=1):
+        folder = tmp_path / "caltech256" / "256_ObjectCategories" / name
+        folder.mkdir(parents=True)
+        for i in range(1, count + 1):
+            Image.new("RGB", (40, 30), (next(grey),) * 3).save(folder / f"{number:03d}_{i:04d}.jpg")
+    return tmp_path
+
+
+def greys(images: Images) -> dict[str, list[int]]:
+    """Whose images a set holds, by class."""
+    assert images.labels is not None
+    found: dict[str, list[int]] = {name: [] for name in images.classes}
+    for label, pixels in zip(images.labels, images.pixels, strict=True):
+        found[images.classes[label]].append(round(int(pixels[0, 0, 0]), -1))
+    return found
+
+
+def test_caltech256_sets_some_of_each_class_aside_without_the_clutter(caltech: Path, tmp_path: Path) -> None:
+    cfg = composed("data=caltech256", f"data.root={caltech}", "data.size=8", "data.download=false")
+    assert cfg.data.test_each == 25 and list(cfg.data.without) == ["257.clutter"]
+    cfg.data.test_each = 2
+    build.check(cfg)
+    made = build.make(cfg.data, store=Store(tmp_path / "cache"))
+    train, test = greys(made.train), greys(made.test)
+    assert list(train) == list(test) == ["001.ak47", "002.american-flag"]
+    assert [len(of) for of in test.values()] == [2, 2] and [len(of) for of in train.values()] == [4, 2]
+    assert sorted(train["001.ak47"] + test["001.ak47"]) == list(range(0, 60, 10))
+    assert sorted(train["002.american-flag"] + test["002.american-flag"]) == list(range(60, 100, 10))
+    cfg.data.seed = 1
+    other = build.make(cfg.data, store=Store(tmp_path / "cache"))
+    assert greys(other.test) != test and other.test.digest != made.test.digest
+
+
+def test_a_class_in_the_middle_can_be_left_out(caltech: Path, tmp_path: Path) -> None:
+    made = decoded(Store(tmp_path / "cache"), "Caltech256", str(caltech), {}, 8, False)
+    left = made.without(["002.american-flag"])
+    assert greys(left) == {name: of for name, of in greys(made).items() if name != "002.american-flag"}
+    assert left.digest not in (made.digest, made.without(["257.clutter"]).digest)
+    np.testing.assert_array_equal(left.place(np.arange(11)), [*range(6), *range(10, 15)])  # features stay shared
+
+
+def test_what_cannot_be_set_aside_or_left_out_is_named(caltech: Path, tmp_path: Path) -> None:
+    store, of = Store(tmp_path / "cache"), ("Caltech256", str(caltech))
+    for options, match in (
+        (
+            {"test_each": 4},
+            r"test_each=4 must be at least 1 and leave images of every class; '002.american-flag' has 4",
+        ),
+        ({"test_each": 0}, r"test_each=0 must be at least 1"),
+        ({"without": ["clutter"]}, r"data.without names no class of the data set: clutter. It has 001.ak47"),
+        ({"without": list(COUNTS)}, "leaves no class"),
+    ):
+        with pytest.raises(DataError, match=match):
+            task(store, *of, train={}, test=None, size=8, **options)  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match=r"data\.test_each=5 is for data sets without a test split"):
+        task(store, *of, train={}, test={}, test_each=5)
 
 
 def test_a_split_is_a_pool_without_labels(fashion: Path, tmp_path: Path) -> None:

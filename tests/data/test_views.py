@@ -7,15 +7,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 
 from fmsteal.attacks.losses import soft_cross_entropy
-from fmsteal.data.augment import RandomAffine
+from fmsteal.base.errors import ConfigError
+from fmsteal.data.augment import Augment, RandomAffine, augmented, describe
+from fmsteal.data.crops import Flip, PadCrop, Resize, ResizedCrop
 from fmsteal.data.loader import TensorLoader
+from fmsteal.data.randaugment import RandAugment
+from fmsteal.data.random_views import Views
 from fmsteal.data.views import View
-from fmsteal.errors import ConfigError
-from fmsteal.inference import features
-from fmsteal.modules.base import Recipe
-from tests.test_learners import TASK, context, part
+from fmsteal.training.inference import features
+from fmsteal.training.recipe import Recipe
+from tests.training.test_learners import TASK, context, part
 
 SOME = RandomAffine(shift=0.2, rotate=20, scale=0.1, flip=0.5)
 
@@ -81,3 +85,68 @@ def test_a_probe_learns_from_views_whose_features_are_computed_once(tmp_path: Pa
 def test_a_bank_without_an_augmentation_is_refused() -> None:
     with pytest.raises(ConfigError, match="a bank of views needs an augmentation"):
         Recipe(epochs=1, batch_size=8, optimizer="sgd", lr=0.1, views=2, augment=RandomAffine())
+
+
+KINDS: dict[str, Augment] = {
+    "randaugment": Views([Flip(), RandAugment(2, 9)]),
+    "resized_crop": Views([ResizedCrop(), Flip()]),
+    "pad_crop": PadCrop(4),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_any_step_or_row_of_steps_makes_views_and_batches(kind: str, tmp_path: Path) -> None:
+    augment = KINDS[kind]
+    whole = View(augment, 1).of(TASK.train, np.arange(40))
+    assert whole.dtype == torch.float32 and 0 <= whole.min() < whole.max() <= 1
+    torch.testing.assert_close(View(augment, 1).of(TASK.train, np.array([7, 3])), whole[[7, 3]], rtol=0, atol=0)
+    assert (View(augment, 2).of(TASK.train, np.arange(40)) - whole).abs().mean() > 0.01
+    pixels = torch.from_numpy(np.array(TASK.train.pixels))
+    torch.manual_seed(0)
+    batch = augmented(augment, pixels)
+    torch.manual_seed(0)
+    torch.testing.assert_close(augmented(augment, pixels.float() / 255), batch)
+    assert batch.shape == pixels.shape and (batch - pixels.float() / 255).abs().mean() > 0.01
+
+
+def test_a_rotation_after_a_change_of_size_is_at_that_size() -> None:
+    steps = Views([Resize(80), RandomAffine(rotate=30)])
+    pixels = torch.from_numpy(np.array(TASK.train.pixels[:6]))
+    torch.manual_seed(3)
+    got = augmented(steps, pixels)
+    torch.manual_seed(3)
+    large = F.interpolate(pixels / 255, (80, 80), mode="bilinear", antialias=True, align_corners=False)
+    wanted = RandomAffine(rotate=30)(large)
+    assert got.shape == (6, 3, 80, 80)
+    torch.testing.assert_close(got, wanted.clamp(0, 1))
+    torch.manual_seed(3)
+    small = F.interpolate(RandomAffine(rotate=30)(pixels), (80, 80), mode="bilinear", align_corners=False)
+    assert (small - got).abs().mean() > 0.01
+    view = View(steps, 0).of(TASK.train, np.array([4, 2, 9]))
+    torch.testing.assert_close(View(steps, 0).of(TASK.train, np.array([9])), view[2:], rtol=0, atol=0)
+    assert view.shape == (3, 3, 80, 80)
+
+
+def test_augmentations_with_the_same_settings_are_told_apart() -> None:
+    kinds = [RandomAffine(flip=0.5), Views([Flip(0.5)]), Flip(0.5), Views([PadCrop(4)]), PadCrop(4), PadCrop(2)]
+    found = [str(describe(kind)) for kind in kinds]
+    assert len(set(found)) == len(found) and describe(None) is None
+    assert describe(kinds[0]) == kinds[0].identity(), "as before there were others: the cache stays as it is"
+
+
+@pytest.mark.parametrize("adaptation", ["probe", "scratch"])
+def test_a_recipe_from_a_file_trains_with_its_row_of_steps(adaptation: str, tmp_path: Path) -> None:
+    name = "efficientnet_lite0" if adaptation == "probe" else "resnet10t"
+    learner = part(
+        "thief",
+        f"thief={name}",
+        "recipe@thief.recipe=paper_victim_cifar10",
+        "thief.recipe.epochs=2",
+        "thief.recipe.views=2",
+    )
+    assert learner.adaptation == adaptation and [type(s) for s in learner.recipe.augment.steps] == [PadCrop, Flip]
+    ctx = context(tmp_path)
+    answers = torch.rand(40, 3, generator=torch.Generator().manual_seed(0)).softmax(1)
+    model = learner.fit(TASK.train, np.arange(40), answers, 3, soft_cross_entropy, ctx, stage="thief", scratch=tmp_path)
+    assert all(torch.isfinite(p).all() for p in model.parameters())
+    assert len(list((tmp_path / "cache").rglob("features/*/*.npz"))) == (2 if adaptation == "probe" else 0)

@@ -7,10 +7,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from fmsteal.defenses.base import AnswerContext, Defense
+from fmsteal.base.errors import ConfigError
+from fmsteal.defenses.base import RowDefense
 from fmsteal.defenses.embeddings import FeatureNoise, FeatureRounding, FeatureTopK
-from fmsteal.errors import ConfigError
 from fmsteal.oracle.ledger import Question
+from tests.defenses.asking import question, reply
 from tests.exact import dimensions, embeddings, images, seeds
 
 EVERY = [
@@ -24,18 +25,13 @@ EVERY = [
 ]
 
 
-def question(row: int, client: int = 0, nth: int = 0) -> Question:
-    return Question(client, bytes([row]) * 16, nth)
-
-
-def protect(defense: Defense, answers: Tensor, questions: list[Question] | None = None, seed: int = 0) -> Tensor:
-    ctx = AnswerContext(seed, questions or [question(i) for i in range(len(answers))])
-    return defense.protect(answers, torch.zeros(len(answers), 3, 2, 2), ctx)
+def protect(defense: RowDefense, answers: Tensor, questions: list[Question] | None = None, seed: int = 0) -> Tensor:
+    return reply(defense, answers, questions, seed=seed).answers
 
 
 @pytest.mark.parametrize("defense", EVERY, ids=lambda d: f"{type(d).__name__}{vars(d)}")
 @pytest.mark.parametrize("batch", [1, 7])
-def test_a_batch_is_answered_row_by_row(defense: Defense, batch: int) -> None:
+def test_a_batch_is_answered_row_by_row(defense: RowDefense, batch: int) -> None:
     (v,) = embeddings(0, (batch, 16))
     whole = protect(defense, v)
     assert whole.shape == v.shape and whole.dtype == torch.float32
@@ -45,7 +41,7 @@ def test_a_batch_is_answered_row_by_row(defense: Defense, batch: int) -> None:
 
 
 @pytest.mark.parametrize("defense", EVERY, ids=lambda d: f"{type(d).__name__}{vars(d)}")
-def test_zero_rows_and_empty_batches_are_answered(defense: Defense) -> None:
+def test_zero_rows_and_empty_batches_are_answered(defense: RowDefense) -> None:
     assert protect(defense, torch.zeros(2, 16)).isfinite().all()
     assert protect(defense, torch.zeros(0, 16)).shape == (0, 16)
 

@@ -7,10 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from fmsteal.defenses.base import AnswerContext, Defense, NoDefense
+from fmsteal.base.errors import ConfigError
+from fmsteal.defenses.base import NoDefense, RowDefense
 from fmsteal.defenses.truncation import HardLabel, Rounding, TopK, hard_label, top_k
-from fmsteal.errors import ConfigError
-from fmsteal.oracle.ledger import Question
+from tests.defenses.asking import reply
 
 EVERY = [
     NoDefense(),
@@ -29,14 +29,13 @@ def rows(n: int, classes: int = 7, seed: int = 0) -> Tensor:
     return (torch.randn(n, classes, generator=torch.Generator().manual_seed(seed)) * 2).softmax(1)
 
 
-def protect(defense: Defense, answers: Tensor) -> Tensor:
-    ctx = AnswerContext(0, [Question(0, bytes([i]) * 16, 0) for i in range(len(answers))])
-    return defense.protect(answers, torch.zeros(len(answers), 3, 2, 2), ctx)
+def protect(defense: RowDefense, answers: Tensor) -> Tensor:
+    return reply(defense, answers).answers
 
 
 @pytest.mark.parametrize("defense", EVERY, ids=lambda d: f"{type(d).__name__}{vars(d)}")
 @pytest.mark.parametrize("batch", [1, 7])
-def test_a_batch_is_answered_row_by_row(defense: Defense, batch: int) -> None:
+def test_a_batch_is_answered_row_by_row(defense: RowDefense, batch: int) -> None:
     p = rows(batch)
     whole = protect(defense, p)
     assert whole.shape == p.shape and whole.dtype == torch.float32

@@ -18,5 +18,5 @@ def checkout(root: Path) -> dict[str, str]:
 
 def spoil(root: Path) -> None:
     """Edit the module that runs a job, so that whoever imports it now cannot run one."""
-    with (root / "fmsteal" / "pipeline.py").open("a") as module:
+    with (root / "fmsteal" / "job" / "pipeline.py").open("a") as module:
         module.write("\nraise RuntimeError('this was edited')\n")

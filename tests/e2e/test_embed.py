@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 
 from fmsteal.oracle.ledger import Ledger
-from fmsteal.tracking.dashboard import FIGURES, PICTURES, TABLES
-from tests.conftest import SMOKE, Run, finish, only_run, start
+from fmsteal.report.show.dashboard import FIGURES, PICTURES, TABLES
+from tests.conftest import SMOKE, Run, finish, in_thief_training, only_run, only_theft, start, theft_of_job
 from tests.wandb_file import offline_runs
 
 EMBED = (*SMOKE, "task=embed", "attack.recipe.epochs=2", "evaluation.also.fidelity.images=200")
@@ -35,8 +35,9 @@ def test_an_encoder_is_stolen_and_judged(fmsteal: Run, tmp_path: Path) -> None:
     assert result["axis"]["task"] == "embed" and result["axis"]["attack"] == "stolen_encoder"
     assert result["cost"]["cost/queries"] == 100
 
-    header = json.loads((folder / "ledger.bin").read_bytes().partition(b"\n")[0])
-    assert Ledger(folder / "ledger.bin", header["job"]).answers.shape == (100, 1280), "Lite0's embeddings, undefended"
+    ledger = only_theft(tmp_path).ledger
+    header = json.loads(ledger.read_bytes().partition(b"\n")[0])
+    assert Ledger(ledger, header["job"]).answers.shape == (100, 1280), "Lite0's embeddings, undefended"
     kept = np.load(folder / "predictions.npz")
     agreement = np.mean(kept["digits/victim"] == kept["digits/thief"])
     assert agreement == result["metrics"]["downstream/digits/agreement"]
@@ -75,7 +76,7 @@ def test_killed_while_it_asks_and_trains_it_ends_as_if_nothing_had_happened(tmp_
         for kill in (True, False) if killed else (False,):
             process = start(*job, cwd=root)
             if kill:
-                while not list(root.glob("outputs/runs/*/work/thief/last.ckpt")):
+                while not in_thief_training(root):
                     assert process.poll() is None, process.said()
                     time.sleep(0.002)
                 process.send_signal(signal.SIGKILL)
@@ -84,7 +85,7 @@ def test_killed_while_it_asks_and_trains_it_ends_as_if_nothing_had_happened(tmp_
             else:
                 assert ("going on from the checkpoint" in finish(process)) == killed
         folders[name] = only_run(root)
-    ledgers = [(folder / "ledger.bin").read_bytes() for folder in folders.values()]
+    ledgers = [theft_of_job(folder).ledger.read_bytes() for folder in folders.values()]
     assert ledgers[0] == ledgers[1]
     results = [json.loads((folder / "result.json").read_text()) for folder in folders.values()]
     assert results[0]["metrics"] == results[1]["metrics"]

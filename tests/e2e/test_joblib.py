@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import SMALL, command, environment, finish
+from tests.conftest import SMALL, command, environment, finish, in_thief_training, theft_of_job
 from tests.e2e.checkout import checkout, spoil
 from tests.slurm.conftest import surroundings, until, worker
 
@@ -34,13 +34,15 @@ def start(root: Path, *words: str, **variables: str) -> subprocess.Popen[str]:
 def test_a_killed_worker_ends_the_sweep_and_loses_nothing_that_is_finished(tmp_path: Path) -> None:
     paused = ("trainer.callbacks=[{_target_:tests.slurm.pause.Pause}]", "trainer.checkpoint_seconds=0", "seed=0,1,2")
     longer = ("thief.recipe.epochs=3",)
-    variables = {**surroundings(tmp_path), "PAUSE_SECONDS": "1"}
+    variables, thefts = {**surroundings(tmp_path), "PAUSE_SECONDS": "1"}, tmp_path / "outputs" / "thefts"
 
     def done() -> dict[Path, int]:
         return {p: p.stat().st_mtime_ns for p in tmp_path.glob("outputs/sweeps/mine/*/result.json")}
 
     def in_training() -> list[Path]:
-        return [p.parents[2] for p in tmp_path.glob("outputs/sweeps/mine/*/work/thief/last.ckpt")]
+        training = [theft.path for theft in in_thief_training(tmp_path)]
+        begun = [p.parent for p in tmp_path.glob("outputs/sweeps/mine/*/theft.txt")]
+        return [job for job in begun if theft_of_job(job).path.resolve() in training]
 
     sweep = start(tmp_path, *paused, *longer, **variables)
     until(lambda: done() and in_training(), sweep)
@@ -54,6 +56,15 @@ def test_a_killed_worker_ends_the_sweep_and_loses_nothing_that_is_finished(tmp_p
     assert {p: t for p, t in done().items() if p in finished} == finished
     seeds = [json.loads(p.read_text())["axis"]["seed"] for p in done()]
     assert sorted(seeds) == [0, 1, 2]
+
+    stolen = {p: p.stat().st_mtime_ns for name in ("ledger.bin", "theft.json") for p in thefts.glob(f"*/{name}")}
+    words = ("outputs/sweeps/mine", "evaluation=similarity", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
+    told = subprocess.run(
+        command("evaluate", *words), cwd=tmp_path, env=variables, capture_output=True, text=True, timeout=300
+    )
+    assert told.returncode == 0 and "mine: 3 of 3 jobs" in told.stdout, told
+    assert all("test/cka" in json.loads(p.read_text())["metrics"] for p in done())
+    assert len(stolen) == 6 and all(p.stat().st_mtime_ns == before for p, before in stolen.items())
 
 
 @pytest.mark.parametrize("frozen", [True, False])

@@ -6,7 +6,7 @@ import json
 import subprocess
 from pathlib import Path
 
-from tests.conftest import SMALL, environment, only_run
+from tests.conftest import SMALL, environment, only_run, only_theft
 from tests.warm import Command
 
 ATTACK = '''
@@ -17,7 +17,7 @@ from torch import nn
 from fmsteal.attacks.base import AttackContext
 from fmsteal.attacks.selection import Selection
 from fmsteal.data.images import Images
-from fmsteal.modules.classifier import Loss
+from fmsteal.training.classifier import Loss
 from fmsteal.oracle.oracle import Budget, Oracle
 
 
@@ -84,4 +84,4 @@ def test_an_attack_that_fails_is_named_and_leaves_its_ledger(tmp_path: Path) -> 
     failure = json.loads((folder / "failure.json").read_text())
     assert "-own-" in failure["job_key"] and "Traceback" in failure["traceback"]
     record = 4 + 4 + 16 + 4 + 4 * 10
-    assert len((folder / "ledger.bin").read_bytes().partition(b"\n")[2]) == 100 * record
+    assert len(only_theft(tmp_path).ledger.read_bytes().partition(b"\n")[2]) == 100 * record

@@ -13,13 +13,13 @@ import torch
 
 from fmsteal.evaluation.classifier import ClassifierEvaluation
 from fmsteal.oracle.ledger import Ledger
-from tests.conftest import SMALL, SMOKE, Run, environment, only_run
+from tests.conftest import SMALL, SMOKE, Run, environment, only_run, only_theft
 from tests.wandb_file import offline_runs
 from tests.warm import Command
 
 NAMES = {
     "test/agreement", "test/agreement@5", "test/accuracy", "test/victim_accuracy", "test/relative_accuracy",
-    "test/kl", "test/l1",
+    "test/kl", "test/l1", "test/kappa", "test/agreement_victim_wrong", "test/agreement_least_sure",
 }  # fmt: skip
 
 
@@ -37,7 +37,7 @@ def test_a_job_ends_with_a_table_and_whole_files(fmsteal: Run, tmp_path: Path) -
         assert words in done.stdout
     folder = only_run(tmp_path)
     result = json.loads((folder / "result.json").read_text())
-    assert result["schema"] == 1 and result["job_key"] == folder.name
+    assert result["schema"] == 2 and result["job_key"] == folder.name
     assert result["axis"]["defense"] == "top_k" and result["axis"]["seed"] == 2
     assert set(result["metrics"]) == NAMES
     assert result["cost"]["cost/queries"] == 100 and result["cost"]["cost/usd"] == pytest.approx(0.15)
@@ -51,12 +51,14 @@ def test_a_job_ends_with_a_table_and_whole_files(fmsteal: Run, tmp_path: Path) -
     again = ClassifierEvaluation().compare(
         torch.from_numpy(kept["victim_logits"]), torch.from_numpy(kept["thief_logits"]), torch.from_numpy(kept["label"])
     )
-    assert again.metrics == result["metrics"]
+    assert again.values == result["metrics"]
     assert np.mean(kept["victim"] == kept["thief"]) == result["metrics"]["test/agreement"]
 
-    header = json.loads((folder / "ledger.bin").read_bytes().partition(b"\n")[0])
-    assert header["job"].startswith(f"{folder.name} against tf_efficientnet_lite0-probe-s2-")
-    answers = Ledger(folder / "ledger.bin", header["job"]).answers
+    theft = only_theft(tmp_path)
+    assert (folder / result["theft"]).resolve() == theft.path.resolve() and result["tracker"].endswith("metrics.csv")
+    header = json.loads(theft.ledger.read_bytes().partition(b"\n")[0])
+    assert header["job"] == f"{folder.name[-16:]} against {result['victim']}"
+    answers = Ledger(theft.ledger, header["job"]).answers
     assert answers.shape == (100, 10) and ((answers > 0).sum(1) == 3).all()  # the defense, not the raw victim
     with (folder / "metrics.csv").open() as stream:
         assert {"victim/loss", "thief/loss"} <= {row["metric"] for row in csv.DictReader(stream)}
@@ -82,13 +84,21 @@ def test_an_offline_wandb_run_holds_config_curves_and_figures(fmsteal: Run, tmp_
     assert run.summary["cost/queries"] == 500
     assert run.curve("victim/epoch", "victim/loss") and run.curve("thief/epoch", "thief/loss")
 
+    said = fmsteal(*SMALL, "tracker=wandb", "budget=500", "query.count=500", "evaluation=ood", "hydra.run.dir=other")
+    assert "is stolen already" in said.stdout and "train thief" not in said.stdout and "queries:" not in said.stdout
+    (again,) = offline_runs(tmp_path / "other")
+    for names in (("thief/epoch", "thief/loss"), ("attack/queries", "attack/usd")):
+        assert again.curve(*names) == run.curve(*names), "the curves of the theft, once"
+    assert again.summary["ood/noise/agreement"] and again.summary["test/kl"] == run.summary["test/kl"]
+
 
 def test_a_failed_job_is_a_failed_run_and_says_why(fmsteal: Run, tmp_path: Path) -> None:
     done = fmsteal(
         *SMALL, "tracker=wandb", "thief.recipe.lr=1e38", "thief.recipe.optimizer=sgd", "thief.recipe.epochs=4", ok=False
     )
     assert "training loss became" in done.stderr and "Lower the recipe's lr" in done.stderr
-    assert "Traceback" not in done.stderr
+    for words in ("Traceback", "Error executing job", "HYDRA_FULL_ERROR"):
+        assert words not in done.stderr, done.stderr
     folder = only_run(tmp_path)
     failure = json.loads((folder / "failure.json").read_text())
     assert "training loss became" in failure["error"] and "Traceback" in failure["traceback"]
@@ -129,22 +139,49 @@ def test_same_seed_same_predictions_whatever_the_cache_holds(fmsteal: Run, tmp_p
         (["thief.adaptation=probe"], "test_resnet has no pretrained weights configured"),
         (["query=image_folder", "query.root=nowhere"], "There is no image folder nowhere"),
         (["query=image_folder", "query.root=empty"], "holds no images"),
-        (["hydra.run.dir=taken"], "holds the answers of job another"),
+        (["hydra.run.dir=taken"], "holds the result of another-0123456789abcdef"),
         (["output=/sys/fmsteal"], "Cannot write under /sys/fmsteal"),
         (["output=somefile"], "Cannot write under somefile"),
         (["trainer.lightning.accelerator=tpu"], "Lightning refuses the trainer's options"),
         (["trainer.lightning.devices=2", "+trainer.lightning.strategy=ddp"], "would start the whole job 2 times"),
         (["evaluation.k=0"], "evaluation.k must be at least 1"),
+        (["tracker=wandb", "tracker.project=a/b"], "Invalid project name 'a/b'"),
+        (["tracker=wandb", "tracker.tags=['']"], "run_tags Value error, Tag at index 0 is empty"),
+        (["thief.recipe.batch_size=1"], "thief.recipe.batch_size=1: a batch would be a single image"),
+        (["budget.queries=1"], "budget.queries=1: a batch would be a single image"),
+        (["victim.recipe.batch_size=1"], "victim.recipe.batch_size=1: a batch would be a single image"),
+        (
+            ["thief.backbone.model=tf_efficientnet_lite0", "+thief.backbone.stem=small"],
+            "lite0 is none. Use backbone.stem",
+        ),
+        (
+            ["thief.backbone.model=vit_tiny_r_s16_p8_224", "thief.backbone.size=100"],
+            "does not take images of 100 pixels",
+        ),
+        (["+trainer.lightning.logger=true"], "trainer.lightning.logger has no effect: curves go to metrics.csv"),
+        (
+            ["data=image_folder", "data.root=2024"],
+            "data.root=2024 is read as a number, where a text is meant: write ./2024",
+        ),
     ],
     ids=lambda v: v[0] if isinstance(v, list) else "",
 )
 def test_bad_input_is_one_paragraph(overrides: list[str], says: str, fmsteal: Run, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "somefile").touch()
-    Ledger(tmp_path / "taken" / "ledger.bin", "another").append([], np.zeros((0, 10), np.float32))
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "result.json").write_text('{"job_key": "another-0123456789abcdef"}')
     done = fmsteal(*SMALL, *overrides, ok=False)
     assert says in done.stderr, done.stderr
-    assert "Traceback" not in done.stderr
+    for words in ("Traceback", "Error executing job", "HYDRA_FULL_ERROR"):
+        assert words not in done.stderr, done.stderr
+    assert not list(tmp_path.glob("outputs/cache/victims/*")), "refused before a victim is trained"
+
+
+def test_the_stack_trace_is_there_for_who_asks(tmp_path: Path) -> None:
+    env = {**environment(), "HYDRA_FULL_ERROR": "1"}
+    done = Command((*SMALL, "evaluation.k=0"), tmp_path, env).done()
+    assert done.returncode == 1 and "evaluation.k must be at least 1" in done.stderr and "Traceback" in done.stderr
 
 
 def test_a_full_disk_is_named_and_the_same_command_goes_on_afterwards(fmsteal: Run, tmp_path: Path) -> None:

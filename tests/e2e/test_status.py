@@ -9,7 +9,7 @@ import signal
 import time
 from pathlib import Path
 
-from tests.conftest import SMALL, Run, start
+from tests.conftest import SMALL, Run, in_thief_training, start
 
 SWEEP = (
     "-m", *SMALL, "sweep_id=mine", "seed=0,1", "victim.seed=0", "budget.queries=200", "thief.recipe.epochs=8",
@@ -21,7 +21,7 @@ FOLDER = "outputs/sweeps/mine"
 def test_status_while_a_sweep_runs_after_a_kill_and_at_the_end(fmsteal: Run, tmp_path: Path) -> None:
     sweep = start(*SWEEP, cwd=tmp_path)
     try:
-        while len(list(tmp_path.glob(f"{FOLDER}/*/work/thief/last.ckpt"))) == 0:
+        while not in_thief_training(tmp_path):
             assert sweep.poll() is None, sweep.said()
             time.sleep(0.01)
         sweep.send_signal(signal.SIGSTOP)  # so that it stays where it is while it is looked at

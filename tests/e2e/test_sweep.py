@@ -65,7 +65,7 @@ def test_a_sweep_runs_every_combination_and_again_runs_none(fmsteal: Run, tmp_pa
     assert ["victim", "1", "0", "1", "-", "-"] in rows and ["thief", "4", "0", "4", "400", "0.60"] in rows
     done = fmsteal(*sweep)
     assert len(results(tmp_path)) == 4 and len(victims(tmp_path)) == 1
-    assert "mine: 4 of 4 jobs" in done.stdout and "hard_label" in done.stdout and " to " in done.stdout
+    assert "mine: 4 of 4 jobs" in done.stdout and "hard_label" in done.stdout and "two seeds: " in done.stdout
     assert done.stdout.count("Launching") == 2 and done.stdout.count("stage=victims") == 1
     assert "1/1 " in done.stderr and "4/4 " in done.stderr and done.stderr.count("agreement 0.") == 4
     assert "train thief" not in done.stdout and "train thief" in next(tmp_path.rglob("*-s1-*/fmsteal.log")).read_text()
@@ -86,13 +86,16 @@ def test_a_sweep_runs_every_combination_and_again_runs_none(fmsteal: Run, tmp_pa
     assert grown.stdout.count("Launching") == 1 and "Launching 2 jobs" in grown.stdout  # the victim is there
     other = fmsteal(*sweep, "query.count=200", ok=False)
     assert "query.count: 300, now 200" in other.stderr and len(results(tmp_path)) == 6
-    shared = (*sweep[:-3], "hydra.sweeper.share=true", "seed=1,3", "victim.seed=0", "sweep_id=other")
+    shared = (*sweep[:-3], "seed=1,3", "victim.seed=0", "sweep_id=other")
     plan = fmsteal(*shared, "dry_run=true").stdout
     rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in plan.splitlines()]
-    assert ["thief", "4", "2", "2", "200", "0.30"] in rows and "taken over" in plan
-    assert "Launching 2 jobs" in fmsteal(*shared).stdout
+    assert ["thief", "4", "0", "4", "200", "0.30"] in rows and "stolen already" in plan
+    said = fmsteal(*shared).stdout
+    assert said.count("Launching 2 jobs") == 2, "two thefts, then two that are only measured"
     taken = [json.loads(p.read_text()) for p in tmp_path.glob("outputs/sweeps/other/*/result.json")]
-    assert sorted((r["axis"]["seed"], "shared_from" in r) for r in taken) == [(1, True)] * 2 + [(3, False)] * 2
+    billed = sorted((r["axis"]["seed"], r["cost"]["cost/usd"], r["cost"]["cost/usd_billed"]) for r in taken)
+    assert billed == [(1, 0.15, 0.0)] * 2 + [(3, 0.15, 0.15)] * 2
+    assert len(list((tmp_path / "outputs" / "thefts").glob("*/theft.json"))) == 8
 
 
 def test_a_stage_can_be_run_alone(fmsteal: Run, tmp_path: Path) -> None:
@@ -109,6 +112,7 @@ def test_however_a_job_fails_the_others_run_and_the_sweep_ends_non_zero(tmp_path
     done = own(tmp_path, "attack.how=exits,raises,well")
     assert done.returncode == 1 and len(results(tmp_path)) == 1, done.stdout + done.stderr
     assert "2 of 3 jobs have no result" in done.stderr and "Traceback" not in done.stderr
+    assert "Error executing job" not in done.stderr and "HYDRA_FULL_ERROR" not in done.stderr
     assert "[ERROR] resnet10t <- resnet10t · how=raises · s0: " in done.stdout
     table = done.stdout[done.stdout.index("2 of 3 jobs without a result") :]
     flat = "".join(line.replace("│", "").replace(" ", "") for line in table.splitlines())
@@ -151,4 +155,4 @@ def test_anything_wrong_in_one_combination_runs_no_job(
 
 def test_a_swept_field_makes_rows_of_its_own(fmsteal: Run, tmp_path: Path) -> None:
     done = fmsteal("-m", *SMALL, "defense=top_k", "defense.k=1,5", "sweep_id=k")
-    assert "defense.k" in done.stdout and done.stdout.count("one seed") == 2
+    assert "defense.k" in done.stdout and done.stdout.count("one seed") == 2 + 1  # and the majority class

@@ -34,7 +34,8 @@ def wheel(folder: Path) -> tuple[Path, ...]:
     pip("install", "--no-deps", "--target", str(target), str(built))
     names = zipfile.ZipFile(built).namelist()
     assert "fmsteal/conf/config.yaml" in names and "fmsteal/sweeps/quickstart.yaml" in names
-    assert {f"fmsteal/report/page.{kind}" for kind in ("html", "css", "js")} <= set(names)
+    assert {"fmsteal/sweeps/paper/cifar10_lp.yaml", "fmsteal/sweeps/published/fm_stealing.csv"} <= set(names)
+    assert {f"fmsteal/report/show/page.{kind}" for kind in ("html", "css", "js")} <= set(names)
     assert not any(n.startswith(("tests", "conf", "outputs", "fmsteal/plugins")) for n in names)
     assert "hydra_plugins/__init__.py" not in names  # a namespace: other plugins are in it too
     return (target,)

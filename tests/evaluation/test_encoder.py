@@ -11,29 +11,30 @@ import pytest
 import torch
 import torch.nn.functional as F
 from omegaconf import OmegaConf
+from sklearn.neighbors import NearestNeighbors
 from torch import Tensor, nn
 
-from fmsteal import build
-from fmsteal.backbones import BackboneSpec
+from fmsteal.base.errors import AttackError, ConfigError
+from fmsteal.base.seeds import seeded
+from fmsteal.base.store import Store
+from fmsteal.config import build
 from fmsteal.data.digits import digits
 from fmsteal.data.images import Task
-from fmsteal.errors import AttackError, ConfigError
 from fmsteal.evaluation import metrics
-from fmsteal.evaluation.base import Measured
+from fmsteal.evaluation.base import Measured, Pair, measure_all
 from fmsteal.evaluation.encoder import EncoderEvaluation, mean_interval
 from fmsteal.evaluation.fidelity import Fidelity
 from fmsteal.evaluation.heads import Head, KNNHead, LinearHead, MLPHead
 from fmsteal.evaluation.similarity import cka
-from fmsteal.seeds import seeded
-from fmsteal.store import Store
+from fmsteal.networks.backbones import BackboneSpec
 from fmsteal.victims.base import Victim
 from tests.conftest import composed
-from tests.test_learners import context, part
+from tests.training.test_learners import context, part
 
 TASK = digits(size=16, test=31, train_count=40)
 SCANS = {"_target_": "fmsteal.data.digits.digits", "size": 12, "test": 50, "train_count": 120, "seed": 1}
 MORE = {**SCANS, "size": 20, "test": 21, "train_count": 60, "seed": 2}
-LEARNERS = part("victim"), part("thief")
+LEARNERS = part("victim", "task=embed"), part("thief", "task=embed")
 
 
 def trunk(seed: int, model: str = "resnet10t") -> nn.Module:
@@ -57,7 +58,8 @@ def evaluated(
     folder: Path, victim: Victim, thief: nn.Module, sets: dict[str, Any], task: Task = TASK, **heads: Head
 ) -> Measured:
     evaluation = EncoderEvaluation(sets, next(iter(heads or {"linear": 0})), heads or {"linear": LinearHead()})
-    return evaluation.run(victim, thief, task, LEARNERS, context(folder))
+    ctx = context(folder)
+    return measure_all(evaluation, Pair(victim, thief, LEARNERS, task, ctx), ctx)
 
 
 @torch.no_grad()
@@ -86,34 +88,40 @@ def test_figures_are_those_of_plain_forward_passes(tmp_path: Path) -> None:
             }
             one_image = 1.01 / len(labels)  # what rounding can turn
             for metric, value in want.items():
-                assert found.metrics[at + metric] == pytest.approx(value, abs=one_image)
-                assert found.intervals[at + metric] == metrics.wilson(found.metrics[at + metric], len(labels))
-            ratio = found.metrics[at + "stolen_accuracy"] / found.metrics[at + "target_accuracy"]
-            assert found.metrics[at + "ratio"] == pytest.approx(ratio)
+                assert found.values[at + metric] == pytest.approx(value, abs=one_image)
+                assert found.intervals[at + metric] == metrics.wilson(found.values[at + metric], len(labels))
+            ratio = found.values[at + "stolen_accuracy"] / found.values[at + "target_accuracy"]
+            assert found.values[at + "ratio"] == pytest.approx(ratio)
             v, t, y = (found.predictions[kept + who] for who in ("victim", "thief", "label"))
-            assert (v == t).mean() == pytest.approx(found.metrics[at + "agreement"])
-            assert (v == y).mean() == pytest.approx(found.metrics[at + "target_accuracy"])
-            assert (t == y).mean() == pytest.approx(found.metrics[at + "stolen_accuracy"])
+            assert (v == t).mean() == pytest.approx(found.values[at + "agreement"])
+            assert (v == y).mean() == pytest.approx(found.values[at + "target_accuracy"])
+            assert (t == y).mean() == pytest.approx(found.values[at + "stolen_accuracy"])
     for metric in ("target_accuracy", "stolen_accuracy", "ratio", "agreement"):
-        each = [found.metrics[f"downstream/{name}/{metric}"] for name in ("scans", "more")]
-        assert found.metrics[f"test/{metric}"] == pytest.approx(np.mean(each))
+        each = [found.values[f"downstream/{name}/{metric}"] for name in ("scans", "more")]
+        assert found.values[f"test/{metric}"] == pytest.approx(np.mean(each))
     v, t = embedded(victim.model, TASK.test.pixels), embedded(thief, TASK.test.pixels)
-    assert found.metrics["test/cosine"] == pytest.approx(float(F.cosine_similarity(v, t).mean()), abs=1e-5)
+    assert found.values["test/cosine"] == pytest.approx(float(F.cosine_similarity(v, t).mean()), abs=1e-5)
     apart = [float((a / a.norm() - b / b.norm()).norm()) for a, b in zip(v, t, strict=True)]
-    assert found.metrics["test/l2"] == pytest.approx(np.mean(apart), abs=1e-5)
-    assert found.metrics["test/cka"] == pytest.approx(cka(v, t), abs=1e-4)
+    assert found.values["test/l2"] == pytest.approx(np.mean(apart), abs=1e-5)
+    assert found.values["test/cka"] == pytest.approx(cka(v, t), abs=1e-4)
+    both = [
+        NearestNeighbors(n_neighbors=10, metric="cosine").fit(m.numpy()).kneighbors(return_distance=False)
+        for m in (v, t)
+    ]
+    common = [len(set(a.tolist()) & set(b.tolist())) / 10 for a, b in zip(*both, strict=True)]
+    assert found.values["test/neighbours"] == pytest.approx(np.mean(common), abs=0.005)
     order = np.random.default_rng(0).permutation(len(TASK.train))
     known = torch.from_numpy(np.array(TASK.train.labels)[order])
     near = [
         KNNHead().fit_predict(embedded(m, TASK.train.pixels)[order], known, rows, 10, 0)
         for m, rows in ((victim.model, v), (thief, t))
     ]
-    assert found.metrics["test/knn_agreement"] == pytest.approx(float((near[0] == near[1]).double().mean()), abs=0.04)
+    assert found.values["test/knn_agreement"] == pytest.approx(float((near[0] == near[1]).double().mean()), abs=0.04)
 
 
 def test_a_copy_is_the_same_in_every_figure(tmp_path: Path) -> None:
-    found = evaluated(tmp_path, Victim("v", trunk(0)), trunk(0), {"scans": SCANS}, mlp=MLPHead(epochs=3)).metrics
-    for name in ("test/agreement", "test/knn_agreement", "test/ratio", "test/cosine", "test/cka"):
+    found = evaluated(tmp_path, Victim("v", trunk(0)), trunk(0), {"scans": SCANS}, mlp=MLPHead(epochs=3)).values
+    for name in ("test/agreement", "test/knn_agreement", "test/ratio", "test/cosine", "test/cka", "test/neighbours"):
         assert found[name] == pytest.approx(1.0)
     assert found["test/l2"] == pytest.approx(0.0, abs=1e-6)
 
@@ -136,14 +144,14 @@ def test_the_target_is_embedded_and_its_head_trained_once_for_all_thieves(tmp_pa
 
 def test_embeddings_may_differ_in_width(tmp_path: Path) -> None:
     thief = trunk(1, "tf_efficientnet_lite0")
-    found = evaluated(tmp_path, Victim("v", trunk(0)), thief, {"scans": SCANS}).metrics
+    found = evaluated(tmp_path, Victim("v", trunk(0)), thief, {"scans": SCANS}).values
     assert not {"test/cosine", "test/l2"} & found.keys() and 0 <= found["test/cka"] <= 1
 
 
 def test_a_task_without_labels_has_no_knn(tmp_path: Path) -> None:
     task = replace(TASK, train=replace(TASK.train, labels=None))
     found = evaluated(tmp_path, Victim("v", trunk(0)), trunk(1), {"scans": SCANS}, task)
-    assert "test/knn_agreement" not in found.metrics and "test/agreement" in found.metrics
+    assert "test/knn_agreement" not in found.values and "test/agreement" in found.values
 
 
 class Answers(nn.Module):

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import normalize
 
+from fmsteal.base.errors import ConfigError
+from fmsteal.base.seeds import derived_seed, seeded
 from fmsteal.data.digits import digits
-from fmsteal.errors import ConfigError
 from fmsteal.evaluation.heads import Head, KNNHead, LinearHead, MLPHead
-from fmsteal.seeds import derived_seed, seeded
 
 TASK = digits(size=8, test=300)
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import softmax
 from scipy.stats import entropy
-from sklearn.metrics import accuracy_score, top_k_accuracy_score
+from sklearn.metrics import accuracy_score, cohen_kappa_score, top_k_accuracy_score
 
 from fmsteal.evaluation import metrics
 
@@ -36,6 +36,35 @@ def test_against_scikit_learn_and_scipy(shape: tuple[int, int, int]) -> None:
     if shape[1] > 2:
         want = top_k_accuracy_score(labels, thief.numpy(), k=2, labels=range(shape[1]))
         assert metrics.agreement_at(2, victim, thief) == pytest.approx(want)
+
+
+@given(shapes, st.floats(0, 4))
+@settings(max_examples=50, deadline=None)
+def test_kappa_against_scikit_learn(shape: tuple[int, int, int], bias: float) -> None:
+    victim, thief = pair(shape)
+    thief[::2] = victim[::2]
+    victim[:, 0] += bias  # classes of unequal frequency
+    said, copied = victim.argmax(1).numpy(), thief.argmax(1).numpy()
+    found = metrics.kappa(victim, thief)
+    if len(set(said)) == 1:
+        assert found is None
+    else:
+        assert found == pytest.approx(cohen_kappa_score(said, copied), abs=1e-12)
+
+
+def test_kappa_of_a_constant_thief_is_zero_and_of_a_constant_victim_undefined() -> None:
+    victim, constant = torch.eye(3)[[0, 1, 2, 1]], torch.eye(3)[[0, 0, 0, 0]]
+    assert metrics.kappa(victim, victim) == 1 and metrics.kappa(victim, constant) == pytest.approx(0)
+    assert metrics.kappa(constant, victim) is None and metrics.kappa(constant, constant) is None
+
+
+def test_the_least_sure_tenth_is_that_of_the_smallest_top_probability() -> None:
+    victim, _ = pair((237, 5, 1))
+    top = softmax(victim.double().numpy(), axis=1).max(1)
+    found = metrics.least_sure(victim).tolist()
+    assert len(found) == math.ceil(237 / 10) and found == np.argsort(top, kind="stable")[:24].tolist()
+    assert metrics.least_sure(torch.ones(30, 4)).tolist() == [0, 1, 2]  # of equally sure ones the first
+    assert len(metrics.least_sure(victim[:1])) == 1
 
 
 def test_agreement_is_micro_not_macro() -> None:

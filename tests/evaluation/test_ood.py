@@ -10,19 +10,20 @@ import torch
 from PIL import Image
 from torch import nn
 
-from fmsteal import build, results
-from fmsteal.context import Context
+from fmsteal.base.errors import ConfigError
+from fmsteal.base.store import Store
+from fmsteal.config import build
 from fmsteal.data.digits import digits
-from fmsteal.data.images import Images, Task
-from fmsteal.errors import ConfigError, DataError
-from fmsteal.evaluation.base import Pair
+from fmsteal.data.images import Task
+from fmsteal.evaluation.base import Pair, gather_inputs
 from fmsteal.evaluation.corruptions import corrupted
 from fmsteal.evaluation.ood import OutOfDistribution
-from fmsteal.pipeline import Job, Parts, same_inputs
-from fmsteal.store import Store
+from fmsteal.job.parts import Parts
+from fmsteal.records import results
+from fmsteal.training.context import Context
 from fmsteal.victims.base import Victim
 from tests.conftest import composed
-from tests.test_learners import TASK, context, part
+from tests.training.test_learners import context, part
 
 TEST = digits(test=30).test
 SET = "+data@evaluation.also.ood.sets"
@@ -33,7 +34,8 @@ def models(folder: Path) -> tuple[Pair, Context]:
     learners = part("victim", "victim=resnet10t"), part("thief")
     victim, thief = learners[0].build(10, "victim").eval(), learners[1].build(10).eval()
     rows = torch.zeros(len(TEST), 10)  # not looked at
-    return Pair(Victim("v", victim), thief, learners, Task(TEST, TEST), (rows, rows)), context(folder)
+    ctx = context(folder)
+    return Pair(Victim("v", victim), thief, learners, Task(TEST, TEST), ctx, (rows, rows)), ctx
 
 
 @torch.no_grad()
@@ -43,7 +45,7 @@ def labels(model: nn.Module, pixels: np.ndarray) -> np.ndarray:
 
 def test_figures_are_those_of_plain_forward_passes(tmp_path: Path) -> None:
     pair, ctx = models(tmp_path)
-    found = OutOfDistribution(("noise", "jpeg"), (1, 5)).run(pair, ctx)
+    found = OutOfDistribution(("noise", "jpeg"), (1, 5)).run(pair, ctx).values
     order = np.random.default_rng(0).permutation(len(TEST))
     for name in ("noise", "jpeg"):
         each = []
@@ -61,13 +63,13 @@ def test_figures_are_those_of_plain_forward_passes(tmp_path: Path) -> None:
 
 def test_a_victim_agrees_with_itself_and_answers_once(tmp_path: Path) -> None:
     pair, ctx = models(tmp_path)
-    same = Pair(pair.victim, pair.victim.model, pair.learners, pair.task, pair.logits)
+    same = Pair(pair.victim, pair.victim.model, pair.learners, pair.task, ctx, pair.logits)
     measure = OutOfDistribution(("blur", "contrast"), (3,), images=20)
-    found = measure.run(same, ctx)
+    found = measure.run(same, ctx).values
     assert pair.victim.forwards == 2 * 20
     assert {v for k, v in found.items() if k.endswith("agreement")} == {1.0}
     assert found["ood/blur-3/accuracy"] == found["ood/blur-3/victim_accuracy"]
-    assert measure.run(pair, context(tmp_path)) != found, "another thief in another job"
+    assert measure.run(pair, context(tmp_path)).values != found, "another thief in another job"
     assert pair.victim.forwards == 2 * 20, "the victim's answers are shared"
     assert list((tmp_path / "cache" / "features").rglob("*.npz")), "the frozen trunk's features are kept"
 
@@ -81,8 +83,8 @@ def test_other_tasks_are_named_on_the_command_line(tmp_path: Path) -> None:
     build.check(cfg)
     evaluation = build.make(cfg.evaluation)
     other = digits(test=20, size=24).test
-    assert evaluation.inputs(ctx.store) == {"ood scans": other.digest}
-    found = evaluation.also["ood"].run(pair, ctx)
+    assert gather_inputs(evaluation, ctx.store) == {"ood scans": other.digest}
+    found = evaluation.also["ood"].run(pair, ctx).values
     want = np.mean(labels(pair.victim.model, other.pixels) == labels(pair.thief, other.pixels))
     assert found == {"ood/scans/agreement": pytest.approx(want)}
 
@@ -99,19 +101,18 @@ def test_what_a_set_holds_is_part_of_what_decides_the_result(tmp_path: Path) -> 
     def images(root: Path) -> list[str]:
         return ["evaluation=ood", f"{SET}.birds=image_folder", f"evaluation.also.ood.sets.birds.root={root}"]
 
-    def begin() -> dict[str, str]:
-        return same_inputs(TASK, Images(TASK.test.pixels, "pool"), Parts.of(cfg), job, store)
+    def inputs() -> str:
+        return gather_inputs(Parts.of(cfg).evaluation, Store(tmp_path / "cache"))["ood birds"]
 
     cfg = composed(*images(folder_task(tmp_path / "a" / "birds", 10)))
-    job, store = Job("key", tmp_path, {}, "fmsteal", "victim"), Store(tmp_path / "cache")
     touched = results.paths(cfg)
     assert list(touched) == ["evaluation.also.ood.sets.birds.root"]
     assert touched != results.paths(composed(*images(folder_task(tmp_path / "b" / "birds", 10))))
-    assert begin()["ood birds"] == begin()["ood birds"]
+    before = inputs()
+    assert inputs() == before
     folder_task(tmp_path / "a" / "birds", 200)
     assert touched != results.paths(cfg)
-    with pytest.raises(DataError, match=r"other content under the same names \(ood birds\)"):
-        begin()
+    assert inputs() != before, "which is measured anew"
 
 
 def test_what_makes_no_sense_is_refused_by_name(tmp_path: Path) -> None:
@@ -130,13 +131,13 @@ def test_what_makes_no_sense_is_refused_by_name(tmp_path: Path) -> None:
         "evaluation=ood", "+query@evaluation.also.ood.sets.letters=glyphs", "evaluation.also.ood.sets.letters.count=5"
     )
     with pytest.raises(ConfigError, match=r"sets\.letters must be a task, not Images"):
-        build.make(query.evaluation).inputs(Store(tmp_path))
+        gather_inputs(build.make(query.evaluation), Store(tmp_path))
     with pytest.raises(ConfigError, match=r"ood\.sets\.svhn\.bogus: .* has no option 'bogus'"):
         build.check(composed("evaluation=ood", f"{SET}.svhn=svhn", "+evaluation.also.ood.sets.svhn.bogus=1"))
 
 
 def test_everything_is_all_of_them() -> None:
     whole = composed("evaluation=everything").evaluation
-    assert set(whole.also) == {"similarity", "ood", "transfer"}
+    assert set(whole.also) == {"similarity", "ood", "transfer", "adversarial_fidelity"}
     for name in whole.also:
         assert whole.also[name] == composed(f"evaluation={name}").evaluation.also[name]

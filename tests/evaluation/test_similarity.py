@@ -12,12 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import entropy as scipy_entropy
 
-from fmsteal.errors import AttackError, ConfigError
+from fmsteal.base.errors import AttackError, ConfigError
 from fmsteal.evaluation.base import Pair
 from fmsteal.evaluation.similarity import Similarity, cka, cka_unbiased, entropy
-from fmsteal.inference import logits
+from fmsteal.training.inference import logits
 from fmsteal.victims.base import Victim
-from tests.test_learners import TASK, context, part
+from tests.training.test_learners import TASK, context, part
 
 sizes = st.tuples(st.integers(5, 12), st.integers(1, 6), st.integers(1, 6), st.integers(0, 9999))
 
@@ -90,7 +90,7 @@ def test_trunks_are_compared_as_they_were_before_training(thief: str, shared: bo
     made = victim.prepare(TASK, ctx)
     ids = np.arange(len(TASK.test))
     both = (logits(made.model, TASK.test, ids, ctx), logits(stolen, TASK.test, ids, ctx))
-    found = Similarity().run(Pair(made, stolen, (victim, learner), TASK, both), ctx)
+    found = Similarity().run(Pair(made, stolen, (victim, learner), TASK, ctx, both), ctx).values
     assert (found["test/trunk_cka"] > 0.9999) is shared
     assert (found["test/cka"] > 0.9999) is (thief == "efficientnet_lite0"), "only a frozen trunk stays the same"
     assert found["test/victim_entropy"] == pytest.approx(entropy(both[0]))
@@ -100,7 +100,7 @@ def test_what_is_not_a_classifier_is_refused(tmp_path: Path) -> None:
     ctx = context(tmp_path)
     victim, thief = part("victim", "victim=resnet10t"), part("thief", "thief=resnet10t")
     rows = torch.zeros(len(TASK.test), 3)
-    pair = Pair(Victim("v", victim.build(3)), torch.nn.Flatten(), (victim, thief), TASK, (rows, rows))
+    pair = Pair(Victim("v", victim.build(3)), torch.nn.Flatten(), (victim, thief), TASK, ctx, (rows, rows))
     with pytest.raises(AttackError, match="not a Flatten"):
         Similarity().run(pair, ctx)
     with pytest.raises(ConfigError, match=r"similarity\.images must be at least 4"):

@@ -13,15 +13,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from fmsteal.context import Context
-from fmsteal.errors import ConfigError
+from fmsteal.base.errors import ConfigError
+from fmsteal.base.seeds import seeded
+from fmsteal.config import build
 from fmsteal.evaluation.base import Pair
-from fmsteal.evaluation.transfer import Transfer, fgsm, pgd
-from fmsteal.inference import logits
-from fmsteal.modules.classifier import Classifier
+from fmsteal.evaluation.transfer import Transfer
+from fmsteal.training.classifier import Classifier
+from fmsteal.training.context import Context
+from fmsteal.training.inference import logits
+from fmsteal.training.perturb import fgsm, pgd
 from fmsteal.victims.base import Victim
 from tests.conftest import composed
-from tests.test_learners import TASK, context, part
+from tests.training.test_learners import TASK, context, part
 
 IDS = np.arange(len(TASK.test))
 
@@ -106,12 +109,12 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[Pair, Context]:
         TASK.train, np.arange(40), answers, 3, F.cross_entropy, ctx, stage="thief", scratch=ctx.scratch("thief")
     )
     both = logits(victim.model, TASK.test, IDS, ctx), logits(thief, TASK.test, IDS, ctx)
-    return Pair(victim, thief, learners, TASK, both), ctx
+    return Pair(victim, thief, learners, TASK, ctx, both), ctx
 
 
 def test_figures_are_shares_of_images(pair: tuple[Pair, Context]) -> None:
     looked, ctx = pair
-    found = Transfer(eps=0.1).run(looked, ctx)
+    found = Transfer(eps=0.1).run(looked, ctx).values
     order = np.random.default_rng(0).permutation(len(TASK.test))
     images = torch.from_numpy(TASK.test.pixels[order]).float() / 255
     with torch.no_grad():
@@ -126,15 +129,49 @@ def test_figures_are_shares_of_images(pair: tuple[Pair, Context]) -> None:
     assert found["transfer/pgd/fooled"] > 0.5, "ten steps with the gradients of the thief itself"
 
 
+def test_adversarial_fidelity_by_a_plain_loop_over_the_first_images(pair: tuple[Pair, Context]) -> None:
+    looked, ctx = pair
+    node = composed("evaluation=adversarial_fidelity")
+    build.check(node)
+    paper = build.make(node.evaluation).also["adversarial_fidelity"]
+    assert (paper.images, paper.eps, paper.step, paper.steps) == (1000, 8 / 255, 0.01, 10)
+    found = dataclasses.replace(paper, images=9, eps=0.1).run(looked, ctx).values
+    victim, thief = (lambda x, m=m: int(m(x[None]).argmax()) for m in (looked.victim.model.eval(), looked.thief.eval()))
+    assert TASK.test.labels is not None
+    with seeded("transfer", ctx.seed):
+        starts = torch.rand(9, 3, 32, 32) * 2 - 1
+    same, changed, fooled = {"fgsm": 0, "pgd": 0}, {"fgsm": 0, "pgd": 0}, {"fgsm": 0, "pgd": 0}
+    for at in range(9):
+        clean = torch.from_numpy(np.array(TASK.test.pixels[at])).float() / 255
+        label = torch.tensor(TASK.test.labels[at])
+        made = {"fgsm": (clean + 0.1 * climb(looked.thief, clean, label)).clip(0, 1)}
+        x = (clean + 0.1 * starts[at]).clip(0, 1)
+        for _ in range(10):
+            x = x + 0.01 * climb(looked.thief, x, label)
+            x = (clean + (x - clean).clip(-0.1, 0.1)).clip(0, 1)
+        made["pgd"] = x
+        for name, example in made.items():
+            same[name] += victim(example) == thief(example)
+            changed[name] += victim(example) != victim(clean)
+            fooled[name] += thief(example) != thief(clean)
+    for name in ("fgsm", "pgd"):
+        assert found[f"adversarial/{name}/fidelity"] == pytest.approx(same[name] / 9)
+        assert found[f"adversarial/{name}/changed"] == pytest.approx(changed[name] / 9)
+        assert found[f"adversarial/{name}/fooled"] == pytest.approx(fooled[name] / 9)
+    assert len(found) == 6, "no figure of the other measurement: both can be taken of one thief"
+    own = dataclasses.replace(paper, images=9, eps=0.1, labels="own").run(looked, ctx).values
+    assert own["transfer/pgd/agreement"] != found["adversarial/pgd/fidelity"], "or the labels say little"
+
+
 def test_a_thief_that_is_the_victim_transfers_all_and_zero_eps_nothing(pair: tuple[Pair, Context]) -> None:
     looked, ctx = pair
     rows = looked.logits[0]
-    same = Pair(looked.victim, looked.victim.model, looked.learners, TASK, (rows, rows))
-    found = Transfer(eps=0.1, steps=3).run(same, ctx)
+    same = Pair(looked.victim, looked.victim.model, looked.learners, TASK, ctx, (rows, rows))
+    found = Transfer(eps=0.1, steps=3).run(same, ctx).values
     for name in ("fgsm", "pgd"):
         assert found[f"transfer/{name}/changed"] == found[f"transfer/{name}/fooled"] > 0
         assert found[f"transfer/{name}/agreement"] == 1
-    still = Transfer(eps=0).run(looked, ctx)
+    still = Transfer(eps=0).run(looked, ctx).values
     agreement = float((looked.logits[0].argmax(1) == looked.logits[1].argmax(1)).double().mean())
     for name in ("fgsm", "pgd"):
         assert still[f"transfer/{name}/changed"] == still[f"transfer/{name}/fooled"] == 0
@@ -186,7 +223,7 @@ def test_frozen_thieves_are_attacked_through_their_trunk(tmp_path: Path) -> None
     learners = part("victim", "victim=resnet10t"), part("thief")
     victim, thief = Victim("v", learners[0].build(3, "victim")), learners[1].build(3).requires_grad_(False)
     both = logits(victim.model, TASK.test, IDS, ctx), logits(thief, TASK.test, IDS, ctx)
-    found = Transfer(images=6, eps=0.1, steps=2).run(Pair(victim, thief, learners, TASK, both), ctx)
+    found = Transfer(images=6, eps=0.1, steps=2).run(Pair(victim, thief, learners, TASK, ctx, both), ctx).values
     assert found["transfer/pgd/fooled"] > 0.5
 
 

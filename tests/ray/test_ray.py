@@ -11,9 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fmsteal.errors import ConfigError
+from fmsteal.base.errors import ConfigError
+from fmsteal.records.folders import TheftFolder
 from fmsteal.sweep import launchers
-from tests.conftest import SMALL, command, composed, environment, finish
+from tests.conftest import SMALL, command, composed, environment, finish, in_thief_training, theft_of_job
 from tests.ray.cluster import parent, running_cluster
 from tests.slurm.cluster import free_ports
 from tests.slurm.conftest import run_here, surroundings, until, worker
@@ -54,17 +55,42 @@ def jobs(root: Path) -> list[Path]:
     return sorted(p.parent for p in root.glob("outputs/sweeps/mine/*/.hydra"))
 
 
+def in_training(job: Path) -> bool:
+    """Whether a job's thief has a checkpoint."""
+    thefts = [theft.path for theft in in_thief_training(job.parents[3])]
+    return (job / "theft.txt").exists() and theft_of_job(job).path.resolve() in thefts
+
+
+def only_with_result(root: Path) -> TheftFolder:
+    """The theft of the one job that was finished."""
+    (result,) = root.glob("outputs/sweeps/mine/*/result.json")
+    return theft_of_job(result.parent)
+
+
 def test_however_a_job_ends_the_others_run_and_the_sweep_tells(tmp_path: Path, cache: str) -> None:
     """Four jobs, two at once with half a core each: one raises, one exits, one is killed twice, one is well."""
     room = ("hydra.launcher.own.num_cpus=1", "hydra.launcher.num_cpus=0.5", "hydra.launcher.max_retries=1")
     words = (*SMALL, *room, cache, "victim.seed=0", f"attack._target_={','.join(ATTACKS)}")
     said = finish(start(tmp_path, *words), ok=False)
     done = [json.loads(p.read_text()) for p in tmp_path.glob("outputs/sweeps/mine/*/result.json")]
-    assert [r["settings"]["attack._target_"] for r in done] == [ATTACKS[0]]
+    assert [r["settings"]["attack.name"] for r in done] == ["knockoff"]
     assert "3 of 4 jobs have no result" in said and "continue with: fmsteal -m hydra/launcher=ray" in said
     assert "it failed after 100 queries" in said and "SystemExit: 3" in said
     assert "The worker died unexpectedly" in said and "There are 1 retries remaining" in said
     assert "There are 0 retries remaining" not in said
+
+    evaluate = ("evaluate", "outputs/sweeps/mine", "hydra/launcher=ray", *room, cache, "evaluation=similarity")
+    ledger = only_with_result(tmp_path).ledger
+    before = ledger.read_bytes(), ledger.stat().st_mtime_ns
+    told = subprocess.run(
+        command(*evaluate), cwd=tmp_path, env=surroundings(tmp_path), capture_output=True, text=True, timeout=300
+    )
+    assert told.returncode == 0 and "3 jobs are left out: their theft is not finished" in told.stdout + told.stderr, (
+        told
+    )
+    (result,) = (json.loads(p.read_text()) for p in tmp_path.glob("outputs/sweeps/mine/*/result.json"))
+    assert result["metrics"].items() >= done[0]["metrics"].items() and "test/cka" in result["metrics"]
+    assert (ledger.read_bytes(), ledger.stat().st_mtime_ns) == before
 
 
 def test_two_jobs_share_a_gpu(tmp_path: Path, cache: str) -> None:
@@ -105,10 +131,10 @@ def test_on_a_cluster_a_job_outlives_its_worker_and_its_node(tmp_path: Path, cac
         here.mkdir()
         words = (*PAUSED, cache, "seed=0,1", f"hydra.launcher.address={cluster.address}", "hydra.launcher.num_cpus=1")
         sweep = start(here, *words, pause=2.0)
-        until(lambda: len([j for j in jobs(here) if (j / "work" / "thief" / "last.ckpt").exists()]) == 2, sweep)
+        until(lambda: len([j for j in jobs(here) if in_training(j)]) == 2, sweep)
         (lost,) = [j for j in jobs(here) if parent(worker(j)) == cluster.second]
         (other,) = [j for j in jobs(here) if j != lost]
-        paid = {job: (job / "ledger.bin").read_bytes() for job in jobs(here)}
+        paid = {job: theft_of_job(job).ledger.read_bytes() for job in jobs(here)}
         os.kill(worker(other), signal.SIGKILL)
         os.kill(cluster.second, signal.SIGKILL)
         said = finish(sweep)
@@ -120,8 +146,8 @@ def test_on_a_cluster_a_job_outlives_its_worker_and_its_node(tmp_path: Path, cac
     alone.mkdir()
     run_here(alone, *PAUSED, cache, "seed=0,1", "sweep_id=mine")
     for ours, theirs in zip(jobs(here), jobs(alone), strict=True):
-        assert ours.name == theirs.name and (ours / "ledger.bin").read_bytes() == paid[ours]
-        assert (ours / "ledger.bin").read_bytes() == (theirs / "ledger.bin").read_bytes()
+        assert ours.name == theirs.name and theft_of_job(ours).ledger.read_bytes() == paid[ours]
+        assert theft_of_job(ours).ledger.read_bytes() == theft_of_job(theirs).ledger.read_bytes()
         results = [json.loads((job / "result.json").read_text()) for job in (ours, theirs)]
         assert results[0]["metrics"] == results[1]["metrics"]
         for name, value in np.load(theirs / "predictions.npz").items():

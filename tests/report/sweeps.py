@@ -6,9 +6,9 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from fmsteal.store import read_json, write_json
-from tests.report.test_status import aged
-from tests.report.test_study import asked, axis, begun, done
+from fmsteal.base.store import read_json, write_json
+from tests.report.read.test_status import aged
+from tests.report.read.test_study import asked, axis, begun, done
 
 NASTY = "<script>alert(1)</script>"
 COMMIT = "0123456789abcdef0123456789abcdef01234567"

@@ -182,12 +182,12 @@ def idle(cluster: Cluster) -> bool:
 
 
 def wait_for(condition, cluster: Cluster, daemons: list[subprocess.Popen[bytes]], seconds: float = 60) -> None:  # type: ignore[no-untyped-def]
-    """Poll; give up where a daemon has died."""
+    """Poll; give up after some time, or where a daemon has died."""
     end = time.monotonic() + seconds
     while not condition():
         died = [d.args for d in daemons if d.poll() is not None]
         if died or time.monotonic() > end:
-            raise RuntimeError(f"Slurm does not come up ({died or 'waited long enough'}):\n{cluster.logs()}")
+            raise RuntimeError(f"Slurm is not where it should be ({died or 'waited long enough'}):\n{cluster.logs()}")
         time.sleep(0.1)
 
 

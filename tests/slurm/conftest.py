@@ -40,10 +40,15 @@ def require_slurm() -> None:
 
 def start(cluster: Cluster, root: Path, *words: str, pause: float = 0, **variables: str) -> subprocess.Popen[str]:
     """Begin a sweep whose jobs Slurm runs; ``pause`` seconds after each epoch, where the sweep asks for pauses."""
+    return begin(cluster, root, "-m", *LAUNCHER, *words, PAUSE_SECONDS=str(pause), **variables)
+
+
+def begin(cluster: Cluster, root: Path, *words: str, **variables: str) -> subprocess.Popen[str]:
+    """Begin a command where there is Slurm."""
     return subprocess.Popen(
-        command("-m", *LAUNCHER, *words),
+        command(*words),
         cwd=root,
-        env={**surroundings(root), **cluster.environment, "PAUSE_SECONDS": str(pause), **variables},
+        env={**surroundings(root), **cluster.environment, **variables},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

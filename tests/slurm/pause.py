@@ -11,10 +11,13 @@ from lightning.pytorch.callbacks import Callback
 
 
 class Pause(Callback):
-    """After each epoch: a line in the file PAUSE_TRACE, and PAUSE_SECONDS of sleep."""
+    """After an epoch PAUSE_SECONDS of sleep and a line in PAUSE_TRACE; a thief waits for the file PAUSE_UNTIL."""
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         time.sleep(float(os.environ.get("PAUSE_SECONDS", "0")))
         if "PAUSE_TRACE" in os.environ:
             with Path(os.environ["PAUSE_TRACE"]).open("a") as trace:
                 trace.write(f"{Path(trainer.default_root_dir).name} {trainer.current_epoch}\n")
+        if "PAUSE_UNTIL" in os.environ and Path(trainer.default_root_dir).name == "thief":
+            while not Path(os.environ["PAUSE_UNTIL"]).exists():
+                time.sleep(0.1)

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.conftest import SMALL, finish
+from tests.conftest import SMALL, finish, in_thief_training, theft_of_job
 from tests.slurm.cluster import Cluster
 from tests.slurm.conftest import run_here, start, until, worker
 from tests.wandb_file import offline_runs
@@ -32,7 +32,7 @@ def folder(root: Path) -> Path:
 
 
 def thief_has_trained(root: Path, epochs: int) -> bool:
-    return trained(root)["thief"] >= epochs and bool(list(root.glob("outputs/sweeps/one/*/work/thief/last.ckpt")))
+    return trained(root)["thief"] >= epochs and bool(in_thief_training(root))
 
 
 def trained(root: Path) -> Counter[str]:
@@ -51,10 +51,17 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def assert_as_if_nothing_had_happened(root: Path, undisturbed: Path, interruptions: int) -> None:
     ours, theirs = folder(root), folder(undisturbed)
     assert ours.name == theirs.name and not (ours / "failure.json").exists()
-    assert (ours / "ledger.bin").read_bytes() == (theirs / "ledger.bin").read_bytes()
+    thefts = [theft_of_job(job) for job in (ours, theirs)]
+    for name in ("ledger", "thief", "curves", "begun"):
+        files: list[Path] = [getattr(theft, name) for theft in thefts]
+        assert files[0].read_bytes() == files[1].read_bytes(), name
+    seals = [json.loads(theft.seal.read_text()) for theft in thefts]
+    assert seals[0]["files"] == seals[1]["files"] and seals[0]["ledger"] == seals[1]["ledger"]
+    assert not thefts[0].work.exists() and not (ours / "waiting.json").exists() and not (ours / "theft.txt").exists()
     results = [json.loads((f / "result.json").read_text()) for f in (ours, theirs)]
-    assert results[0]["metrics"] == results[1]["metrics"]
-    assert results[0]["cost"]["cost/queries"] == 200
+    assert results[0]["metrics"] == results[1]["metrics"] and results[0]["intervals"] == results[1]["intervals"]
+    costs = [{k: v for k, v in result["cost"].items() if k != "cost/seconds"} for result in results]
+    assert costs[0] == costs[1] and costs[0]["cost/queries"] == costs[0]["cost/victim_forwards"] == 200  # once each
     for name, value in np.load(theirs / "predictions.npz").items():
         np.testing.assert_array_equal(np.load(ours / "predictions.npz")[name], value, err_msg=name)
     assert EPOCHS <= trained(root)["thief"] <= EPOCHS + interruptions  # an epoch is lost each time, at most
@@ -68,7 +75,8 @@ def assert_as_if_nothing_had_happened(root: Path, undisturbed: Path, interruptio
 
 
 def test_queued_again_by_the_administrator(cluster: Cluster, undisturbed: Path, tmp_path: Path) -> None:
-    sweep = start(cluster, tmp_path, *JOB, pause=1.0)
+    """The pauses are longer than the seconds between SIGTERM, which submitit bypasses, and the kill."""
+    sweep = start(cluster, tmp_path, *JOB, pause=5.0)
     until(lambda: thief_has_trained(tmp_path, 2), sweep)
     (job,) = cluster.queue()
     cluster.ask("scontrol", "requeue", job)

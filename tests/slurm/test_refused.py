@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from fmsteal.errors import ConfigError
+from fmsteal.base.errors import ConfigError
 from fmsteal.sweep import launchers
 from tests.conftest import SMALL, Run, composed
 

@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 from torch import nn
 
-from fmsteal.modules.base import Recipe
-from fmsteal.training import KeepSignals
+from fmsteal.training.recipe import Recipe
+from fmsteal.training.trainer import KeepSignals
 from tests.conftest import environment
-from tests.test_training import fitted, linear
+from tests.training.test_training import fitted, linear
 from tests.wandb_file import offline_runs
 
 RECIPE = Recipe(epochs=3, batch_size=16, optimizer="sgd", lr=0.05)

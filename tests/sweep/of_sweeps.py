@@ -10,8 +10,9 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from fmsteal import cli, paths
-from fmsteal.sweep.grid import Grid, checked
+from fmsteal import cli
+from fmsteal.base import paths
+from fmsteal.sweep.grid import Grid, checked, expanded
 from fmsteal.sweep.loader import SharedLoader
 
 assert cli  # importing it registers the root config and the resolvers
@@ -30,4 +31,4 @@ def sweep(*hydra: str) -> Iterator[tuple[SharedLoader, DictConfig]]:
 
 def grid(*arguments: str) -> Grid:
     with sweep() as (loader, master):
-        return checked(loader, master, arguments)
+        return checked(loader, master, expanded(loader, arguments))

@@ -10,16 +10,21 @@ from pathlib import Path
 
 import pytest
 
-from fmsteal import environment
-from fmsteal.store import read_json
+from fmsteal.base import environment
+from fmsteal.base.store import read_json
+from fmsteal.identity import table
 from fmsteal.sweep import frozen
 
-WHERE = "import fmsteal.curves, hydra_plugins.fmsteal_staged as p; print(fmsteal.curves.__file__, p.__file__)"
+WHERE = "import fmsteal.base.seeds as s, hydra_plugins.fmsteal_staged as p; print(s.__file__, p.__file__)"
 
 
 @pytest.fixture(scope="module")
 def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return frozen.code(tmp_path_factory.mktemp("code"))
+
+
+def test_the_table_of_names_is_copied_too(copy: Path) -> None:
+    assert (copy / "fmsteal" / "identity" / "names.json").read_bytes() == table.FILE.read_bytes()
 
 
 def test_processes_that_are_started_meanwhile_import_from_it(
@@ -40,13 +45,16 @@ def test_processes_that_are_started_meanwhile_import_from_it(
             [sys.executable, "-m", "where"], cwd=tmp_path, capture_output=True, text=True, check=True
         ).stdout.split()
         places = os.environ["PYTHONPATH"].split(os.pathsep)
-    assert found == [str(copy / "fmsteal/curves.py"), str(copy / "fmsteal/plugins/hydra_plugins/fmsteal_staged.py")]
+    assert found == [
+        str(copy / "fmsteal/base/seeds.py"),
+        str(copy / "fmsteal/plugins/hydra_plugins/fmsteal_staged.py"),
+    ]
     assert places[2:] == [str(tmp_path), str(theirs)]
     assert (list(sys.path), dict(os.environ)) == before
 
 
 def test_this_process_imports_from_it_what_it_has_not_yet(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("fmsteal.curves", "fmsteal.report.progress"):
+    for name in ("fmsteal.training.curves", "fmsteal.report.read.progress"):
         importlib.import_module(name)
         monkeypatch.delitem(sys.modules, name)
         with frozen.imported_from(copy):
@@ -57,8 +65,8 @@ def test_this_process_imports_from_it_what_it_has_not_yet(copy: Path, monkeypatc
 
 def test_it_remembers_its_commit(copy: Path, tmp_path: Path) -> None:
     known = read_json(copy / environment.ORIGIN)
-    assert known["git"] == environment.git_state() and Path(known["path"], "fmsteal", "store.py").is_file()
-    said = "from fmsteal.environment import git_state; print(git_state() == {}, git_state.__module__)"
+    assert known["git"] == environment.git_state() and Path(known["path"], "fmsteal", "base", "store.py").is_file()
+    said = "from fmsteal.base.environment import git_state; print(git_state() == {}, git_state.__module__)"
     with frozen.imported_from(copy):
         done = subprocess.run(
             [sys.executable, "-c", said.format(known["git"])], cwd=tmp_path, capture_output=True, text=True, check=True

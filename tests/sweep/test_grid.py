@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from fmsteal import pipeline
-from fmsteal.errors import ConfigError
+from fmsteal.base.errors import ConfigError
+from fmsteal.identity.keys import job_key
+from fmsteal.job import parts
 from fmsteal.sweep import grid as grids
-from fmsteal.sweep.identity import job_key
 from tests.conftest import composed
 from tests.sweep.of_sweeps import grid
 
@@ -42,8 +42,53 @@ def test_what_only_the_thief_is_made_of_does_not(axis: str) -> None:
     assert len({cell.victim for cell in grid(*QUICK, axis).cells}) == 1
 
 
-def test_a_job_that_is_asked_for_twice_runs_once() -> None:
-    assert len(grid(*QUICK, "seed=0,0", "trainer.inference_batch=8,16").cells) == 1
+def test_a_job_that_is_asked_for_twice_runs_once(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO"):
+        found = grid(*QUICK, "seed=0,0", "trainer.inference_batch=8,16")
+    assert (len(found.cells), found.repeated, found.idle) == (1, 3, [])
+    assert found.merged == "3 of 4 combinations are the same as others" and found.merged in caplog.text
+    assert grid(*QUICK, "seed=0,1").merged == ""
+
+
+def test_a_setting_without_effect_is_named_and_makes_no_job_of_its_own() -> None:
+    found = grid(*QUICK, "thief.backbone.weights=null,/my.pth", "thief.adaptation=scratch", "seed=0,1")
+    assert (len(found.cells), found.repeated) == (2, 2)
+    assert found.idle == ["thief.backbone.weights has no effect with thief.adaptation=scratch"]
+    assert "2 of 4 combinations are the same as others (thief.backbone.weights has" in found.merged
+
+
+def test_a_choice_and_the_values_that_it_stands_for_are_one_job_of_one_victim() -> None:
+    small = ("tracker=none", "trainer=cpu", "thief=resnet10t", "budget='100'")
+    found = grid(*small, "victim=efficientnet_lite0,efficientnet_lite0_96", "victim.backbone.size=96")
+    assert (len(found.cells), found.repeated) == (1, 1)
+    found = grid(*small, "victim=efficientnet_lite0,efficientnet_lite0_96", "victim.backbone.size=96", "seed=0,1")
+    assert len(found.cells) == 2 and len({cell.victim for cell in found.cells}) == 1, "a probe's minimum has no seed"
+
+
+def test_folders_of_one_name_are_two_jobs(tmp_path: Path) -> None:
+    for name in "pq":
+        (tmp_path / name / "imgs" / "wren").mkdir(parents=True)
+        (tmp_path / name / "imgs" / "wren" / f"{name}.png").touch()
+    roots = ",".join(str(tmp_path / name / "imgs") for name in "pq")
+    assert len(grid(*QUICK, "query=image_folder", f"query.root={roots}").cells) == 2
+
+
+def test_each_evaluation_is_checked_though_it_makes_no_job_of_its_own() -> None:
+    assert len(grid(*QUICK, "evaluation=classify,ood").cells) == 1
+    with pytest.raises(ConfigError, match=r"(?s)evaluation\.k='five' does not fit.*evaluation\.k=five"):
+        grid(*QUICK, "evaluation.k=5,five")
+
+
+def test_a_whole_float_is_taken_for_a_number_of_things() -> None:
+    found = grid("tracker=none", "trainer=cpu", "victim=resnet10t", "thief=resnet10t", "budget.queries=100,100.0")
+    assert [cell.queries for cell in found.cells] == [100]
+    with pytest.raises(ConfigError, match=r"budget\.queries=100\.5 does not fit"):
+        grid(*QUICK, "budget.queries=100.5")
+
+
+def test_a_part_that_nothing_reads_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"nothing reads 'bugdet'\. Did you mean 'budget'"):
+        grid(*QUICK, "+bugdet=1")
 
 
 @pytest.mark.parametrize(
@@ -74,9 +119,9 @@ def test_only_a_combination_that_is_wrong_is_found_too() -> None:
 
 def test_parts_that_were_checked_are_not_checked_again(monkeypatch: pytest.MonkeyPatch) -> None:
     looked_at = []
-    true = pipeline.Parts.of.__func__  # type: ignore[attr-defined]
+    true = parts.Parts.of.__func__  # type: ignore[attr-defined]
     spied = classmethod(lambda cls, cfg: (looked_at.append(cfg.seed), true(cls, cfg))[1])
-    monkeypatch.setattr(pipeline.Parts, "of", spied)
+    monkeypatch.setattr(parts.Parts, "of", spied)
     found = grid(*QUICK, "defense=none,hard_label,top_k,rounding", "attack=knockoff,copycat,top1", "seed=0,1")
     assert len(found.cells) == 24 and len(looked_at) == 1 + 3 + 2, "and one seed is as good as another"
 

@@ -7,10 +7,10 @@ import pytest
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 
-from fmsteal.errors import ConfigError
-from fmsteal.sweep.frozen import origin
+from fmsteal.base.environment import origin
+from fmsteal.base.errors import ConfigError
+from fmsteal.identity.keys import settings
 from fmsteal.sweep.grid import composed, expanded
-from fmsteal.sweep.identity import settings
 from tests.sweep.of_sweeps import sweep
 
 AXES = (

@@ -5,33 +5,53 @@ from pathlib import Path
 
 import pytest
 
-from fmsteal import results
-from fmsteal.errors import ConfigError, StoreError
-from fmsteal.store import read_json, write_json
-from fmsteal.sweep import record, victims
+from fmsteal.base.errors import ConfigError, StoreError
+from fmsteal.base.store import read_json, write_json
+from fmsteal.job import victims
+from fmsteal.records import results
+from fmsteal.sweep import record
 from fmsteal.sweep.grid import Cell, Grid
 from tests.conftest import composed
 
 
-def grid(fixed: dict[str, object], *keys: str) -> Grid:
+def grid(fixed: dict[str, object], *keys: str, varied: frozenset[str] = frozenset()) -> Grid:
     cell = Cell(("seed=0",), "k", {"victim": "a"}, "c", Path("k"), "v", Path("cache"), 1, 0.0, False, False)
-    return Grid([replace(cell, key=key) for key in keys], fixed)
+    return Grid([replace(cell, key=key) for key in keys], fixed, varied)
 
 
 def test_a_grid_may_grow_but_not_become_another(tmp_path: Path) -> None:
-    first = grid({"data.size": 8, "budget.queries": 100, "attack._target_": "a"}, "one", "two")
+    first = grid({"data.size": 8, "budget.queries": 100, "attack.name": "a"}, "one", "two")
     record.require_same(tmp_path, first)  # nothing is there
     record.write(tmp_path, first, "fmsteal -m", {})
     record.require_same(tmp_path, first)
-    grown = grid({"data.size": 8, "attack._target_": "a"}, "two", "three")  # a new axis: the budget
+    new_axis = frozenset({"budget.queries"})
+    grown = grid({"data.size": 8, "attack.name": "a"}, "two", "three", varied=new_axis)
     record.require_same(tmp_path, grown)
     record.write(tmp_path, grown, "fmsteal -m more", {"main": "/frozen"})
     found = read_json(tmp_path / "sweep.json")
     assert list(found["jobs"]) == ["one", "three", "two"] and found["command"] == "fmsteal -m more"
-    assert found["fixed"] == {"data.size": 8, "attack._target_": "a"}
+    assert found["fixed"] == {"data.size": 8, "attack.name": "a"}
     record.require_same(tmp_path, grid({"data.size": 8, "budget.queries": 7}, "four"))  # varied before: no conflict
     with pytest.raises(ConfigError, match=r"other settings \(data.size: 8, now 9\).*sweep_id=.*mixed=true"):
         record.require_same(tmp_path, grid({"data.size": 9}, "four"))
+
+
+def test_a_setting_that_is_left_out_is_at_its_default(tmp_path: Path) -> None:
+    record.write(tmp_path, grid({"attack.name": "a", "attack.k": 2}, "one"), "fmsteal -m", {})
+    with pytest.raises(ConfigError, match=r"attack\.k: 2, now default"):
+        record.require_same(tmp_path, grid({"attack.name": "a"}, "two"))
+    with pytest.raises(ConfigError, match=r"attack\.n: default, now 3"):
+        record.require_same(tmp_path, grid({"attack.name": "a", "attack.k": 2, "attack.n": 3}, "two"))
+    record.require_same(tmp_path, grid({"attack.name": "a"}, "two", varied=frozenset({"attack.k"})))
+    record.require_same(tmp_path, grid({}, "two", varied=frozenset({"attack.name", "attack.k"})))
+
+
+def test_a_sweep_of_an_earlier_version_is_read_and_not_continued(tmp_path: Path) -> None:
+    write_json(tmp_path / "sweep.json", {"schema": 1, "fixed": {}, "jobs": {"k": {"victim": "v"}}, "command": "c"})
+    assert results.of_sweep(tmp_path).waiting == {"k": "v"}
+    with pytest.raises(ConfigError, match=r"begun by an earlier fmsteal.*sweep_id=") as found:
+        record.refuse_earlier(tmp_path)
+    assert str(tmp_path) in str(found.value) and "\n" not in str(found.value)
 
 
 def test_the_record_of_a_newer_version_is_refused(tmp_path: Path) -> None:

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import wandb
 
-from fmsteal.errors import ConfigError, FmstealError
-from fmsteal.tracking.commands import main, sync
+from fmsteal.base.errors import ConfigError
+from fmsteal.report.commands import main
 from fmsteal.tracking.login import auto_mode, require_reachable, server
 from fmsteal.tracking.wandb import WandbTracking
 from tests.tracking.test_wandb import info
@@ -98,8 +98,8 @@ def test_nothing_is_tried_at_a_server_that_does_not_answer(tmp_path: Path, nobod
         tracker.summary({"test/agreement": 0.5})
     wandb.teardown()
     listening(nobody).close()
-    with pytest.raises(FmstealError, match=r"does not answer .*refused.*Nothing was uploaded"):
-        sync([str(tmp_path / "sweep")])
+    with pytest.raises(SystemExit, match=r"does not answer .*refused.*Nothing was uploaded"):
+        main(["sync", str(tmp_path / "sweep")])
     assert not list(tmp_path.rglob("*.synced"))
 
 

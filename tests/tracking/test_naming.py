@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from fmsteal.sweep.identity import victim_axes
+from fmsteal.identity.keys import victim_axes
 from fmsteal.tracking.naming import LONGEST, chosen, run_name, varying
 
 AXIS = {
@@ -70,7 +70,10 @@ def test_a_victims_name_leaves_out_what_it_does_not_hang_on() -> None:
     others = jobs("data=digits attack=a victim.recipe.epochs=1", "data=cifar10 attack=b victim.recipe.epochs=2")
     axis = victim_axes(AXIS, 3)
     assert run_name(axis, others[0]["overrides"], varying(others), "victim") == "vit_l16 · digits · epochs=1 · s3"
-    assert axis.keys() == AXIS.keys() and axis["attack"] == axis["thief"] == axis["queries"] == "none"
+    assert axis.keys() == AXIS.keys() and axis["attack"] == axis["thief"] == "none"
+    assert axis["queries"] is None, "a column of numbers holds no text"
+    given = victim_axes(AXIS, None)  # a victim that is not trained here has no seed
+    assert run_name(given, [], [], "victim") == "vit_l16"
 
 
 def test_a_long_name_is_cut() -> None:

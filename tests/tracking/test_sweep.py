@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fmsteal.lease import lease
+from fmsteal.base.lease import lease
 from tests.conftest import SMALL, command, environment
 from tests.wandb_file import OfflineRun, offline_runs
 from tests.warm import Command
 
 SWEEP = (
-    *SMALL, "tracker=wandb", "victim.seed=0", "data.train_count=300", "activethief.rounds=2",
+    *SMALL, "tracker=wandb", "victim.seed=0", "victim.recipe.epochs=4", "data.train_count=300", "activethief.rounds=2",
     "thief.recipe.optimizer=sgd",
 )  # fmt: skip
 
@@ -76,7 +76,7 @@ def test_every_run_has_all_axes_and_a_thief_leads_to_its_victim(root: Path) -> N
     assert axes["thief"].keys() == {f"axis.{name}" for name in (*done["axis"], "victim_run")}
     assert all(axes["thief"][f"axis.{name}"] == value for name, value in done["axis"].items())
     assert axes["thief"]["axis.attack_strategy"] == "kcenter" and axes["thief"]["axis.thief_adaptation"] == "scratch"
-    told = {name.removeprefix("axis."): v for name, v in axes["victim"].items() if v != "none"}
+    told = {name.removeprefix("axis."): v for name, v in axes["victim"].items() if v not in ("none", None)}
     made = found["victim"].run.run_id
     assert told == {
         "task": "classify", "data": "digits", "victim": "resnet10t", "victim_adaptation": "scratch", "seed": 0,
@@ -85,14 +85,17 @@ def test_every_run_has_all_axes_and_a_thief_leads_to_its_victim(root: Path) -> N
     for run in (*found.values(), runs(root, "later")["thief"]):
         assert run.config["victim_run"]["id"] == run.config["axis.victim_run"] == made
     assert "victim" not in runs(root, "later")
+    columns = [r.config for r in found.values()]
+    for name in ("axis.queries", "axis.seed"):  # numbers, or nothing
+        assert {type(config[name]) for config in columns} <= {int, type(None)}
 
 
 def test_curves_are_drawn_against_epochs_and_queries(root: Path) -> None:
     thief, victim = runs(root, "first")["thief"], runs(root, "first")["victim"]
-    assert len(victim.curve("victim/epoch", "victim/loss")) == 2
+    assert len(victim.curve("victim/epoch", "victim/loss")) == 4
     assert [x for x, _ in thief.curve("thief/epoch", "thief/loss")] == [1, 2, 3]
     spent = thief.curve("attack/queries", "attack/usd")
-    assert [x for x, _ in spent] == [10, 30, 65, 100] and spent[-1][1] == pytest.approx(0.15)
+    assert [x for x, _ in spent] == list(range(1, 101)) and spent[-1][1] == pytest.approx(0.15)
     assert thief.summary["attack/usd"] == spent[-1][1] and not any("epoch" in name for name in thief.summary)
     held_out = thief.curve("attack/queries", "attack/held_out_agreement")
     assert [x for x, _ in held_out] == [30, 65, 100]

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -9,11 +10,13 @@ import time
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import wandb
 from PIL import Image
 
+from fmsteal.base.errors import ConfigError
 from fmsteal.tracking.base import CsvTracker, RunInfo
 from fmsteal.tracking.offline import plan
 from fmsteal.tracking.wandb import MARKS, WandbTracking
@@ -24,7 +27,7 @@ from tests.wandb_file import OfflineRun, offline_runs
 @pytest.fixture(autouse=True)
 def nobody(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """No login from outside."""
-    for name in ("WANDB_API_KEY", "WANDB_MODE", "WANDB_BASE_URL", "WANDB_IDENTITY_TOKEN_FILE"):
+    for name in ("WANDB_API_KEY", "WANDB_MODE", "WANDB_BASE_URL", "WANDB_IDENTITY_TOKEN_FILE", "WANDB_PROJECT"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
     monkeypatch.setenv("HOME", str(tmp_path))
@@ -60,6 +63,75 @@ def test_the_same_job_has_the_same_id_and_another_sweep_another(tmp_path: Path) 
         with WandbTracking().open(info(tmp_path / place, group=group)):
             ids.append(wandb.run.id)  # type: ignore[union-attr]
     assert ids[0] == ids[1] != ids[2]
+
+
+def test_wandbs_own_variables_count_where_the_config_says_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = {"PROJECT": "theirs", "NAME": "mine", "ENTITY": "team", "TAGS": "a,b", "NOTES": "why", "RUN_GROUP": "set"}
+    for name, value in said.items():
+        monkeypatch.setenv(f"WANDB_{name}", value)
+    wandb.teardown()  # it has read its variables already
+    for place, group, how in (("alone", None, {}), ("swept", "sweep", {"project": "ours", "tags": ["c"]})):
+        with WandbTracking(mode="offline", **how).open(info(tmp_path / place, group=group)):  # type: ignore[arg-type]
+            pass
+    wandb.teardown()
+    alone, swept = ({r.run.run_group: r.run for r in offline_runs(tmp_path)}[group] for group in ("set", "sweep"))
+    assert (alone.project, alone.display_name, alone.entity, alone.notes) == ("theirs", "mine", "team", "why")
+    assert (swept.project, swept.display_name, list(swept.tags)) == ("ours", "mine · job", ["c"])
+    assert list(alone.tags) == ["a", "b"]
+
+
+@pytest.mark.parametrize(("mode", "wanted"), [("dryrun", "offline"), ("offline", "offline"), ("disabled", None)])
+def test_the_modes_of_wandb_mean_what_they_say_there(
+    mode: str, wanted: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WANDB_MODE", mode)
+    monkeypatch.setenv("WANDB_API_KEY", "a" * 40)  # else it would be offline anyhow
+    with WandbTracking().open(info(tmp_path / "a")) as tracker:
+        assert tracker.place.startswith(wanted or str(tmp_path))
+    wandb.teardown()
+    assert len(offline_runs(tmp_path)) == (wanted == "offline")
+
+
+@pytest.mark.parametrize(
+    ("how", "variables", "says"),
+    [
+        ({"project": "a/b"}, {}, "Invalid project name 'a/b'"),
+        ({"project": "p" * 129}, {}, "exceeded 128 characters"),
+        ({"tags": ["x" * 65]}, {}, "is 65 characters"),
+        ({"tags": ["x", ""]}, {}, "Tag at index 1 is empty"),
+        ({}, {"WANDB_PROJECT": "what?"}, "Invalid project name"),
+        ({}, {"WANDB_TAGS": "a,,b"}, "Tag at index 1 is empty"),
+        ({}, {"WANDB_MODE": "onlin"}, "WANDB_MODE=onlin is not known"),
+        ({}, {"WANDB_BASE_URL": "nonsense"}, "base_url Input should be a valid URL"),
+    ],
+)
+def test_what_wandb_would_refuse_is_refused_before_a_job_begins(
+    how: dict[str, Any], variables: dict[str, str], says: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigError, match=re.escape(says)) as raised:
+        WandbTracking(**how)
+    assert "WANDB_" in str(raised.value) and "\n" not in str(raised.value)
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    WandbTracking(**how)
+
+
+def test_a_login_without_a_network_leaves_one_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_API_KEY", "a" * 40)
+    monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
+    earlier = tmp_path / "a" / "wandb" / "run-20200101_000000-0123456789abcdef"  # that had a network
+    earlier.mkdir(parents=True)
+    with WandbTracking(init_timeout=1.0).open(info(tmp_path / "a")) as tracker:
+        tracker.log({"thief/loss": 1.0}, x=("thief/epoch", 1))
+        assert tracker.place.startswith("offline")
+    wandb.teardown()
+    (file,) = tmp_path.rglob("*.wandb")
+    assert file.parent.name.startswith("offline-run-") and earlier.is_dir()
+    (run,) = offline_runs(tmp_path)
+    assert run.curve("thief/epoch", "thief/loss") == [(1, 1.0)]
 
 
 def test_a_run_left_open_is_refused(tmp_path: Path) -> None:

@@ -13,19 +13,19 @@ import torch
 from omegaconf import OmegaConf
 from safetensors.torch import load_file, save_file
 
-from fmsteal import build
-from fmsteal.backbones import Backbone, BackboneSpec
+from fmsteal.base.errors import ConfigError, DataError
+from fmsteal.config import build
 from fmsteal.data.augment import RandomAffine
 from fmsteal.data.images import Task
-from fmsteal.errors import ConfigError, DataError
-from fmsteal.modules.base import Recipe
-from fmsteal.modules.simclr import SimCLRModule
-from fmsteal.training import LAST
+from fmsteal.networks.backbones import Backbone, BackboneSpec
+from fmsteal.training.recipe import Recipe
+from fmsteal.training.simclr import SimCLRModule
+from fmsteal.training.trainer import LAST
 from fmsteal.victims.classifier import ClassifierVictim
 from fmsteal.victims.encoder import EncoderVictim
 from fmsteal.victims.simclr import SimCLRVictim
 from tests.conftest import composed
-from tests.test_learners import TASK, context
+from tests.training.test_learners import TASK, context
 
 SPEC = BackboneSpec("resnet18", size=32, stem="small_half", options={"layers": [1, 1, 1, 1], "channels": [8] * 4})
 RECIPE = Recipe(epochs=3, batch_size=8, optimizer="sgd", lr=0.05)

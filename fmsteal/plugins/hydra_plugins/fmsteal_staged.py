@@ -10,13 +10,13 @@ from omegaconf import DictConfig
 
 
 class StagedSweeper(Sweeper):
-    """Composes and checks every job, launches each distinct victim once, then the thieves: `fmsteal.sweep.run`."""
+    """Composes and checks every job, launches each distinct victim once, then the thefts: `fmsteal.sweep.run`."""
 
     def __init__(
-        self, params: dict[str, Any] | None = None, mixed: bool = False, share: bool = False, freeze: bool = True
+        self, params: dict[str, Any] | None = None, mixed: bool = False, freeze: bool = True, of: str | None = None
     ) -> None:
         self.params = dict(params or {})
-        self.mixed, self.share, self.freeze = mixed, share, freeze
+        self.mixed, self.freeze, self.of = mixed, freeze, of
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Keep what a launch needs."""
@@ -27,4 +27,4 @@ class StagedSweeper(Sweeper):
         from fmsteal.sweep.run import run  # here: Hydra imports all its plugins on every start
 
         axes = [f"{axis}={choices}" for axis, choices in self.params.items()]
-        run([*axes, *arguments], *self._given, mixed=self.mixed, share=self.share, freeze=self.freeze)
+        run([*axes, *arguments], *self._given, mixed=self.mixed, freeze=self.freeze, of=self.of)

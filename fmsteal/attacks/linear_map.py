@@ -1,0 +1,72 @@
+"""The strongest simple thief of an encoder: a linear map from a public trunk's features to the embeddings."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import nn
+
+from fmsteal.attacks.base import AttackContext, affordable
+from fmsteal.attacks.encoders import require_varied
+from fmsteal.attacks.ridge import PENALTIES, fit_ridge
+from fmsteal.attacks.selection import Selection, select
+from fmsteal.base.errors import ConfigError
+from fmsteal.base.seeds import derived_seed
+from fmsteal.config.answers import Answers
+from fmsteal.data.images import Images
+from fmsteal.oracle.oracle import Budget, Oracle
+
+
+@dataclass(frozen=True, kw_only=True)
+class LinearMap:
+    """Asks about each image once, then solves for the map: ridge regression in closed form, no training.
+
+    The thief is the public trunk as it was published, and the map behind it. How much of the embeddings the map leaves
+    unexplained, on images held out, is in the curves as ``attack/residual``.
+
+    Attributes:
+        selection: chooses the images, without replacement.
+        validation: share of the answers that chooses the penalty; the map is then fitted to all of them.
+        penalties: of the ridge, to choose from: see `fit_ridge`.
+    """
+
+    answers: ClassVar[Answers] = "embeddings"
+    asks: ClassVar[int] = 1
+
+    selection: Selection
+    validation: float = 0.2
+    penalties: Sequence[float] = PENALTIES
+
+    def __post_init__(self) -> None:
+        if not 0 < self.validation < 1:
+            raise ConfigError(f"attack.validation must be above 0 and below 1, not {self.validation}.")
+        if not self.penalties or min(self.penalties) <= 0:
+            raise ConfigError(f"attack.penalties must be numbers above 0, not {list(self.penalties)}.")
+
+    def check(self, budget: Budget, pool: Images) -> None:
+        """Refuse a budget for fewer than three images, or for more than the pool holds."""
+        if affordable(budget, pool) < 3:
+            raise ConfigError(
+                f"This attack fits a map to two answers or more and holds one out, but the budget is {budget.queries} "
+                "queries. Choose a larger one: budget=..., or budget.queries=N."
+            )
+
+    def run(self, oracle: Oracle, pool: Images, ctx: AttackContext) -> nn.Module:
+        """Ask, then solve; returns the encoder: raw images in, embeddings ``(n, D)`` as wide as the answers out."""
+        encoder = ctx.encoder(oracle.width, frozen=True)  # what does not fit is refused before anything is paid
+        ids = select(self.selection, pool, affordable(oracle.budget, pool), ctx)
+        answers = oracle.ask(ids)
+        require_varied(answers)
+        held = np.random.default_rng(derived_seed("linear-map", ctx.seed)).permutation(len(ids))
+        held_out = torch.from_numpy(held < min(max(1, round(len(ids) * self.validation)), len(ids) - 2))
+        found = fit_ridge(ctx.public_features(pool, ids), answers, held_out, self.penalties)
+        ctx.log({"residual": found.residual, "penalty": found.penalty}, len(ids))
+        assert isinstance(encoder.projector, nn.Linear)
+        with torch.no_grad():
+            encoder.projector.weight.copy_(found.weight)
+            encoder.projector.bias.copy_(found.bias)
+        return encoder.cpu().eval()

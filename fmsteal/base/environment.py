@@ -1,0 +1,75 @@
+"""What a result was computed with: versions, code, hardware."""
+
+from __future__ import annotations
+
+import functools
+import os
+import platform
+import subprocess
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from fmsteal.base.store import read_json
+
+ORIGIN = "origin.json"  # beside a frozen copy of the code, see `fmsteal.sweep.frozen`
+PACKAGES = ("fmsteal", "torch", "torchvision", "timm", "lightning", "hydra-core", "omegaconf", "wandb", "numpy")
+
+
+def environment() -> dict[str, Any]:
+    """Versions, git state and hardware, as plain values."""
+    import torch
+
+    return {
+        "python": platform.python_version(),
+        "packages": {name: _version(name) for name in PACKAGES},
+        **git_state(),
+        "platform": platform.platform(),
+        "cpu": _cpu(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
+    }
+
+
+@functools.cache  # a long sweep in one process runs the code that it was begun with
+def git_state() -> dict[str, Any]:
+    """The commit of the code's own checkout, and whether it was edited since; of a frozen copy, when it was made."""
+    frozen = read_json(Path(__file__).parents[2] / ORIGIN)
+    if isinstance(frozen, dict) and "git" in frozen:
+        return dict(frozen["git"])
+    dirty = bool(_git("status", "--porcelain", "--untracked-files=no"))
+    return {"git": _git("rev-parse", "HEAD"), "git_dirty": dirty}
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _git(*words: str) -> str | None:
+    """Output of a git command on the code's own checkout; None if there is none."""
+    root = Path(__file__).parents[2]
+    if not (root / ".git").exists():
+        return None
+    try:
+        done = subprocess.run(["git", "-C", str(root), *words], capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()
+
+
+def _cpu() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def origin(path: str) -> str:
+    """Where the files in a folder came from: itself, or what it is a copy of."""
+    kept = read_json(Path(path) / ORIGIN)
+    return str(kept["path"]) if isinstance(kept, dict) and "path" in kept else path

@@ -1,0 +1,76 @@
+"""A figure that was measured, with all that tables, plots and pages need to show it. Imports nothing heavy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from fmsteal.base.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A figure of one thief.
+
+    Attributes:
+        name: as ``test/agreement``. It is unique in a job, and a contract.
+        value: the figure, a number.
+        label: a few words for axes and headings; empty: made from the name.
+        higher_is_better: whether more of it is more of a theft. False: less is, as of a distance. None: neither, as of
+            the victim's own accuracy; such a metric has no best cell.
+        interval: its 95 % interval, where it has one.
+        bounds: the least and the most it can be, as (0, 1) of a share; None for what is known of our own names. An end
+            that is None has no limit. Intervals over seeds stay within, and plots of a share show all from 0 to 1.
+
+    Raises:
+        ConfigError: the value is no number.
+    """
+
+    name: str
+    value: float
+    label: str = ""
+    higher_is_better: bool | None = True
+    interval: tuple[float, float] | None = None
+    bounds: tuple[float | None, float | None] | None = None
+
+    def __post_init__(self) -> None:
+        try:
+            object.__setattr__(self, "value", float(self.value))
+        except (TypeError, ValueError):
+            kind = type(self.value).__name__
+            raise ConfigError(f"The metric {self.name} must be one number, not {kind} {self.value!r:.60}.") from None
+        object.__setattr__(self, "label", self.label or spell(self.name))
+
+
+def spell(name: str) -> str:
+    """A name in words: what a metric is called that brings no label."""
+    return name.removeprefix("test/").replace("_", " ")
+
+
+def by_name(metrics: Iterable[Metric]) -> dict[str, Metric]:
+    """Metrics by name; of two with one name the later one counts, in the place of the first."""
+    return {metric.name: metric for metric in metrics}
+
+
+def from_mapping(found: Mapping[str, float]) -> list[Metric]:
+    """Metrics from plain numbers by name: nothing says which way they are better."""
+    return [Metric(name, value, higher_is_better=None) for name, value in found.items()]
+
+
+def record(metrics: Iterable[Metric]) -> dict[str, dict[str, Any]]:
+    """Metrics as ``result.json`` holds them: ``metrics``, ``intervals`` and ``about``, each by the metrics' names.
+
+    ``about`` says of each metric its ``label``, whether its ``higher_is_better`` (true, false or null), and its
+    ``bounds`` where it brings some.
+    """
+    unique = by_name(metrics)
+    return {
+        "metrics": {name: metric.value for name, metric in unique.items()},
+        "intervals": {name: metric.interval for name, metric in unique.items() if metric.interval is not None},
+        "about": {
+            name: {"label": metric.label, "higher_is_better": metric.higher_is_better}
+            | ({} if metric.bounds is None else {"bounds": list(metric.bounds)})
+            for name, metric in unique.items()
+        },
+    }

@@ -1,0 +1,60 @@
+"""Processes that train together and do nothing else: what they need, and what remains of them."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import cast
+
+from lightning.pytorch.plugins.layer_sync import LayerSync
+from timm.layers import convert_sync_batchnorm
+from torch import nn
+from torch.multiprocessing import ProcessRaisedException
+
+from fmsteal.base import errors
+from fmsteal.base.errors import FmstealError
+
+SPAWN = "ddp_spawn"
+
+
+class SyncedBatchNorm(LayerSync):
+    """BatchNorm over the whole batch of all processes, by timm's hand.
+
+    Torch's own conversion, Lightning's choice, leaves out the activation that many of timm's BatchNorm layers contain.
+    """
+
+    def apply(self, model: nn.Module) -> nn.Module:
+        """Convert every BatchNorm below ``model``."""
+        return cast("nn.Module", convert_sync_batchnorm(model))
+
+    def revert(self, model: nn.Module) -> nn.Module:
+        """Nothing: the process that trained ends, and takes its model along."""
+        return model
+
+
+@contextmanager
+def training_processes() -> Iterator[None]:
+    """Raise the error of a training process as what it was there; leave no port behind for the next to take.
+
+    Where this process is interrupted instead, they end: Python would wait for them before it ends itself.
+    """
+    port, others = os.environ.get("MASTER_PORT"), set(multiprocessing.active_children())
+    try:
+        yield
+    except ProcessRaisedException as error:
+        ours = re.findall(rf"^{re.escape(errors.__name__)}\.(\w+): (.*)", str(error), flags=re.MULTILINE | re.DOTALL)
+        if not ours:
+            raise
+        name, message = ours[-1]
+        raise getattr(errors, name, FmstealError)(message.strip()) from None
+    except BaseException:
+        for process in set(multiprocessing.active_children()) - others:
+            process.kill()
+        raise
+    finally:
+        os.environ.pop("MASTER_PORT", None)
+        if port is not None:
+            os.environ["MASTER_PORT"] = port

@@ -1,0 +1,77 @@
+"""Values as Hydra's override grammar reads them, and command lines as one would type them."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Sequence
+from typing import Any
+
+from fmsteal.base import paths
+
+_KEY = re.compile(r"[A-Za-z_][\w.+-]*")
+_CHOICES = re.compile(r"(?P<group>[a-z_/]+)=(?P<names>[\w.]+(?:,[\w.]+)*)")
+_NUMBER = re.compile(r"\d+(\.\d+)?(e\d+)?")
+
+
+def spell(value: Any) -> str:
+    """A plain value (None, bool, number, text, list, dict) as the right side of an override.
+
+    Raises:
+        ValueError: it is of another kind.
+    """
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int | float):
+        return repr(value)
+    if isinstance(value, str):
+        return quote(value)
+    if isinstance(value, dict):
+        return "{" + ",".join(f"{_key(key)}:{spell(inner)}" for key, inner in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ",".join(spell(inner) for inner in value) + "]"
+    raise ValueError(f"{type(value).__name__} {value!r} cannot be an override")
+
+
+def quote(text: str) -> str:
+    """A text in quotes: backslashes count only before a quote."""
+    escaped = re.sub(r"(\\*)'", r"\1\1\\'", text)
+    trailing = len(escaped) - len(escaped.rstrip("\\"))
+    return f"'{escaped}{chr(92) * trailing}'"
+
+
+def quoted(override: str) -> str:
+    """Quote what Hydra's grammar would misread: numeric names of a group's files (``budget=100``), and non-ASCII."""
+    key, equals, value = override.partition("=")
+    if equals and not value.isascii() and not any(c in value for c in "\"'[{,"):
+        return f'{key}="{value}"'
+    match = _CHOICES.fullmatch(override)
+    if match is None or not (paths.folder("conf") / match["group"]).is_dir():
+        return override
+    names = [f"'{name}'" if _NUMBER.fullmatch(name) else name for name in match["names"].split(",")]
+    return f"{match['group']}={','.join(names)}"
+
+
+def unquoted(override: str) -> str:
+    """The override as one would type it: without the quotes that `quoted` puts back."""
+    bare = (override.replace(mark, "") for mark in "'\"" if mark in override)
+    return next((word for word in bare if quoted(word) == override), override)
+
+
+def spell_command(words: Sequence[str]) -> str:
+    """A command as one would type it into a shell, which gives these words again (but for what `quoted` does)."""
+    return " ".join(_in_shell(unquoted(word)) for word in words)
+
+
+def _in_shell(word: str) -> str:
+    """A word in double quotes where it holds single ones: shlex would write each of those as five characters."""
+    if "'" not in word or "!" in word:  # which an interactive shell reads in double quotes too
+        return shlex.quote(word)
+    return '"' + re.sub(r'([\\"$`])', r"\\\1", word) + '"'
+
+
+def _key(key: Any) -> str:
+    text = str(key)
+    return text if _KEY.fullmatch(text) else quote(text)

@@ -1,0 +1,358 @@
+"""Content-addressed artifacts: ``<root>/<kind>/<slug>-<hash16>/``. Imports no torch.
+
+An artifact is a folder, named by the hash of an explicit *spec*. It is built in a temporary folder and renamed into
+place, so a folder that exists is complete. A lease keeps two processes from building the same thing at once; it only
+saves work: whoever loses it finishes anyway, and the first rename wins.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import logging
+import os
+import secrets
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from glob import escape
+from pathlib import Path
+from typing import Any
+
+from fmsteal.base.errors import StoreError
+from fmsteal.base.lease import LEASE_SECONDS, lease
+
+log = logging.getLogger(__name__)
+
+SCHEMA = 1
+MANIFEST = "manifest.json"
+TEMPORARY = "temporary"  # folder of what is being built
+STAMP = "cache.json"  # at the root of a store: which version's it is
+HASHED_WHOLE = 256 * 2**20  # files above this many bytes are hashed in 64 blocks of 1 MiB, spread over the file
+_DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.EEXIST}
+
+Builder = Callable[[Path, Path], None]
+
+
+class Store:
+    """Artifacts under one root folder, shared by every job (and host) that names it."""
+
+    def __init__(
+        self,
+        root: Path | str,
+        tell: Callable[[str, int, int], None] = lambda what, done, of: None,
+        lease_seconds: float = LEASE_SECONDS,
+    ) -> None:
+        """Open the store at ``root``.
+
+        ``tell`` hears how far a builder is (what, done, of how many). A builder on another host that is not heard of
+        for ``lease_seconds`` is replaced; all that share a store must agree on them.
+        """
+        self.root = Path(root).absolute()
+        self.tell = tell
+        self.lease_seconds = lease_seconds
+
+    def path(self, kind: str, slug: str, spec: Mapping[str, Any]) -> Path:
+        """Where the artifact of this spec is, or will be."""
+        return self.root / kind / f"{slug}-{digest(spec)[:16]}"
+
+    def get(self, kind: str, slug: str, spec: Mapping[str, Any], build: Builder) -> Path:
+        """Return the folder of the artifact, building it first if it is missing or damaged.
+
+        ``build(out, scratch)`` writes the artifact's files into ``out``. ``scratch`` outlives a killed process: a
+        builder keeps its checkpoints there and finds them again; it is removed once the artifact is published.
+
+        Raises:
+            StoreError: the store cannot be written (read-only, disk full, written by a newer version).
+        """
+        place = self.path(kind, slug, spec)
+        with explained(self.root):
+            require_readable(self.root)
+            whole = place.is_dir() and _fault(place) is None
+            while not whole:
+                with lease(self.root / "leases" / f"{kind}-{place.name}", f"{kind} {place.name}", self.lease_seconds):
+                    # else the process we waited for has made it
+                    whole = self._sound(place) or self._build(kind, place, spec, build)
+        return place
+
+    def _build(self, kind: str, place: Path, spec: Mapping[str, Any], build: Builder) -> bool:
+        """Build and publish; False if that came to nothing because others took this process for dead, and went on."""
+        scratch = self.root / "scratch" / kind / place.name
+        scratch.mkdir(parents=True, exist_ok=True)
+        for stale in (self.root / TEMPORARY).glob(
+            f"{escape(f'{kind}-{place.name}')}-*"
+        ):  # of a process that was killed
+            # Renamed first: should its owner live after all, it finds all of its files gone, or none.
+            with suppress(FileNotFoundError):
+                shutil.rmtree(stale.rename(stale.with_name(f".old-{stale.name}")), ignore_errors=True)
+        with self.temporary(kind, place.name) as out:
+            mine = out.stat().st_ino
+            try:
+                build(out, scratch)
+                if _is_folder(out, mine):
+                    seal(out, spec)
+                    publish(out, place)
+            except Exception:
+                if _is_folder(out, mine) and not place.is_dir():
+                    raise
+                log.warning("another process has taken over %s %s from this one, which was too slow", kind, place.name)
+        if whole := place.is_dir():
+            shutil.rmtree(scratch, ignore_errors=True)
+        return whole
+
+    @contextmanager
+    def temporary(self, kind: str, name: str = "chunk") -> Iterator[Path]:
+        """Give a private folder on the store's file system; what is left in it is removed.
+
+        It does not lie among the artifacts: to look there for what others have left takes longer with each of them.
+        """
+        (self.root / TEMPORARY).mkdir(parents=True, exist_ok=True)
+        if not (self.root / STAMP).exists():
+            write_json(self.root / STAMP, {"fmsteal": "cache", "schema": SCHEMA})
+        folder = Path(tempfile.mkdtemp(prefix=f"{kind}-{name}-", dir=self.root / TEMPORARY))
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def _sound(self, place: Path) -> bool:
+        """True if the artifact is there and whole; a damaged one is set aside, with a warning. Needs the lease."""
+        if not place.is_dir():
+            return False
+        fault = _fault(place)
+        if fault is None:
+            return True
+        aside = self.root / "damaged" / f"{place.parent.name}-{place.name}-{time.time_ns()}"
+        aside.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            place.rename(aside)
+        except FileNotFoundError:  # another process set it aside first
+            return False
+        shutil.rmtree(self.root / "scratch" / place.parent.name / place.name, ignore_errors=True)  # may share files
+        log.warning("%s is damaged (%s): set aside as %s, making it again", place, fault, aside)
+        return False
+
+
+def seal(folder: Path, spec: Mapping[str, Any]) -> None:
+    """Write the manifest: the spec, and the size and checksum of every file. The files reach the disk first."""
+    files = {}
+    umask = _umask()
+    folder.chmod(0o777 & ~umask)  # temporary folders and some writers keep others out; a cache is shared
+    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+        path.chmod(0o666 & ~umask)
+        sync(path)
+        files[path.relative_to(folder).as_posix()] = {"bytes": path.stat().st_size, "sha256": checksum(path)}
+    write_json(folder / MANIFEST, {"schema": SCHEMA, "spec": spec, "files": files})
+
+
+def publish(folder: Path, place: Path) -> None:
+    """Rename a finished folder into place; if another process was first, theirs stays."""
+    place.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.rename(place)
+    except OSError as error:
+        if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
+            raise
+    else:
+        sync(place.parent)
+
+
+@contextmanager
+def explained(root: Path) -> Iterator[None]:
+    """Turn the file system's refusals below ``root`` into errors that say what to do."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _DISK_FULL:
+            raise StoreError(
+                f"No space left while writing under {root} ({error.strerror}). Nothing half-written was kept. "
+                "Free some space and run the same command again, or put the cache elsewhere: cache=/path."
+            ) from error
+        place, own = Path(str(error.filename)).absolute(), root.absolute()
+        ours = error.filename is None or place.is_relative_to(own) or own.is_relative_to(place)
+        if error.errno in _REFUSED and ours:
+            raise _not_writable(root, error) from error
+        raise
+
+
+def require_writable(root: Path) -> None:
+    """Refuse a folder that cannot be made or written; nothing is made.
+
+    Raises:
+        StoreError: it cannot.
+    """
+    try:
+        nearest = next(p for p in (root.absolute(), *root.absolute().parents) if os.path.lexists(p))
+        if nearest.is_symlink() and not nearest.exists():
+            raise StoreError(
+                f"Cannot write under {root}: {nearest} is a link to {nearest.readlink()}, which is not there. Make "
+                "that folder, remove the link, or choose another place: output=/path for everything, cache=/path for "
+                "the cache alone."
+            )
+        with tempfile.TemporaryDirectory(dir=nearest):
+            pass
+    except OSError as error:
+        raise _not_writable(root, error) from error
+
+
+def require_readable(root: Path) -> None:
+    """Refuse a store of a newer fmsteal. One without a stamp is new, or older than stamps.
+
+    Raises:
+        StoreError: it is newer.
+    """
+    with explained(root):
+        stamp = read_json(root / STAMP)
+    schema = stamp.get("schema", 0) if isinstance(stamp, dict) else 0
+    if schema > SCHEMA:
+        raise _newer(root, schema)
+
+
+def _newer(what: Path, schema: int) -> StoreError:
+    return StoreError(
+        f"{what} was written by a newer fmsteal (schema {schema}, this one reads {SCHEMA}). "
+        "Upgrade fmsteal, or use another cache: cache=/path."
+    )
+
+
+def _not_writable(root: Path, error: OSError) -> StoreError:
+    return StoreError(
+        f"Cannot write under {root} ({error.strerror}: {error.filename or root}). Make it writable, or choose "
+        "another place: output=/path for everything, cache=/path for the cache alone."
+    )
+
+
+def digest(spec: Any) -> str:
+    """The SHA-256 of a JSON-like value in canonical form (sorted keys), as 64 hex digits."""
+    return hashlib.sha256(json.dumps(spec, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def checksum(path: Path) -> str:
+    """SHA-256 of a file's content; of 64 evenly spread blocks and the size where the file is very large."""
+    size = path.stat().st_size
+    with path.open("rb") as stream:
+        if size <= HASHED_WHOLE:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+        total = hashlib.sha256(str(size).encode())
+        for block in range(64):
+            stream.seek((size - 2**20) * block // 63)
+            total.update(stream.read(2**20))
+        return f"sampled:{total.hexdigest()}"
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON so that a reader sees the old file or the whole new one, never a part."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")  # hosts may share a folder
+    try:
+        with temporary.open("w") as stream:
+            json.dump(value, stream, indent=2, sort_keys=True)
+            stream.write("\n")
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(path)
+        sync(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a short text, whole or not at all."""
+    fresh = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+    fresh.write_text(text)
+    sync(fresh)
+    fresh.replace(path)
+
+
+def append(path: Path, data: bytes, size: int) -> bool:
+    """Append to a file that is ``size`` bytes long; on the disk when this returns, or not there at all.
+
+    Returns:
+        Whether nobody else has written to it: not before, when nothing is written, nor meanwhile.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("ab", buffering=0) as stream:  # no buffer that would be flushed after a failure
+        if stream.tell() != size:
+            return False
+        try:
+            written = 0
+            while written < len(data):
+                written += stream.write(data[written:])
+            os.fsync(stream.fileno())
+        except OSError:
+            os.truncate(path, size)
+            raise
+        alone = os.fstat(stream.fileno()).st_size == size + len(data)
+    if size == 0:
+        sync(path.parent)  # the new file's name too
+    return alone
+
+
+def place(source: Path, target: Path) -> None:
+    """Let a file that is written once be found under another name too: a link, or a copy where links cannot be had."""
+    fresh = target.with_name(f".{target.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+    try:
+        os.link(source, fresh)
+    except FileNotFoundError:
+        raise
+    except OSError:  # another file system, or one without links
+        shutil.copyfile(source, fresh)
+        sync(fresh)
+    fresh.replace(target)
+
+
+def is_there(path: Path) -> bool:
+    """Whether a path is there and may be looked at; of one that may not, or that is no path, nothing is known."""
+    return os.path.exists(path)  # noqa: PTH110  # which raises nothing
+
+
+def read_json(path: Path) -> Any:
+    """Read JSON; None if the file is missing or is not JSON."""
+    try:
+        return json.loads(path.read_text())
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError, ValueError, RecursionError):
+        return None
+
+
+def _fault(place: Path) -> str | None:
+    """What is wrong with a published artifact, or None."""
+    manifest = read_json(place / MANIFEST)
+    if not isinstance(manifest, dict) or "files" not in manifest:
+        return f"no readable {MANIFEST}"
+    if manifest.get("schema", 0) > SCHEMA:
+        raise _newer(place, manifest["schema"])
+    for name, known in manifest["files"].items():
+        path = place / name
+        if not path.is_file():
+            return f"{name} is missing"
+        if path.stat().st_size != known["bytes"]:
+            return f"{name} has {path.stat().st_size} bytes, not {known['bytes']}"
+        if checksum(path) != known["sha256"]:
+            return f"{name} does not match its checksum"
+    return None
+
+
+def _is_folder(path: Path, inode: int) -> bool:
+    """Whether this very folder is still there."""
+    try:
+        return path.stat().st_ino == inode
+    except FileNotFoundError:
+        return False
+
+
+def _umask() -> int:
+    mask = os.umask(0o022)
+    os.umask(mask)
+    return mask
+
+
+def sync(path: Path) -> None:
+    """Make sure that a file's (or folder's) content is on the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,97 @@
+"""What an API answers with, and that every part of a job is made for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Literal, TypeVar, get_args
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+
+from fmsteal.base.errors import ConfigError
+from fmsteal.config import build
+from fmsteal.config.searchpath import folders
+
+Answers = Literal["probabilities", "embeddings"]
+Made = TypeVar("Made", bound=Callable[..., Any])
+
+
+def on(answers: Answers) -> Callable[[Made], Made]:
+    """Mark a function as made for one kind of answers; a class says so by its attribute ``answers``."""
+
+    def mark(function: Made) -> Made:
+        function.answers = answers  # type: ignore[attr-defined]
+        return function
+
+    return mark
+
+
+def check(cfg: DictConfig) -> None:
+    """See that victim, thief, attack, defense and evaluation all go with what the API answers.
+
+    Raises:
+        ConfigError: one does not; the message lists those of its group that do, and the task that it is for.
+    """
+    answers = cfg.task.answers
+    if answers not in get_args(Answers):
+        raise ConfigError(f"task.answers is one of {', '.join(get_args(Answers))}, not {answers}.")
+    for path, node in build.targets(cfg):
+        made_for = _made_for(node._target_, path)
+        if made_for not in (None, answers):
+            places = _folders(cfg)
+            group = _group(path, places)
+            fit = ", ".join(sorted(set(choices(group, answers, places)))) or "none"
+            raise ConfigError(
+                f"{path} ({node._target_}) is made for {made_for}, but the API of task={_task(answers)} answers with "
+                f"{answers}. Of {group}/ these fit: {fit}. Or choose the other API: task={_task(made_for)}."
+            )
+
+
+def choices(group: str, answers: str, places: Sequence[Path] = ()) -> Iterator[str]:
+    """The files of a config group that are for such answers, or for any, in these folders of configs; in ours alone."""
+    places = places or folders()
+    for file in (file for place in places for file in (place / group).glob("*.yaml")):
+        target = _target(file, places)
+        with suppress(ConfigError):  # of a package that lacks what it names: no choice
+            if target is None or target.startswith("${") or _made_for(target, group) in (None, answers):
+                yield file.stem
+
+
+def _made_for(target: str, path: str) -> Any:
+    return getattr(build.locate(target, path), "answers", None)
+
+
+def _folders(cfg: DictConfig) -> list[Path]:
+    """The folders that a job is composed from: those of other packages too, where Hydra still knows them."""
+    sources = OmegaConf.select(cfg, "hydra.runtime.config_sources")
+    if sources is None and HydraConfig.initialized():
+        sources = HydraConfig.get().runtime.config_sources
+    return folders([f"{source.schema}://{source.path}" for source in sources or ()])
+
+
+def _target(file: Path, places: Sequence[Path]) -> str | None:
+    """The ``_target_`` that a file gives, itself or through the file of its group that it begins with."""
+    node = OmegaConf.to_container(OmegaConf.load(file), resolve=False)
+    if not isinstance(node, dict):
+        return None
+    for inner in (node, *(v for v in node.values() if isinstance(v, dict))):
+        if "_target_" in inner:
+            return str(inner["_target_"])
+    group = next(file.relative_to(place).parent for place in places if file.is_relative_to(place))
+    names = [base for base in node.get("defaults", []) if isinstance(base, str) and base != file.stem]
+    bases = [place / group / f"{base}.yaml" for base in names for place in places]
+    return next((found for base in bases if base.is_file() and (found := _target(base, places))), None)
+
+
+def _group(path: str, places: Sequence[Path]) -> str:
+    """The config group that chooses the node at a path: ``attack.loss`` is chosen from ``attack/loss``."""
+    group = path.replace(".", "/")
+    while not any((place / group).is_dir() for place in places):
+        group = group.rpartition("/")[0]
+    return group
+
+
+def _task(answers: str) -> str:
+    return "embed" if answers == "embeddings" else "classify"

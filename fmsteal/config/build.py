@@ -1,0 +1,211 @@
+"""From config nodes to objects: the only caller of `hydra.utils.instantiate`, and the check that runs before it."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import inspect
+import json
+import re
+import typing
+from collections.abc import Iterator
+from typing import Any
+
+import hydra.utils
+from hydra.errors import InstantiationException
+from omegaconf import DictConfig, ListConfig, OmegaConf
+from typeguard import TypeCheckError, check_type
+
+from fmsteal.base.errors import ConfigError, FmstealError
+from fmsteal.config.local import is_path
+from fmsteal.config.moved import find_current
+
+_WORDS = {int: "a number", float: "a number", bool: "true or false"}
+_SPECIAL = {"_target_", "_partial_", "_args_", "_recursive_", "_convert_"}
+RUNTIME = {"store", "task"}  # what a target may take that no config gives: the pipeline adds it
+
+
+def make(node: DictConfig, **runtime: Any) -> Any:
+    """Instantiate a config node; only those ``runtime`` values are passed on that its target takes.
+
+    Raises:
+        ConfigError: a class or function of another package failed; the message names it.
+    """
+    try:
+        return _make(_counted(node), **runtime)
+    except FmstealError:
+        raise
+    except Exception as error:
+        blamed = _blame(node, error)
+        if blamed is None:
+            raise
+        raise blamed from error
+
+
+def _blame(node: DictConfig, error: Exception) -> ConfigError | None:
+    """What to say of an error in the making of a node, if the class that failed is somebody else's."""
+    key, cause = "", error
+    while isinstance(cause, InstantiationException) and isinstance(cause.__cause__, Exception):
+        found = re.search(r"full_key: (\S+)", str(cause))
+        key, cause = found[1] if found else key, cause.__cause__
+    inner = dict(targets(node))
+    whole = str(node._get_full_key(None) or "")
+    key = re.sub(r"\[(\d+)\]", r".\1", key)  # of a list
+    at = key.removeprefix(f"{whole}.") if key not in ("", whole) else ""
+    target = inner[at]._target_ if at in inner else node.get("_target_", "")
+    if not target or target.partition(".")[0] == __name__.partition(".")[0]:
+        return None
+    return ConfigError(f"{key or whole or 'config'} ({target}) cannot be made: {type(cause).__name__}: {cause}")
+
+
+def _make(node: DictConfig, **runtime: Any) -> Any:
+    if "_target_" in node:
+        takes = inspect.signature(locate(node._target_, "config")).parameters
+        runtime = {k: v for k, v in runtime.items() if k in takes}
+    try:
+        if runtime:  # given by a call: Hydra would make configs of them
+            return hydra.utils.instantiate(node, _convert_="all", _partial_=True)(**runtime)
+        return hydra.utils.instantiate(node, _convert_="all")
+    except InstantiationException as error:
+        cause = error.__cause__
+        if isinstance(cause, FmstealError):
+            raise cause from None
+        raise
+
+
+def check(cfg: DictConfig) -> None:
+    """Bind every target's signature to its options, before anything runs.
+
+    Raises:
+        ConfigError: a target that does not exist, an option that it does not take, one that is missing, or one of
+            another type; the message names the key and lists what there is.
+    """
+    for path, node in targets(cfg, follow=True):
+        target = locate(node._target_, path)
+        values = OmegaConf.to_container(node, resolve=True, throw_on_missing=False)
+        assert isinstance(values, dict)
+        options = {str(k): v for k, v in values.items() if k not in _SPECIAL}
+        _check_options(path, node, target, options)
+
+
+def targets(node: Any, path: str = "", *, follow: bool = False) -> Iterator[tuple[str, DictConfig]]:
+    """Every node with a ``_target_``, with its dotted path; ``follow`` takes those too that an option refers to."""
+    if isinstance(node, DictConfig):
+        if "_target_" in node:
+            yield path, node
+        skipped = () if path else ("hydra", "recipes")  # recipes are checked where they are used
+        children: list[tuple[str, Any]] = [(str(k), node._get_node(k)) for k in node if k not in skipped]
+    elif isinstance(node, ListConfig):
+        children = [(str(i), node._get_node(i)) for i in range(len(node))]
+    else:
+        return
+    for key, child in children:
+        if follow and child is not None and child._is_interpolation():
+            child = child._maybe_dereference_node()
+        yield from targets(child, f"{path}.{key}" if path else key, follow=follow)
+
+
+def _check_options(path: str, node: DictConfig, target: Any, options: dict[str, Any]) -> None:
+    try:
+        takes = inspect.signature(target).parameters
+    except ValueError:  # of a class in C: nothing is known of what it takes
+        return
+    named = [p for p in takes.values() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+    if not any(p.kind is p.VAR_KEYWORD for p in takes.values()):
+        _refuse_unknown(path, node._target_, [p.name for p in named], options)
+    required = {p.name for p in named if p.default is p.empty} - RUNTIME
+    unset = {k for k in options if OmegaConf.is_missing(node, k)}
+    missing = sorted((required - options.keys()) | unset)
+    if missing and not node.get("_partial_", False):
+        later = "" if missing[0] in unset else f" If it is to be called later, with that: {path}._partial_=true."
+        raise ConfigError(
+            f"{path}.{missing[0]} must be given: {path}.{missing[0]}=... ({node._target_} needs it).{later}"
+        )
+    _check_types(path, node._target_, _hints(target), {k: v for k, v in options.items() if k not in unset})
+
+
+def _refuse_unknown(path: str, target: str, names: list[str], options: dict[str, Any]) -> None:
+    for key in options:
+        if key not in names:
+            own = ", ".join(name for name in names if name not in RUNTIME)
+            raise ConfigError(f"{path}.{key}: {target} has no option '{key}'. It takes: {own}.")
+
+
+def _check_types(path: str, target: str, hints: dict[str, Any], options: dict[str, Any]) -> None:
+    for key, value in options.items():
+        made = isinstance(value, dict | list) and "_target_" in str(value)
+        if key in hints and not made:
+            _check_type(path, key, value, hints[key], target)
+
+
+def _check_type(path: str, key: str, value: Any, hint: Any, target: str) -> None:
+    try:
+        check_type(_as_count(value, hint), hint)
+    except TypeCheckError as error:
+        if type(value) in _WORDS and str in (hint, *typing.get_args(hint)):
+            spelt = json.dumps(value)
+            path_like = f"./{spelt} for a path of that name, " if is_path(key, "x") else ""
+            raise ConfigError(
+                f"{path}.{key}={spelt} is read as {_WORDS[type(value)]}, where a text is meant: write "
+                f"{path_like}or \"{path}.{key}='{spelt}'\"."
+            ) from None
+        raise ConfigError(f"{path}.{key}={value!r} does not fit {target}: {error}.") from None
+
+
+def _counted(node: DictConfig) -> DictConfig:
+    """The node with ints where a target takes an int and a whole float is given: ``1000.0`` is ``1000``.
+
+    Of an earlier job's config it also names classes as they are named now.
+    """
+    changed = [*_counts(node), *_moves(node)]
+    if changed:
+        node = copy.deepcopy(node)
+        found = dict(targets(node))
+        for path, key, value in changed:
+            found[path][key] = value
+    return node
+
+
+def _counts(node: DictConfig) -> Iterator[tuple[str, str, Any]]:
+    for path, inner in targets(node):
+        given = {str(k): inner.get(k) for k in inner if not OmegaConf.is_missing(inner, k)}
+        floats = {key: value for key, value in given.items() if isinstance(value, float)}
+        hints = _hints(locate(inner._target_, path)) if floats else {}
+        for key, value in floats.items():
+            if key in hints and isinstance(count := _as_count(value, hints[key]), int):
+                yield path, key, count
+
+
+def _moves(node: DictConfig) -> Iterator[tuple[str, str, Any]]:
+    for path, inner in targets(node):
+        if (current := find_current(inner._target_)) != inner._target_:
+            yield path, "_target_", current
+
+
+def _as_count(value: Any, hint: Any) -> Any:
+    """A whole float as an int where an int is taken and a float is not."""
+    if not isinstance(value, float) or not value.is_integer():
+        return value
+    kinds = (hint, *typing.get_args(hint))
+    return int(value) if int in kinds and float not in kinds else value
+
+
+def locate(name: str, path: str = "") -> Any:
+    """The class or function that a ``_target_`` names; ``path`` is where the config names it.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    try:
+        return hydra.utils.get_object(find_current(name))
+    except Exception as error:  # import errors of any kind
+        raise ConfigError(f"{path}._target_={name} cannot be found ({error}).") from error
+
+
+def _hints(target: Any) -> dict[str, Any]:
+    """Type hints of what a target takes, only those that can be evaluated."""
+    annotated = target.__init__ if inspect.isclass(target) and not dataclasses.is_dataclass(target) else target
+    try:
+        return typing.get_type_hints(annotated)
+    except Exception:  # annotations of other packages may name what cannot be imported at run time
+        return {}

@@ -1,0 +1,24 @@
+"""Which settings of a config name local files."""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import Any
+
+_NAMES = {"root", "weights", "file", "folder", "checkpoint", "path"}  # last words of options that name files
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")  # pypi:, https:
+
+
+def is_path(key: str, value: Any) -> bool:
+    """Whether a setting names a local file or folder: by its own name, or since there is something at that place."""
+    if not isinstance(value, str) or not value or value == "hub" or _SCHEME.match(value):
+        return False
+    if key.rpartition(".")[2].rpartition("_")[2] in _NAMES:
+        return True
+    return value.startswith(("/", "~", "./")) and os.path.exists(os.path.expanduser(value))  # noqa: PTH110, PTH111
+
+
+def is_digest(value: Any) -> bool:
+    """Whether a value stands for what a file or folder holds, so that its path says more to a reader."""
+    return isinstance(value, str) and value.startswith(("file:", "folder:"))

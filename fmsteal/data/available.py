@@ -1,0 +1,42 @@
+"""Whether images can be had, seen before anything is made of them."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from omegaconf import DictConfig, OmegaConf
+
+from fmsteal.base.store import Store
+from fmsteal.config.build import locate
+
+Made = TypeVar("Made", bound=Callable[..., Any])
+Look = Callable[..., None]
+
+
+def seen_by(look: Look) -> Callable[[Made], Made]:
+    """Give a function that makes images a look at whether it can.
+
+    The look takes any of the function's options by name, decodes nothing, and raises what the function would.
+    """
+
+    def mark(function: Made) -> Made:
+        function.look = look  # type: ignore[attr-defined]
+        return function
+
+    return mark
+
+
+def require_available(node: DictConfig, store: Store) -> None:
+    """See that the images of a config node can be had; a target without a look says nothing.
+
+    Raises:
+        DataError: they cannot.
+    """
+    look: Look | None = getattr(locate(node._target_), "look", None)
+    if look is None:
+        return
+    options: Any = OmegaConf.to_container(node, resolve=True)
+    known = {"store": store, **options}
+    look(**{name: known[name] for name in inspect.signature(look).parameters if name in known})

@@ -1,0 +1,68 @@
+"""Classes as texts, for a text tower: what a data set calls them, made readable, or names that are given."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from fmsteal.base.errors import ConfigError, DataError
+
+Names = str | Sequence[str] | Mapping[str, str] | None
+_NUMBER = re.compile(r"^\d+\s*[.\s_-]+\s*")  # before a name: 001.ak47, 3 - three
+_NO_NAME = re.compile(r"\d+|n\d{8}")  # a number, or an id of WordNet
+
+
+def spell_classes(classes: Sequence[str], names: Names, option: str) -> list[str]:
+    """A text for each class.
+
+    Args:
+        classes: as the data set has them.
+        names: None takes those, without numbers before them, underscores as spaces; a list has the texts in the order
+            of the classes, a mapping has them by class; a path is of a file with a line for each class: the class, a
+            tab or comma or space, its text, of which what follows a comma is left out (ImageNet's ``words.txt``).
+        option: whose they are, for errors: ``victim.names``.
+
+    Raises:
+        ConfigError: a class has no text, or two have the same.
+        DataError: there is no such file.
+    """
+    if isinstance(names, str):
+        names = _read(Path(names).expanduser(), option)
+    if names is None:
+        texts = [_NUMBER.sub("", name).replace("_", " ").strip() for name in classes]
+        if unnamed := [name for name, text in zip(classes, texts, strict=True) if _NO_NAME.fullmatch(text) or not text]:
+            raise ConfigError(
+                f"The class '{unnamed[0]}' has no name that says what it is ({len(unnamed)} of {len(classes)} have "
+                f"none). Name them: {option}=[zero,one,...], {option}={{{unnamed[0]}: a name, ...}}, or {option}=/path "
+                "of a file of names."
+            )
+    elif isinstance(names, Mapping):
+        if missing := [name for name in classes if name not in names]:
+            raise ConfigError(
+                f"{option} has no text for the class '{missing[0]}' ({len(missing)} of {len(classes)} are missing)."
+            )
+        texts = [names[name] for name in classes]
+    else:
+        if len(names) != len(classes):
+            raise ConfigError(f"{option} has {len(names)} texts, but there are {len(classes)} classes: give one each.")
+        texts = list(names)
+    if twice := [text for text, times in Counter(texts).items() if times > 1]:
+        same = [name for name, text in zip(classes, texts, strict=True) if text == twice[0]]
+        raise ConfigError(
+            f"The classes {', '.join(same[:5])} are all '{twice[0]}' to a text tower, which cannot tell them apart: "
+            f"name them by {option}."
+        )
+    return texts
+
+
+def _read(file: Path, option: str) -> dict[str, str]:
+    if not file.is_file():
+        raise DataError(f"{option}={file} is no file of class names. A list is {option}=[cat,dog].")
+    found = {}
+    for line in file.read_text().splitlines():
+        parts = line.split("\t", 1) if "\t" in line else re.split(r"[\s,]+", line.strip(), maxsplit=1)
+        if len(parts) == 2:
+            found[parts[0].strip()] = parts[1].partition(",")[0].strip()
+    return found

@@ -1,0 +1,1 @@
+"""What `import fmsteal` offers: composing, running and opening jobs from Python."""

@@ -1,0 +1,106 @@
+"""A thief as it is exported: one input size, floats in [0, 1], and what is known about it."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from fmsteal.base.errors import ExportError
+from fmsteal.job.stolen import Program
+from fmsteal.networks.backbones import Backbone
+from fmsteal.training.classifier import Classifier
+from fmsteal.training.encoder import Encoder
+
+if TYPE_CHECKING:
+    from fmsteal.face.jobs import Job
+
+CLOSE = 1e-4  # to within this, relative to the largest output (at least 1), what was written answers like the thief
+LOOKED = 3  # images that both are shown
+
+
+@dataclass(frozen=True)
+class Served:
+    """What is exported.
+
+    Attributes:
+        key: the job's.
+        net: floats in [0, 1], ``(n, 3, *size)``, in; its outputs out.
+        size: height and width of its images.
+        width: numbers in an output.
+        output: what they are: ``logits`` or ``embeddings``.
+        known: what the theft says of its thief.
+    """
+
+    key: str
+    net: nn.Module
+    size: tuple[int, int]
+    width: int
+    output: str
+    known: dict[str, Any]
+
+    @property
+    def shape(self) -> str:
+        """The input, for people."""
+        height, width = self.size
+        return f"float32 (n, 3, {height}, {width})"
+
+    def describe(self) -> dict[str, str]:
+        """What a file says of its model: input and output, and where it is from."""
+        return {
+            "input": f"images: {self.shape} in [0, 1], RGB",
+            "output": f"{self.output}: float32 (n, {self.width})",
+            "job": self.key,
+            "made_by": "fmsteal export",
+        }
+
+    def images(self, count: int = LOOKED) -> Tensor:
+        """Some images, the same at each call: floats in [0, 1], ``(count, 3, *size)``."""
+        return torch.rand(count, 3, *self.size, generator=torch.Generator().manual_seed(0))
+
+    @torch.no_grad()
+    def require_alike(self, answer: Callable[[Tensor], Tensor], to: str) -> None:
+        """See that what was written answers like the thief, a single image and several.
+
+        Args:
+            answer: from images in [0, 1] to outputs, by what was written.
+            to: the format.
+
+        Raises:
+            ExportError: it does not.
+        """
+        for images in (self.images(), self.images(1)):
+            due, found = self.net(images), answer(images)
+            scale = float(due.abs().max().clamp(min=1.0))
+            far = float((found - due).abs().max()) if found.shape == due.shape else float("nan")
+            if not far <= CLOSE * scale:
+                raise ExportError(
+                    f"{to} does not keep this thief: what was written answers otherwise, by {far:.2g} on outputs up to "
+                    f"{scale:.2g}. Nothing was kept. Another format may hold it."
+                )
+
+
+def serve(job: Job) -> Served:
+    """The thief of a job as it is exported.
+
+    Raises:
+        TheftError: no file holds it.
+        DataError: the public weights of its frozen trunk are not there.
+    """
+    known = dict(job.theft["thief"])
+    net = copy.deepcopy(job.thief)
+    if isinstance(net, Program):
+        size = net.size
+    elif isinstance(net, Classifier | Encoder):
+        size = (net.backbone.size, net.backbone.size)
+    else:
+        raise ExportError(f"A thief of the class {type(net).__name__} cannot be exported: its input size is unknown.")
+    for part in net.modules():
+        if isinstance(part, Backbone):
+            part.layout = torch.contiguous_format
+    output = "embeddings" if job.config.task.answers == "embeddings" else "logits"
+    return Served(job.key, net.eval().requires_grad_(False), size, int(known["width"]), output, known)

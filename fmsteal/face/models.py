@@ -1,0 +1,126 @@
+"""The thief and the victim of a finished job, as models. Nothing is trained here, and nothing is asked for money."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from torch import nn
+
+from fmsteal.base.errors import StoreError, TheftError, VictimError
+from fmsteal.base.progress import Progress
+from fmsteal.base.store import Builder, Store
+from fmsteal.config import build
+from fmsteal.data.images import Task
+from fmsteal.face.files import require_whole
+from fmsteal.job import stolen
+from fmsteal.job.parts import Parts
+from fmsteal.job.pipeline import is_ours
+from fmsteal.records.folders import THEFTS, JobFolder, TheftFolder
+from fmsteal.records.results import load_yaml
+from fmsteal.tracking.base import CsvTracker
+from fmsteal.training.context import Context
+from fmsteal.victims.content import know
+
+
+def load_thief(theft: TheftFolder, record: Mapping[str, Any]) -> nn.Module:
+    """The thief of a sealed theft.
+
+    Raises:
+        TheftError: no file holds it, or the file is damaged.
+        DataError: the public weights of its frozen trunk are not there.
+    """
+    try:
+        for file in stolen.files(theft):
+            require_whole(file, record["files"].get(file.name), "Run a job of this theft again: it is trained anew.")
+        if record["thief"]["form"] != "none" and not stolen.files(theft):
+            raise TheftError(f"{theft.path} has lost its thief. Run a job of this theft again: it is trained anew.")
+    except StoreError as error:
+        raise TheftError(str(error)) from error
+    thief = stolen.load(theft, record["thief"])
+    if thief is None:
+        raise TheftError(
+            f"The thief of {theft.path} is not loadable: neither safetensors nor torch.export can hold it "
+            "(thief.form: none in theft.json). Measurements train it again from its ledger: fmsteal evaluate."
+        )
+    return thief.eval()
+
+
+def load_victim(
+    cfg: DictConfig, job: JobFolder, result: Mapping[str, Any], theft: TheftFolder, record: Mapping[str, Any]
+) -> nn.Module:
+    """The victim of a job, from the cache; seen to be the one that was stolen from.
+
+    Raises:
+        VictimError: it is not in the cache, is another by now, or answers for money.
+    """
+    cfg = _placed(cfg, job, result, theft)
+    parts = Parts.of(cfg)
+    store = _Kept(cfg.cache, f"{result['command']} stage=victims")
+    task: Task = build.make(cfg.data, store=store)
+    paid = Store(Path(cfg.output) / THEFTS / ".paid")
+    quiet = Progress(alone=False)
+    ctx = Context(store, job.path, parts.training, CsvTracker(job.path), quiet, cfg.seed, paid)
+    victim = parts.victim.prepare(task, ctx)
+    if victim.paid:
+        raise VictimError(f"The victim of {job.path} answers for money: it is asked by a job's attack alone.")
+    victim = know(victim, is_ours(parts.victim), task, ctx)
+    if victim.digest != record["victim"]:
+        raise VictimError(
+            f"The victim that {job.path} has now is another ({victim.digest}) than the one that was stolen from "
+            f"({record['victim']}): its weights or its data were changed since."
+        )
+    if not isinstance(victim.model, nn.Module):
+        raise VictimError(f"The victim of {job.path} is a {type(victim.model).__name__}, no model (torch.nn.Module).")
+    return victim.model.eval()
+
+
+class _Kept(Store):
+    """A store in which victims are found, and none is trained."""
+
+    def __init__(self, root: Path | str, command: str) -> None:
+        super().__init__(root)
+        self._command = command
+
+    def get(self, kind: str, slug: str, spec: Mapping[str, Any], build: Builder) -> Path:
+        """As of any store; a victim that is not there, or damaged, is not made.
+
+        Raises:
+            VictimError: it would have to be.
+        """
+
+        place = self.path(kind, slug, spec)
+
+        def refuse(out: Path, scratch: Path) -> None:
+            raise VictimError(
+                f"The victim is not in the cache ({place}), and opening a job trains nothing. This makes it again: "
+                f"{self._command}"
+            )
+
+        if kind == "victims" and not place.is_dir():
+            refuse(place, place)
+        return super().get(kind, slug, spec, refuse if kind == "victims" else build)
+
+
+def _placed(cfg: DictConfig, job: JobFolder, result: Mapping[str, Any], theft: TheftFolder) -> DictConfig:
+    """The config with absolute paths: a notebook may stand elsewhere than the job did."""
+    cfg = copy.deepcopy(cfg)
+    cfg.output = str(theft.path.parents[1])
+    if not Path(cfg.cache).is_absolute():
+        cfg.cache = str(_stood(job) / cfg.cache)
+    for key, (place, _) in result.get("paths", {}).items():
+        OmegaConf.update(cfg, key, place)
+    return cfg
+
+
+def _stood(job: JobFolder) -> Path:
+    """The folder that a job was started in."""
+    file = job.kept / job.choices.name
+    try:
+        hydra = load_yaml((file if file.is_file() else job.choices).read_text())["hydra"]
+        return Path(hydra["runtime"]["cwd"])
+    except (OSError, KeyError, TypeError):
+        return Path.cwd()

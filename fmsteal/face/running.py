@@ -1,0 +1,164 @@
+"""Running jobs and sweeps from Python: the same checks, folders and results as of the command line."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from hydra import initialize_config_dir
+from hydra._internal.callbacks import Callbacks
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.utils import JobReturn, JobStatus
+from hydra.core.utils import run_job as run_in_hydra
+from hydra.errors import CompactHydraException
+from hydra.types import HydraContext, RunMode
+from omegaconf import DictConfig
+
+from fmsteal.base import paths
+from fmsteal.base.errors import ConfigError, FmstealError, JobError
+from fmsteal.face.borrowing import borrow_hydra
+from fmsteal.face.composing import arguments, refuse_sweeps, spell_words
+from fmsteal.face.jobs import Job, load
+from fmsteal.records import results
+from fmsteal.records.folders import LOG
+
+FORMAT, CLOCK = "[%(asctime)s][%(levelname)s] %(message)s", "%H:%M:%S"
+LAST = 40  # lines of a sweep's output that are kept for its error
+
+
+def run(overrides: Sequence[str] = ()) -> Job:
+    """Run a job in this process, to its result; one that is finished is opened, and nothing is done.
+
+    Interrupted, the same call goes on where it was. It writes what ``fmsteal`` with these words writes, and leaves
+    logging, Hydra and the working directory as they were.
+
+    Args:
+        overrides: the words that would follow ``fmsteal`` on the command line.
+
+    Raises:
+        FmstealError: what the command would say: a `ConfigError` before anything runs, or the job's own error.
+        Exception: what a part of the job raised, as it raised it.
+    """
+    words = spell_words(overrides)
+    with borrow_hydra():
+        refuse_sweeps(words)
+        from fmsteal import cli
+
+        cfg = cli.refuse_nonsense(arguments(words))
+        if str(cfg.stage.value) == "victims":
+            raise ConfigError("stage=victims has no result to open: leave it out, or use the command line.")
+        done = _run(words)
+    if done.status is JobStatus.FAILED:
+        error: Exception = done._return_value
+        cause = error.__cause__
+        raise cause if isinstance(error, CompactHydraException) and isinstance(cause, FmstealError) else error
+    assert done.hydra_cfg is not None
+    return load(done.hydra_cfg.hydra.runtime.output_dir)
+
+
+def _run(words: list[str]) -> JobReturn:
+    """Run a job as `hydra.main` does, but for logging and the end of the process."""
+    from fmsteal.job.run import run_job
+
+    with initialize_config_dir(str(paths.folder("conf")), job_name="fmsteal", version_base="1.3"):
+        hydra = GlobalHydra.instance().hydra
+        assert hydra is not None
+        cfg = hydra.compose_config("config", words, RunMode.RUN, with_log_configuration=False)
+        cfg.hydra.mode = RunMode.RUN
+        callbacks = Callbacks(cfg)
+        callbacks.on_run_start(config=cfg, config_name="config")
+
+        def task(own: DictConfig) -> Any:
+            with _log_to(Path(cfg.hydra.runtime.output_dir) / LOG, own.quiet):
+                return run_job(own)
+
+        context = HydraContext(hydra.config_loader, callbacks)
+        done = run_in_hydra(task, cfg, "hydra.run.dir", None, context, configure_logging=False)
+        callbacks.on_run_end(config=cfg, config_name="config", job_return=done)
+        return done
+
+
+@contextmanager
+def _log_to(file: Path, quiet: bool) -> Iterator[None]:
+    """Send what is logged meanwhile to the job's file; and to the standard output, if nobody else shows it."""
+    root, ours = logging.getLogger(), logging.getLogger("fmsteal")
+    handlers: list[logging.Handler] = [logging.FileHandler(file)]
+    if not root.handlers:
+        handlers.append(logging.StreamHandler(sys.stdout))
+        handlers[-1].setLevel(logging.WARNING if quiet else logging.INFO)
+    level = ours.level
+    for handler in handlers:
+        handler.setFormatter(logging.Formatter(FORMAT, CLOCK))
+        root.addHandler(handler)
+    ours.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        ours.setLevel(level)
+        for handler in handlers:
+            root.removeHandler(handler)
+        handlers[0].close()
+
+
+def run_sweep(overrides: Sequence[str]) -> list[Job]:
+    """Run a sweep and open its jobs: ``fmsteal.run_sweep(["budget=100,500", "seed=range(0,3)"])``.
+
+    It is ``fmsteal -m`` with these words, in a process of its own (so that Ctrl-C, a job that ends itself and the
+    launchers are as they are there); what that says is printed as it comes. Finished jobs are not run again.
+
+    Args:
+        overrides: the words that would follow ``fmsteal -m``.
+
+    Returns:
+        The finished jobs of the sweep's folder, in the order they were asked for; those that an earlier call or command
+        of the same ``sweep_id`` has added come too.
+
+    Raises:
+        ConfigError: something is wrong with a job; none was run.
+        JobError: jobs are without a result; they are named with their errors. The others are kept, and can be opened.
+    """
+    words = spell_words(overrides)
+    with borrow_hydra():
+        from fmsteal import cli
+
+        args = arguments(words, multirun=True)
+        cli.name_sweep(args)
+        folder = Path(cli.refuse_nonsense(args).hydra.sweep.dir)
+    code, said = _command(["-m", *args.overrides])
+    jobs = [entry for entry in results.planned(folder) or () if entry.stage != "victim"]
+    if code:
+        failed = [
+            f"{entry.key}: {(entry.failure or {}).get('error')}" for entry in jobs if entry.state == results.FAILED
+        ]
+        told = "\n".join(failed) or "\n".join(line for line in said if line.startswith("fmsteal:")) or "\n".join(said)
+        raise JobError(f"The sweep in {folder} ended with jobs that have no result (exit status {code}):\n{told}")
+    return [load(entry.folder) for entry in jobs if entry.state == results.DONE]
+
+
+def _command(words: Sequence[str]) -> tuple[int, list[str]]:
+    """Run the command, show what it says, and return its exit status and the last lines."""
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(path or str(Path.cwd()) for path in sys.path)}
+    said: deque[str] = deque(maxlen=LAST)
+    command = [sys.executable, "-u", "-m", "fmsteal", *words]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=env, start_new_session=True
+    ) as process:
+        assert process.stdout is not None
+        try:
+            for line in process.stdout:
+                print(line, end="")
+                said.append(line.rstrip("\n"))
+        except BaseException:  # the command ends its jobs, and says how to go on
+            with suppress(ProcessLookupError):
+                process.send_signal(signal.SIGINT)
+            print(process.stdout.read(), end="")
+            raise
+    return process.returncode, list(said)

@@ -1,0 +1,165 @@
+"""What of a config node counts: stable names, options that are not at their default, contents in place of paths."""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from fmsteal.config.local import is_path
+from fmsteal.identity import foreign, table
+from fmsteal.identity.rules import Condition
+
+SPECIAL = {"_target_", "_partial_", "_recursive_", "_convert_"}  # how Hydra makes an object, not which
+
+
+@dataclass(frozen=True)
+class Idle:
+    """A setting that has no effect.
+
+    Attributes:
+        key: dotted, from the config's root.
+        owner: dotted path of the node whose class says so.
+        name: stable name of that class.
+        condition: on the options of that node, with ``/`` of others; empty where there is none.
+    """
+
+    key: str
+    owner: str
+    name: str
+    condition: Condition
+
+    @property
+    def reason(self) -> str:
+        """When it has none: ``victim.adaptation=scratch``, or ``attack dfme``."""
+        keys = {name: name[1:] if name.startswith("/") else f"{self.owner}.{name}" for name in self.condition}
+        said = [f"{keys[name]}={_spelt(value)}" for name, value in self.condition.items()]
+        return " and ".join(said) or f"{self.owner}={self.name}"
+
+    def covers(self, key: str) -> bool:
+        """Whether that is the setting ``key``, or what it is a part of."""
+        return key == self.key or key.startswith(f"{self.key}.")
+
+
+def idle(value: Any, path: str = "", root: Any = None) -> Iterator[Idle]:
+    """The settings below a node (plain, resolved) that have no effect, as the classes in the table say.
+
+    Of another group (``root`` has them all) they speak only where that is made by a class of ours as well.
+    """
+    root = value if root is None else root
+    if isinstance(value, dict):
+        entry = table.find(value.get("_target_", ""))
+        for name, condition in entry.ignores.items() if entry else ():
+            met = {other: _met(value, root, other) for other in condition}
+            if all(_meets(met[other], wanted) for other, wanted in condition.items()):
+                key = name[1:] if name.startswith("/") else f"{path}.{name}" if path else name
+                if name.startswith("/") and not _is_ours(root.get(key.partition(".")[0])):
+                    continue
+                yield Idle(key, path, entry.name if entry else "", met)
+    for key, child in _children(value):
+        yield from idle(child, f"{path}.{key}" if path else key, root)
+
+
+def effective(value: Any, path: str, ignored: frozenset[str], content: Callable[[str], str]) -> Any:
+    """What of a node (plain, resolved) counts.
+
+    Args:
+        value: the node, or a value in it.
+        path: its dotted key from the config's root.
+        ignored: dotted keys that have no effect, see `idle`.
+        content: stands for a path by what is there.
+
+    Returns:
+        Of a node with a ``_target_`` its stable ``name``, its ``version`` if that was raised, and those options that
+        differ from their default; everything else as it is, whole floats as ints.
+    """
+    if isinstance(value, dict):
+        known = _known(value["_target_"]) if "_target_" in value else _PLAIN
+        found = dict(known.head)
+        for key, child in value.items():
+            inside = f"{path}.{key}" if path else str(key)
+            if key in SPECIAL or key in known.machine or inside in ignored:
+                continue
+            counted = effective(child, inside, ignored, content)
+            if key not in known.defaults or not same(counted, known.defaults[key]):
+                found[f"{key}_" if key in known.head else str(key)] = counted
+        return found
+    if isinstance(value, list):
+        return [effective(child, f"{path}.{i}", ignored, content) for i, child in enumerate(value)]
+    return content(value) if is_path(path, value) else whole(value)
+
+
+def whole(value: Any) -> Any:
+    """A float without a fraction as the int that it is: ``100.0`` and ``100`` are one."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def same(one: Any, other: Any) -> bool:
+    """Whether two plain values are the same, where ``true`` is not ``1``."""
+    if isinstance(one, dict | list):
+        return type(one) is type(other) and json.dumps(one, sort_keys=True) == json.dumps(other, sort_keys=True)
+    return type(one) is type(other) and bool(one == other)
+
+
+@dataclass(frozen=True)
+class _Known:
+    head: Mapping[str, Any]
+    defaults: Mapping[str, Any]
+    machine: frozenset[str] = frozenset()
+
+
+_PLAIN = _Known({}, {})
+
+
+@functools.cache
+def _known(target: str) -> _Known:
+    entry = table.find(target)
+    if entry is None:
+        found = foreign.describe(target)
+        return _Known(found.head, {name: _normal(value) for name, value in found.defaults.items()})
+    version = {"version": entry.version} if entry.version != 1 else {}
+    defaults = {name: _normal(value) for name, value in entry.defaults.items()}
+    return _Known({"name": entry.name, **version}, defaults, frozenset(entry.machine))
+
+
+def _normal(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(k): _normal(v) for k, v in value.items()}
+    return [_normal(v) for v in value] if isinstance(value, list) else whole(value)
+
+
+def _children(value: Any) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, dict):
+        yield from ((str(key), child) for key, child in value.items())
+    elif isinstance(value, list):
+        yield from ((str(i), child) for i, child in enumerate(value))
+
+
+def _option(node: Any, name: str) -> Any:
+    """An option of a node by its dotted name; its default where it is not given."""
+    first, _, rest = name.partition(".")
+    if not isinstance(node, dict):
+        return None
+    if first not in node:
+        return _known(node["_target_"]).defaults.get(first) if "_target_" in node and not rest else None
+    return _option(node[first], rest) if rest else whole(node[first])
+
+
+def _met(node: Any, root: Any, name: str) -> Any:
+    """The option that a condition names: of the node, or with ``/`` from the root."""
+    return _option(root, name[1:]) if name.startswith("/") else _option(node, name)
+
+
+def _meets(value: Any, wanted: Any) -> bool:
+    return any(same(value, one) for one in wanted) if isinstance(wanted, list) else same(value, wanted)
+
+
+def _is_ours(node: Any) -> bool:
+    return isinstance(node, dict) and table.find(node.get("_target_", "")) is not None
+
+
+def _spelt(value: Any) -> str:
+    """A value as a command line has it."""
+    return str(value) if isinstance(value, str) else json.dumps(value)

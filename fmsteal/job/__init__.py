@@ -1,0 +1,1 @@
+"""One job, from its config to its result: victim, guarded API, attack, theft, measurements."""

@@ -1,0 +1,205 @@
+"""What is measured of a theft: each measurement once, in a folder of its own below the theft's."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from omegaconf import DictConfig
+from torch import Tensor
+
+from fmsteal.base.metric import record as record_metrics
+from fmsteal.base.store import checksum, digest, explained, publish, sync
+from fmsteal.evaluation.base import Measurement, Pair, find_inputs, measure, measurements
+from fmsteal.identity.keys import node_identity
+from fmsteal.job.parts import Parts
+from fmsteal.job.theft import damage, read_sealed, write_sealed
+from fmsteal.records.folders import MeasurementFolder, TheftFolder
+from fmsteal.tracking.shown import Recorder
+from fmsteal.training.context import Context
+
+log = logging.getLogger(__name__)
+SCHEMA = 1
+LOGITS = ("victim_logits", "thief_logits")
+
+Record = dict[str, Any]
+Known = tuple[Tensor, Tensor] | None
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A measurement that a job asks for.
+
+    Attributes:
+        name: its short name, ``classify`` or that below ``evaluation.also``.
+        what: the measurement.
+        identity: what it is, from the config: stable name, version, options.
+    """
+
+    name: str
+    what: Measurement
+    identity: Mapping[str, Any]
+
+
+@dataclass
+class Found:
+    """What a job's measurements found, all together.
+
+    Attributes:
+        folders: of the measurements by their names, in order.
+        metrics: by name.
+        intervals: of some of them.
+        about: label and direction of each.
+        seconds: that they took, whenever that was.
+        victim_forwards: images that the victim computed for them.
+    """
+
+    folders: dict[str, MeasurementFolder] = field(default_factory=dict)
+    metrics: dict[str, float] = field(default_factory=dict)
+    intervals: dict[str, list[float]] = field(default_factory=dict)
+    about: dict[str, dict[str, Any]] = field(default_factory=dict)
+    seconds: float = 0.0
+    victim_forwards: int = 0
+
+    def add(self, folder: MeasurementFolder, record: Mapping[str, Any]) -> None:
+        """Take in one measurement's record."""
+        self.folders[folder.path.name] = folder
+        for metric, value in record["metrics"].items():
+            if metric in self.metrics and self.metrics[metric] != value:
+                log.warning("%s was measured twice, differently: the first figure is shown", metric)
+                continue
+            self.metrics[metric] = value
+            if metric in record["intervals"]:
+                self.intervals[metric] = record["intervals"][metric]
+            if metric in record["about"]:
+                self.about[metric] = record["about"][metric]
+        self.seconds += record["seconds"]
+        self.victim_forwards += record["victim_forwards"]
+
+
+def asked(cfg: DictConfig, parts: Parts) -> list[Asked]:
+    """The measurements that a job's config asks for, each once: of ``evaluation``, and of ``evaluations``."""
+    found: dict[str, Asked] = {}
+    nodes, made = [cfg.evaluation, *cfg.evaluations], [parts.evaluation, *parts.evaluations]
+    for node, evaluation in zip(nodes, made, strict=True):
+        whole = dict(node_identity(node, "evaluation"))
+        further = whole.pop("also", {})
+        for name, what in measurements(evaluation).items():
+            known = further.get(name, whole)
+            found.setdefault(digest([name, known]), Asked(name, what, known))
+    return list(found.values())
+
+
+class Measurements:
+    """The measurements of one theft, looked up or made.
+
+    Attributes:
+        theft: its folder.
+        on: what every one of them is measured on: the thief, the victim, the task's images.
+    """
+
+    def __init__(self, theft: TheftFolder, record: Record, content: Mapping[str, str]) -> None:
+        """Of a sealed theft (its record), with digests of the images that are there now (``content``)."""
+        self.theft = theft
+        names = [file.name for file in (theft.thief, theft.program, theft.ledger) if file.name in record["files"]]
+        images = {name: content[name] for name in ("training images", "test images")}
+        self.on = {"thief": record["files"][names[0]], "victim": record["victim"], "images": images}
+
+    def run(self, wanted: Sequence[Asked], pair: Callable[[Known], Pair], ctx: Context) -> Found:
+        """Measure what is missing of ``wanted``; ``pair`` gives victim and thief where that is needed.
+
+        Logits that an earlier measurement has kept are handed to it.
+
+        Raises:
+            AttackError: the thief cannot be judged.
+        """
+        found, known, made = Found(), None, None
+        for each in wanted:
+            spec = self._spec(each, find_inputs(each.what, ctx.store))
+            folder, record = self._find(each.name, spec)
+            if record is None:
+                made = made or pair(known)
+                record = self._make(folder, spec, each.what, made, ctx)
+            elif known is None:
+                known = _logits(folder)
+            found.add(folder, record)
+        return found
+
+    def _spec(self, each: Asked, further: Mapping[str, str]) -> dict[str, Any]:
+        """All that decides a measurement's figures."""
+        return {"name": each.name, "measurement": each.identity, **self.on, "inputs": dict(further)}
+
+    def _find(self, name: str, spec: Mapping[str, Any]) -> tuple[MeasurementFolder, Record | None]:
+        """Where a measurement is or will be, and its record; a damaged one is removed: it is made again."""
+        folder = MeasurementFolder(self.theft.measurements / f"{name}-{digest(spec)[:16]}")
+        if not folder.path.is_dir():
+            return folder, None
+        record = read_sealed(folder.record)
+        faults = [f"{folder.record.name} is damaged"] if record is None else damage(folder.path, record)
+        if not faults:
+            return folder, record
+        log.warning("%s: damaged (%s). It is measured again", folder.path, ", ".join(faults))
+        shutil.rmtree(folder.path, ignore_errors=True)
+        return folder, None
+
+    def _make(
+        self, folder: MeasurementFolder, spec: Mapping[str, Any], what: Measurement, pair: Pair, ctx: Context
+    ) -> Record:
+        """Measure into a folder that is complete as soon as it is there; returns its record."""
+        with explained(self.theft.path):
+            self.theft.measurements.mkdir(parents=True, exist_ok=True)
+            for stale in self.theft.measurements.glob(".tmp-*"):  # left by a process that was killed
+                shutil.rmtree(stale, ignore_errors=True)
+            fresh = Path(tempfile.mkdtemp(prefix=".tmp-", dir=self.theft.measurements))
+        try:
+            fresh.chmod(self.theft.measurements.stat().st_mode)
+            written = self._write(MeasurementFolder(fresh), spec, what, pair, ctx)
+            with explained(self.theft.path):
+                publish(fresh, folder.path)
+        finally:
+            shutil.rmtree(fresh, ignore_errors=True)
+        return read_sealed(folder.record) or written  # another process may have been first
+
+    def _write(
+        self, folder: MeasurementFolder, spec: Mapping[str, Any], what: Measurement, pair: Pair, ctx: Context
+    ) -> Record:
+        began, calls, shown = time.monotonic(), pair.victim.calls, Recorder(folder)
+        before = calls.computed["measurement"]
+        with calls.during("measurement"):
+            found = measure(what, pair, replace(ctx, run_dir=folder.path, tracker=shown))
+        with explained(self.theft.path):
+            shown.write()
+            if found.predictions:
+                np.savez(folder.predictions, **found.predictions)  # type: ignore[arg-type]
+            files = sorted(p for p in folder.path.rglob("*") if p.is_file())
+            for file in files:
+                sync(file)
+            record: Record = {
+                "schema": SCHEMA,
+                "spec": dict(spec),
+                **record_metrics(found.metrics),
+                "seconds": round(time.monotonic() - began, 2),
+                "victim_forwards": calls.computed["measurement"] - before,
+                "files": {file.relative_to(folder.path).as_posix(): checksum(file) for file in files},
+            }
+            write_sealed(folder.record, record)
+        return record
+
+
+def _logits(folder: MeasurementFolder) -> Known:
+    """Both models' logits on the test images, where a measurement has kept them."""
+    if not folder.predictions.is_file():
+        return None
+    with np.load(folder.predictions) as arrays:
+        if not set(LOGITS) <= set(arrays.files):
+            return None
+        victim, thief = (torch.from_numpy(arrays[name]) for name in LOGITS)
+    return victim, thief

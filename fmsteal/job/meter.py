@@ -1,0 +1,38 @@
+"""What a theft costs in time and in the victim's work."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fmsteal.base.store import read_json, write_json
+
+if TYPE_CHECKING:
+    from fmsteal.victims.base import Victim
+
+
+class Meter:
+    """Adds up over the runs of an interrupted theft, to the second."""
+
+    def __init__(self, path: Path) -> None:
+        self.victim: Victim | None = None
+        self._path = path
+        known = read_json(path)
+        self._before: dict[str, float] = known if isinstance(known, dict) else {}
+        self._began = self._saved = time.monotonic()
+
+    def read(self) -> dict[str, float]:
+        """``cost/seconds`` and ``cost/victim_forwards`` (images that the victim had to compute for the answers)."""
+        seconds = self._before.get("cost/seconds", 0.0) + time.monotonic() - self._began
+        forwards = self._before.get("cost/victim_forwards", 0)
+        if self.victim is not None:
+            forwards += sum(n for purpose, n in self.victim.calls.computed.items() if purpose != "measurement")
+        return {"cost/seconds": round(seconds, 2), "cost/victim_forwards": forwards}
+
+    def save(self) -> None:
+        """Keep the figures for a run that goes on after this one is killed; at most once a second."""
+        if time.monotonic() - self._saved >= 1.0:
+            self._saved = time.monotonic()
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            write_json(self._path, self.read())

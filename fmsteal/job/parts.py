@@ -1,0 +1,83 @@
+"""The objects that a job is composed of, made and checked before anything is trained."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+from omegaconf import DictConfig
+
+from fmsteal.attacks.base import Attack
+from fmsteal.base.errors import ConfigError
+from fmsteal.config import answers, build
+from fmsteal.defenses.base import Defense
+from fmsteal.evaluation.base import Evaluation, measurements
+from fmsteal.job import protocols
+from fmsteal.oracle.oracle import Budget
+from fmsteal.tracking.base import Tracking
+from fmsteal.training.learners import ClassifierLearner, EncoderLearner
+from fmsteal.training.trainer import Training
+from fmsteal.victims.base import VictimMaker
+
+GROUPS = {"training": "trainer", "tracking": "tracker"}  # config groups that have another name than their part
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The objects a job is composed of; all are made before anything is trained."""
+
+    victim: VictimMaker
+    thief: ClassifierLearner | EncoderLearner
+    attack: Attack
+    budget: Budget
+    defense: Defense
+    evaluation: Evaluation
+    training: Training
+    tracking: Tracking
+    evaluations: list[Evaluation]
+
+    @classmethod
+    def of(cls, cfg: DictConfig) -> Parts:
+        """Check the whole config against the classes it names, then make the parts.
+
+        Raises:
+            ConfigError: an option that a class does not take, or a value it refuses; a backbone that cannot be made;
+                a thief or victim that the attack or a measurement is not made for.
+            DataError: pretrained weights that are not there.
+        """
+        if cfg.seed < 0:
+            raise ConfigError(f"seed must not be negative, but is {cfg.seed}.")
+        answers.check(cfg)  # before options are: a loss for the other API may bring a recipe along
+        build.check(cfg)
+        names = [field.name for field in fields(cls) if field.name != "evaluations"]
+        made = {name: build.make(cfg[GROUPS.get(name, name)]) for name in names}
+        parts = cls(**made, evaluations=[build.make(node) for node in cfg.evaluations])
+        parts.require_fit()
+        for learner in (parts.victim, parts.thief):
+            if (require := getattr(learner, "require_makeable", None)) is not None:
+                require()
+        if (check_thief := getattr(parts.attack, "check_thief", None)) is not None:
+            check_thief(parts.thief)
+        for evaluation in (parts.evaluation, *parts.evaluations):
+            for measurement in measurements(evaluation).values():
+                if (check_victim := getattr(measurement, "check_victim", None)) is not None:
+                    check_victim(parts.victim)
+        return parts
+
+    def require_fit(self) -> None:
+        """See that each part can do what will be asked of it.
+
+        Raises:
+            ConfigError: one cannot.
+        """
+        if not isinstance(self.thief, ClassifierLearner | EncoderLearner):
+            raise ConfigError(
+                f"thief ({protocols.name_of(self.thief)}) is no ClassifierLearner or EncoderLearner "
+                "(fmsteal.training.learners)."
+            )
+        protocols.require_methods("victim", self.victim, "victim")
+        protocols.require_attack(self.attack)
+        protocols.require_methods("defense", self.defense, "defense")
+        protocols.require_methods("tracker", self.tracking, "tracker")
+        protocols.require_callbacks(self.training.callbacks)
+        for evaluation in (self.evaluation, *self.evaluations):
+            protocols.require_measurements(evaluation)

@@ -1,0 +1,181 @@
+"""Running one composed job in its output folder: once, resumed after a kill, its failure recorded."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import traceback
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import CompactHydraException
+from hydra.types import RunMode
+from omegaconf import DictConfig
+
+from fmsteal.base import stopping
+from fmsteal.base.environment import origin
+from fmsteal.base.errors import ConfigError, FmstealError, LeaseBusy
+from fmsteal.base.lease import lease
+from fmsteal.base.quoting import spell_command
+from fmsteal.base.store import explained, read_json, write_json
+from fmsteal.config.schema import Stage
+from fmsteal.identity.keys import axes, find, hash_of, job_key, victim_axes, victim_key
+from fmsteal.job import resolvers
+from fmsteal.records import results
+from fmsteal.records.folders import JobFolder
+
+log = logging.getLogger(__name__)
+
+resolvers.register()  # also in worker processes, which import this module to find `run_job`
+
+
+def run_job(cfg: DictConfig) -> dict[str, Any]:
+    """Run the job in its folder, or find its result there.
+
+    Raises:
+        Stopped: this process was told to end: the job is cut off, not failed.
+        SystemExit: the job has ended itself, and has this process for itself.
+        CompactHydraException: it failed.
+    """
+    hydra = HydraConfig.get()
+    shared = hydra.mode == RunMode.MULTIRUN and not _alone(hydra.launcher)
+    with stopping.worker() if shared else nullcontext(), stopping.heeded():
+        return _run_in_folder(cfg)
+
+
+def _run_in_folder(cfg: DictConfig) -> dict[str, Any]:
+    hydra = HydraConfig.get()
+    folder = Path(hydra.runtime.output_dir)
+    named = victim_key if cfg.stage is Stage.victims else job_key
+    key = find(folder.parent, named(cfg, hydra.runtime.choices)).name  # which may have another slug there
+    try:
+        with explained(folder), lease(JobFolder(folder).lease, f"job {key}"):
+            if cfg.force:
+                _clear_once(JobFolder(folder))
+            result = _run(cfg, key, folder)
+    except FmstealError as error:
+        raise CompactHydraException(f"fmsteal: {error}") from error
+    except SystemExit as error:
+        if hydra.mode == RunMode.RUN or _alone(hydra.launcher):
+            raise
+        raise CompactHydraException(f"fmsteal: {key} ended itself (SystemExit: {error})") from error
+    if hydra.mode == RunMode.RUN and cfg.stage is not Stage.victims and "waiting" not in result:
+        from fmsteal.report.show.table import show_result
+
+        show_result(result, folder)
+    return result
+
+
+def _run(cfg: DictConfig, key: str, folder: Path) -> dict[str, Any]:
+    stage = "victim" if cfg.stage is Stage.victims else "thief"
+    result = results.finished(folder, key, cfg) if stage == "thief" else None
+    if result is not None:
+        log.info("%s is finished already (force=true does it again)", key)
+        results.put_config_back(JobFolder(folder))
+        return result
+    files = JobFolder(folder)
+    _require_own(files, key)
+    for file in (files.failure, files.waiting):
+        file.unlink(missing_ok=True)
+    hydra = HydraConfig.get()
+    choices = hydra.runtime.choices
+    axis, command, sweep = axes(cfg, choices), _command(cfg), folder.parent
+    if stage == "victim":  # its folder is sweeps/<sweep_id>/victims/<key>
+        axis, sweep = victim_axes(axis, cfg.victim.get("seed")), sweep.parent
+    jobs = list((results.recorded(sweep) or {"jobs": {}})["jobs"].values())
+    from fmsteal.job.pipeline import prepare_victim, run
+    from fmsteal.job.publish import Job
+    from fmsteal.tracking.naming import chosen, run_name, varying
+
+    try:
+        words, alone = hydra.overrides.task, _alone(hydra.launcher)
+        name = run_name(axis, words, varying(jobs) if jobs else chosen(axis, words), stage)
+        victim = victim_key(cfg, choices)
+        if hydra.mode == RunMode.MULTIRUN:
+            _name_in_log(name)
+        job = Job(key, folder, axis, command, victim, _shows_bar(cfg), name, max(1, len(jobs)), requeued=alone)
+        return run(cfg, job) if stage == "thief" else prepare_victim(cfg, job)
+    except LeaseBusy as error:
+        log.info("%s This job ends and is to be run again.", error)
+        theft = os.path.relpath(error.marker.parent, folder.absolute())
+        write_json(files.waiting, {"job_key": key, "theft": theft, "command": command})
+        return {"job_key": key, "waiting": str(error)}
+    except BaseException as error:
+        if stopping.told() or isinstance(error, KeyboardInterrupt):
+            log.info("cut off: %s", stopping.told() or "stopped by Ctrl-C")
+            raise
+        if isinstance(error, Exception):  # a forced job that failed, not one that ended itself
+            files.forced.unlink(missing_ok=True)
+        if isinstance(error, SystemExit) and _alone(hydra.launcher):  # submitit has asked Slurm to queue it again
+            raise
+        said = f"{type(error).__name__}: {error}"
+        failure = {"job_key": key, "stage": stage, "axis": axis, "error": said, "log": _log(), "command": command}
+        write_json(files.failure, {**failure, "traceback": traceback.format_exc()})
+        if hydra.mode == RunMode.MULTIRUN:  # the other jobs go on, so that nobody else says it now
+            log.error("%s failed (its stack trace is in %s)\n%s", key, files.failure, said)
+        raise
+
+
+def _shows_bar(cfg: DictConfig) -> bool:
+    return HydraConfig.get().mode == RunMode.RUN and not cfg.quiet
+
+
+def _alone(launcher: DictConfig) -> bool:
+    """Whether each job of a sweep has a process of its own, as on Slurm: it may end it."""
+    return str(launcher.get("_target_", "")).endswith(resolvers.OWN_LOG)
+
+
+def _name_in_log(name: str) -> None:
+    """Say in each line of a shared console which job it comes from; the job's own file lies in its folder."""
+    text = f"[%(asctime)s][%(levelname)s] {name.replace('%', '%%')}: %(message)s"
+    for handler in logging.getLogger().handlers:
+        if type(handler) is logging.StreamHandler:
+            handler.setFormatter(logging.Formatter(text, "%H:%M:%S"))
+
+
+def _log() -> str | None:
+    """The file that this job's log goes to."""
+    files = [h.baseFilename for h in logging.getLogger().handlers if isinstance(h, logging.FileHandler)]
+    return files[0] if files else None
+
+
+def _command(cfg: DictConfig) -> str:
+    """The command that runs this job alone, also where it is one of a sweep."""
+    hydra = HydraConfig.get()
+    words = [word for word in hydra.overrides.hydra if word.lstrip("+").startswith("hydra.searchpath=")]
+    words += [word for word in hydra.overrides.task if not word.startswith("quiet=")]
+    preset = ["-m"] if any(word.startswith("sweep=") for word in words) else []  # a sweep of this one job
+    if not preset and cfg.sweep_id and not any(word.startswith("sweep_id=") for word in words):
+        words.append(f"sweep_id={cfg.sweep_id}")
+    sources = [s.path for s in hydra.runtime.config_sources if s.provider == "command-line"]
+    extra = [origin(path.removeprefix("file://")) for path in sources]
+    return spell_command(["fmsteal", *preset, *words, *(f"--config-dir={path}" for path in extra)])
+
+
+def _require_own(job: JobFolder, key: str) -> None:
+    """See that the folder does not hold the result of another job, which would be lost.
+
+    Raises:
+        ConfigError: it does.
+    """
+    result = read_json(job.result)
+    theirs = result.get("job_key") if isinstance(result, dict) else None
+    if isinstance(theirs, str) and hash_of(theirs) != hash_of(key):
+        raise ConfigError(
+            f"{job.path} holds the result of {theirs}, another job. Choose another output folder (hydra.run.dir=..., "
+            "output=...), or move this one away."
+        )
+
+
+def _clear_once(job: JobFolder) -> None:
+    """Begin again from nothing, with a theft of its own; a forced job that was killed goes on when forced again."""
+    if job.forced.exists():
+        return
+    shutil.rmtree(job.work, ignore_errors=True)
+    for file in (job.result, job.failure, job.waiting, job.theft, job.curves, job.predictions):
+        file.unlink(missing_ok=True)
+    job.forced.parent.mkdir(parents=True, exist_ok=True)
+    job.forced.touch()

@@ -1,0 +1,57 @@
+"""Which victims are in the store, known without torch and without their data.
+
+An artifact in the store is named by the content of its data, which only a job that has opened them knows. The first
+job that has prepared a victim therefore leaves a note under the hash of the victim's own key, in ``<cache>/prepared/``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+
+from fmsteal.base.store import read_json, write_json
+from fmsteal.identity.keys import hash_of
+from fmsteal.records import results
+
+
+def ready(cfg: DictConfig, key: str) -> bool:
+    """Whether the victim is in the store and nothing that it was made from was touched since."""
+    if not prepared(Path(cfg.cache), key):
+        return False
+    return bool(read_json(_note(Path(cfg.cache), key))["paths"] == _paths(cfg))
+
+
+def prepared(cache: Path, key: str) -> bool:
+    """Whether the victim is in the store, whatever was touched since."""
+    known = read_json(_note(cache, key))
+    return isinstance(known, dict) and (known.get("place") is None or (cache / known["place"]).is_dir())
+
+
+def remember(
+    cfg: DictConfig, key: str, victim: str, place: Path | None, run: Mapping[str, Any] | None = None
+) -> dict[str, Any] | None:
+    """Note that the victim is prepared; ``place`` is its folder in the store, if it needs one.
+
+    Returns:
+        Which run made it, as that run's tracker identified itself: ``run``, unless there was a note before.
+    """
+    path = _note(Path(cfg.cache), key)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    inside = None if place is None else place.relative_to(Path(cfg.cache).absolute()).as_posix()
+    before = read_json(path)
+    maker = before.get("run") if isinstance(before, dict) and before.get("victim") == victim else run
+    known = {"victim": victim, "place": inside, "paths": _paths(cfg), "run": maker}
+    if before != known:
+        write_json(path, known)
+    return maker if maker is None else dict(maker)
+
+
+def _note(cache: Path, key: str) -> Path:
+    return cache / "prepared" / f"{hash_of(key)}.json"
+
+
+def _paths(cfg: DictConfig) -> dict[str, Any]:
+    return results.paths(cfg, ("data", "victim"))

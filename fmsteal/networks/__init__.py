@@ -1,0 +1,1 @@
+"""Public backbones and their weights."""

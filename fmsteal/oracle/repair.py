@@ -1,0 +1,99 @@
+"""Putting a damaged ledger right: which header it had, where its records begin, which of them are whole."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from fmsteal.oracle.flips import one_bit_apart
+from fmsteal.oracle.header import Header, is_like, parse, spell
+from fmsteal.oracle.records import Salvage, find_whole, kind_of, salvage, width_of
+
+SOUGHT = 2**14  # numbers in an answer, up to which a lost width is looked for
+
+
+class Repaired(NamedTuple):
+    """A ledger as it should be.
+
+    Attributes:
+        line: its header.
+        width: numbers in an answer.
+        records: what is left of them.
+        flipped: whether one bit of the header was put right.
+        restored: whether more of it was.
+    """
+
+    line: bytes
+    width: int
+    records: Salvage
+    flipped: bool
+    restored: bool
+
+    @property
+    def flips(self) -> int:
+        """Bits that were put right."""
+        return self.flipped + self.records.flips
+
+    @property
+    def damage(self) -> list[str]:
+        """In words what was more than flipped bits."""
+        said = {
+            "its header is restored": self.restored,
+            f"bytes that are no record's are left out in {self.records.strays} places": self.records.strays,
+            f"{self.records.lost} records are damaged and left out": self.records.lost,
+        }
+        return [words for words, there in said.items() if there]
+
+
+def repair(content: bytes, header: Header | None, job: str, width: int | None, copy: bytes) -> Repaired | None:
+    """Find out what a damaged file was; None if nothing tells that it was a ledger of this job.
+
+    Args:
+        content: of the file.
+        header: what its first line says; None if it is no header of this job.
+        job: whose answers it should hold.
+        width: numbers in an answer, where that is known.
+        copy: its header as it was kept beside it, or nothing.
+    """
+    line = content[: content.find(b"\n") + 1]
+    if header is not None and (header.proven or _holds(content, len(line), header.width)):
+        return Repaired(line, header.width, salvage(content, len(line), header.width), False, False)
+    for due in _due(job, width, copy):
+        known = parse(due)
+        assert known is not None
+        size = kind_of(known.width).itemsize
+        first = find_whole(content, 0, size)
+        if is_like(content, due) or (due == copy and first is not None):
+            begin = len(due)
+            if first is not None and not content.startswith(due):
+                begin = first - _damaged_before(first - len(due), size)
+            flipped = begin == len(due) and one_bit_apart(content[: len(due)], due)
+            whole = content.startswith(due)
+            return Repaired(due, known.width, salvage(content, begin, known.width), flipped, not (flipped or whole))
+    if header is None:
+        return None
+    sought = width_of(content, len(line), SOUGHT)
+    if sought is None:
+        return Repaired(line, header.width, salvage(content, len(line), header.width), False, False)
+    due = spell(job, sought, checked=False)
+    flipped = one_bit_apart(line, due)
+    return Repaired(due, sought, salvage(content, len(line), sought), flipped, not flipped)
+
+
+def _due(job: str, width: int | None, copy: bytes) -> Iterator[bytes]:
+    """The headers that it may have had, the likeliest first."""
+    if copy:
+        yield copy
+    elif width is not None:
+        yield from (spell(job, width), spell(job, width, checked=False))
+
+
+def _damaged_before(gap: int, size: int) -> int:
+    """Bytes of the records between a header and the first whole record; the header may be some bytes off."""
+    return max(0, (gap + size // 2) // size) * size
+
+
+def _holds(content: bytes, begin: int, width: int) -> bool:
+    """Whether there is a whole record of this width where records are due."""
+    size = kind_of(width).itemsize
+    return any(find_whole(content[at : at + size], 0, size) == 0 for at in range(begin, len(content) - size + 1, size))

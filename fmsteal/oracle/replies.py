@@ -1,0 +1,90 @@
+"""Reading what a guard returned: checked against the contract, and blamed on the defense by its name."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from fmsteal.base.errors import DefenseError, FmstealError
+from fmsteal.oracle.defense_log import Row
+from fmsteal.oracle.guard import Ask, Guard, Reply
+
+
+@dataclass(frozen=True)
+class Said:
+    """A checked `Reply` to n questions.
+
+    Attributes:
+        answers: float32 ``(n, width)``.
+        refused: ``(n,)`` for each question whether it is refused.
+        rows: what is written down; None if the guard said nothing but answers.
+    """
+
+    answers: Tensor
+    refused: Sequence[bool]
+    rows: Sequence[Row] | None
+
+
+def hear(guard: Guard, ask: Ask, name: str) -> Said:
+    """Let a guard reply, and check what it says.
+
+    Raises:
+        DefenseError: it failed, or broke its contract; the message begins with ``name``.
+    """
+    try:
+        reply = guard.reply(ask)
+    except FmstealError:
+        raise
+    except Exception as error:  # of whatever kind, by whoever wrote the defense
+        raise DefenseError(f"{name} failed to answer ({type(error).__name__}: {error}); nothing is counted.") from error
+    if not isinstance(reply, Reply):
+        raise DefenseError(f"{name} returned {type(reply).__name__}, where a Reply was due.")
+    count = len(ask.questions)
+    refused = [no != 0 for no in _column(name, "refused", reply.refused, count)]
+    answers = _answers(name, reply.answers, (count, guard.width), refused)
+    log = reply.log
+    if log is not None and (len(log) != count or not all(isinstance(part, bytes) for part in log)):
+        raise DefenseError(f"{name} logged {len(log)} entries, where bytes for {count} questions were due.")
+    if log is reply.usd is reply.seconds is reply.refused is None and not reply.flags:
+        return Said(answers, refused, None)
+    usd = _column(name, "usd", reply.usd, count)
+    seconds = _column(name, "seconds", reply.seconds, count)
+    flags = {flag: _column(name, f"flag {flag}", value, count) for flag, value in reply.flags.items()}
+    if min((*usd, *seconds), default=0.0) < 0:
+        raise DefenseError(f"{name} returned negative usd or seconds.")
+    rows, now = [], ask.now
+    for row, question in enumerate(ask.questions):
+        no = refused[row]
+        here = {flag: values[row] for flag, values in flags.items()}
+        rows.append(
+            Row(question, now, 0.0 if no else usd[row], seconds[row], no, here, None if log is None else log[row])
+        )
+        now += seconds[row]
+    return Said(answers, refused, rows)
+
+
+def _answers(name: str, answers: object, due: tuple[int, int], refused: Sequence[bool]) -> Tensor:
+    if not isinstance(answers, Tensor) or tuple(answers.shape) != due or not answers.is_floating_point():
+        what = f"{answers.dtype} {tuple(answers.shape)}" if isinstance(answers, Tensor) else type(answers).__name__
+        what = what.removeprefix("torch.float32 ")
+        raise DefenseError(f"{name} returned {what} where {due} was due: float answers, a row for each question.")
+    answers = answers.detach().float().cpu()
+    finite = answers.isfinite()
+    if not finite.all():
+        bad = int((~finite.all(dim=1) & ~torch.tensor(refused)).sum())
+        if bad:
+            raise DefenseError(f"{name} answered {bad} of {due[0]} questions with NaN or infinity; none is counted.")
+    return answers
+
+
+def _column(name: str, what: str, values: Tensor | None, count: int) -> list[float]:
+    """One finite number for each question; zeros for None."""
+    if values is None:
+        return [0.0] * count
+    numbers = torch.as_tensor(values).detach().double().cpu()
+    if tuple(numbers.shape) != (count,) or not numbers.isfinite().all():
+        raise DefenseError(f"{name}: {what} has shape {tuple(numbers.shape)}; {count} finite numbers are due.")
+    return numbers.tolist()

@@ -1,0 +1,31 @@
+"""What a defense has charged, delayed, flagged and refused so far."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from fmsteal.oracle.defense_log import Row
+
+
+class Tally:
+    """Sums over the rows of a defense's log, the same whether they come one by one or from the disk."""
+
+    def __init__(self) -> None:
+        self.now = 0.0  # the simulated clock
+        self._usd = 0.0
+        self._refused = 0
+        self._flags: Counter[str] = Counter()
+
+    def add(self, row: Row) -> None:
+        """Count a row."""
+        self.now += row.seconds
+        self._usd += row.usd
+        self._refused += row.refused
+        for name, value in row.flags.items():
+            self._flags[name] += value  # type: ignore[assignment]
+
+    def read(self) -> dict[str, float]:
+        """The sums by their names in a result; only of what a defense has made use of."""
+        sums = {"cost/defense_usd": self._usd, "cost/delay_seconds": self.now, "cost/refused": self._refused}
+        flags = {f"cost/flags/{name}": value for name, value in sorted(self._flags.items())}
+        return {name: value for name, value in sums.items() if value} | flags

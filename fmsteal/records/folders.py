@@ -1,0 +1,296 @@
+"""Where everything of a job, a sweep and a theft lies: each file name once. Imports nothing heavy."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from fmsteal.base.store import read_json
+
+LONGEST_NAME = 255  # bytes of a file's name
+HYDRA = ".hydra"  # what Hydra keeps of a job's config
+LOG = "fmsteal.log"  # and of what it said
+LEASE = ".running"  # held while somebody works in a folder
+WORK = "work"  # checkpoints and the like of a run under way
+THEFTS = "thefts"  # below the output folder
+RUNS = "runs"
+SWEEPS = "sweeps"
+VICTIMS = "victims"  # below a sweep's
+WANDB = "wandb"  # W&B's own folder in a job's
+RESULT = "result.json"
+PREDICTIONS = "predictions.npz"
+CURVES = "metrics.csv"
+LEDGER = "ledger.bin"
+LEDGER_HEAD = ".head"  # ends the name of the file beside it that holds its header a second time
+DEFENSE_LOG = "defense.log"
+THIEF = "thief.safetensors"
+PROGRAM = "thief.pt2"
+TABLES = "tables"
+COST = "cost.json"
+
+
+@dataclass(frozen=True)
+class JobFolder:
+    """A job's folder: its result, its config, its log, its runs in W&B. What was stolen lies in a `TheftFolder`."""
+
+    path: Path
+
+    @property
+    def result(self) -> Path:
+        """Written last: it vouches for the other files."""
+        return self.path / RESULT
+
+    @property
+    def failure(self) -> Path:
+        """What a job raised; gone when it starts again."""
+        return self.path / "failure.json"
+
+    @property
+    def predictions(self) -> Path:
+        """What its figures can be computed from again."""
+        return self.path / PREDICTIONS
+
+    @property
+    def curves(self) -> Path:
+        """Its training's curves."""
+        return self.path / CURVES
+
+    @property
+    def tables(self) -> Path:
+        """Folder of the tables that its measurements show."""
+        return self.path / TABLES
+
+    @property
+    def work(self) -> Path:
+        """Folder of what is needed until it is finished."""
+        return self.path / WORK
+
+    @property
+    def cost(self) -> Path:
+        """Seconds and forward passes so far, of a job under way."""
+        return self.work / COST
+
+    @property
+    def lease(self) -> Path:
+        """Held while somebody works on it."""
+        return self.path / LEASE
+
+    @property
+    def log(self) -> Path:
+        """What it said."""
+        return self.path / LOG
+
+    @property
+    def hydra(self) -> Path:
+        """Folder of Hydra's files; it is there as soon as the job was begun."""
+        return self.path / HYDRA
+
+    @property
+    def config(self) -> Path:
+        """The whole composed config."""
+        return self.hydra / "config.yaml"
+
+    @property
+    def choices(self) -> Path:
+        """Hydra's own config, with the chosen files."""
+        return self.hydra / "hydra.yaml"
+
+    @property
+    def overrides(self) -> Path:
+        """The words of the command line."""
+        return self.hydra / "overrides.yaml"
+
+    @property
+    def kept(self) -> Path:
+        """Folder of copies of Hydra's files as its result vouches for them: Hydra writes its own at each start."""
+        return self.hydra / "kept"
+
+    @property
+    def wandb(self) -> Path:
+        """Folder of its offline W&B runs."""
+        return self.path / WANDB
+
+    @property
+    def theft(self) -> Path:
+        """Names its theft's folder, as long as it has no result that says so."""
+        return self.path / "theft.txt"
+
+    @property
+    def waiting(self) -> Path:
+        """Says what it did not wait for: another process works on its theft. It is to be run again."""
+        return self.path / "waiting.json"
+
+    @property
+    def forced(self) -> Path:
+        """A forced job under way: what was there was set aside already."""
+        return self.work / "forced"
+
+    @property
+    def old_ledger(self) -> Path:
+        """The answers of a job of schema 1, from before thefts had a folder."""
+        return self.path / LEDGER
+
+
+@dataclass(frozen=True)
+class SweepFolder:
+    """A sweep's folder: what it was asked for, and a `JobFolder` for each job."""
+
+    path: Path
+
+    @property
+    def record(self) -> Path:
+        """What it was asked for."""
+        return self.path / "sweep.json"
+
+    @property
+    def victims(self) -> Path:
+        """Folder of the jobs that prepare its victims."""
+        return self.path / VICTIMS
+
+    @property
+    def conf(self) -> Path:
+        """Folder of the configs its jobs are composed from."""
+        return self.path / ".conf"
+
+    @property
+    def code(self) -> Path:
+        """Folder of the code they run."""
+        return self.path / ".code"
+
+    def command(self, name: str) -> Path:
+        """Held by one of the commands that run it."""
+        return self.path / f".command-{name}"
+
+    def commands(self) -> list[Path]:
+        """What the commands that run it hold, or have left behind."""
+        return [lease.with_suffix("") for lease in self.path.glob(".command-*.lease")]
+
+    def job(self, key: str) -> JobFolder:
+        """The folder of one of its jobs."""
+        return JobFolder(self.path / key)
+
+    def victim(self, key: str) -> JobFolder:
+        """The folder of the job that prepares a victim."""
+        return JobFolder(self.victims / key)
+
+
+@dataclass(frozen=True)
+class TheftFolder:
+    """A theft's folder: the answers that were paid for, the thief, and what was measured of it."""
+
+    path: Path
+
+    @property
+    def seal(self) -> Path:
+        """Written last; without it the theft is still open."""
+        return self.path / "theft.json"
+
+    @property
+    def begun(self) -> Path:
+        """Whose theft it is and from what content, written before the first question."""
+        return self.path / "begun.json"
+
+    @property
+    def refused(self) -> Path:
+        """Why a theft was not sealed."""
+        return self.path / "refused.json"
+
+    @property
+    def ledger(self) -> Path:
+        """Every answer, in the order they were paid for."""
+        return self.path / LEDGER
+
+    @property
+    def ledger_head(self) -> Path:
+        """The ledger's header, a second time."""
+        return self.ledger.with_suffix(LEDGER_HEAD)
+
+    @property
+    def defense_log(self) -> Path:
+        """What the defense wrote down beside each answer."""
+        return self.path / DEFENSE_LOG
+
+    @property
+    def thief(self) -> Path:
+        """The stolen model's weights, if it was made through the context."""
+        return self.path / THIEF
+
+    @property
+    def program(self) -> Path:
+        """The stolen model as `torch.export` keeps it, if it is any other module."""
+        return self.path / PROGRAM
+
+    @property
+    def curves(self) -> Path:
+        """The training's curves."""
+        return self.path / "curves.csv"
+
+    @property
+    def work(self) -> Path:
+        """Folder of checkpoints and of choices that were kept, until it is sealed."""
+        return self.path / WORK
+
+    @property
+    def cost(self) -> Path:
+        """Seconds and forward passes so far."""
+        return self.work / COST
+
+    @property
+    def lease(self) -> Path:
+        """Held by the one process that asks."""
+        return self.path / LEASE
+
+    @property
+    def measurements(self) -> Path:
+        """Folder of a `MeasurementFolder` for each measurement."""
+        return self.path / "measurements"
+
+
+@dataclass(frozen=True)
+class MeasurementFolder:
+    """A measurement's folder, below its theft's. It is complete as soon as it exists."""
+
+    path: Path
+
+    @property
+    def record(self) -> Path:
+        """Its figures, and what they were measured on."""
+        return self.path / "measurement.json"
+
+    @property
+    def predictions(self) -> Path:
+        """What its figures can be computed from again."""
+        return self.path / PREDICTIONS
+
+    @property
+    def shown(self) -> Path:
+        """What it showed: tables and pictures, in order."""
+        return self.path / "shown.json"
+
+    @property
+    def pictures(self) -> Path:
+        """The pictures among it."""
+        return self.path / "pictures.npz"
+
+    @property
+    def tables(self) -> Path:
+        """Folder of its tables."""
+        return self.path / TABLES
+
+
+def theft_of(job: JobFolder) -> TheftFolder | None:
+    """The theft of a job, as its result says or, while it is under way, its `JobFolder.theft`.
+
+    Both hold the folder's path, absolute or relative to the job's folder. None for a victim's job, for a job that has
+    not come to its theft, and for one of schema 1: what it stole lies in its own folder.
+    """
+    try:
+        result = read_json(job.result)
+        place = result.get("theft") if isinstance(result, dict) else None
+        if not isinstance(place, str):
+            place = job.theft.read_text().strip()
+    except (OSError, UnicodeDecodeError):
+        return None
+    whole = "\0" not in place and all(len(os.fsencode(part)) <= LONGEST_NAME for part in place.split("/"))
+    return TheftFolder(job.path / place) if place and whole else None

@@ -1,0 +1,218 @@
+"""A job's figures, computed again in NumPy and SciPy from its ``predictions.npz``, by none of the code that evaluates.
+
+Shares must agree to 1e-9, KL and L1 to 1e-6 (they come from 32-bit logits). Wilson's intervals are computed again too:
+they tell whether as many images were judged as are kept. Where logits tie, a top-k may go either way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy.special import log_softmax
+
+from fmsteal.base.errors import FmstealError
+from fmsteal.records.folders import JobFolder
+from fmsteal.report.read.predictions import opened, sets, triple
+
+SHARES, DISTANCES = 1e-9, 1e-6  # tolerances
+NORMAL = 1.959963984540054  # quantile of the 95 % interval
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Check:
+    """A figure that was computed again.
+
+    Attributes:
+        name: of the metric.
+        found: what the predictions say, from the least to the most where ties leave it open.
+        interval: Wilson's, where the result should have one.
+    """
+
+    name: str
+    found: tuple[float, float]
+    interval: tuple[float, float] | None = None
+
+    def off(self, value: float) -> float:
+        """How far a result's value is from what was found; NaN where it is no number."""
+        return max(self.found[0] - value, value - self.found[1], 0.0) if np.isfinite(value) else float("nan")
+
+
+@dataclass(frozen=True)
+class Figures:
+    """How far each figure of a job is off, what is wrong in words, and which figures its predictions do not tell."""
+
+    off: dict[str, float] = field(default_factory=dict)
+    faults: list[str] = field(default_factory=list)
+    unchecked: list[str] = field(default_factory=list)
+
+
+def check_figures(folder: Path, result: Mapping[str, Any]) -> Figures:
+    """Compute a finished job's figures again."""
+    recorded, intervals = (_mapping(result, part) for part in ("metrics", "intervals"))
+    off: dict[str, float] = {}
+    faults: list[str] = []
+    file = JobFolder(folder).predictions.name
+    try:
+        with opened(folder) as arrays:
+            if not sets(arrays):
+                faults.append(f"{file} holds no predictions")
+            for check in _checks(arrays, recorded, faults):
+                faults += _compared(check, recorded, intervals, off)
+    except FmstealError as error:
+        faults.append(str(error).replace(f"{folder}/", ""))
+    except Exception as error:  # a damaged archive fails in many ways
+        faults.append(f"{file} cannot be read: {type(error).__name__}: {error}")
+    unchecked = [name for name in recorded if name not in off]
+    if not faults:
+        faults += [f"{name} has no predictions" for name in unchecked if _of_a_set(name)]
+    return Figures(off, faults, unchecked)
+
+
+def _checks(arrays: Any, recorded: Mapping[str, Any], faults: list[str]) -> Iterator[Check]:
+    """All figures that a job's predictions determine; arrays that do not fit together are faults instead."""
+    by_set: dict[str, dict[str, Check]] = {}
+    for name, prefix in sets(arrays).items():
+        victim, thief, label = triple(arrays, prefix)
+        where = f"{name or 'test'}: "
+        if not victim.shape == thief.shape == label.shape or victim.ndim != 1:
+            faults.append(f"{where}{len(victim)} answers of the victim, {len(thief)} of the thief, {len(label)} labels")
+        elif not len(label):
+            faults.append(f"{where}no images")
+        elif name:
+            by_set[name] = {check.name.rpartition("/")[2]: check for check in _downstream(name, victim, thief, label)}
+            yield from by_set[name].values()
+        else:
+            yield from _classifier(victim, thief, label)
+            yield from _logits(arrays, victim, thief, recorded, faults)
+    heads = [checks for name, checks in by_set.items() if "/" not in name]
+    for metric in ("target_accuracy", "stolen_accuracy", "ratio", "agreement") if heads else ():
+        mean = float(np.mean([checks[metric].found[0] for checks in heads]))
+        yield _exact(f"test/{metric}", mean)
+
+
+def _classifier(victim: Array, thief: Array, label: Array) -> Iterator[Check]:
+    n = len(label)
+    yield _share("test/agreement", int(np.count_nonzero(victim == thief)), n)
+    yield _share("test/accuracy", own := int(np.count_nonzero(thief == label)), n)
+    yield _share("test/victim_accuracy", theirs := int(np.count_nonzero(victim == label)), n)
+    yield _exact("test/relative_accuracy", (own / n) / max(theirs / n, 1e-12))
+    if n > theirs:
+        wrong = victim != label
+        yield _share("test/agreement_victim_wrong", int(np.count_nonzero((victim == thief) & wrong)), n - theirs)
+    if len(np.unique(victim)) > 1:
+        by_chance = sum(float((victim == c).mean() * (thief == c).mean()) for c in np.unique(victim))
+        yield _exact("test/kappa", float(((victim == thief).mean() - by_chance) / (1 - by_chance)))
+
+
+def _downstream(name: str, victim: Array, thief: Array, label: Array) -> Iterator[Check]:
+    n, place = len(label), f"downstream/{name}"
+    yield _share(f"{place}/target_accuracy", theirs := int(np.count_nonzero(victim == label)), n)
+    yield _share(f"{place}/stolen_accuracy", own := int(np.count_nonzero(thief == label)), n)
+    yield _share(f"{place}/agreement", int(np.count_nonzero(victim == thief)), n)
+    yield _exact(f"{place}/ratio", (own / n) / max(theirs / n, 1e-12))
+
+
+def _logits(
+    arrays: Any, victim: Array, thief: Array, recorded: Mapping[str, Any], faults: list[str]
+) -> Iterator[Check]:
+    """What both models' logits say, and whether the answers are their greatest."""
+    if not {"victim_logits", "thief_logits"} <= set(arrays.files):
+        return
+    both = [arrays[f"{who}_logits"] for who in ("victim", "thief")]
+    if any(logits.dtype.kind not in "fiu" for logits in both):
+        faults.append("logits that are no real numbers")
+        return
+    v, t = (logits.astype(np.float64) for logits in both)
+    if v.shape != t.shape or v.ndim != 2 or len(v) != len(victim):
+        faults.append(f"logits of {v.shape} and {t.shape} for {len(victim)} images")
+        return
+    if not (np.isfinite(v).all() and np.isfinite(t).all()):
+        faults.append("logits that are not finite")
+        return
+    rows = np.arange(len(v))
+    for who, logits, answers in (("victim", v, victim), ("thief", t, thief)):
+        fits = (answers >= 0) & (answers < logits.shape[1])
+        if not fits.all() or (logits[rows, answers] < logits.max(1)).any():
+            faults.append(f"the {who}'s answers are not those of its logits")
+            return
+    for name in recorded:
+        k = name.removeprefix("test/agreement@")
+        if k != name and k.isdecimal():
+            chosen = t[rows, victim][:, None]
+            before, with_ties = (t > chosen).sum(1), (t >= chosen).sum(1) - 1
+            sure, perhaps = (int(np.count_nonzero(rank < int(k))) for rank in (with_ties, before))
+            interval = wilson(sure, len(v)) if sure == perhaps else None
+            yield Check(name, (sure / len(v), perhaps / len(v)), interval=interval)
+    p, q = log_softmax(v, 1), log_softmax(t, 1)
+    yield _least_sure(np.exp(p).max(1), victim == thief)
+    yield _exact("test/kl", float((np.exp(p) * (p - q)).sum(1).mean()))
+    yield _exact("test/l1", float(np.abs(np.exp(p) - np.exp(q)).sum(1).mean()))
+
+
+def _least_sure(sure: Array, hits: Array) -> Check:
+    """Agreement on the tenth of the images that the victim is least sure of; of equally sure ones any may be in it."""
+    count = -(-len(sure) // 10)
+    edge = np.sort(sure)[count - 1]
+    inside, level = sure < edge - SHARES, np.abs(sure - edge) <= SHARES
+    free, known, right = count - int(inside.sum()), int(hits[inside].sum()), int(hits[level].sum())
+    least, most = known + max(free - int(level.sum()) + right, 0), known + min(free, right)
+    interval = wilson(least, count) if least == most else None
+    return Check("test/agreement_least_sure", (least / count, most / count), interval)
+
+
+def _compared(
+    check: Check, recorded: Mapping[str, Any], intervals: Mapping[str, Any], off: dict[str, float]
+) -> list[str]:
+    """How far a result is off, and what is wrong with it; a figure that was not measured is none of its faults."""
+    value = recorded.get(check.name)
+    if value is None:
+        return ["no test/agreement"] if check.name == "test/agreement" else []
+    if not isinstance(value, int | float):
+        return [f"{check.name} is {value!r}, no number"]
+    off[check.name] = gap = check.off(value)
+    if not gap <= tolerance(check.name):
+        return [f"{check.name} is {value:.6g} in the result, {check.found[0]:.6g} by the predictions"]
+    ends = intervals.get(check.name)
+    if check.interval and isinstance(ends, list) and not np.allclose(ends, check.interval, rtol=0, atol=DISTANCES):
+        low, high = check.interval
+        return [
+            f"the interval of {check.name} is that of another number of images: {ends}, not [{low:.4f}, {high:.4f}]"
+        ]
+    return []
+
+
+def wilson(hits: int, n: int) -> tuple[float, float]:
+    """Wilson's 95 % score interval of a share."""
+    share, z = hits / n, NORMAL
+    centre, half = share + z**2 / (2 * n), z * (share * (1 - share) / n + z**2 / (4 * n**2)) ** 0.5
+    return (centre - half) / (1 + z**2 / n), (centre + half) / (1 + z**2 / n)
+
+
+def _share(name: str, hits: int, n: int) -> Check:
+    return Check(name, (hits / n, hits / n), interval=wilson(hits, n))
+
+
+def _exact(name: str, value: float) -> Check:
+    return Check(name, (value, value))
+
+
+def tolerance(name: str) -> float:
+    """How far a result's figure may be from what was found."""
+    return DISTANCES if name in ("test/kl", "test/l1") else SHARES
+
+
+def _of_a_set(name: str) -> bool:
+    """Whether a figure is one that predictions of a downstream set determine."""
+    return name.startswith("downstream/") and name.endswith(("/agreement", "_accuracy", "/ratio"))
+
+
+def _mapping(record: Mapping[str, Any], part: str) -> Mapping[str, Any]:
+    found = record.get(part)
+    return found if isinstance(found, dict) else {}

@@ -1,0 +1,54 @@
+"""The final figures of an offline W&B run against the result's."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping, Set
+from pathlib import Path
+from typing import Any
+
+from fmsteal.records.folders import JobFolder
+from fmsteal.report.checks.findings import Findings
+from fmsteal.report.checks.records import Record
+
+
+def check_summary(job: JobFolder, result: Record, found: Findings) -> None:
+    """Compare the figures of the run that a result names, where its file is still there."""
+    place = re.search(r"offline-run-[\w-]+", str(result.get("tracker") or ""))
+    if place is None:
+        return
+    figures = {**result["metrics"], **result["cost"]}
+    for file in sorted((job.wandb / place[0]).glob("run-*.wandb")):
+        name = file.relative_to(job.path).as_posix()
+        with found.reading(name):
+            summary, ended = _read_summary(file, figures.keys())
+            found.counted["W&B runs"] += 1
+            for figure, value in figures.items():
+                if figure in summary and not _same(summary[figure], value):
+                    found.add(name, f"its summary says {figure} is {summary[figure]}, the result {value}")
+                elif ended and figure not in summary:
+                    found.add(name, f"its summary has no {figure}")
+
+
+def _read_summary(file: Path, names: Set[str]) -> tuple[Mapping[str, Any], bool]:
+    """Of a run's summary what has these names, and whether the run was finished."""
+    from fmsteal.tracking.offline import records  # imports W&B
+
+    texts: dict[str, str] = {}
+    ended = False
+    for record in records(file):
+        kind = record.WhichOneof("record_type")
+        ended = ended or kind == "exit"
+        for item in record.summary.update if kind == "summary" else ():
+            texts[item.key or "/".join(item.nested_key)] = item.value_json
+    return {name: json.loads(text) for name, text in texts.items() if name in names}, ended
+
+
+def _same(said: Any, value: Any) -> bool:
+    try:
+        one, other = float(said), float(value)
+    except (TypeError, ValueError):
+        return bool(said == value)
+    return math.isclose(one, other, rel_tol=1e-9, abs_tol=1e-12) or (math.isnan(one) and math.isnan(other))

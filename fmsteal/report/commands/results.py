@@ -1,0 +1,46 @@
+"""``fmsteal results``: it only reads, also while jobs run. No torch."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from fmsteal.base.errors import StoreError
+from fmsteal.base.shown import printable
+from fmsteal.report.commands.arguments import parser_of, refusing
+from fmsteal.report.read import tidy
+from fmsteal.report.show import listing
+from fmsteal.report.show.table import console
+
+TEXT = """\
+One tidy table of sweeps: a row for each job, with its axes, seed, state, metrics, the ends of their 95 % intervals (of
+the test images alone) and costs. Without --csv or --parquet it is shown here, cut to the axes that vary and the
+headline figures."""
+
+
+@refusing()
+def main(words: Sequence[str]) -> None:
+    """Show the table of sweeps' jobs, or write it."""
+    parser = parser_of("results", TEXT)
+    parser.add_argument("dirs", type=Path, nargs="+", metavar="DIR", help="folders of sweeps, or outputs/runs")
+    parser.add_argument("--csv", type=Path, metavar="FILE", help="write all columns as CSV; - is the standard output")
+    parser.add_argument("--parquet", type=Path, metavar="FILE", help="write all columns as Parquet (needs pyarrow)")
+    args = parser.parse_args(words[1:])
+    for folder in args.dirs:
+        tidy.require_jobs(folder)
+    for file in (args.csv, args.parquet):
+        if file and not file.absolute().parent.is_dir():
+            raise StoreError(f"There is no folder {file.absolute().parent} to write {file.name} into.")
+    rows = [row for folder in args.dirs for row in tidy.rows_of(folder)]
+    for row in rows:
+        if row["state"] == "unreadable":
+            print(printable(f"fmsteal: {row['folder']}: {row['error']}"), file=sys.stderr)
+    if args.csv:
+        tidy.write_csv(rows, args.csv)
+    if args.parquet:
+        tidy.write_parquet(rows, args.parquet)
+    if not args.csv and not args.parquet:
+        listing.show(rows, console())
+    elif str(args.csv) != "-":
+        print(f"{len(rows)} rows written to {', '.join(str(f) for f in (args.csv, args.parquet) if f)}")

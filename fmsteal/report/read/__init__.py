@@ -1,0 +1,1 @@
+"""What finished and running jobs say, as plain values."""

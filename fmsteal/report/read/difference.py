@@ -1,0 +1,90 @@
+"""How far two cells are apart, and whether that is more than chance.
+
+Where both have two seeds or more in common, their differences are paired by seed (Student's interval of those), else it
+is Welch's interval of the difference of means. Both cover seeds, and test images only where each seed has its own: two
+thieves of a seed are judged by the same. Fewer than three seeds, or seeds that are all alike, have no interval.
+Imports no torch.
+"""
+
+from __future__ import annotations
+
+import statistics
+from dataclasses import dataclass
+
+from fmsteal.report.read.holm import LEVEL
+from fmsteal.report.read.interval import FEWEST, Bounds, are_alike, student_interval, student_p, within
+from fmsteal.report.read.study import Cell, half_of, paired
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One cell's figure less another's.
+
+    Attributes:
+        value: the difference of the means; of the seeds both have, where it is paired.
+        interval: its 95 % interval, within what two such figures can differ by; None where seeds are too few or alike.
+        by: how it was found, as ``paired, 3 seeds``.
+        seeds: that it is paired by, two or more; 0 where it is not.
+        chance: how likely one as large is where there is none (two-sided p-value); None without an interval.
+        adjusted: the same, adjusted for the number of comparisons of a table; None outside of one.
+    """
+
+    value: float
+    interval: tuple[float, float] | None
+    by: str
+    seeds: int = 0
+    chance: float | None = None
+    adjusted: float | None = None
+
+    @property
+    def paired(self) -> bool:
+        """Whether it is of the seeds that both have."""
+        return self.seeds > 0
+
+    @property
+    def told(self) -> bool:
+        """Whether the interval excludes zero."""
+        return self.interval is not None and not self.interval[0] <= 0 <= self.interval[1]
+
+    @property
+    def holds(self) -> bool:
+        """Whether it is more than chance among all comparisons of its table."""
+        return self.adjusted is not None and self.adjusted <= LEVEL
+
+    @property
+    def half(self) -> float | None:
+        """Half the interval's width: value +- half; None where there is none, or it ends at a bound."""
+        return half_of(self.value, self.interval)
+
+    @classmethod
+    def of(cls, one: Cell, other: Cell, metric: str) -> Difference | None:
+        """The other's figure less the one's; None where one has none."""
+        pairs = paired(one, other, metric)
+        ends = _most(one.bounds(metric), other.bounds(metric))
+        if len(pairs) > 1:
+            gains = [b - a for a, b in pairs]
+            interval = student_interval(gains, ends)
+            return cls(statistics.fmean(gains), interval, f"paired, {len(gains)} seeds", len(gains), student_p(gains))
+        mine, theirs = list(one.by_seed(metric).values()), list(other.by_seed(metric).values())
+        if not mine or not theirs:
+            return None
+        if len(mine) > 1 and len(theirs) > 1:
+            from scipy.stats import ttest_ind
+
+            by = f"Welch, {len(mine)} and {len(theirs)} seeds"
+            gain = statistics.fmean(theirs) - statistics.fmean(mine)
+            if (are_alike(mine) and are_alike(theirs)) or min(len(mine), len(theirs)) < FEWEST:
+                return cls(gain, None, by)
+            found = ttest_ind(theirs, mine, equal_var=False)
+            low, high = found.confidence_interval(0.95)
+            return cls(gain, within((float(low), float(high)), ends), by, chance=float(found.pvalue))
+        if pairs:
+            return cls(pairs[0][1] - pairs[0][0], None, "the seed of both")
+        return cls(statistics.fmean(theirs) - statistics.fmean(mine), None, "other seeds")
+
+
+def _most(one: Bounds, other: Bounds) -> Bounds:
+    """How far two figures can be apart at most, in both directions."""
+    if None in one or None in other:
+        return None, None
+    return other[0] - one[1], other[1] - one[0]  # type: ignore[operator]

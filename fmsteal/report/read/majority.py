@@ -1,0 +1,52 @@
+"""The thief that says one class for every image: what any table's figures are to be read against. Imports no torch.
+
+The class is the most frequent true label of the test images, of equally frequent ones the first. It asks nothing and
+looks at nothing; what it scores is found from the victim's answers and the labels that a job keeps.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from fmsteal.base.errors import StoreError
+from fmsteal.records.folders import JobFolder
+from fmsteal.report.read.predictions import opened, sets
+
+NAME = "majority class, no query"
+
+
+@functools.lru_cache(maxsize=4096)
+def scores(folder: Path) -> Mapping[str, float]:
+    """What the majority class scores on a finished job's test images, by metric; empty without predictions.
+
+    Of encoders it stands in for the stolen one's heads: on each downstream set, and in the mean of these.
+    """
+    if not JobFolder(folder).predictions.is_file():
+        return {}
+    found: dict[str, float] = {}
+    by_set: dict[str, dict[str, float]] = {}
+    try:
+        with opened(folder) as arrays:
+            for name, prefix in sets(arrays).items():
+                victim, label = arrays[f"{prefix}victim"], arrays[f"{prefix}label"]
+                most = np.bincount(label).argmax()
+                agreement, accuracy = float((victim == most).mean()), float((label == most).mean())
+                theirs = max(float((victim == label).mean()), 1e-12)
+                if not name:
+                    found |= {"test/agreement": agreement, "test/accuracy": accuracy}
+                    found["test/relative_accuracy"] = accuracy / theirs
+                    continue
+                scored = {"agreement": agreement, "stolen_accuracy": accuracy, "ratio": accuracy / theirs}
+                found |= {f"downstream/{name}/{kind}": value for kind, value in scored.items()}
+                if "/" not in name:  # judged by the headline's head
+                    by_set[name] = scored
+    except StoreError:  # torn: `fmsteal verify` says so
+        return {}
+    for kind in ("agreement", "stolen_accuracy", "ratio") if by_set else ():
+        found[f"test/{kind}"] = math.fsum(scored[kind] for scored in by_set.values()) / len(by_set)
+    return found

@@ -1,0 +1,45 @@
+"""Two axes of a study as the rows and columns of a table, one table for each choice of the others."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+from fmsteal.report.read.study import Cell, Study
+
+PAIRS = (("victim", "thief"), ("attack", "defense"), ("victim", "attack"), ("thief", "attack"))  # the best one first
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """One table.
+
+    Attributes:
+        rest: what is the same in it, of the study's other columns.
+        cells: by the values of row and column; more than one where nothing tells them apart.
+    """
+
+    rest: Mapping[str, str]
+    cells: Mapping[tuple[str, str], Sequence[Cell]]
+
+
+def pair(study: Study) -> tuple[str, str] | None:
+    """Which axes to lay out as rows and columns; None where no two vary. Budgets make curves, not tables."""
+    varying = [name for name in study.columns if name not in ("budget", "queries")]
+    for rows, columns in PAIRS:
+        if rows in varying and columns in varying:
+            return rows, columns
+    return next(combinations(varying, 2), None)
+
+
+def matrices(study: Study, rows: str, columns: str) -> list[Matrix]:
+    """A table for each choice of the other columns."""
+    rest = [name for name in study.columns if name not in (rows, columns)]
+    found = []
+    for values, cells in study.groups([rows, columns]).items():
+        places: dict[tuple[str, str], list[Cell]] = {}
+        for cell in cells:
+            places.setdefault((cell.values[rows], cell.values[columns]), []).append(cell)
+        found.append(Matrix(dict(zip(rest, values, strict=True)), places))
+    return found

@@ -1,0 +1,163 @@
+"""How far the jobs of a sweep are, and how long the rest will take: read from their folders. Imports no torch."""
+
+from __future__ import annotations
+
+import csv
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from fmsteal.base.store import is_there, read_json
+from fmsteal.oracle.ledger import paid
+from fmsteal.records.folders import JobFolder, TheftFolder, theft_of
+from fmsteal.records.results import DONE, EPOCHS, MISSING, RUNNING, Entry
+from fmsteal.records.shapes import is_number
+
+TAIL = 2**14  # bytes at the end of a log of curves: its last point is in them
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a job is.
+
+    Attributes:
+        stage: ``starting``, ``queries``, what is being trained (``victim``, ``thief``, ...), or ``measuring``.
+        done: queries paid for, or epochs.
+        of: how many there will be; None where that is not known.
+        seconds: spent on the job so far, interruptions left out.
+    """
+
+    stage: str
+    done: int = 0
+    of: int | None = None
+    seconds: float = 0.0
+
+    @property
+    def text(self) -> str:
+        """``queries 300 of 1,000``, ``thief epoch 3 of 20``."""
+        if self.stage in ("starting", "measuring"):
+            return self.stage
+        unit = "" if self.stage == "queries" else " epoch"
+        return f"{self.stage}{unit} {self.done:,}" + (f" of {self.of:,}" if self.of else "")
+
+
+def progress(folder: Path) -> Progress:
+    """How far the job in ``folder`` is: the file that it wrote to last tells, in its folder or in its theft's."""
+    job = JobFolder(folder)
+    theft = theft_of(job)
+    ledger = theft.ledger if theft else job.old_ledger
+    places: list[JobFolder | TheftFolder] = [theft, job] if theft else [job]
+    curves = max((place.curves for place in places), key=_touched)
+    cost = next((found for place in places if isinstance(found := _json(place.cost), dict)), {})
+    seconds = cost.get("cost/seconds", 0.0)
+    seconds = float(seconds) if is_number(seconds) and 0 <= seconds < math.inf else 0.0
+    if theft and is_there(theft.seal):
+        return Progress("measuring", seconds=seconds)
+    answered, point = paid(ledger), _last_point(curves)
+    if point and (not answered or _touched(curves) >= _touched(ledger)):
+        stage, epoch = point
+        known = next((n for place in places if (n := _json(place.work / stage / EPOCHS))), None)
+        known = known or _setting(job, f"{stage}.recipe.epochs")
+        return Progress(stage, epoch, known if isinstance(known, int) and known >= epoch else None, seconds)
+    if answered:
+        return Progress("queries", answered, _setting(job, "budget.queries"), seconds)
+    return Progress("starting", seconds=seconds)
+
+
+def time_left(entries: Sequence[Entry]) -> float | None:
+    """Seconds until the jobs that run or wait are done, as many at a time as run now; None if nothing tells.
+
+    A job is expected to take as long as the finished ones that have most of their overrides in common with it.
+    """
+    finished = [(set(e.overrides), s) for e in entries if (s := _taken(e)) is not None]
+    if not finished:
+        return None
+    running = [e for e in entries if e.state == RUNNING]
+    work = [max(0.0, _expected(e, finished) - progress(e.folder).seconds) for e in running]
+    waiting = [_expected(e, finished) for e in entries if e.state == MISSING]
+    return max([sum(work + waiting) / max(1, len(running)), *work])
+
+
+def seconds_of(entry: Entry) -> float | None:
+    """What a finished job took; None for others."""
+    if entry.state != DONE or entry.result is None:
+        return None
+    seconds = (entry.result.get("cost") or {}).get("cost/seconds")
+    return float(seconds) if is_number(seconds) and 0 <= seconds < math.inf else None
+
+
+def _taken(entry: Entry) -> float | None:
+    """The same with what came before the job's own clock: a process of its own imports PyTorch first."""
+    seconds = seconds_of(entry)
+    if seconds is None:
+        return None
+    try:
+        job = JobFolder(entry.folder)
+        return max(seconds, job.result.stat().st_mtime - job.overrides.stat().st_mtime)
+    except OSError:
+        return seconds
+
+
+def duration(seconds: float) -> str:
+    """``45 s``, ``12 min``, ``3 h 20 min``, ``2 d 4 h``."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    if minutes < 60:
+        return f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours < 24 else f"{hours // 24} d {hours % 24} h"
+
+
+def _expected(entry: Entry, finished: Sequence[tuple[set[str], float]]) -> float:
+    common = [len(words & set(entry.overrides)) for words, _ in finished]
+    alike = [seconds for (_, seconds), n in zip(finished, common, strict=True) if n == max(common)]
+    return statistics.fmean(alike)
+
+
+def _last_point(curves: Path) -> tuple[str, int] | None:
+    """The stage and epoch of the last row; a torn one is passed over."""
+    try:
+        with curves.open("rb") as stream:
+            stream.seek(max(0, curves.stat().st_size - TAIL))
+            lines = stream.read().decode(errors="replace").split("\n")[:-1]
+    except OSError:
+        return None
+    for line in reversed(lines):
+        try:
+            row = next(csv.reader([line]), [])
+            if len(row) == 4 and row[0].endswith("/epoch") and "\0" not in row[0]:
+                return row[0].removesuffix("/epoch"), int(float(row[1]))
+        except (ValueError, OverflowError, csv.Error):
+            continue
+    return None
+
+
+def _setting(job: JobFolder, key: str) -> int | None:
+    """A number of the job's config, which Hydra wrote down when it was begun."""
+    try:
+        value = OmegaConf.select(OmegaConf.load(job.config), key)
+    except Exception:  # an absent or damaged file, a key that this job does not have
+        return None
+    return value if isinstance(value, int) else None
+
+
+def _json(path: Path) -> Any:
+    """A JSON file; None also for one that may not be read."""
+    try:
+        return read_json(path)
+    except OSError:
+        return None
+
+
+def _touched(path: Path) -> float:
+    """When a file was written to; one that is not there never was."""
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0.0

@@ -1,0 +1,364 @@
+"""What one or several sweeps found, cell by cell: means over seeds with intervals, and what is not there.
+
+A cell is what jobs share that differ in the seed alone. A job of the plan without a result stays in its cell, so that
+no mean hides it. Imports no torch.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from fmsteal.base.errors import FmstealError
+from fmsteal.identity.keys import ANY_SEED, AXES, cell_key, is_digest
+from fmsteal.records.folders import SweepFolder
+from fmsteal.records.results import DONE, Entry, Result, begun, planned
+from fmsteal.report.read.about import About, bounds, describe, guess
+from fmsteal.report.read.headlines import HEADLINE
+from fmsteal.report.read.interval import IMAGES, Bounds, Interval, Point, images_of, interval_over
+from fmsteal.report.read.tidy import axis_of, require_jobs
+
+SHOWN = 1e-3  # how far both halves of a share's interval may differ to be shown as one: half of a digit at either end
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job of a study.
+
+    Attributes:
+        entry: what its folder shows.
+        sweep: name of the sweep it was found in.
+        axis: its columns; empty where nothing tells.
+        cell: what it shares with jobs that differ in the seed alone; None where nothing tells.
+    """
+
+    entry: Entry
+    sweep: str
+    axis: Mapping[str, Any]
+    cell: str | None
+
+    @property
+    def seed(self) -> int | None:
+        """The job's seed."""
+        seed = self.axis.get("seed")
+        return seed if isinstance(seed, int) else None
+
+    def figure(self, metric: str) -> float | None:
+        """A metric or cost by its name; None where the job has none, or no number that is finite."""
+        result = self.entry.result or {}
+        for part in ("metrics", "cost"):
+            value = (result.get(part) or {}).get(metric)
+            if isinstance(value, int | float) and math.isfinite(value):
+                return float(value)
+        return None
+
+    def interval(self, metric: str) -> Interval | None:
+        """A metric's own 95 % interval, which covers the test images alone; None where it has none that is finite."""
+        intervals = (self.entry.result or {}).get("intervals")
+        found = intervals.get(metric) if isinstance(intervals, dict) else None
+        if not isinstance(found, list) or len(found) != 2 or self.figure(metric) is None:
+            return None
+        return (found[0], found[1]) if all(isinstance(e, int | float) and math.isfinite(e) for e in found) else None
+
+    def point(self, metric: str, value: float | None = None) -> Point | None:
+        """A metric, or another ``value`` of the same test images, as one of the seeds that are averaged."""
+        figure = self.figure(metric)
+        images = None if figure is None else images_of(figure, self.interval(metric))
+        value = figure if value is None else value
+        return None if value is None else Point(value, images, self._test(metric))
+
+    def _test(self, metric: str) -> str | None:
+        """A digest of the images that a metric is a share of; None where no result tells, as of downstream sets."""
+        inputs = (self.entry.result or {}).get("inputs")
+        if self.axis.get("task") == "embed" or metric.startswith("downstream/") or not isinstance(inputs, dict):
+            return None
+        found = inputs.get("test images")
+        return found if isinstance(found, str) else None
+
+    @property
+    def varies(self) -> frozenset[str] | None:
+        """The parts of the job, as ``data``, whose own seed is the job's; None where no result tells."""
+        settings = (self.entry.result or {}).get("settings")
+        if not isinstance(settings, dict) or not settings:
+            return None
+        return frozenset(name for name in ("data", "query") if settings.get(f"{name}.seed") == ANY_SEED)
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure of a cell.
+
+    Attributes:
+        mean: over its seeds.
+        interval: the 95 % interval of the mean, see `fmsteal.report.read.interval.interval_over`; None for fewer than
+            three seeds, and where seeds that are all alike say nothing of how far it is off.
+        n: seeds that have it.
+        of: seeds that were asked for.
+        points: the figure of each seed.
+        covers: what the interval covers: ``seeds``, ``test images``, ``seeds and test images``; "" without one.
+    """
+
+    mean: float
+    interval: Interval | None
+    n: int
+    of: int
+    points: tuple[float, ...] = ()
+    covers: str = ""
+
+    @classmethod
+    def over(cls, points: Sequence[Point], of: int, bounds: Bounds) -> Figure:
+        """Of the figure of each seed, one at least, of so many that were asked for."""
+        values = tuple(point.value for point in points)
+        interval, covers = interval_over(points, bounds)
+        return cls(math.fsum(values) / len(values), interval, len(values), of, values, covers)
+
+    @property
+    def half(self) -> float | None:
+        """Half the interval's width: mean +- half; None where there is none, or where it is not in its middle.
+
+        Of a share it is in the middle as far as three decimals show.
+        """
+        return half_of(self.mean, self.interval, SHOWN if IMAGES in self.covers else 0.0)
+
+    @property
+    def whole(self) -> bool:
+        """Whether every seed that was asked for is in it."""
+        return self.n == self.of
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Jobs that differ in the seed alone.
+
+    Attributes:
+        key: names the cell.
+        values: on the study's columns.
+        jobs: by seed, of whatever state.
+    """
+
+    key: str
+    values: Mapping[str, str]
+    jobs: Sequence[Job]
+
+    @property
+    def done(self) -> list[Job]:
+        """The finished ones."""
+        return [job for job in self.jobs if job.entry.state == DONE]
+
+    @property
+    def queries(self) -> int | None:
+        """The budget."""
+        for job in self.jobs:
+            budget = (job.entry.result or {}).get("budget", job.axis.get("queries"))
+            if isinstance(budget, int):
+                return budget
+        return None
+
+    def by_seed(self, metric: str) -> dict[int | None, float]:
+        """The metric of each seed that has it."""
+        found = {job.seed: job.figure(metric) for job in self.jobs}
+        return {seed: value for seed, value in found.items() if value is not None}
+
+    def figure(self, metric: str) -> Figure | None:
+        """The metric's mean over seeds; None where no job has it."""
+        points = {job.seed: point for job in self.jobs if (point := job.point(metric))}
+        return Figure.over(list(points.values()), len(self.jobs), self.bounds(metric)) if points else None
+
+    def bounds(self, metric: str) -> Bounds:
+        """What limits a metric; nothing where figures lie outside, as of an accuracy in per cent."""
+        values = self.by_seed(metric).values()
+        low, high = found = bounds(metric, (job.entry.result for job in self.done if job.entry.result))
+        inside = all((low is None or v >= low) and (high is None or v <= high) for v in values)
+        return found if inside else (None, None)
+
+
+@dataclass(frozen=True)
+class Study:
+    """The cells of one or several sweeps.
+
+    Attributes:
+        folders: of the sweeps.
+        jobs: all that are known, each once.
+        columns: the axes that tell the cells apart, and those other settings without which two would look alike.
+        cells: all cells, in the order of their values, queries ascending.
+        unplaced: jobs of which nothing tells the cell.
+        repeated: keys of jobs that were found in more than one sweep; the first one with a result counts.
+    """
+
+    folders: Sequence[Path]
+    jobs: Sequence[Job]
+    columns: Sequence[str]
+    cells: Sequence[Cell]
+    unplaced: Sequence[Job] = ()
+    repeated: Sequence[str] = ()
+
+    @classmethod
+    def of(cls, folders: Sequence[Path]) -> Study:
+        """Read the folders of sweeps.
+
+        Raises:
+            StoreError: one is no sweep's, or was written by a newer version.
+        """
+        found: dict[tuple[str, str], Job] = {}
+        repeated: list[str] = []
+        for folder in folders:
+            for job in _jobs(folder):
+                same = (job.entry.stage or "thief", job.entry.key)
+                if same in found:
+                    repeated.append(job.entry.key)
+                if same not in found or (found[same].entry.state != DONE and job.entry.state == DONE):
+                    found[same] = job
+        return cls._made(folders, list(found.values()), repeated)
+
+    @classmethod
+    def of_results(cls, results: Sequence[Result], folder: Path = Path()) -> Study:
+        """The same of the results of a sweep's folder that were read already: the finished jobs alone."""
+        jobs = SweepFolder(folder).job
+        entries = [Entry(r["job_key"], jobs(r["job_key"]).path, DONE, axis=r["axis"], result=r) for r in results]
+        return cls._made([], [_job(entry, "") for entry in entries], [])
+
+    @classmethod
+    def _made(cls, folders: Sequence[Path], jobs: Sequence[Job], repeated: Sequence[str]) -> Study:
+        placed, unplaced = [j for j in jobs if j.cell], [j for j in jobs if not j.cell and j.entry.stage != "victim"]
+        columns, cells = _cells(placed)
+        return cls(list(folders), jobs, columns, cells, unplaced, sorted(set(repeated)))
+
+    @property
+    def done(self) -> list[Job]:
+        """The finished jobs."""
+        return [job for job in self.jobs if job.entry.state == DONE]
+
+    @property
+    def left(self) -> list[Job]:
+        """The jobs without a result: failed, cut off, under way, not begun, unreadable."""
+        return [job for job in self.jobs if job.entry.state != DONE]
+
+    @cached_property
+    def same(self) -> dict[str, str]:
+        """The axes that are the same in all cells."""
+        axes = [job.axis for cell in self.cells for job in cell.jobs]
+        names = [name for name in AXES if name not in self.columns and any(name in axis for axis in axes)]
+        return {name: next(str(axis[name]) for axis in axes if name in axis) for name in names}
+
+    @cached_property
+    def metrics(self) -> list[str]:
+        """Names of all figures that any job has, the headline first."""
+        names = {
+            n for job in self.done for part in ("metrics", "cost") for n in (job.entry.result or {}).get(part) or {}
+        }
+        return sorted(names, key=lambda name: (name != HEADLINE, name))
+
+    @cached_property
+    def about(self) -> dict[str, About]:
+        """What the results say of all figures that any job has, by name."""
+        return describe(job.entry.result for job in self.done if job.entry.result is not None)
+
+    def label(self, metric: str) -> str:
+        """What a metric is called in axes and headings."""
+        return (self.about.get(metric) or guess(metric)).label
+
+    def direction(self, metric: str) -> bool | None:
+        """Whether more of a metric is more of a theft; None where neither more nor less is, or nothing tells."""
+        return (self.about.get(metric) or guess(metric)).higher_is_better
+
+    def values(self, column: str) -> list[str]:
+        """What a column holds, in the order of the cells; numbers of queries ascend."""
+        found = list(dict.fromkeys(cell.values[column] for cell in self.cells))
+        if column in ("budget", "queries"):
+            size = {cell.values[column]: cell.queries or 0 for cell in self.cells}
+            found.sort(key=lambda value: (size[value], value))
+        return found
+
+    def groups(self, but: Sequence[str]) -> dict[tuple[str, ...], list[Cell]]:
+        """The cells that are alike in all columns except ``but``, by their values on those columns."""
+        rest = [name for name in self.columns if name not in but]
+        found: dict[tuple[str, ...], list[Cell]] = {}
+        for cell in self.cells:
+            found.setdefault(tuple(cell.values[name] for name in rest), []).append(cell)
+        return found
+
+    def require_column(self, name: str) -> str:
+        """A column by its name.
+
+        Raises:
+            FmstealError: there is no such column, or it is the same in all cells.
+        """
+        if name in self.columns:
+            return name
+        there = f"What varies: {', '.join(self.columns)}." if self.columns else "Nothing varies but the seed."
+        what = f"{name} is {self.same[name]} in all cells" if name in self.same else f"There is no axis {name}"
+        raise FmstealError(f"{what}. {there}")
+
+
+def half_of(value: float, interval: Interval | None, tolerance: float = 0.0) -> float | None:
+    """Half the width of an interval; None where there is none, or where the value is not in its middle."""
+    if interval is None:
+        return None
+    low, high = value - interval[0], interval[1] - value
+    return (low + high) / 2 if math.isclose(low, high, rel_tol=1e-6, abs_tol=max(tolerance, 1e-12)) else None
+
+
+def paired(one: Cell, other: Cell, metric: str = HEADLINE) -> list[tuple[float, float]]:
+    """The figures of both cells for each seed that both have."""
+    mine, theirs = one.by_seed(metric), other.by_seed(metric)
+    return [(mine[seed], theirs[seed]) for seed in mine if seed in theirs]
+
+
+def _jobs(folder: Path) -> list[Job]:
+    require_jobs(folder)
+    entries = planned(folder)
+    return [_job(entry, folder.absolute().name) for entry in (begun(folder) if entries is None else entries)]
+
+
+def _job(entry: Entry, sweep: str) -> Job:
+    axis, settings = axis_of(entry), (entry.result or {}).get("settings")
+    cell = cell_key(axis, settings) if axis and isinstance(settings, dict) else entry.cell
+    return Job(entry, sweep, axis, cell if entry.stage != "victim" else None)
+
+
+def _cells(jobs: Sequence[Job]) -> tuple[list[str], list[Cell]]:
+    groups: dict[str, list[Job]] = {}
+    for job in jobs:
+        groups.setdefault(str(job.cell), []).append(job)
+    facts = {key: _facts(members) for key, members in groups.items()}
+
+    def kinds(names: Sequence[str]) -> int:
+        return len({tuple(str(f.get(n)) for n in names) for f in facts.values()})
+
+    columns = [name for name in AXES if kinds([name]) > 1]
+    others = {name for fact in facts.values() for name in fact} - set(AXES) - {"seed"}
+    apart = kinds(columns)
+    for name in sorted(others, key=lambda n: ("." in n, n)):
+        if apart == len(groups):
+            break
+        if (more := kinds([*columns, name])) > apart:
+            columns.append(name)
+            apart = more
+    cells = [
+        Cell(key, _values(facts[key], columns, members), sorted(members, key=lambda j: j.seed or 0))
+        for key, members in groups.items()
+    ]
+    rest = [c for c in columns if c not in ("budget", "queries")]
+    return columns, sorted(cells, key=lambda cell: ([cell.values[c] for c in rest], cell.queries or 0))
+
+
+def _values(facts: Mapping[str, Any], columns: Sequence[str], jobs: Sequence[Job]) -> dict[str, str]:
+    """A cell's values; settings that only a result tells are unknown where there is none."""
+    told = any(job.entry.result for job in jobs)
+    return {c: str(facts.get(c, "none" if told or "." not in c else "unknown")) for c in columns}
+
+
+def _facts(jobs: Sequence[Job]) -> dict[str, Any]:
+    """All that is known of a cell: of a job without a result, what its overrides say in place of its settings."""
+    facts: dict[str, Any] = {}
+    for job in jobs:
+        words = (word.lstrip("+").partition("=") for word in job.entry.overrides)
+        given = {key: value for key, _, value in words if "." in key}
+        known = (job.entry.result or {}).get("settings", {})
+        facts |= given | {key: value for key, value in known.items() if not (key in given and is_digest(value))}
+    seeds = {key for key, value in facts.items() if key.endswith(".seed") and value == ANY_SEED}
+    return facts | dict.fromkeys(seeds, "the job's") | dict(jobs[0].axis)

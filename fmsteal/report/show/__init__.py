@@ -1,0 +1,1 @@
+"""Shows what was read: tables in a terminal, plots, a page, LaTeX."""

@@ -1,0 +1,102 @@
+"""How the choices of an axis differ from one of them, cell by cell. Imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from fmsteal.base.errors import FmstealError
+from fmsteal.report.read.difference import Difference
+from fmsteal.report.read.holm import LEVEL, adjust
+from fmsteal.report.read.study import Cell, Figure, Study
+from fmsteal.report.show.layout import Layout, Panel
+
+
+def require_choice(study: Study, layout: Layout, baseline: str) -> None:
+    """Make sure that a baseline is a choice of the axis that is compared.
+
+    Raises:
+        FmstealError: it is none, or no axis is left to compare.
+    """
+    if layout.lines is None:
+        varies = ", ".join(study.columns) or "nothing but the seed"
+        raise FmstealError(f"No axis is left on which {baseline} could be compared with others. What varies: {varies}.")
+    choices = study.values(layout.lines)
+    if baseline not in choices:
+        raise FmstealError(
+            f"There is no {baseline} to compare with. Of {layout.lines} there is: {', '.join(choices)}. Another axis: "
+            "--by."
+        )
+
+
+def differences(
+    panels: Sequence[Panel], baseline: str, metric: str, column: Mapping[str, str]
+) -> dict[str, Difference]:
+    """What each cell differs by from the baseline's of its panel and column, by the cell's key.
+
+    The comparisons of all panels are one family: their p-values are adjusted together, by Holm.
+    """
+    found: dict[str, Difference] = {}
+    for panel in panels:
+        bases: dict[str, Cell] = {column[c.key]: c for c in panel.lines.get(baseline, []) if c.figure(metric)}
+        for cell in panel.cells:
+            base = bases.get(column[cell.key])
+            if base and base is not cell and (difference := Difference.of(base, cell, metric)):
+                found[cell.key] = difference
+    chances = {key: difference.chance for key, difference in found.items() if difference.chance is not None}
+    adjusted = dict(zip(chances, adjust(list(chances.values())), strict=True))
+    return {key: replace(difference, adjusted=adjusted.get(key)) for key, difference in found.items()}
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """What the figures of a table are compared with.
+
+    Attributes:
+        axis: of which it is a choice.
+        choice: as ``knockoff``.
+        judged: whether a difference may be called more than chance: figures of two victims are of different things.
+        alone: how many figures of other choices have no baseline beside them.
+        higher_is_better: whether more of the metric is more of a theft; None where neither more nor less is.
+    """
+
+    axis: str
+    choice: str
+    judged: bool
+    alone: int
+    higher_is_better: bool | None
+
+    @property
+    def name(self) -> str:
+        """As ``attack knockoff``."""
+        return f"{self.axis} {self.choice}"
+
+    def notes(self, beside: Sequence[tuple[Figure, Difference]]) -> list[str]:
+        """What has to be known of the differences: every figure that has one, with it."""
+        found = [difference for _, difference in beside]
+        tested = [difference for difference in found if difference.interval]
+        sign = " Here less is more of a theft." if self.higher_is_better is False else ""
+        said = [
+            f"In [ ] the difference from {self.name}, paired by seed, ± half of its 95 % interval over seeds.{sign}"
+        ]
+        few = sum(difference.paired and difference.seeds < figure.n for figure, difference in beside)
+        for count, what in (
+            (few, "rest on fewer seeds than their cell has, those that both have"),
+            (sum(not difference.paired for difference in tested), "share no two seeds with it (Welch's interval)"),
+            (len(found) - len(tested), "have too few seeds for an interval, or seeds that all say the same"),
+            (self.alone, "are missing, of cells without such a baseline beside them"),
+        ):
+            if count:
+                said.append(f"Of the differences, {count} {what}.")
+        if not self.judged:
+            said.append(f"None is bold: figures of two choices of {self.axis} are figures of different things.")
+        elif self.higher_is_better is None:
+            said.append("None is bold: neither more nor less of this metric is more of a theft, or nothing says which.")
+        elif tested:
+            hold, alone = (sum(getattr(d, what) for d in tested) for what in ("holds", "told"))
+            family = f"all {len(tested)} comparisons of the table" if len(tested) > 1 else "the one comparison"
+            said.append(
+                f"Bold: more than chance by Holm's correction over {family} (at {100 * LEVEL:.0f} %), as {hold} are; "
+                f"taken one by one, {alone} of their intervals exclude zero."
+            )
+        return said

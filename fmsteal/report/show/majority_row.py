@@ -1,0 +1,48 @@
+"""The majority class as a row of a table: one for each victim, beside the cells that are about it. Imports no torch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from fmsteal.report.read import majority
+from fmsteal.report.read.about import bounds
+from fmsteal.report.read.interval import Point
+from fmsteal.report.read.study import Cell, Figure
+from fmsteal.report.show.layout import APART
+
+
+def figure(cells: Sequence[Cell], metric: str) -> Figure | None:
+    """The majority class's figure beside cells of one victim, by seed; None where no job has predictions for it."""
+    by_seed: dict[int | None, list[Point]] = {}
+    for cell in cells:
+        for job in cell.done:
+            value = majority.scores(job.entry.folder).get(metric)
+            if value is not None and (point := job.point(metric, value)):
+                by_seed.setdefault(job.seed, []).append(point)
+    points = [replace(found[0], value=math.fsum(p.value for p in found) / len(found)) for found in by_seed.values()]
+    return Figure.over(points, len(points), bounds(metric)) if points else None
+
+
+def beside(keys: Sequence[str], values: Mapping[str, str]) -> tuple[str, ...]:
+    """The row of the majority class that a cell of a table belongs to: its values on the columns ``keys``.
+
+    Only what says of which victim and data figures are is kept; of the other columns ``attack`` has the name, or else
+    the first.
+    """
+    if not keys:
+        return (majority.NAME,)
+    row = [values[key] if _is_victims(key) else "" for key in keys]
+    others = [place for place, key in enumerate(keys) if not _is_victims(key)]
+    free = keys.index("attack") if "attack" in keys else next(iter(others), None)
+    if free is None:
+        row[-1] += f" ({majority.NAME})"
+    else:
+        row[free] = majority.NAME
+    return tuple(row)
+
+
+def _is_victims(column: str) -> bool:
+    """Whether a column says of which victim, or on which data, figures are."""
+    return column.partition(".")[0] in APART or column == "victim_adaptation"

@@ -1,0 +1,99 @@
+"""Whether thieves of one victim are alike: the agreement of a cell's thieves with each other. Imports no torch.
+
+Two thieves may both agree with their victim on 90 % of the images, and with each other on 95 % or on 80 %: the first
+found the same copy, the second are two of many (the literature's *predictive multiplicity*).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+
+from fmsteal.base.errors import StoreError
+from fmsteal.report.read.headlines import HEADLINE
+from fmsteal.report.read.predictions import Array, opened, sets
+from fmsteal.report.read.study import Cell, Job, Study
+from fmsteal.report.show.plain import Plain
+from fmsteal.report.show.wording import number
+
+VICTIMS, IMAGES, KEPT = "attack another victim each", "are judged on other test images each", "keep no predictions"
+
+
+@dataclass(frozen=True)
+class Likeness:
+    """How alike the thieves of a cell are.
+
+    Attributes:
+        cell: the cell.
+        agreement: share of test images to which two of them give one answer, mean over pairs.
+        pairs: how many pairs attack the same victim and are judged on the same images.
+    """
+
+    cell: Cell
+    agreement: float
+    pairs: int
+
+
+def compare_thieves(cell: Cell) -> Likeness | str | None:
+    """How alike a cell's thieves are, or why that cannot be said; None of fewer than two finished jobs."""
+    jobs = cell.done
+    if len(jobs) < 2:
+        return None
+    pairs = [(a, b) for a, b in combinations(jobs, 2) if _victim(a) and _victim(a) == _victim(b)]
+    if not pairs:
+        return VICTIMS
+    pairs = [(a, b) for a, b in pairs if _images(a) and _images(a) == _images(b)]
+    if not pairs:
+        return IMAGES
+    answers = {job.entry.key: _answers(job) for pair in pairs for job in pair}
+    both = [(answers[a.entry.key], answers[b.entry.key]) for a, b in pairs]
+    shares = [float((a == b).mean()) for a, b in both if a is not None and b is not None and len(a) == len(b) > 0]
+    return Likeness(cell, float(np.mean(shares)), len(shares)) if shares else KEPT
+
+
+def multiplicity(study: Study) -> tuple[Plain | None, list[str]]:
+    """A table of the cells whose thieves can be compared, if there are any; and why others cannot."""
+    found = [(cell, compare_thieves(cell)) for cell in study.cells]
+    alike = [each for _, each in found if isinstance(each, Likeness)]
+    reasons = Counter(each for _, each in found if isinstance(each, str))
+    why = [
+        f"No thief-to-thief agreement of {count} of {len(study.cells)} cells: their thieves {reason}."
+        for reason, count in reasons.items()
+    ]
+    if not alike:
+        return None, why
+    rows = []
+    for each in alike:
+        figure = each.cell.figure(HEADLINE)
+        with_victim = number(figure.mean, HEADLINE) if figure else ""
+        texts = [number(each.agreement, HEADLINE), with_victim, str(each.pairs)]
+        rows.append([*(each.cell.values[name] for name in study.columns), *texts])
+    notes = [
+        "Thief to thief: the share of test images to which two thieves of a cell, which attacked the same victim with "
+        "other seeds, give one answer; mean over pairs, no interval.",
+        *why,
+    ]
+    columns = ("thief to thief", "thief to victim", "pairs")
+    return Plain("multiplicity", "agreement of thieves with each other", study.columns, columns, rows, notes), why
+
+
+def _victim(job: Job) -> str | None:
+    found = (job.entry.result or {}).get("victim")
+    return found if isinstance(found, str) else None
+
+
+def _images(job: Job) -> str | None:
+    point = job.point(HEADLINE)
+    return point.test if point else None
+
+
+def _answers(job: Job) -> Array | None:
+    """The thief's answers to the task's test images ``(n,)``; None where none are kept, or not readably."""
+    try:
+        with opened(job.entry.folder) as arrays:
+            return arrays["thief"] if "" in sets(arrays) and arrays["thief"].ndim == 1 else None
+    except StoreError:  # `fmsteal verify` says so
+        return None

@@ -1,0 +1,108 @@
+"""What agreement costs: seconds, dollars or queries, whichever vary."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.ticker import FuncFormatter, LogLocator
+
+from fmsteal.report.read.study import Figure, Study
+from fmsteal.report.show.layout import Layout, Panel
+from fmsteal.report.show.plots.panels import Plot, across, frames, hollow, legend, series, state, titled, whole_scale
+from fmsteal.report.show.plots.theme import Theme
+
+LOG = 5  # the dearest cell over the cheapest, from which on the axis is logarithmic
+COSTS = ("cost/queries", "cost/usd", "cost/seconds")
+NOTES = {"cost/seconds": "Wall time is that of the machines the jobs ran on, a victim made on the way included."}
+
+Points = dict[str, list[tuple[float, Figure]]]  # of each line: what its cells cost, and what came of it
+
+
+def plots(study: Study, layout: Layout, theme: Theme) -> Iterator[Plot]:
+    """For each cost that tells something, agreement against it: a mark for each cell, those of one line joined."""
+    costs = _telling(study, layout) if not layout.metric.startswith("cost/") else []
+    order = series(study, layout)
+    pages, note = layout.figures(study)
+    for page in pages:
+        for cost in costs:
+            points = [(panel, _points(panel, cost, layout.metric)) for panel in page.panels]
+            points = [(panel, lines) for panel, lines in points if lines]
+            if not points:
+                continue
+            panels = [panel for panel, _ in points]
+            figure, grid = frames(len(panels), wide=across(panels), sharex=True, sharey=True)
+            handles: dict[str, Artist] = {}
+            for axes, (panel, lines) in zip(grid, points, strict=True):
+                handles |= _marks(axes, lines, order, theme)
+                titled(axes, panel.title)
+            _scale(grid[0], [x for _, lines in points for line in lines.values() for x, _ in line])
+            whole_scale(grid, study, layout.metric)
+            for axes in grid:
+                axes.label_outer()
+            figure.supxlabel(study.label(cost), fontsize=8)
+            figure.supylabel(study.label(layout.metric), fontsize=8)
+            shown = [name for name in order if name in handles]
+            legend(figure, [handles[name] for name in shown], shown, layout.lines)
+            said = "Means over seeds" + ("; cells that differ in the budget alone are joined." if layout.x else ".")
+            caption = " ".join(filter(None, (said, NOTES.get(cost), state(panels, layout.metric))))
+            yield Plot("cost", f"{study.label(layout.metric)} against {study.label(cost)}", caption, figure).about(
+                page, note
+            )
+
+
+def _marks(axes: Axes, lines: Points, order: list[str], theme: Theme) -> dict[str, Artist]:
+    handles: dict[str, Artist] = {}
+    for line, points in lines.items():
+        style = theme.line(order.index(line))
+        at, means = [x for x, _ in points], [y.mean for _, y in points]
+        axes.plot(at, means, **{**style, "linewidth": 0.8, "alpha": 0.5, "marker": "none"})
+        (handles[line],) = axes.plot(at, means, **{**style, "linestyle": "none"}, markeredgewidth=0)
+        for x, y in points:
+            if not y.whole:
+                axes.plot(x, y.mean, **hollow(style, theme))
+    axes.grid(True)
+    return handles
+
+
+def _scale(axes: Axes, drawn: Sequence[float]) -> None:
+    """From zero, or logarithmic where the dearest is many times the cheapest; for all panels, which share it."""
+    least, most = min(drawn), max(drawn)
+    if least <= 0 or most / least <= LOG:
+        low, high = axes.get_xlim()
+        axes.set_xlim(max(low, 0), high)
+        return
+    axes.set_xscale("log")
+    axes.set_xlim(least / 1.3, most * 1.3)
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if most / least < 100 else (1,)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
+    axes.minorticks_off()
+
+
+def _telling(study: Study, layout: Layout) -> list[str]:
+    """The costs that vary, but for those that are another one in other units, or the budget."""
+    found: list[str] = []
+    orders = [_shares([cell.queries for cell in study.cells])] if layout.x else []
+    for cost in COSTS:
+        means = [f.mean if (f := cell.figure(cost)) else None for cell in study.cells]
+        shares = _shares(means)
+        known = [place for place, share in enumerate(shares) if share is not None]
+        told = any([order[place] for place in known] == [shares[place] for place in known] for order in orders)
+        if len({shares[place] for place in known}) > 1 and not told:
+            found.append(cost)
+            orders.append(shares)
+    return found
+
+
+def _shares(values: Sequence[float | None]) -> list[float | None]:
+    """Values in units of the least of them, rounded."""
+    least = min((v for v in values if v), default=1)
+    return [None if not v else round(v / least, 6) for v in values]
+
+
+def _points(panel: Panel, cost: str, metric: str) -> Points:
+    """Those cells of each line that have both."""
+    both = {line: [(cell.figure(cost), cell.figure(metric)) for cell in cells] for line, cells in panel.lines.items()}
+    found = {line: [(x.mean, y) for x, y in figures if x and y] for line, figures in both.items()}
+    return {line: points for line, points in found.items() if points}

@@ -1,0 +1,83 @@
+"""What each defense takes from an attacker: agreement beside that with the undefended API."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+
+from fmsteal.report.read.study import Study
+from fmsteal.report.show.layout import Layout, Panel
+from fmsteal.report.show.plots.bars import largest
+from fmsteal.report.show.plots.panels import Plot, across, frames, legend, over, series, state, titled, whole_scale
+from fmsteal.report.show.plots.theme import Theme
+
+UNDEFENDED = "none"
+SPREAD = 0.7  # of the room between two defenses, for the marks of one
+
+
+def plots(study: Study, layout: Layout, theme: Theme) -> Iterator[Plot]:
+    """Agreement by defense, a mark for each choice of what else is compared, where defenses vary."""
+    if "defense" not in study.columns:
+        return
+    others = [name for name in (layout.lines, *layout.facets, *layout.pages) if name and name != "defense"]
+    by = others[0] if others else None
+    layout = replace(layout, lines=by, facets=tuple(others[1:3]), pages=tuple(others[3:]))
+    defenses = sorted(study.values("defense"), key=lambda name: (name != UNDEFENDED, name))
+    order = series(study, layout)
+    pages, note = layout.figures(study)
+    for page in pages:
+        panels = [p for p in map(largest, page.panels) if any(cell.figure(layout.metric) for cell in p.cells)]
+        if not panels:
+            continue
+        figure, grid = frames(len(panels), wide=across(panels), sharex=True, sharey=True)
+        handles: dict[str, Artist] = {}
+        for axes, panel in zip(grid, panels, strict=True):
+            handles |= _defended(axes, panel, layout.metric, defenses, order, theme)
+            titled(axes, panel.title)
+            axes.label_outer()
+        whole_scale(grid, study, layout.metric)
+        figure.supylabel(study.label(layout.metric), fontsize=8)
+        shown = [name for name in order if name in handles]
+        legend(figure, [handles[name] for name in shown], shown, by)
+        caption = (
+            f"Means over seeds{' at the largest budget' if layout.x else ''}, with 95 % intervals"
+            f"{over(panels, layout.metric)} from three seeds on (of two seeds, both are dots); dotted "
+            "lines go on from the undefended API. What a defense costs its honest users is no axis here: no result "
+            f"holds it. {state(panels, layout.metric)}"
+        )
+        yield Plot("defense", f"{study.label(layout.metric)} under each defense", caption.strip(), figure).about(
+            page, note
+        )
+
+
+def _defended(
+    axes: Axes, panel: Panel, metric: str, defenses: list[str], order: list[str], theme: Theme
+) -> dict[str, Artist]:
+    handles: dict[str, Artist] = {}
+    present = [name for name in order if name in panel.lines]
+    for place, name in enumerate(present):
+        shift = (place - (len(present) - 1) / 2) * SPREAD / max(len(present), 2)
+        style = {**theme.line(order.index(name)), "linestyle": "none"}
+        for cell in panel.lines[name]:
+            figure = cell.figure(metric)
+            if figure is None:
+                continue
+            defense = cell.values["defense"]
+            at = defenses.index(defense) + shift
+            low, high = figure.interval or (figure.mean, figure.mean)
+            ends = [[figure.mean - low], [high - figure.mean]]
+            bars = axes.errorbar(at, figure.mean, ends, elinewidth=1, markeredgewidth=0.8, **style)
+            if figure.n == 2:
+                axes.plot([at] * 2, figure.points, "o", color=style["color"], markersize=2, zorder=3)
+            bars.lines[0].set_markerfacecolor(style["color"] if figure.whole else "none")
+            handles[name] = bars.lines[0]
+            if defense == UNDEFENDED:
+                axes.plot((at, len(defenses) - 0.5), [figure.mean] * 2, ":", color=style["color"], linewidth=0.8)
+    axes.set_xticks(np.arange(len(defenses)), defenses, rotation=25, ha="right", rotation_mode="anchor")
+    axes.set_xlim(-0.5, len(defenses) - 0.5)
+    axes.grid(True, axis="y")
+    return handles

@@ -1,0 +1,251 @@
+"""A metric of a study laid out as a table, also beside a baseline. How it is written: `typeset`. Imports no torch."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from fmsteal.base.errors import FmstealError
+from fmsteal.report.read.difference import Difference
+from fmsteal.report.read.headlines import HEADLINE
+from fmsteal.report.read.interval import student_interval
+from fmsteal.report.read.study import Cell, Figure, Study, paired
+from fmsteal.report.show import majority_row
+from fmsteal.report.show.baseline import Baseline, differences, require_choice
+from fmsteal.report.show.layout import Layout, Panel
+from fmsteal.report.show.wording import coverage, missing, without_interval
+
+MOST_KEYS = 8  # columns that tell rows apart
+OTHERS = "others"  # the column of all further axes
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What a table says of a cell.
+
+    Attributes:
+        figure: the metric's mean and interval; None where no job has it.
+        absent: what became of the jobs, where there is no figure; "" where the study has no such cell.
+        difference: from the baseline, where one was named and has a figure; None for the baseline itself.
+        bold: whether it is the best of those that it may be compared with, or cannot be told from the best; beside a
+            baseline, whether the difference is more than chance among all comparisons of the table.
+    """
+
+    figure: Figure | None = None
+    absent: str = ""
+    difference: Difference | None = None
+    bold: bool = False
+
+
+@dataclass(frozen=True)
+class Table:
+    """A metric of all cells.
+
+    Attributes:
+        metric: its name.
+        label: what it is called.
+        keys: the columns that tell the rows apart.
+        columns: numbers of queries, or the metric where they do not vary.
+        rows: of each row its values on ``keys``, and an entry for each column.
+        usual: the most frequent values of axes that have no column of their own, since there are too many.
+        baseline: what the others are compared with; None for nothing.
+        coverage: what the intervals cover, in words.
+    """
+
+    metric: str
+    label: str
+    keys: Sequence[str]
+    columns: Sequence[str]
+    rows: Sequence[tuple[Sequence[str], Sequence[Entry]]]
+    usual: Mapping[str, str] = field(default_factory=dict)
+    baseline: Baseline | None = None
+    coverage: Sequence[str] = ()
+
+    @classmethod
+    def of(cls, study: Study, layout: Layout, baseline: str | None = None) -> Table:
+        """Lay the study out: a row for each combination of the axes, a column for each number of queries.
+
+        Beside a baseline, a choice of the axis that is compared, each figure has its difference from it.
+
+        Raises:
+            FmstealError: there is no such choice, or in no cell another beside it.
+        """
+        if baseline is not None:
+            require_choice(study, layout, baseline)
+        column = _columns(study, layout)
+        keys = _keys(study, layout, column)
+        rows: dict[tuple[str, ...], dict[str, Entry]] = {}
+        panels = [panel for page in layout.split(study) for panel in page.panels]
+        from_it = None if baseline is None else differences(panels, baseline, layout.metric, column)
+        for panel in panels:
+            found = _entries(panel, study, layout, from_it, column)
+            for cell in panel.cells:
+                row = rows.setdefault(tuple(cell.values[key] for key in keys), {})
+                row[column[cell.key]] = found[cell.key]
+        across = _across(study, column)
+        if least := _majority(study, layout.metric, keys, column):
+            keys, rows = keys or [""], {key or ("",): row for key, row in rows.items()} | least
+        heads, values, usual = _folded(keys, list(rows))
+        laid_out = [
+            (row, [rows[key].get(name, Entry()) for name in across]) for row, key in zip(values, rows, strict=True)
+        ]
+        said = coverage([entry.figure for _, row in laid_out for entry in row], study.cells)
+        table = cls(layout.metric, study.label(layout.metric), heads, across, laid_out, usual, coverage=said)
+        return table if baseline is None else table._beside(study, layout, baseline)
+
+    def _beside(self, study: Study, layout: Layout, baseline: str) -> Table:
+        beside = sum(entry.difference is not None for entry in self.entries)
+        axis = str(layout.lines)
+        others = [c for c in study.cells if c.values[axis] != baseline and c.figure(layout.metric)]
+        if not beside:
+            apart = ", ".join((*layout.pages, *layout.facets)) or "nothing else"
+            raise FmstealError(
+                f"No cell has {axis} {baseline} beside it: those of other choices differ in {apart} too, or "
+                "have no figure."
+            )
+        return replace(
+            self, baseline=Baseline(axis, baseline, layout.judged, len(others) - beside, study.direction(layout.metric))
+        )
+
+    @property
+    def stem(self) -> str:
+        """The name of its files, without their endings: ``table``, and what is unusual about it."""
+        parts = ["table", *([self.metric] if self.metric != HEADLINE else [])]
+        parts += ["from", self.baseline.name] if self.baseline else []
+        return re.sub(r"[^\w.@-]", "-", "-".join(parts))
+
+    @property
+    def entries(self) -> list[Entry]:
+        """All of them."""
+        return [entry for _, row in self.rows for entry in row]
+
+    @property
+    def notes(self) -> list[str]:
+        """What a reader has to know before comparing the figures."""
+        figures = [entry.figure for entry in self.entries if entry.figure]
+        torn, known = [f for f in figures if not f.whole], {f.n for f in figures}
+        name = f"{self.label[:1].upper()}{self.label[1:]}"
+        notes = [f"{name}, mean over seeds{' ± half of its 95 % interval, or both its ends' if self.coverage else ''}."]
+        notes += self.coverage
+        if len(known) == 1:
+            notes.append(f"n = {known.pop()} in every cell.")
+        elif known:
+            notes.append("n, the number of seeds, stands in brackets.")
+        if singles := [f for f in figures if f.n == 1]:
+            which = "All cells" if len(singles) == len(figures) else f"{len(singles)} of {len(figures)} cells"
+            notes.append(f"{which} have a single seed, and no interval.")
+        notes += without_interval(figures)
+        if torn:
+            notes.append(f"{len(torn)} of {len(figures)} cells lack seeds that were asked for (n of N).")
+        return [*notes, *self._marks()]
+
+    def _marks(self) -> list[str]:
+        """What bold, differences and short names mean, where there are any."""
+        notes: list[str] = []
+        if self.baseline:
+            found = [(entry.figure, entry.difference) for entry in self.entries if entry.figure and entry.difference]
+            notes += self.baseline.notes(found)
+        elif any(entry.bold for entry in self.entries):
+            notes.append(
+                "Bold: the best of a column among rows that differ in the last axis alone, and those whose difference "
+                "from it, paired by seed, has a 95 % interval that holds zero."
+            )
+        if self.usual:
+            said = ", ".join(f"{name}={value}" for name, value in self.usual.items())
+            notes.append(f"{OTHERS.capitalize()} names what differs from {said}.")
+        return notes
+
+
+def _keys(study: Study, layout: Layout, column: Mapping[str, str]) -> list[str]:
+    """The axes that tell rows apart."""
+    keys = [*layout.pages, *layout.facets, *([layout.lines] if layout.lines else [])]
+    if len({(*(c.values[k] for k in keys), column[c.key]) for c in study.cells}) < len(study.cells):
+        return [name for name in study.columns if name not in layout.x]  # named facets may leave cells alike
+    return keys
+
+
+def _across(study: Study, column: Mapping[str, str]) -> list[str]:
+    """The columns, by how many queries they stand for."""
+    return list(dict.fromkeys(column[c.key] for c in sorted(study.cells, key=lambda c: c.queries or 0)))
+
+
+def _entries(
+    panel: Panel, study: Study, layout: Layout, from_it: Mapping[str, Difference] | None, column: Mapping[str, str]
+) -> dict[str, Entry]:
+    """The entries of a panel, by the keys of its cells; beside a baseline with their differences from it."""
+    better = study.direction(layout.metric) if layout.judged else None
+    if from_it is None:
+        from_it, bold = {}, _best(panel.cells, layout.metric, better, column)
+    else:
+        bold = {key for key, found in from_it.items() if found.holds and better is not None}
+    entries = {}
+    for cell in panel.cells:
+        figure = cell.figure(layout.metric)
+        absent = "" if figure else missing(cell)
+        entries[cell.key] = Entry(figure, absent, from_it.get(cell.key), cell.key in bold)
+    return entries
+
+
+def _columns(study: Study, layout: Layout) -> dict[str, str]:
+    """The column of each cell, by the cell's key: its queries, and the budget's name where several ask as many."""
+    if not layout.x:
+        return {cell.key: study.label(layout.metric) for cell in study.cells}
+    named = {cell.key: " ".join(cell.values[name] for name in layout.x) for cell in study.cells}
+    alike: dict[int | None, set[str]] = {}
+    for cell in study.cells:
+        alike.setdefault(cell.queries, set()).add(named[cell.key])
+
+    def column(cell: Cell) -> str:
+        if cell.queries is None:
+            return named[cell.key]
+        return f"{cell.queries:,} queries" + (f" ({named[cell.key]})" if len(alike[cell.queries]) > 1 else "")
+
+    return {cell.key: column(cell) for cell in study.cells}
+
+
+def _majority(
+    study: Study, metric: str, keys: Sequence[str], column: Mapping[str, str]
+) -> dict[tuple[str, ...], dict[str, Entry]]:
+    """A row of the majority class for each victim, where the metric is one that it has."""
+    cells: dict[tuple[str, ...], dict[str, list[Cell]]] = {}
+    for cell in study.cells:
+        cells.setdefault(majority_row.beside(keys, cell.values), {}).setdefault(column[cell.key], []).append(cell)
+    found = {
+        row: {name: Entry(figure) for name, some in each.items() if (figure := majority_row.figure(some, metric))}
+        for row, each in cells.items()
+    }
+    return {row: entries for row, entries in found.items() if entries}
+
+
+def _folded(keys: Sequence[str], rows: Sequence[Sequence[str]]) -> tuple[list[str], list[list[str]], dict[str, str]]:
+    """Of more columns than can be read, the last as one, which says what is unusual there; and what is usual."""
+    if len(keys) <= MOST_KEYS:
+        return list(keys), [list(row) for row in rows], {}
+    first, rest = MOST_KEYS - 1, range(MOST_KEYS - 1, len(keys))
+    usual = {place: Counter(row[place] for row in rows).most_common(1)[0][0] for place in rest}
+    unusual = [", ".join(f"{keys[p]}={row[p]}" for p in rest if row[p] not in ("", usual[p])) for row in rows]
+    values = [[*row[:first], said] for row, said in zip(rows, unusual, strict=True)]
+    return [*keys[:first], OTHERS], values, {keys[place]: value for place, value in usual.items()}
+
+
+def _best(cells: Sequence[Cell], metric: str, higher_is_better: bool | None, column: Mapping[str, str]) -> set[str]:
+    """Of the cells of a panel, column by column, the best and those that cannot be told from it."""
+    if higher_is_better is None:
+        return set()
+    found: set[str] = set()
+    for name in {column[cell.key] for cell in cells}:
+        alike = [cell for cell in cells if column[cell.key] == name and cell.figure(metric)]
+        if len(alike) < 2:
+            continue
+        means = {cell.key: f.mean for cell in alike if (f := cell.figure(metric))}
+        top = (max if higher_is_better else min)(alike, key=lambda cell: means[cell.key])
+        found |= {cell.key for cell in alike if means[cell.key] == means[top.key] or _level(cell, top, metric)}
+    return found
+
+
+def _level(cell: Cell, top: Cell, metric: str) -> bool:
+    """Whether the difference from the best, paired by seed, has an interval that holds zero."""
+    interval = student_interval([a - b for a, b in paired(cell, top, metric)])
+    return interval is not None and interval[0] <= 0 <= interval[1]

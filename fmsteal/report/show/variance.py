@@ -1,0 +1,143 @@
+"""``fmsteal report --variance``: how much of a figure's scatter victim, pool and thief make. Imports no torch.
+
+It needs a sweep that crosses their seeds: ``fmsteal -m victim.seed=0,1,2 query.seed=0,1,2 thief.seed=0,1,2``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+import numpy as np
+
+from fmsteal.base.errors import FmstealError
+from fmsteal.identity.keys import ANY_SEED
+from fmsteal.report.read.components import estimate_components
+from fmsteal.report.read.study import Job, Study
+from fmsteal.report.show.plain import Plain
+
+SEEDS = {  # what a seed decides, by its setting; ``seed`` is the job's, from which the attack draws its questions
+    "data.seed": "data", "victim.seed": "victim", "query.seed": "pool", "thief.seed": "thief", "seed": "questions",
+}  # fmt: skip
+FEWEST = 2  # factors with two levels or more
+HOW = "fmsteal -m victim.seed=0,1,2 query.seed=0,1,2 seed=0,1,2 crosses victim, pool and thief"
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Jobs that differ in seeds alone, fully crossed.
+
+    Attributes:
+        factors: what varies independently; things whose seeds move together are one.
+        values: the metric, an axis for each factor.
+    """
+
+    factors: Sequence[str]
+    values: Any
+
+    @property
+    def components(self) -> dict[str, float]:
+        """The variance that each factor makes, and each interaction; the last one is what is left, chance included."""
+        found = estimate_components(self.values)
+        names = {axes: " x ".join(self.factors[axis] for axis in axes) for axes in found}
+        return {
+            f"rest ({name})" if len(axes) == len(self.factors) else name: found[axes] for axes, name in names.items()
+        }
+
+
+def lay_grid(jobs: Sequence[Job], metric: str) -> Grid:
+    """Find the factors that jobs cross, and lay out their figures.
+
+    Raises:
+        FmstealError: fewer than two things vary independently, or combinations are missing.
+    """
+    levels = {what: [_level(job, key) for job in jobs] for key, what in SEEDS.items()}
+    together: dict[tuple[int, ...], list[str]] = {}  # by which jobs have the same level
+    for what, own in levels.items():
+        if len(set(own)) > 1:
+            together.setdefault(tuple(own.index(level) for level in own), []).append(what)
+    factors = [" and ".join(names) for names in together.values()]
+    if len(factors) < FEWEST:
+        raise FmstealError(f"of what seeds decide {_varies(factors)}; {HOW}")
+    names = [members[0] for members in together.values()]
+    choices = [sorted(set(levels[name])) for name in names]
+    places = list(zip(*(levels[name] for name in names), strict=True))
+    figures = dict(zip(places, (job.figure(metric) for job in jobs), strict=True))
+    missing = [place for place in product(*choices) if figures.get(place) is None]
+    if missing:
+        sizes, first = " x ".join(str(len(c)) for c in choices), zip(factors, missing[0], strict=True)
+        raise FmstealError(
+            f"{len(missing)} of {sizes} combinations of {', '.join(factors)} have no {metric}, the first of them "
+            f"{', '.join(f'{factor} {level}' for factor, level in first)}; each must be there once"
+        )
+    if len(places) > len(figures):
+        raise FmstealError(f"{len(places) - len(figures)} combinations of {', '.join(factors)} are there twice")
+    return Grid(factors, np.array([figures[p] for p in product(*choices)]).reshape([len(c) for c in choices]))
+
+
+def tabulate_variance(study: Study, metric: str) -> Plain:
+    """The components of every group of jobs that differ in seeds alone.
+
+    Raises:
+        FmstealError: no group's grid is large enough.
+    """
+    keys = [name for name in study.columns if name not in SEEDS]
+    rows: list[list[str]] = []
+    refused: list[str] = []
+    for values, jobs in _groups(study, keys).items():
+        where = ", ".join(f"{key} {value}" for key, value in zip(keys, values, strict=True))
+        try:
+            grid = lay_grid(jobs, metric)
+        except FmstealError as error:
+            refused.append(f"{where}: {error}" if where else str(error))
+            continue
+        found = {name: max(variance, 0.0) for name, variance in grid.components.items()}
+        whole = math.fsum(found.values())
+        sizes = dict(zip(grid.factors, grid.values.shape, strict=True))
+        rows += [
+            [
+                *values,
+                name,
+                f"{math.sqrt(value):.4f}",
+                f"{value / whole:.0%}" if whole else "",
+                str(sizes.get(name, "")),
+            ]
+            for name, value in found.items()
+        ]
+    if not rows:
+        raise FmstealError(f"--variance: no grid is large enough. {refused[0] if refused else 'No job is finished'}.")
+    notes = [
+        f"{study.label(metric).capitalize()}: standard deviation that each source alone would make (a crossed "
+        "random-effects model, method of moments; negative estimates are 0), and its share of the sum of variances. "
+        "What has few levels is known badly: of two levels a component has one degree of freedom.",
+        *(f"Left out: {each}." for each in refused),
+    ]
+    columns = ("standard deviation", "of the variance", "levels")
+    title = f"where the variance of {study.label(metric)} comes from"
+    return Plain("variance", title, [*keys, "source"], columns, rows, notes)
+
+
+def _groups(study: Study, keys: Sequence[str]) -> dict[tuple[str, ...], list[Job]]:
+    """The finished jobs that agree in all but their seeds, by their values on the study's other columns."""
+    found: dict[tuple[str, ...], list[Job]] = {}
+    for cell in study.cells:
+        found.setdefault(tuple(cell.values[key] for key in keys), []).extend(cell.done)
+    return {values: jobs for values, jobs in found.items() if jobs}
+
+
+def _settings(job: Job) -> Mapping[str, Any]:
+    found = (job.entry.result or {}).get("settings")
+    return found if isinstance(found, dict) else {}
+
+
+def _level(job: Job, key: str) -> int:
+    """The seed that a setting has in a job; settings at their default, 0, are not kept."""
+    seed = job.seed if key == "seed" else _settings(job).get(key, 0)
+    return (job.seed or 0) if seed == ANY_SEED or not isinstance(seed, int) else seed
+
+
+def _varies(factors: Sequence[str]) -> str:
+    return f"{factors[0]} alone varies, all together" if factors else "nothing varies"

@@ -1,0 +1,92 @@
+"""How figures and states are written, wherever they are shown."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+from fmsteal.records.results import FAILED, KILLED, MISSING, RUNNING, UNREADABLE
+from fmsteal.report.read.interval import BOTH, FEWEST, IMAGES, SEEDS
+from fmsteal.report.read.study import Cell, Figure
+
+HOW = {
+    BOTH: f"{BOTH}, on the logit scale",
+    SEEDS: f"{SEEDS} alone (Student's t)",
+    IMAGES: f"{IMAGES} alone, as all seeds say the same (Wilson's interval)",
+}
+SAID = {FAILED: "failed", KILLED: "cut off", RUNNING: "under way", MISSING: "missing", UNREADABLE: "unreadable"}
+
+
+def number(value: float, metric: str) -> str:
+    """A value of a metric: three decimals of a share, whole queries."""
+    if metric in ("cost/queries", "cost/victim_forwards"):
+        return f"{value:,.0f}"
+    if metric.startswith("cost/"):
+        return f"{value:,.2f}" if value < 100 else f"{value:,.0f}"
+    return f"{value:.3f}"
+
+
+def missing(cell: Cell) -> str:
+    """What became of a cell without a figure, as ``failed`` or ``2 failed, 1 missing``."""
+    states = [SAID.get(job.entry.state, "not measured") for job in cell.jobs]
+    kinds = list(dict.fromkeys(states))
+    return kinds[0] if len(kinds) == 1 else ", ".join(f"{states.count(kind)} {kind}" for kind in kinds)
+
+
+def seeds(figure: Figure) -> str:
+    """How many seeds are in a figure, as ``3`` or ``2 of 3``."""
+    return str(figure.n) if figure.whole else f"{figure.n} of {figure.of}"
+
+
+def spread(figure: Figure, metric: str) -> str:
+    """How far a mean can be trusted, to stand behind it: half its interval, both its ends, or its two seeds."""
+    if figure.half is not None:
+        return f"± {number(figure.half, metric)}"
+    if figure.interval is not None:  # cut at what the metric can be
+        return f"({number(figure.interval[0], metric)} to {number(figure.interval[1], metric)})"
+    return f"({' and '.join(number(value, metric) for value in figure.points)})" if len(figure.points) == 2 else ""
+
+
+def interval_text(figure: Figure, metric: str) -> str:
+    """The interval as text, or why there is none."""
+    if figure.interval is not None:
+        return f"{number(figure.interval[0], metric)} to {number(figure.interval[1], metric)}"
+    if figure.n >= FEWEST:
+        return f"{figure.n} seeds, all alike"
+    return "one seed" if figure.n == 1 else f"two seeds: {', '.join(number(value, metric) for value in figure.points)}"
+
+
+def without_interval(figures: Sequence[Figure]) -> list[str]:
+    """Says of how many figures of several seeds there is no interval, and why."""
+    two, alike = sum(f.n == 2 for f in figures), sum(f.n >= FEWEST and f.interval is None for f in figures)
+    counts = {
+        "have two seeds: both figures stand in brackets, in place of an interval": two,
+        "have the same figure for every seed, which says nothing of how far it is off: no interval": alike,
+    }
+    return [f"{count} of {len(figures)} cells {what}." for what, count in counts.items() if count]
+
+
+def cover(figures: Iterable[Figure | None]) -> str:
+    """What the intervals of figures cover, as ``seeds and test images``; "" where none has an interval."""
+    kinds = Counter(figure.covers for figure in figures if figure and figure.covers)
+    return next(iter(kinds), "") if len(kinds) < 2 else ", or ".join(f"{kind} ({kinds[kind]})" for kind in kinds)
+
+
+def coverage(figures: Iterable[Figure | None], cells: Sequence[Cell] = ()) -> list[str]:
+    """Says what the intervals of figures cover, and of what else the seeds of their cells have one alone."""
+    kinds = Counter(figure.covers for figure in figures if figure and figure.covers)
+    if not kinds:
+        return []
+    if len(kinds) == 1:
+        said = [f"95 % intervals cover {HOW[kind]}." for kind in kinds]
+    else:
+        each = ", ".join(f"{count} {'covers' if count == 1 else 'cover'} {HOW[kind]}" for kind, count in kinds.items())
+        said = [f"Of {kinds.total()} 95 % intervals, {each}."]
+    known = {job.varies for cell in cells if len(cell.done) > 1 for job in cell.done}
+    if None in known or not known:
+        return said
+    varied = frozenset.intersection(*(names for names in known if names is not None))
+    fixed = [words for name, words in (("data", "the data split"), ("query", "the pool")) if name not in varied]
+    return said + (
+        [f"They leave out {' and '.join(fixed)}: one for all seeds (vary=all varies them)."] if fixed else []
+    )

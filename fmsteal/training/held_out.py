@@ -1,0 +1,157 @@
+"""Choosing a training's epoch by images that are held out of it: the best one's weights are kept."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import torch
+from lightning import LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback
+from torch import Tensor, nn
+
+from fmsteal.base.errors import ConfigError
+from fmsteal.data.images import Ids, Picked
+from fmsteal.training.classifier import soft_cross_entropies
+
+BATCH = 64
+By = Literal["agreement", "macro_f1"]
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Images of the transfer set that a thief is not trained on; a convex one is, once they have chosen its penalty.
+
+    Attributes:
+        ids: which pool images.
+        answers: the API's, ``(n, C)``.
+        patience: stop after so many measured epochs in a row that are not better than the best; None: train all.
+        by: what makes an epoch the best: ``agreement`` with the answers' argmax, or ``macro_f1`` (`macro_f1`).
+        every: measure every so many epochs, and the last.
+    """
+
+    ids: Ids
+    answers: Tensor
+    patience: int | None = None
+    by: By = "agreement"
+    every: int = 1
+
+
+def require_choice(validation: float, by: str, every: int) -> None:
+    """Refuse options of an attack that no epoch can be chosen by.
+
+    Raises:
+        ConfigError: a share that is none, an unknown criterion, or one that has no effect, since nothing is held out.
+    """
+    if not 0 <= validation < 1:
+        raise ConfigError(f"attack.validation must be at least 0 and below 1, not {validation}.")
+    if by not in get_args(By) or every < 1:
+        raise ConfigError(
+            f"attack.by must be one of {', '.join(get_args(By))} and attack.every at least 1, not {by} and {every}."
+        )
+    if not validation and (by, every) != ("agreement", 1):
+        raise ConfigError(
+            f"attack.by={by} and attack.every={every} have no effect without images held out: set attack.validation "
+            "above 0, or leave them out."
+        )
+
+
+def require_each_class(held: int, classes: int, validation: float) -> None:
+    """Refuse a held-out part that leaves a class without an image: its score would say nothing of that class.
+
+    Raises:
+        ConfigError: fewer images than classes. Which classes the answers name cannot be known before they are paid for.
+    """
+    if held < classes:
+        raise ConfigError(
+            f"attack.validation={validation:g} holds out {held} images, but the API knows {classes} classes: at least "
+            f"{classes - held} would be without an image to choose the epoch by. Hold out a larger share, choose a "
+            "larger budget (budget=...), or hold out nothing: attack.validation=0."
+        )
+
+
+class BestEpoch(Callback):
+    """Measures epochs on held-out answers, by agreement or macro-F1, and in the end puts back the best one's weights.
+
+    Of epochs that score alike the one with the smaller cross-entropy is better. All it knows is in the training's
+    checkpoints: a resumed training ends as one that was never stopped.
+    """
+
+    def __init__(
+        self,
+        inputs: Tensor | Picked,
+        answers: Tensor,
+        patience: int | None,
+        by: By = "agreement",
+        every: int = 1,
+    ) -> None:
+        self.inputs, self.answers, self.patience = inputs, answers, patience
+        self.by, self.every = by, every
+        self.score = (-1.0, 0.0)
+        self.stale = 0
+        self.weights: dict[str, Tensor] = {}
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Go no further where a resumed training had been about to stop."""
+        self._stop(trainer)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: Any) -> None:
+        """Measure, if this epoch's turn has come; remember the weights if they are better than all before."""
+        done = trainer.current_epoch + 1
+        if done % self.every and done != trainer.max_epochs:
+            return
+        found, loss = trainer.strategy.broadcast(self.measured(pl_module.net))  # or processes could part ways
+        if trainer.logger is not None and trainer.is_global_zero:
+            trainer.logger.log_metrics({f"held_out_{self.by}": found, "held_out_loss": loss}, step=done)
+        better = (found, -loss) > self.score
+        if better:
+            self.score = (found, -loss)
+            self.weights = {k: v.detach().cpu().clone() for k, v in pl_module.net.state_dict().items()}
+        self.stale = 0 if better else self.stale + 1
+        self._stop(trainer)
+
+    def on_train_end(self, trainer: Trainer, pl_module: Any) -> None:
+        """Put the best weights back."""
+        if not self.weights:
+            return
+        pl_module.net.load_state_dict(self.weights)
+        if trainer.logger is not None and trainer.is_global_zero:
+            best = {f"best_held_out_{self.by}": self.score[0], "best_held_out_loss": -self.score[1]}
+            trainer.logger.log_metrics(best, step=trainer.current_epoch)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a resumed training has to know."""
+        return {"score": list(self.score), "stale": self.stale, "weights": self.weights}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from there."""
+        found, loss = state_dict["score"]
+        self.score, self.stale, self.weights = (found, loss), state_dict["stale"], state_dict["weights"]
+
+    @torch.no_grad()
+    def measured(self, net: nn.Module) -> tuple[float, float]:
+        """How well the network finds the held-out answers' argmax (`by`), and its mean cross-entropy to the answers."""
+        device = next(net.parameters()).device
+        net.eval()
+        rows = [torch.as_tensor(self.inputs[start : start + BATCH]) for start in range(0, len(self.answers), BATCH)]
+        logits = torch.cat([net(part.to(device)).float().cpu() for part in rows])
+        net.train()
+        ours, theirs = logits.argmax(dim=1), self.answers.argmax(dim=1)
+        found = macro_f1(theirs, ours) if self.by == "macro_f1" else float((ours == theirs).double().mean())
+        return found, float(soft_cross_entropies(logits, self.answers).mean())
+
+    def _stop(self, trainer: Trainer) -> None:
+        if self.patience is not None and self.stale >= self.patience:
+            trainer.should_stop = True
+
+
+def macro_f1(truth: Tensor, guess: Tensor) -> float:
+    """The mean over classes of ``2 TP / (2 TP + FP + FN)``, of the classes that labels ``(n,)`` or guesses name.
+
+    As scikit-learn's ``f1_score(average="macro")``: a class that is guessed but never true counts with 0.
+    """
+    classes = int(max(truth.max(), guess.max())) + 1
+    hits = truth[truth == guess].bincount(minlength=classes)
+    named = truth.bincount(minlength=classes) + guess.bincount(minlength=classes)  # 2 TP + FP + FN
+    there = named > 0
+    return float((2 * hits[there].double() / named[there]).mean())
