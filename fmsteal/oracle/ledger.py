@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fmsteal.base.errors import LedgerError
-from fmsteal.base.store import append, explained, sync, write_text
+from fmsteal.base.store import append, explained, sync
 from fmsteal.oracle.header import SCHEMA, Header, is_torn, parse, spell
 from fmsteal.oracle.index import Index, grown, keys_of
 from fmsteal.oracle.records import CHUNK, KEY, Records, bytes_of, checksums, kind_of
@@ -128,9 +128,8 @@ class Ledger:
         if not self._is_copied and self._copied() != line:  # also of a ledger that an earlier version began
             self.path.parent.mkdir(parents=True, exist_ok=True)
             head = self.path.with_suffix(LEDGER_HEAD)
-            for left in head.parent.glob(f".{head.name}.*.tmp"):  # by a process that was killed as it wrote the same
-                left.unlink(missing_ok=True)
-            write_text(head, line.decode())
+            head.write_bytes(line)  # in place: what is torn is no header, and is written anew before the next answer
+            sync(head)
         self._is_copied = True
         if self._size == 0:
             data, self._line = line + data, line
@@ -175,10 +174,8 @@ class Ledger:
                 if not len(records) or (checksums(records) != records["crc"]).any():
                     return False
                 left -= len(records)
-                row, new = len(index), index.add(keys_in(records))
-                answers[row : len(index)] = records["answer"][
-                    new
-                ]  # two processes wrote: the first went on with its own
+                row, new = len(index), index.add(keys_in(records))  # where two wrote, the first went on with its own
+                answers[row : len(index)] = records["answer"][new]
             self._size = size - (size - begin) % kind.itemsize
         if self._size < size:
             os.truncate(self.path, self._size)
