@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 
+import hypothesis
 import pytest
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
@@ -23,6 +24,11 @@ from tests.warm import Command
 SMOKE = ("experiment=smoke", "tracker=none", "trainer=cpu")
 TINY = "backbone.model=test_resnet"  # of timm: a fifth of the time of a ResNet-10
 SMALL = (*SMOKE, "victim=resnet10t", "thief=resnet10t", f"victim.{TINY}", f"thief.{TINY}")
+
+# The same examples in every run, however slow the machine is. To look for others: pytest --hypothesis-profile=search
+hypothesis.settings.register_profile("same", derandomize=True, deadline=None)
+hypothesis.settings.register_profile("search", deadline=None)
+hypothesis.settings.load_profile("same")
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # several threads in each of several processes would wait for each other
     os.environ.setdefault("OMP_NUM_THREADS", "1")

@@ -18,6 +18,7 @@ from tests.defenses.asking import question, reply
 from tests.defenses.simplex import dirichlet, simplex
 
 Rows = npt.NDArray[np.float64]
+EXACT = {"primal_feasibility_tolerance": 1e-10, "dual_feasibility_tolerance": 1e-10}  # 1e-7 each is coarser than ours
 
 
 def by_linprog(p: Rows, cost: Rows, epsilon: float, margin: float) -> Rows | None:
@@ -34,9 +35,8 @@ def by_linprog(p: Rows, cost: Rows, epsilon: float, margin: float) -> Rows | Non
         ]
     )
     limits = np.concatenate([p, -p, [epsilon], np.full(k - 1, -margin)])
-    found = linprog(
-        np.r_[cost, np.zeros(k)], above, limits, np.r_[np.ones(k), np.zeros(k)][None], [1.0], bounds=(0, None)
-    )
+    found = linprog(np.r_[cost, np.zeros(k)], above, limits, np.r_[np.ones(k), np.zeros(k)][None], [1.0],
+                    bounds=(0, None), options=EXACT)  # fmt: skip
     return None if found.status else found.x[:k]
 
 
