@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
@@ -18,6 +17,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from fmsteal.base.errors import ConfigError, FmstealError
+from fmsteal.base.on_hydra import SharedLoader, combinations
 from fmsteal.base.quoting import quoted, spell
 from fmsteal.base.store import digest
 from fmsteal.identity.keys import (
@@ -38,7 +38,6 @@ from fmsteal.job import victims
 from fmsteal.job.theft import is_sealed
 from fmsteal.records import results
 from fmsteal.records.folders import THEFTS, SweepFolder
-from fmsteal.sweep.loader import SharedLoader
 from fmsteal.sweep.overrides import explain, require_complete, require_known
 
 log = logging.getLogger(__name__)
@@ -172,7 +171,7 @@ def checked(loader: SharedLoader, master: DictConfig, jobs: Sequence[Sequence[st
 def expanded(loader: SharedLoader, arguments: Sequence[str]) -> list[list[str]]:
     """The overrides of each job, in Hydra's own order: the last axis changes fastest."""
     parsed = OverridesParser.create(loader).parse_overrides(list(arguments))
-    jobs = BasicSweeper.split_arguments(parsed, None)[0]
+    jobs = combinations(parsed)
     spelt = {word: quoted(word) for word in {word for job in jobs for word in job}}  # what glob(*) finds has no quotes
     return [[spelt[word] for word in job] for job in jobs]
 
@@ -199,7 +198,7 @@ def composed(
                 if chosen not in bases:
                     bases[chosen] = pickle.dumps(loader.load_sweep_config(master, list(chosen)))
                 cfg = pickle.loads(bases[chosen])
-                loader._apply_overrides_to_config(values, cfg)
+                loader.set_values(values, cfg)
             except (HydraException, OmegaConfBaseException, AssertionError, ValueError) as error:
                 raise ConfigError(explain("config", list(overrides), error)) from error
         yield overrides, cfg
