@@ -108,24 +108,31 @@ def _accepted(options: Mapping[str, Any]) -> None:
             "hydra/launcher=slurm needs Slurm's sbatch and srun, which are not on the PATH. Run this on a login "
             "node of the cluster, or choose another launcher: hydra/launcher=joblib, hydra/launcher=ray, or none."
         )
-    known = {SBATCH[k]: v for k, v in options.items() if k in SBATCH}
-    if known.get("mem") is not None:
-        known["mem"] = f"{known['mem']}G"
-    known |= {str(k).replace("_", "-"): v for k, v in (options.get("additional_parameters") or {}).items()}
-    words = [f"--{k}" if v is True else f"--{k}={v}" for k, v in known.items() if v is not None and v is not False]
+    words = _options_of_sbatch(options)
     asked = _run("sbatch", "--test-only", *words, "--wrap=true")
     if asked.returncode == 0:
         return
     said = " ".join(line.split("error: ", 1)[-1] for line in asked.stderr.splitlines() if line.strip())
-    advice = ""
+    raise ConfigError(f"Slurm would not take a job with {' '.join(words)}: {said.rstrip('.')}.{_advice(said)}")
+
+
+def _options_of_sbatch(options: Mapping[str, Any]) -> list[str]:
+    """The launcher's options as those of `sbatch`."""
+    known = {SBATCH[k]: v for k, v in options.items() if k in SBATCH}
+    if known.get("mem") is not None:
+        known["mem"] = f"{known['mem']}G"
+    known |= {str(k).replace("_", "-"): v for k, v in (options.get("additional_parameters") or {}).items()}
+    return [f"--{k}" if v is True else f"--{k}={v}" for k, v in known.items() if v is not None and v is not False]
+
+
+def _advice(said: str) -> str:
+    """What to change, of options for which Slurm would not take a job, by what it said."""
     if "partition" in said:
         partitions = sorted(set(_run("sinfo", "-h", "-o", "%R").stdout.split()))
-        advice = f" There are the partitions {', '.join(partitions)}: hydra.launcher.partition=..."
-    elif "gres" in said.lower() or "gpu" in said.lower():
-        advice = " On a cluster without GPUs: hydra.launcher.gpus_per_node=null."
-    elif "account" in said:
-        advice = " Name one of yours: hydra.launcher.account=..."
-    raise ConfigError(f"Slurm would not take a job with {' '.join(words)}: {said.rstrip('.')}.{advice}")
+        return f" There are the partitions {', '.join(partitions)}: hydra.launcher.partition=..."
+    if "gres" in said.lower() or "gpu" in said.lower():
+        return " On a cluster without GPUs: hydra.launcher.gpus_per_node=null."
+    return " Name one of yours: hydra.launcher.account=..." if "account" in said else ""
 
 
 def _run(*command: str, timeout: float | None = None) -> subprocess.CompletedProcess[str]:
