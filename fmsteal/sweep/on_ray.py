@@ -83,8 +83,20 @@ def connect(options: Options) -> None:
             f"hydra/launcher=ray cannot {where}: {type(error).__name__}: {error}. The options are "
             "hydra.launcher.*; address=host:6379 names a cluster, address=auto the one that runs here."
         ) from error
+    if not options.await_nodes:
+        _require_node(options)
+
+
+def _require_node(options: Options) -> None:
+    """See that a node of the cluster has what a job asks for; else leave the cluster.
+
+    Raises:
+        ConfigError: none has.
+    """
+    import ray
+
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    if not options.await_nodes and not any(_fits(options.needs, node) for node in nodes):
+    if not any(_fits(options.needs, node) for node in nodes):
         ray.shutdown()
         names = sorted({name for node in nodes for name in node if not name.startswith("node:")} | options.needs.keys())
         most = ", ".join(f"{name} {max(node.get(name, 0) for node in nodes):g}" for name in names)
