@@ -89,7 +89,7 @@ def run(words: Sequence[str]) -> None:
         return
     if _is_hydras(args):
         with searchpath.known(searchpath.given(args)):
-            return on_hydra.run_command(args, run_job, paths.folder("conf"))
+            return _run(words, args)
     if args.multirun and args.cfg:
         sys.exit("fmsteal: --cfg shows the config of a job; leave out -m.")
     if args.multirun:
@@ -98,6 +98,10 @@ def run(words: Sequence[str]) -> None:
         refuse_nonsense(args)
     except FmstealError as error:
         sys.exit(f"fmsteal: {error}")
+    return _run(words, args)
+
+
+def _run(words: Sequence[str], args: argparse.Namespace) -> None:
     with command_line.record_words(words):
         on_hydra.run_command(args, run_job, paths.folder("conf"))
 

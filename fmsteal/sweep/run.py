@@ -73,14 +73,7 @@ def run(
     loader.open(master)
     began = time.monotonic()
     try:
-        require_writable(folder)
-        record.refuse_earlier(folder)
-        if of is None:
-            grid = checked(loader, master, expanded(loader, arguments))
-        else:
-            grid = only_stolen(checked(loader, master, measured_again(Path(of), arguments)))
-        if not mixed:
-            record.require_same(folder, grid)
+        grid = _compose_grid(arguments, master, loader, mixed, of)
     except FmstealError as error:
         raise CompactHydraException(f"fmsteal: {error}") from error
     plan = Plan(grid, master.stage)
@@ -119,6 +112,26 @@ def run(
 
             show_sweep(results.of_sweep(folder), folder)
     _require_done(plan, launches)
+
+
+def _compose_grid(
+    arguments: Sequence[str], master: DictConfig, loader: SharedLoader, mixed: bool, of: str | None
+) -> Grid:
+    """The jobs of a sweep, checked, in a folder that may hold them; for the arguments see `run`.
+
+    Raises:
+        FmstealError: something is wrong with a job, or with the folder.
+    """
+    folder = Path(master.hydra.sweep.dir)
+    require_writable(folder)
+    record.refuse_earlier(folder)
+    if of is None:
+        grid = checked(loader, master, expanded(loader, arguments))
+    else:
+        grid = only_stolen(checked(loader, master, measured_again(Path(of), arguments)))
+    if not mixed:
+        record.require_same(folder, grid)
+    return grid
 
 
 @contextmanager
