@@ -7,10 +7,11 @@ from fmsteal.base import stopping
 
 def main() -> None:
     """Run the command; Ctrl-C and SIGTERM are heeded before anything else is imported."""
-    with stopping.command(sys.argv[1:]):
+    words = sys.argv[1:]
+    with stopping.command(words):
         from fmsteal import cli
 
-        cli.main()
+        cli.main(words)
 
 
 if __name__ == "__main__":

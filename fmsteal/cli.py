@@ -5,20 +5,19 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from collections.abc import Sequence
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
-import hydra
-from hydra._internal.utils import get_args_parser
 from hydra.core.config_store import ConfigStore
 from hydra.core.plugins import Plugins
 from omegaconf import DictConfig, OmegaConf
 
-from fmsteal.base import paths, stopping
+from fmsteal.base import command_line, on_hydra, paths, stopping
 from fmsteal.base.errors import ConfigError, FmstealError
 from fmsteal.base.quoting import quoted
-from fmsteal.base.shell import complete, left_by_reader, print_errors_alone
+from fmsteal.base.shell import complete, left_by_reader
 from fmsteal.base.store import digest, require_readable, require_writable
 from fmsteal.config import searchpath
 from fmsteal.config.schema import Config
@@ -56,65 +55,82 @@ def register() -> None:
 def only_our_ray() -> None:
     """Forget the options of hydra-ray-launcher, if that is installed: Hydra would hold ours against them."""
     Plugins.instance()  # registers them
-    ConfigStore.instance().repo.get("hydra", {}).get("launcher", {}).pop("ray.yaml", None)
+    on_hydra.forget(("hydra", "launcher", "ray.yaml"))
 
 
 register()
-_hydra_main = hydra.main(version_base="1.3", config_path=str(paths.folder("conf")), config_name="config")(run_job)
 
 
 @left_by_reader()
-def main() -> None:
-    """Run a job, or with ``-m`` a sweep of jobs; or look at those that are there (`COMMANDS`)."""
-    with stopping.command(sys.argv[1:]):
-        _main()
+def main(words: Sequence[str] | None = None) -> None:
+    """Run a job, or with ``-m`` a sweep of jobs; or look at those that are there (`COMMANDS`).
+
+    Args:
+        words: those that follow ``fmsteal``; None for this process's own.
+    """
+    words = sys.argv[1:] if words is None else list(words)
+    with stopping.command(words):
+        if words[:1] == [EVALUATE]:
+            from fmsteal.sweep import evaluate
+
+            return evaluate.main(words, run)
+        if words and (module := COMMANDS.get(words[0])):
+            return import_module(module).main(words)
+        return run(words)
 
 
-def _main() -> None:
-    if sys.argv[1:2] == [EVALUATE]:
-        from fmsteal.sweep import evaluate
-
-        return evaluate.main(sys.argv[1:], run)
-    if sys.argv[1:2] and (module := COMMANDS.get(sys.argv[1])):
-        return import_module(module).main(sys.argv[1:])
-    return run()
-
-
-def run() -> None:
-    """Run the job or the sweep that the words of `sys.argv` ask for."""
+def run(words: Sequence[str]) -> None:
+    """Run the job or the sweep that a command line asks for, by its words after ``fmsteal``."""
     stopping.check()
-    sys.argv[1:] = ["quiet=true" if word in ("-q", "--quiet") else quoted(word) for word in sys.argv[1:]]
+    words = ["quiet=true" if word in ("-q", "--quiet") else quoted(word) for word in words]
     only_our_ray()
-    args = get_args_parser().parse_args()
-    print_errors_alone()
-    if args.shell_completion and not _completed():
+    args = on_hydra.parse(words)
+    if args.shell_completion and not _completed(words):
         return
-    asks_hydra = args.help or args.hydra_help or args.info is not None or args.shell_completion
-    if asks_hydra or args.experimental_rerun or args.config_path or args.config_name:
+    if _is_hydras(args):
         with searchpath.known(searchpath.given(args)):
-            return _hydra_main()
+            return _run(words, args)
     if args.multirun and args.cfg:
         sys.exit("fmsteal: --cfg shows the config of a job; leave out -m.")
-    if args.multirun and (name := name_sweep(args)):
-        last = args.overrides[-2] if args.overrides[1:] else "-m"  # beside the others, or argparse is confused
-        place = sys.argv.index(last) if last in sys.argv else len(sys.argv) - 1
-        sys.argv.insert(place + 1, name)
+    if args.multirun:
+        words = _insert_name(words, args)
     try:
         refuse_nonsense(args)
     except FmstealError as error:
         sys.exit(f"fmsteal: {error}")
-    return _hydra_main()
+    return _run(words, args)
 
 
-def _completed() -> bool:
+def _run(words: Sequence[str], args: argparse.Namespace) -> None:
+    with command_line.record_words(words):
+        on_hydra.run_command(args, run_job, paths.folder("conf"))
+
+
+def _is_hydras(args: argparse.Namespace) -> bool:
+    """Whether a command line asks Hydra for something, or names another config than ours."""
+    asks = args.help or args.hydra_help or args.info is not None or args.shell_completion
+    return bool(asks or args.experimental_rerun or args.config_path or args.config_name)
+
+
+def _completed(words: Sequence[str]) -> bool:
     """Print the sub-commands that may come next, for a shell that asks; whether Hydra is to say what else may."""
-    if "COMP_LINE" not in os.environ or not any(word.startswith("query=") for word in sys.argv):
+    if "COMP_LINE" not in os.environ or not any(word.startswith("query=") for word in words):
         return True
     names, line = complete(os.environ["COMP_LINE"], [*COMMANDS, EVALUATE])
     print(*names, sep="\n")
     if line is not None:
         os.environ["COMP_LINE"] = line
     return line is not None
+
+
+def _insert_name(words: Sequence[str], args: argparse.Namespace) -> Sequence[str]:
+    """Name the sweep where it has no name; the words with it beside the other overrides, or argparse is confused."""
+    before = args.overrides[-1] if args.overrides else "-m"
+    name = name_sweep(args)
+    if name is None:
+        return words
+    place = words.index(before) if before in words else len(words) - 1
+    return [*words[: place + 1], name, *words[place + 1 :]]
 
 
 def name_sweep(args: argparse.Namespace) -> str | None:

@@ -17,8 +17,8 @@ from omegaconf import DictConfig
 
 from fmsteal import cli
 from fmsteal.base import paths
+from fmsteal.base.on_hydra import SharedLoader
 from fmsteal.records.folders import JobFolder, TheftFolder, theft_of
-from fmsteal.sweep.loader import SharedLoader
 from tests.warm import Command
 
 SMOKE = ("experiment=smoke", "tracker=none", "trainer=cpu")

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from fmsteal.tracking.offline import records
+from fmsteal.tracking.on_wandb import records
 
 SETTLES = 3.0  # seconds
 

@@ -31,13 +31,7 @@ def spell_classes(classes: Sequence[str], names: Names, option: str) -> list[str
     if isinstance(names, str):
         names = _read(Path(names).expanduser(), option)
     if names is None:
-        texts = [_NUMBER.sub("", name).replace("_", " ").strip() for name in classes]
-        if unnamed := [name for name, text in zip(classes, texts, strict=True) if _NO_NAME.fullmatch(text) or not text]:
-            raise ConfigError(
-                f"The class '{unnamed[0]}' has no name that says what it is ({len(unnamed)} of {len(classes)} have "
-                f"none). Name them: {option}=[zero,one,...], {option}={{{unnamed[0]}: a name, ...}}, or {option}=/path "
-                "of a file of names."
-            )
+        texts = _readable(classes, option)
     elif isinstance(names, Mapping):
         if missing := [name for name in classes if name not in names]:
             raise ConfigError(
@@ -48,13 +42,38 @@ def spell_classes(classes: Sequence[str], names: Names, option: str) -> list[str
         if len(names) != len(classes):
             raise ConfigError(f"{option} has {len(names)} texts, but there are {len(classes)} classes: give one each.")
         texts = list(names)
+    _require_unlike(classes, texts, option)
+    return texts
+
+
+def _readable(classes: Sequence[str], option: str) -> list[str]:
+    """The classes' own names, made readable.
+
+    Raises:
+        ConfigError: one is a number, or an id.
+    """
+    texts = [_NUMBER.sub("", name).replace("_", " ").strip() for name in classes]
+    if unnamed := [name for name, text in zip(classes, texts, strict=True) if _NO_NAME.fullmatch(text) or not text]:
+        raise ConfigError(
+            f"The class '{unnamed[0]}' has no name that says what it is ({len(unnamed)} of {len(classes)} have "
+            f"none). Name them: {option}=[zero,one,...], {option}={{{unnamed[0]}: a name, ...}}, or {option}=/path "
+            "of a file of names."
+        )
+    return texts
+
+
+def _require_unlike(classes: Sequence[str], texts: Sequence[str], option: str) -> None:
+    """See that no two classes have the same text.
+
+    Raises:
+        ConfigError: two have.
+    """
     if twice := [text for text, times in Counter(texts).items() if times > 1]:
         same = [name for name, text in zip(classes, texts, strict=True) if text == twice[0]]
         raise ConfigError(
             f"The classes {', '.join(same[:5])} are all '{twice[0]}' to a text tower, which cannot tell them apart: "
             f"name them by {option}."
         )
-    return texts
 
 
 def _read(file: Path, option: str) -> dict[str, str]:

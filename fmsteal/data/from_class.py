@@ -111,12 +111,7 @@ def to_image(image: Any) -> Image.Image:
         image = image.detach().cpu().numpy()
     if not isinstance(image, np.ndarray):
         raise DataError(f"an image is of Pillow, or an array or tensor, not a {type(image).__name__}")
-    if image.ndim == 3 and image.shape[0] in (1, 3) and image.shape[2] not in (1, 3):
-        image = image.transpose(1, 2, 0)
-    if image.ndim == 3 and image.shape[2] == 1:
-        image = image[:, :, 0]
-    if image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] != 3):
-        raise DataError(f"an image is (h, w), (h, w, 3) or (3, h, w), not {image.shape}")
+    image = _lay_channels_last(image)
     if image.dtype.kind == "f":
         if not (np.isfinite(image).all() and image.min() >= 0 and image.max() <= 1):
             raise DataError("an image of floats is in [0, 1]: leave out what normalises it, each backbone does that")
@@ -124,3 +119,18 @@ def to_image(image: Any) -> Image.Image:
     if image.dtype != np.uint8:
         raise DataError(f"an image is uint8, or float in [0, 1], not {image.dtype}")
     return Image.fromarray(np.ascontiguousarray(image))
+
+
+def _lay_channels_last(image: np.ndarray) -> np.ndarray:
+    """An image ``(h, w, 3)``, or ``(h, w)`` of one channel, from one whose channels may come first.
+
+    Raises:
+        DataError: it is of another shape.
+    """
+    if image.ndim == 3 and image.shape[0] in (1, 3) and image.shape[2] not in (1, 3):
+        image = image.transpose(1, 2, 0)
+    if image.ndim == 3 and image.shape[2] == 1:
+        image = image[:, :, 0]
+    if image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] != 3):
+        raise DataError(f"an image is (h, w), (h, w, 3) or (3, h, w), not {image.shape}")
+    return image

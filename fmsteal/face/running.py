@@ -13,17 +13,14 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from hydra import initialize_config_dir
-from hydra._internal.callbacks import Callbacks
-from hydra.core.global_hydra import GlobalHydra
-from hydra.core.utils import JobReturn, JobStatus
-from hydra.core.utils import run_job as run_in_hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.utils import JobStatus
 from hydra.errors import CompactHydraException
-from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig
 
 from fmsteal.base import paths
 from fmsteal.base.errors import ConfigError, FmstealError, JobError
+from fmsteal.base.on_hydra import error_of, run_in_process
 from fmsteal.face.borrowing import borrow_hydra
 from fmsteal.face.composing import arguments, refuse_sweeps, spell_words
 from fmsteal.face.jobs import Job, load
@@ -55,35 +52,21 @@ def run(overrides: Sequence[str] = ()) -> Job:
         cfg = cli.refuse_nonsense(arguments(words))
         if str(cfg.stage.value) == "victims":
             raise ConfigError("stage=victims has no result to open: leave it out, or use the command line.")
-        done = _run(words)
+        done = run_in_process(words, _task, paths.folder("conf"), name="fmsteal")
     if done.status is JobStatus.FAILED:
-        error: Exception = done._return_value
+        error: Exception = error_of(done)
         cause = error.__cause__
         raise cause if isinstance(error, CompactHydraException) and isinstance(cause, FmstealError) else error
     assert done.hydra_cfg is not None
     return load(done.hydra_cfg.hydra.runtime.output_dir)
 
 
-def _run(words: list[str]) -> JobReturn:
-    """Run a job as `hydra.main` does, but for logging and the end of the process."""
+def _task(cfg: DictConfig) -> Any:
+    """Run a job, its log in its own file."""
     from fmsteal.job.run import run_job
 
-    with initialize_config_dir(str(paths.folder("conf")), job_name="fmsteal", version_base="1.3"):
-        hydra = GlobalHydra.instance().hydra
-        assert hydra is not None
-        cfg = hydra.compose_config("config", words, RunMode.RUN, with_log_configuration=False)
-        cfg.hydra.mode = RunMode.RUN
-        callbacks = Callbacks(cfg)
-        callbacks.on_run_start(config=cfg, config_name="config")
-
-        def task(own: DictConfig) -> Any:
-            with _log_to(Path(cfg.hydra.runtime.output_dir) / LOG, own.quiet):
-                return run_job(own)
-
-        context = HydraContext(hydra.config_loader, callbacks)
-        done = run_in_hydra(task, cfg, "hydra.run.dir", None, context, configure_logging=False)
-        callbacks.on_run_end(config=cfg, config_name="config", job_return=done)
-        return done
+    with _log_to(Path(HydraConfig.get().runtime.output_dir) / LOG, cfg.quiet):
+        return run_job(cfg)
 
 
 @contextmanager

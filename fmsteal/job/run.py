@@ -81,21 +81,13 @@ def _run(cfg: DictConfig, key: str, folder: Path) -> dict[str, Any]:
     for file in (files.failure, files.waiting):
         file.unlink(missing_ok=True)
     hydra = HydraConfig.get()
-    choices = hydra.runtime.choices
-    axis, command, sweep = axes(cfg, choices), _command(cfg), folder.parent
-    if stage == "victim":  # its folder is sweeps/<sweep_id>/victims/<key>
-        axis, sweep = victim_axes(axis, cfg.victim.get("seed")), sweep.parent
-    jobs = list((results.recorded(sweep) or {"jobs": {}})["jobs"].values())
+    axis, command, jobs = _columns(cfg, stage), _command(cfg), _jobs_of_sweep(folder, stage)
     from fmsteal.job.pipeline import prepare_victim, run
     from fmsteal.job.publish import Job
-    from fmsteal.tracking.naming import chosen, run_name, varying
 
     try:
-        words, alone = hydra.overrides.task, _alone(hydra.launcher)
-        name = run_name(axis, words, varying(jobs) if jobs else chosen(axis, words), stage)
-        victim = victim_key(cfg, choices)
-        if hydra.mode == RunMode.MULTIRUN:
-            _name_in_log(name)
+        name, alone = _name(axis, jobs, stage), _alone(hydra.launcher)
+        victim = victim_key(cfg, hydra.runtime.choices)
         job = Job(key, folder, axis, command, victim, _shows_bar(cfg), name, max(1, len(jobs)), requeued=alone)
         return run(cfg, job) if stage == "thief" else prepare_victim(cfg, job)
     except LeaseBusy as error:
@@ -111,12 +103,40 @@ def _run(cfg: DictConfig, key: str, folder: Path) -> dict[str, Any]:
             files.forced.unlink(missing_ok=True)
         if isinstance(error, SystemExit) and _alone(hydra.launcher):  # submitit has asked Slurm to queue it again
             raise
-        said = f"{type(error).__name__}: {error}"
-        failure = {"job_key": key, "stage": stage, "axis": axis, "error": said, "log": _log(), "command": command}
-        write_json(files.failure, {**failure, "traceback": traceback.format_exc()})
-        if hydra.mode == RunMode.MULTIRUN:  # the other jobs go on, so that nobody else says it now
-            log.error("%s failed (its stack trace is in %s)\n%s", key, files.failure, said)
+        _record_failure(files, {"job_key": key, "stage": stage, "axis": axis, "command": command}, error)
         raise
+
+
+def _columns(cfg: DictConfig, stage: str) -> dict[str, Any]:
+    """A job's axes; of one that makes a victim, those of the victim."""
+    axis = axes(cfg, HydraConfig.get().runtime.choices)
+    return victim_axes(axis, cfg.victim.get("seed")) if stage == "victim" else axis
+
+
+def _jobs_of_sweep(folder: Path, stage: str) -> list[dict[str, Any]]:
+    """The jobs of the sweep that a job's folder is part of, as the sweep has recorded them; none of a single job."""
+    sweep = folder.parent.parent if stage == "victim" else folder.parent  # sweeps/<sweep_id>/victims/<key>
+    return list((results.recorded(sweep) or {"jobs": {}})["jobs"].values())
+
+
+def _name(axis: dict[str, Any], jobs: list[dict[str, Any]], stage: str) -> str:
+    """What this job's run is called; of a sweep's job its log says so too."""
+    from fmsteal.tracking.naming import chosen, run_name, varying
+
+    hydra = HydraConfig.get()
+    words = hydra.overrides.task
+    name = run_name(axis, words, varying(jobs) if jobs else chosen(axis, words), stage)
+    if hydra.mode == RunMode.MULTIRUN:
+        _name_in_log(name)
+    return name
+
+
+def _record_failure(files: JobFolder, about: dict[str, Any], error: BaseException) -> None:
+    """Write down what a job raised, while it is handled."""
+    said = f"{type(error).__name__}: {error}"
+    write_json(files.failure, {**about, "error": said, "log": _log(), "traceback": traceback.format_exc()})
+    if HydraConfig.get().mode == RunMode.MULTIRUN:  # the other jobs go on, so that nobody else says it now
+        log.error("%s failed (its stack trace is in %s)\n%s", about["job_key"], files.failure, said)
 
 
 def _shows_bar(cfg: DictConfig) -> bool:

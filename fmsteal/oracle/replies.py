@@ -45,9 +45,7 @@ def hear(guard: Guard, ask: Ask, name: str) -> Said:
     count = len(ask.questions)
     refused = [no != 0 for no in _column(name, "refused", reply.refused, count)]
     answers = _answers(name, reply.answers, (count, guard.width), refused)
-    log = reply.log
-    if log is not None and (len(log) != count or not all(isinstance(part, bytes) for part in log)):
-        raise DefenseError(f"{name} logged {len(log)} entries, where bytes for {count} questions were due.")
+    log = _log(name, reply.log, count)
     if log is reply.usd is reply.seconds is reply.refused is None and not reply.flags:
         return Said(answers, refused, None)
     usd = _column(name, "usd", reply.usd, count)
@@ -55,13 +53,11 @@ def hear(guard: Guard, ask: Ask, name: str) -> Said:
     flags = {flag: _column(name, f"flag {flag}", value, count) for flag, value in reply.flags.items()}
     if min((*usd, *seconds), default=0.0) < 0:
         raise DefenseError(f"{name} returned negative usd or seconds.")
+    usd = [0.0 if no else price for price, no in zip(usd, refused, strict=True)]
     rows, now = [], ask.now
     for row, question in enumerate(ask.questions):
-        no = refused[row]
         here = {flag: values[row] for flag, values in flags.items()}
-        rows.append(
-            Row(question, now, 0.0 if no else usd[row], seconds[row], no, here, None if log is None else log[row])
-        )
+        rows.append(Row(question, now, usd[row], seconds[row], refused[row], here, None if log is None else log[row]))
         now += seconds[row]
     return Said(answers, refused, rows)
 
@@ -78,6 +74,13 @@ def _answers(name: str, answers: object, due: tuple[int, int], refused: Sequence
         if bad:
             raise DefenseError(f"{name} answered {bad} of {due[0]} questions with NaN or infinity; none is counted.")
     return answers
+
+
+def _log(name: str, log: Sequence[bytes] | None, count: int) -> Sequence[bytes] | None:
+    """What is logged of each question, if anything."""
+    if log is not None and (len(log) != count or not all(isinstance(part, bytes) for part in log)):
+        raise DefenseError(f"{name} logged {len(log)} entries, where bytes for {count} questions were due.")
+    return log
 
 
 def _column(name: str, what: str, values: Tensor | None, count: int) -> list[float]:

@@ -20,12 +20,12 @@ Measure more of finished jobs: what their evaluation and the one named here ask 
 query is asked and no thief is trained. Further words are Hydra's, as for a sweep: hydra/launcher=joblib, ..."""
 
 
-def main(words: Sequence[str], run: Callable[[], None]) -> None:
+def main(words: Sequence[str], run: Callable[[Sequence[str]], None]) -> None:
     """Measure what is missing, folder by folder; ends non-zero where a job could not be measured.
 
     Args:
         words: of the command line, from ``evaluate`` on.
-        run: runs the command that `sys.argv` then holds.
+        run: runs the command of the words that follow ``fmsteal``.
     """
     parser = argparse.ArgumentParser(
         prog="fmsteal evaluate", description=TEXT, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -45,9 +45,8 @@ def main(words: Sequence[str], run: Callable[[], None]) -> None:
         sys.exit(f"fmsteal: {error}")
     failed = False
     for line in commands:
-        sys.argv[1:] = line
         try:
-            run()
+            run(line)
         except SystemExit as end:
             failed = failed or end.code not in (None, 0)
             if isinstance(end.code, str):

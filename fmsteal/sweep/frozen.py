@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from fmsteal.base.environment import ORIGIN, git_state
+from fmsteal.base.on_hydra import SharedLoader
 from fmsteal.base.store import checksum, digest, publish, write_json
 from fmsteal.identity import table
 
@@ -40,6 +41,15 @@ def copied(source: Path, files: Iterable[Path], folder: Path, known: dict[str, A
     publish(fresh, place)
     shutil.rmtree(fresh, ignore_errors=True)  # there still, if another sweep was first
     return place
+
+
+def configs(loader: SharedLoader, folder: Path) -> SharedLoader:
+    """A loader of the same configs that reads copies of their folders, made in ``folder``.
+
+    Jobs that start tomorrow are the ones that were checked today.
+    """
+    folder = folder.absolute()  # workers may run elsewhere
+    return loader.moved(lambda source: copied(source, _yaml(source), folder))
 
 
 def code(folder: Path) -> Path:
@@ -74,6 +84,10 @@ def imported_from(copy: Path) -> Iterator[None]:
         sys.path[:] = path
         for name, value in before.items():
             os.environ.pop(name) if value is None else os.environ.__setitem__(name, value)
+
+
+def _yaml(folder: Path) -> list[Path]:
+    return [p for p in folder.rglob("*") if p.suffix in (".yaml", ".yml") and p.is_file()]
 
 
 def _is_ours(module: str) -> bool:

@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
@@ -18,6 +17,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from fmsteal.base.errors import ConfigError, FmstealError
+from fmsteal.base.on_hydra import SharedLoader, combinations
 from fmsteal.base.quoting import quoted, spell
 from fmsteal.base.store import digest
 from fmsteal.identity.keys import (
@@ -38,7 +38,6 @@ from fmsteal.job import victims
 from fmsteal.job.theft import is_sealed
 from fmsteal.records import results
 from fmsteal.records.folders import THEFTS, SweepFolder
-from fmsteal.sweep.loader import SharedLoader
 from fmsteal.sweep.overrides import explain, require_complete, require_known
 
 log = logging.getLogger(__name__)
@@ -124,55 +123,81 @@ def checked(loader: SharedLoader, master: DictConfig, jobs: Sequence[Sequence[st
     Raises:
         ConfigError: what is wrong with the first job that something is wrong with.
     """
-    cells: dict[str, Cell] = {}  # by the hash of their key
-    known, evaluations = _Known(), dict[str, list[Any]]()  # the latter by the same hash
-    names, repeated, joined, idle = set[str](), 0, 0, dict[str, None]()
-    fixed: dict[str, Any] | None = None
-    seen: set[str] = set()
-    unlike: list[tuple[Sequence[str], bytes]] = []
+    merging = _Merging()
     for overrides, cfg in composed(loader, master, jobs):
         with _naming(overrides):
             values = _resolved(cfg)
             found = identity(cfg, values)
-            cell = known.cell(overrides, cfg, found)
-        first = cells.setdefault(hash_of(cell.key), cell)
-        asked = [values["evaluation"], *OmegaConf.to_container(cfg.evaluations, resolve=True)]  # type: ignore[misc]
-        before = evaluations.setdefault(hash_of(cell.key), asked)
-        if first is not cell and (more := [node for node in asked if node not in before]):
-            joined += 1
-            before += more
-            first = cells[hash_of(cell.key)] = _joined(first, cell, cfg, before)
-        elif first is not cell:
-            repeated += 1
-            idle |= _idle(first, overrides, cfg) if len(idle) < NAMED else {}
-        else:
-            given = flat(found)
-            names |= given.keys()
-            fixed = given if fixed is None else {k: v for k, v in fixed.items() if k in given and given[k] == v}
-        if not first.finished and (fresh := _parts(cfg, values) - seen):
-            seen |= fresh
-            unlike.append((overrides, pickle.dumps(cfg)))
-    if unlike:
-        _check(unlike)
-    fixed = {k: v for k, v in (fixed or {}).items() if k != "seed"}
-    grid = Grid(
-        list(cells.values()),
-        fixed,
-        frozenset(names - fixed.keys()),
-        repeated,
-        list(idle),
-        joined,
-        [pickled for _, pickled in unlike],
-    )
+            merging.add(overrides, cfg, values, found)
+    if merging.unlike:
+        _check(merging.unlike)
+    grid = merging.grid()
     if grid.merged:
         log.info("%s", grid.merged)
     return grid
 
 
+class _Merging:
+    """Takes the combinations of a sweep one after the other, and makes those of one key one job."""
+
+    def __init__(self) -> None:
+        self.unlike: list[tuple[Sequence[str], bytes]] = []  # overrides and pickled config, see `Grid.unlike`
+        self._cells: dict[str, Cell] = {}  # by the hash of their key
+        self._evaluations: dict[str, list[Any]] = {}  # by the same hash
+        self._known, self._seen = _Known(), set[str]()
+        self._names = set[str]()
+        self._fixed: dict[str, Any] | None = None
+        self._repeated, self._joined, self._idle = 0, 0, dict[str, None]()
+
+    def add(self, overrides: Sequence[str], cfg: DictConfig, values: dict[str, Any], found: dict[str, Any]) -> None:
+        """Take a combination, with its config, that config's parts as plain values, and its identity."""
+        cell = self._known.cell(overrides, cfg, found)
+        key = hash_of(cell.key)
+        if self._cells.setdefault(key, cell) is cell:
+            self._keep_settings(flat(found))
+        self._merge(key, cell, cfg, values)
+        if not self._cells[key].finished and (fresh := _parts(cfg, values) - self._seen):
+            self._seen |= fresh
+            self.unlike.append((overrides, pickle.dumps(cfg)))
+
+    def _keep_settings(self, given: dict[str, Any]) -> None:
+        """Keep what is the same in all jobs, and the names of all settings."""
+        self._names |= given.keys()
+        fixed = given if self._fixed is None else self._fixed
+        self._fixed = {k: v for k, v in fixed.items() if k in given and given[k] == v}
+
+    def _merge(self, key: str, cell: Cell, cfg: DictConfig, values: dict[str, Any]) -> None:
+        """Count a combination that is the same job as one before, and let that one measure what it asks for."""
+        asked = [values["evaluation"], *OmegaConf.to_container(cfg.evaluations, resolve=True)]  # type: ignore[misc]
+        first, before = self._cells[key], self._evaluations.setdefault(key, asked)
+        if first is cell:
+            return
+        if more := [node for node in asked if node not in before]:
+            self._joined += 1
+            before += more
+            self._cells[key] = _joined(first, cell, cfg, before)
+            return
+        self._repeated += 1
+        self._idle |= _idle(first, cell.overrides, cfg) if len(self._idle) < NAMED else {}
+
+    def grid(self) -> Grid:
+        """The jobs of all combinations that were taken."""
+        fixed = {k: v for k, v in (self._fixed or {}).items() if k != "seed"}
+        return Grid(
+            list(self._cells.values()),
+            fixed,
+            frozenset(self._names - fixed.keys()),
+            self._repeated,
+            list(self._idle),
+            self._joined,
+            [pickled for _, pickled in self.unlike],
+        )
+
+
 def expanded(loader: SharedLoader, arguments: Sequence[str]) -> list[list[str]]:
     """The overrides of each job, in Hydra's own order: the last axis changes fastest."""
     parsed = OverridesParser.create(loader).parse_overrides(list(arguments))
-    jobs = BasicSweeper.split_arguments(parsed, None)[0]
+    jobs = combinations(parsed)
     spelt = {word: quoted(word) for word in {word for job in jobs for word in job}}  # what glob(*) finds has no quotes
     return [[spelt[word] for word in job] for job in jobs]
 
@@ -199,7 +224,7 @@ def composed(
                 if chosen not in bases:
                     bases[chosen] = pickle.dumps(loader.load_sweep_config(master, list(chosen)))
                 cfg = pickle.loads(bases[chosen])
-                loader._apply_overrides_to_config(values, cfg)
+                loader.set_values(values, cfg)
             except (HydraException, OmegaConfBaseException, AssertionError, ValueError) as error:
                 raise ConfigError(explain("config", list(overrides), error)) from error
         yield overrides, cfg

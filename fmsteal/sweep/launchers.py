@@ -5,11 +5,9 @@ They do not refuse what cannot work before any job runs, nor outlive dead Slurm 
 
 from __future__ import annotations
 
-import functools
 import logging
 import shutil
 import subprocess
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -34,7 +32,6 @@ SBATCH = {  # options of the launcher, as sbatch calls them where it does not ca
     "gpus_per_task": "gpus-per-task", "nodes": "nodes", "tasks_per_node": "ntasks-per-node",
 }  # fmt: skip
 CANCEL_SECONDS = 2.0  # for Slurm to take the order
-LATE_SECONDS = 15.0  # how much later than the job's end its files may be seen, on a network file system
 
 
 def ready(launcher: DictConfig) -> None:
@@ -57,11 +54,13 @@ def ready(launcher: DictConfig) -> None:
     if target.endswith(".SlurmLauncher"):
         from hydra_plugins.hydra_submitit_launcher.config import SlurmQueueConf
 
+        from fmsteal.sweep import on_submitit
+
         more = "Others of sbatch go into additional_parameters: +hydra.launcher.additional_parameters.reservation=..."
         _typed(launcher, SlurmQueueConf, more)
         options = OmegaConf.to_container(OmegaConf.masked_copy(launcher, [*SBATCH, "additional_parameters"]))
         _accepted(options)  # type: ignore[arg-type]
-        outlive_dead_jobs()
+        on_submitit.outlive_dead_jobs()
 
 
 @contextmanager
@@ -109,93 +108,42 @@ def _accepted(options: Mapping[str, Any]) -> None:
             "hydra/launcher=slurm needs Slurm's sbatch and srun, which are not on the PATH. Run this on a login "
             "node of the cluster, or choose another launcher: hydra/launcher=joblib, hydra/launcher=ray, or none."
         )
-    known = {SBATCH[k]: v for k, v in options.items() if k in SBATCH}
-    if known.get("mem") is not None:
-        known["mem"] = f"{known['mem']}G"
-    known |= {str(k).replace("_", "-"): v for k, v in (options.get("additional_parameters") or {}).items()}
-    words = [f"--{k}" if v is True else f"--{k}={v}" for k, v in known.items() if v is not None and v is not False]
+    words = _options_of_sbatch(options)
     asked = _run("sbatch", "--test-only", *words, "--wrap=true")
     if asked.returncode == 0:
         return
     said = " ".join(line.split("error: ", 1)[-1] for line in asked.stderr.splitlines() if line.strip())
-    advice = ""
+    raise ConfigError(f"Slurm would not take a job with {' '.join(words)}: {said.rstrip('.')}.{_advice(said)}")
+
+
+def _options_of_sbatch(options: Mapping[str, Any]) -> list[str]:
+    """The launcher's options as those of `sbatch`."""
+    known = {SBATCH[k]: v for k, v in options.items() if k in SBATCH}
+    if known.get("mem") is not None:
+        known["mem"] = f"{known['mem']}G"
+    known |= {str(k).replace("_", "-"): v for k, v in (options.get("additional_parameters") or {}).items()}
+    return [f"--{k}" if v is True else f"--{k}={v}" for k, v in known.items() if v is not None and v is not False]
+
+
+def _advice(said: str) -> str:
+    """What to change, of options for which Slurm would not take a job, by what it said."""
     if "partition" in said:
         partitions = sorted(set(_run("sinfo", "-h", "-o", "%R").stdout.split()))
-        advice = f" There are the partitions {', '.join(partitions)}: hydra.launcher.partition=..."
-    elif "gres" in said.lower() or "gpu" in said.lower():
-        advice = " On a cluster without GPUs: hydra.launcher.gpus_per_node=null."
-    elif "account" in said:
-        advice = " Name one of yours: hydra.launcher.account=..."
-    raise ConfigError(f"Slurm would not take a job with {' '.join(words)}: {said.rstrip('.')}.{advice}")
+        return f" There are the partitions {', '.join(partitions)}: hydra.launcher.partition=..."
+    if "gres" in said.lower() or "gpu" in said.lower():
+        return " On a cluster without GPUs: hydra.launcher.gpus_per_node=null."
+    return " Name one of yours: hydra.launcher.account=..." if "account" in said else ""
 
 
 def _run(*command: str, timeout: float | None = None) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=timeout, start_new_session=True)
 
 
-@functools.cache
-def outlive_dead_jobs() -> None:
-    """Teach submitit to tell a dead job by the queue, and to report it as failed when the others are finished.
-
-    It asks `sacct` alone, which small clusters often lack: there it waits for a killed job for ever. Elsewhere it
-    raises at the first, while others still run. These are the class attributes that its array jobs use.
-    """
-    from hydra.core.utils import JobReturn, JobStatus
-    from submitit.core.utils import FailedJobError, UncompletedJobError
-    from submitit.slurm.slurm import SlurmExecutor, SlurmInfoWatcher, SlurmJob
-
-    class Queue(SlurmInfoWatcher):
-        """The states of the jobs that are in the queue; those that are not have ended."""
-
-        def __init__(self) -> None:
-            super().__init__(delay_s=30)
-            self.ended: dict[str, float] = {}
-
-        def _make_command(self) -> list[str]:
-            return ["squeue", "--me", "-h", "-r", "-o", "%i|%T"]
-
-        def read_info(self, string: bytes | str) -> dict[str, dict[str, str]]:
-            lines = (string if isinstance(string, str) else string.decode()).splitlines()
-            states = {job: {"State": state} for job, _, state in (line.partition("|") for line in lines)}
-            for job in self._registered - states.keys():
-                states[job] = {"State": "ENDED"}
-                self.ended.setdefault(job, time.monotonic())
-            return states
-
-        def overdue(self, job: str) -> bool:
-            """Whether nothing more can come of a job."""
-            return time.monotonic() - self.ended.get(job, time.monotonic()) > LATE_SECONDS
-
-    watcher, finished = Queue(), SlurmJob.results
-    job_class: Any = SlurmJob
-    executor_class: Any = SlurmExecutor
-    submit = executor_class._internal_process_submissions
-
-    def submitted(executor: Any, submissions: Any) -> Any:
-        with stopping.postponed():  # a job that Slurm has taken is known here: it can be cancelled
-            return submit(executor, submissions)
-
-    def results(job: Any) -> list[Any]:
-        job.wait()
-        try:
-            while not job.paths.result_pickle.exists():
-                if watcher.overdue(job.job_id):
-                    raise UncompletedJobError(f"Slurm job {job.job_id} ended without a result: {job.paths.stdout}")
-                time.sleep(0.5)
-            return finished(job)
-        except (UncompletedJobError, FailedJobError) as error:
-            return [JobReturn(status=JobStatus.FAILED, _return_value=error)]
-
-    job_class.watcher, job_class.results = watcher, results
-    executor_class._internal_process_submissions = submitted
-
-
 def cancel() -> None:
     """Cancel the Slurm jobs of this command that wait or run. Slurm ends them within its KillWait (30 s)."""
-    from submitit.slurm.slurm import SlurmJob
+    from fmsteal.sweep import on_submitit
 
-    watcher: Any = SlurmJob.watcher
-    arrays = {job.partition("_")[0] for job in watcher._registered}
+    arrays = on_submitit.find_arrays()
     words, refused = ["scancel", *sorted(arrays)], ""
     try:
         queue = _run("squeue", "--me", "-h", "-o", "%F", timeout=CANCEL_SECONDS / 2)

@@ -22,6 +22,7 @@ from omegaconf import DictConfig
 
 from fmsteal.base import stopping
 from fmsteal.base.errors import ConfigError
+from fmsteal.base.on_hydra import ended
 from fmsteal.sweep import ray_worker
 
 log = logging.getLogger(__name__)
@@ -82,8 +83,20 @@ def connect(options: Options) -> None:
             f"hydra/launcher=ray cannot {where}: {type(error).__name__}: {error}. The options are "
             "hydra.launcher.*; address=host:6379 names a cluster, address=auto the one that runs here."
         ) from error
+    if not options.await_nodes:
+        _require_node(options)
+
+
+def _require_node(options: Options) -> None:
+    """See that a node of the cluster has what a job asks for; else leave the cluster.
+
+    Raises:
+        ConfigError: none has.
+    """
+    import ray
+
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    if not options.await_nodes and not any(_fits(options.needs, node) for node in nodes):
+    if not any(_fits(options.needs, node) for node in nodes):
         ray.shutdown()
         names = sorted({name for node in nodes for name in node if not name.startswith("node:")} | options.needs.keys())
         most = ", ".join(f"{name} {max(node.get(name, 0) for node in nodes):g}" for name in names)
@@ -141,8 +154,7 @@ def _returned(future: Future[Any]) -> JobReturn:
         failure = future.result()
     except Exception as error:  # its worker died, or its node, and again when it was begun again
         failure = f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
-    status = JobStatus.COMPLETED if failure is None else JobStatus.FAILED
-    return JobReturn(status=status, _return_value=failure and RuntimeError(failure))
+    return ended(None if failure is None else RuntimeError(failure))
 
 
 def _require_answer(address: str) -> None:

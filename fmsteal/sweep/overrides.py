@@ -196,28 +196,39 @@ def _options(override: Override) -> list[str]:
 
 def explain(name: str, overrides: list[str], error: Exception) -> str:
     """Name the first override that does not fit, and list what there is at that place."""
-    said = ". ".join(part.strip() for part in (str(error), str(error.__cause__ or "")) if part.strip())
-    said = re.sub(r"\nConfig search path:.*", "", said, flags=re.DOTALL)
-    if "Available options in 'sweep':" in said:  # Hydra leaves out those in folders
-        folder = paths.folder("sweeps")
-        below = [file.relative_to(folder).with_suffix("").as_posix() for file in sorted(folder.glob("*/*.yaml"))]
-        said = "\n\t".join([said.rstrip(), *below])
+    said = _say(error)
     if isinstance(error, OverrideParseException):
         return f"{error.override} is no override: {said}. A value with special characters needs quotes: 'key=\"...\"'."
     if isinstance(error, ValueError):  # Hydra does not name the override here
         said = f"{said}, in {' '.join(overrides)}"
+    return _find_wrong(name, overrides) or said
+
+
+def _find_wrong(name: str, overrides: list[str]) -> str | None:
+    """What is wrong with the first override whose key is not there, in the config that the chosen files make."""
     try:
         parsed = OverridesParser.create(GlobalHydra.instance().config_loader()).parse_overrides(overrides)
         groups = [o for o in parsed if _options(o)]
         cfg = _compose(name, [str(o.input_line) for o in groups if not o.is_sweep_override()])
     except (HydraException, OmegaConfBaseException, ValueError):
-        return said
+        return None
     for override in parsed:
         if override in groups or override.is_add() or override.is_force_add() or override.is_delete():
             continue
         wrong = _first_missing(cfg, override.key_or_group)
         if wrong is not None:
             return wrong
+    return None
+
+
+def _say(error: Exception) -> str:
+    """What an error of Hydra's says, without where it has searched, and with all sweeps where it lists some."""
+    said = ". ".join(part.strip() for part in (str(error), str(error.__cause__ or "")) if part.strip())
+    said = re.sub(r"\nConfig search path:.*", "", said, flags=re.DOTALL)
+    if "Available options in 'sweep':" in said:  # Hydra leaves out those in folders
+        folder = paths.folder("sweeps")
+        below = [file.relative_to(folder).with_suffix("").as_posix() for file in sorted(folder.glob("*/*.yaml"))]
+        said = "\n\t".join([said.rstrip(), *below])
     return said
 
 

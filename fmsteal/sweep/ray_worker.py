@@ -42,6 +42,8 @@ def begin(place: Place, shared: bytes, number: int, overrides: list[str]) -> str
     from hydra.core.utils import JobStatus, run_job, setup_globals
     from omegaconf import open_dict
 
+    from fmsteal.base.on_hydra import error_of
+
     setup_globals()
     Singleton.set_state(singletons)
     cfg = context.config_loader.load_sweep_config(config, overrides)
@@ -56,4 +58,4 @@ def begin(place: Place, shared: bytes, number: int, overrides: list[str]) -> str
         job_dir_key="hydra.sweep.dir",
         job_subdir_key="hydra.sweep.subdir",
     )
-    return None if done.status is JobStatus.COMPLETED else str(done._return_value)
+    return None if done.status is JobStatus.COMPLETED else str(error_of(done))

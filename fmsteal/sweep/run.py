@@ -8,7 +8,6 @@ from __future__ import annotations
 import logging
 import pickle
 import secrets
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -22,10 +21,10 @@ from hydra.errors import CompactHydraException
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
-from fmsteal.base import stopping
+from fmsteal.base import command_line, stopping
 from fmsteal.base.errors import FmstealError
 from fmsteal.base.lease import held, lease
-from fmsteal.base.quoting import spell_command
+from fmsteal.base.on_hydra import SharedLoader, error_of
 from fmsteal.base.store import read_json, require_writable
 from fmsteal.config.schema import Stage
 from fmsteal.job.victims import prepared
@@ -35,7 +34,6 @@ from fmsteal.records.results import Entry
 from fmsteal.sweep import frozen, launchers, record
 from fmsteal.sweep.evaluate import measured_again
 from fmsteal.sweep.grid import Cell, Grid, checked, expanded
-from fmsteal.sweep.loader import SharedLoader
 from fmsteal.tracking.naming import run_name, varying
 
 if TYPE_CHECKING:
@@ -75,14 +73,7 @@ def run(
     loader.open(master)
     began = time.monotonic()
     try:
-        require_writable(folder)
-        record.refuse_earlier(folder)
-        if of is None:
-            grid = checked(loader, master, expanded(loader, arguments))
-        else:
-            grid = only_stolen(checked(loader, master, measured_again(Path(of), arguments)))
-        if not mixed:
-            record.require_same(folder, grid)
+        grid = _compose_grid(arguments, master, loader, mixed, of)
     except FmstealError as error:
         raise CompactHydraException(f"fmsteal: {error}") from error
     plan = Plan(grid, master.stage)
@@ -100,11 +91,10 @@ def run(
         raise CompactHydraException(f"fmsteal: {error}") from error
     from fmsteal.report.show import live  # here: NumPy is not needed to find a misspelt option
 
-    context.config_loader = loader.frozen(place.conf)
+    context.config_loader = frozen.configs(loader, place.conf)
     sources = {s.provider: s.path for s in context.config_loader.get_sources() if s.scheme() == "file"}
-    words = [word for word in sys.argv[1:] if not word.startswith(("force=", "quiet="))]  # to continue is not to redo
     copy = frozen.code(place.code) if freeze else None
-    command = spell_command(["fmsteal", *words])
+    command = command_line.spell_continuing()
     try:
         with _held(place), frozen.imported_from(copy) if copy else nullcontext():
             if of is None or place.record.is_file():  # single runs have no record
@@ -122,6 +112,26 @@ def run(
 
             show_sweep(results.of_sweep(folder), folder)
     _require_done(plan, launches)
+
+
+def _compose_grid(
+    arguments: Sequence[str], master: DictConfig, loader: SharedLoader, mixed: bool, of: str | None
+) -> Grid:
+    """The jobs of a sweep, checked, in a folder that may hold them; for the arguments see `run`.
+
+    Raises:
+        FmstealError: something is wrong with a job, or with the folder.
+    """
+    folder = Path(master.hydra.sweep.dir)
+    require_writable(folder)
+    record.refuse_earlier(folder)
+    if of is None:
+        grid = checked(loader, master, expanded(loader, arguments))
+    else:
+        grid = only_stolen(checked(loader, master, measured_again(Path(of), arguments)))
+    if not mixed:
+        record.require_same(folder, grid)
+    return grid
 
 
 @contextmanager
@@ -238,7 +248,7 @@ class Launches:
                 done = self._launcher.launch(jobs, initial_job_idx=self._launched)
             for name, job in zip(folders, done, strict=False):
                 if job.status is JobStatus.FAILED and not self._job(name).failure.is_file():
-                    log.error("%s: %s", name, job._return_value)  # it could not say so itself
+                    log.error("%s: %s", name, error_of(job))  # it could not say so itself
         except Exception as error:
             if not any((self._folder / name / HYDRA).is_dir() for name in folders):  # not one was begun
                 raise

@@ -11,10 +11,9 @@ from urllib.parse import urlparse
 from urllib.request import getproxies
 
 from pydantic import ValidationError
-from wandb.errors import UsageError
-from wandb.sdk import wandb_setup
 
 from fmsteal.base.errors import ConfigError, FmstealError
+from fmsteal.tracking.on_wandb import REFUSED, read_settings
 
 FORMER = "api.wandb.ai"  # what W&B's own server was called; a login that was kept under this name goes on to count
 CLOUD = ("api.forge.coreweave.com", FORMER)
@@ -28,8 +27,8 @@ def server() -> str:
         ConfigError: W&B refuses it, or another of its settings.
     """
     try:
-        return str(wandb_setup.singleton().settings.base_url)  # starts no service, as wandb.setup() would
-    except (ValueError, UsageError) as error:
+        return str(read_settings().base_url)
+    except REFUSED as error:
         raise refused(error) from error
 
 
@@ -66,7 +65,7 @@ def require_reachable() -> None:
     """
     where = server()
     address = urlparse(where)
-    settings = wandb_setup.singleton().settings
+    settings = read_settings()
     if address.scheme in getproxies() or settings.http_proxy or settings.https_proxy:
         return
     port = address.port or (443 if address.scheme == "https" else 80)

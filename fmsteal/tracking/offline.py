@@ -1,20 +1,14 @@
-"""Runs kept offline: which there are below a folder, which of them are to be uploaded, and what is in their files."""
+"""Runs kept offline: which there are below a folder, and which of them are to be uploaded."""
 
 from __future__ import annotations
 
-import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-from wandb.proto.wandb_internal_pb2 import Record
 
 from fmsteal.base.lease import held
 from fmsteal.records.folders import WANDB, JobFolder
-
-BLOCK = 32 * 1024
-HEADER = 7  # bytes, of the file and of each record
+from fmsteal.tracking.on_wandb import records
 
 
 @dataclass(frozen=True)
@@ -87,21 +81,3 @@ def plan(folders: Sequence[Path], again: bool = False) -> Plan:
     upload = [f for f in chosen if again or not f.synced]
     older = sum(len(of_run) for (job, _), of_run in runs.items() if job not in running) - len(chosen)
     return Plan(upload, len(chosen) - len(upload), older, running)
-
-
-def records(file: Path) -> Iterator[Any]:
-    """The records of a ``.wandb`` file: LevelDB's log format, each protobuf; of a torn file those that are whole."""
-    data, place, parts = file.read_bytes(), HEADER, b""
-    while place + HEADER <= len(data):
-        if BLOCK - place % BLOCK < HEADER:  # a block's last bytes are padding where no header fits
-            place += BLOCK - place % BLOCK
-            continue
-        _, length, kind = struct.unpack_from("<IHB", data, place)
-        place += HEADER
-        if place + length > len(data):
-            return
-        parts += data[place : place + length]
-        place += length
-        if kind in (1, 4):  # a whole record, or the last part of one
-            yield Record.FromString(parts)
-            parts = b""

@@ -8,7 +8,7 @@ import shutil
 import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
@@ -16,8 +16,6 @@ from typing import Any, Literal
 
 import wandb
 from PIL import Image
-from wandb.sdk.lib.module import unset_globals
-from wandb.sdk.mailbox import HandleAbandonedError, MailboxClosedError
 
 from fmsteal.base.errors import ConfigError
 from fmsteal.base.store import digest
@@ -25,13 +23,13 @@ from fmsteal.records.folders import JobFolder
 from fmsteal.tracking.base import CsvTracker, RunInfo, Tracker
 from fmsteal.tracking.login import auto_mode, refused
 from fmsteal.tracking.naming import LONGEST
+from fmsteal.tracking.on_wandb import REFUSED, SERVICE_GONE, UNREACHABLE, check_environment, forget_run
 
 log = logging.getLogger(__name__)
 MARKS = "marks a run as preempting"  # name of a thread
 TOLD_WITHIN = 5.0  # seconds
 PROJECT = "fmsteal"
 OLD_MODES = {"dryrun": "offline", "run": "online"}  # W&B's earlier words, which it takes to this day
-SERVICE_GONE = (ConnectionError, MailboxClosedError, HandleAbandonedError)
 
 
 @dataclass(frozen=True)
@@ -67,8 +65,8 @@ class WandbTracking:
         self._mode()
         try:
             wandb.Settings(project=self._project(), run_tags=self.tags or None)
-            wandb.Settings().update_from_env_vars(dict(os.environ))
-        except (ValueError, wandb.errors.UsageError) as error:
+            check_environment()
+        except REFUSED as error:
             raise refused(error) from error
 
     def _project(self) -> str:
@@ -117,10 +115,8 @@ class WandbTracking:
             raise
         finally:
             finish(code)
-            if wandb.run is started:  # the service has ended: nobody is left to close the run, the next starts anew
-                with suppress(*SERVICE_GONE):
-                    wandb.teardown()
-                unset_globals()
+            if wandb.run is started:  # the service has ended
+                forget_run()
 
     def _start(self, run: RunInfo) -> Any:
         runs = JobFolder(run.folder).wandb
@@ -131,12 +127,7 @@ class WandbTracking:
             return self._init(run, mode)
         except ValueError as error:  # how its settings say that they are not valid
             raise refused(error) from error
-        except (
-            wandb.errors.CommError,
-            wandb.errors.AuthenticationError,
-            wandb.errors.UsageError,
-            TimeoutError,
-        ) as error:
+        except UNREACHABLE as error:
             if mode == "offline":
                 raise
             log.warning("W&B cannot be reached (%s): this run is kept offline", str(error).splitlines()[0])

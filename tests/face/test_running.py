@@ -18,7 +18,7 @@ from omegaconf import OmegaConf
 import fmsteal
 from fmsteal.base import paths
 from fmsteal.base.errors import AttackError, ConfigError, FmstealError, JobError
-from fmsteal.face.borrowing import STATE
+from fmsteal.base.on_hydra import STATE
 from tests.conftest import SMALL, composed
 
 LINEAR = (*SMALL, "victim._target_=tests.theft.others.Linear", "overlap=allow")

@@ -12,8 +12,8 @@ from omegaconf import DictConfig
 
 from fmsteal import cli
 from fmsteal.base import paths
+from fmsteal.base.on_hydra import SharedLoader
 from fmsteal.sweep.grid import Grid, checked, expanded
-from fmsteal.sweep.loader import SharedLoader
 
 assert cli  # importing it registers the root config and the resolvers
 

@@ -10,6 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 from fmsteal.base.environment import origin
 from fmsteal.base.errors import ConfigError
 from fmsteal.identity.keys import settings
+from fmsteal.sweep.frozen import configs
 from fmsteal.sweep.grid import composed, expanded
 from tests.sweep.of_sweeps import sweep
 
@@ -73,7 +74,7 @@ def test_a_file_of_somebody_elses_folder_is_found_and_frozen(tmp_path: Path) -> 
     (theirs / "own.yaml").write_text("defaults: [knockoff, _self_]\nselection: {seed: 3}\n")
     with sweep(f"hydra.searchpath=['file://{theirs.parent}']") as (loader, master):
         job = next(composed(loader, master, [["attack=own"]]))[1]
-        frozen = loader.frozen(tmp_path / "frozen")
+        frozen = configs(loader, tmp_path / "frozen")
         (theirs / "own.yaml").write_text("nonsense: [")
         shipped = pickle.loads(pickle.dumps(frozen))  # as a launcher ships it
         again = shipped.load_sweep_config(master, ["attack=own"])
@@ -90,7 +91,7 @@ def test_the_same_configs_again_are_the_same_copy_and_others_are_not(tmp_path: P
     for seed in (3, 3, 4):
         (theirs / "own.yaml").write_text(f"selection: {{seed: {seed}}}\n")
         with sweep(f"hydra.searchpath=['file://{theirs.parent}']") as (loader, _):
-            frozen = loader.frozen(tmp_path / "frozen")
+            frozen = configs(loader, tmp_path / "frozen")
             copies.append({s.path for s in frozen.get_sources() if s.scheme() == "file"})
     assert copies[0] == copies[1] and len(copies[0] & copies[2]) == 1  # our own conf
     assert len(list((tmp_path / "frozen").iterdir())) == 3

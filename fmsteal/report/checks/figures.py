@@ -130,30 +130,39 @@ def _logits(
         faults.append("logits that are no real numbers")
         return
     v, t = (logits.astype(np.float64) for logits in both)
-    if v.shape != t.shape or v.ndim != 2 or len(v) != len(victim):
-        faults.append(f"logits of {v.shape} and {t.shape} for {len(victim)} images")
+    if (fault := _find_fault(v, t, victim, thief)) is not None:
+        faults.append(fault)
         return
-    if not (np.isfinite(v).all() and np.isfinite(t).all()):
-        faults.append("logits that are not finite")
-        return
-    rows = np.arange(len(v))
-    for who, logits, answers in (("victim", v, victim), ("thief", t, thief)):
-        fits = (answers >= 0) & (answers < logits.shape[1])
-        if not fits.all() or (logits[rows, answers] < logits.max(1)).any():
-            faults.append(f"the {who}'s answers are not those of its logits")
-            return
     for name in recorded:
         k = name.removeprefix("test/agreement@")
         if k != name and k.isdecimal():
-            chosen = t[rows, victim][:, None]
-            before, with_ties = (t > chosen).sum(1), (t >= chosen).sum(1) - 1
-            sure, perhaps = (int(np.count_nonzero(rank < int(k))) for rank in (with_ties, before))
-            interval = wilson(sure, len(v)) if sure == perhaps else None
-            yield Check(name, (sure / len(v), perhaps / len(v)), interval=interval)
+            yield _among_first(name, int(k), t, victim)
     p, q = log_softmax(v, 1), log_softmax(t, 1)
     yield _least_sure(np.exp(p).max(1), victim == thief)
     yield _exact("test/kl", float((np.exp(p) * (p - q)).sum(1).mean()))
     yield _exact("test/l1", float(np.abs(np.exp(p) - np.exp(q)).sum(1).mean()))
+
+
+def _find_fault(v: Array, t: Array, victim: Array, thief: Array) -> str | None:
+    """What is wrong with the logits of victim and thief, given what each has answered."""
+    if v.shape != t.shape or v.ndim != 2 or len(v) != len(victim):
+        return f"logits of {v.shape} and {t.shape} for {len(victim)} images"
+    if not (np.isfinite(v).all() and np.isfinite(t).all()):
+        return "logits that are not finite"
+    for who, logits, answers in (("victim", v, victim), ("thief", t, thief)):
+        fits = (answers >= 0) & (answers < logits.shape[1])
+        if not fits.all() or (logits[np.arange(len(logits)), answers] < logits.max(1)).any():
+            return f"the {who}'s answers are not those of its logits"
+    return None
+
+
+def _among_first(name: str, k: int, t: Array, victim: Array) -> Check:
+    """How often the victim's answer is one of the thief's first ``k``."""
+    chosen = t[np.arange(len(t)), victim][:, None]
+    before, with_ties = (t > chosen).sum(1), (t >= chosen).sum(1) - 1
+    sure, perhaps = (int(np.count_nonzero(rank < k)) for rank in (with_ties, before))
+    interval = wilson(sure, len(t)) if sure == perhaps else None
+    return Check(name, (sure / len(t), perhaps / len(t)), interval=interval)
 
 
 def _least_sure(sure: Array, hits: Array) -> Check:

@@ -34,7 +34,7 @@ def check_summary(job: JobFolder, result: Record, found: Findings) -> None:
 
 def _read_summary(file: Path, names: Set[str]) -> tuple[Mapping[str, Any], bool]:
     """Of a run's summary what has these names, and whether the run was finished."""
-    from fmsteal.tracking.offline import records  # imports W&B
+    from fmsteal.tracking.on_wandb import records  # imports W&B
 
     texts: dict[str, str] = {}
     ended = False

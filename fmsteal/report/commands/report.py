@@ -56,9 +56,7 @@ def main(words: Sequence[str]) -> None:
 
 
 def _report(args: argparse.Namespace) -> None:
-    formats = _parse_formats(args.formats)
-    if formats and args.out is None and len(args.dirs) > 1:
-        raise StoreError("Several sweeps have no folder in common: say where to write, --out FOLDER.")
+    formats = _parse_formats(args)
     study = Study.of(args.dirs)
     facets = None if args.facet is None else [name for name in args.facet.split(",") if name]
     layouts = [Layout.of(study, metric, args.by, facets) for metric in choose_metrics(study, args.metric)]
@@ -69,14 +67,8 @@ def _report(args: argparse.Namespace) -> None:
     further += [tabulate_variance(study, layout.metric) for layout in layouts[:1] if args.variance]
     _show(args, study, laid_out, beside, further, () if thieves is not None else why)
     if formats:
-        folder = args.out or args.dirs[0] / "report"
-        with explained(folder):
-            folder.mkdir(parents=True, exist_ok=True)
-            written = write(study, layouts, laid_out, folder, formats)
-            written += [] if beside is None else beside.table().write(folder, formats)
-            written += [file for each in further for file in each.write(folder, formats)]
-        shown = ", ".join(path.name for path in written)
-        console().print(f"written to {folder}: {shown}", soft_wrap=True, highlight=False, markup=False)
+        others = further if beside is None else [beside.table(), *further]
+        _write_files(args.out or args.dirs[0] / "report", study, layouts, laid_out, others, formats)
 
 
 def _show(
@@ -100,10 +92,34 @@ def _show(
         out.print(line, highlight=False, markup=False)
 
 
-def _parse_formats(words: str) -> list[str]:
-    formats = [] if words == "none" else [word for word in words.split(",") if word]
+def _write_files(
+    folder: Path,
+    study: Study,
+    layouts: Sequence[Layout],
+    laid_out: Sequence[Table],
+    others: Sequence[Plain],
+    formats: Sequence[str],
+) -> None:
+    """Write the report into a folder, with other tables beside those of the metrics; say what was written."""
+    with explained(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        written = write(study, layouts, laid_out, folder, formats)
+        written += [file for each in others for file in each.write(folder, formats)]
+    shown = ", ".join(path.name for path in written)
+    console().print(f"written to {folder}: {shown}", soft_wrap=True, highlight=False, markup=False)
+
+
+def _parse_formats(args: argparse.Namespace) -> list[str]:
+    """The formats to write; none for the terminal alone.
+
+    Raises:
+        FmstealError: one is not known, or there is no folder to write into.
+    """
+    formats = [] if args.formats == "none" else [word for word in args.formats.split(",") if word]
     if unknown := sorted(set(formats) - set(FORMATS)):
         raise FmstealError(f"--formats: there is no {', '.join(unknown)}. There are: {', '.join(FORMATS)}, and none.")
+    if formats and args.out is None and len(args.dirs) > 1:
+        raise StoreError("Several sweeps have no folder in common: say where to write, --out FOLDER.")
     return formats
 
 

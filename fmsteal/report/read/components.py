@@ -29,14 +29,20 @@ def estimate_components(values: npt.NDArray[np.float64]) -> dict[Factors, float]
     """
     if not values.ndim or min(values.shape) < 2 or not np.isfinite(values).all():
         raise ValueError(f"a grid of {values.shape} levels with no figure missing is needed, two of each factor")
-    axes = range(values.ndim)
-    every = [found for size in range(values.ndim + 1) for found in combinations(axes, size)]
-    means = {a: values.mean(tuple(x for x in axes if x not in a), keepdims=True) for a in every}
-    spare = {a: prod(values.shape[x] for x in axes if x not in a) for a in every}
+    every = [found for size in range(1, values.ndim + 1) for found in combinations(range(values.ndim), size)]
+    spare = {a: prod(values.shape) // prod(values.shape[x] for x in a) for a in every}
     found: dict[Factors, float] = {}
-    for a in reversed(every[1:]):
-        inner = [b for b in every if set(b) <= set(a)]
-        effect = sum((-1) ** (len(a) - len(b)) * means[b] for b in inner)
-        square = spare[a] * float((np.asarray(effect) ** 2).sum()) / prod(values.shape[x] - 1 for x in a)
+    for a in reversed(every):
+        square = spare[a] * _squared_effect(values, a) / prod(values.shape[x] - 1 for x in a)
         found[a] = (square - sum(found[b] * spare[b] for b in found if set(b) > set(a))) / spare[a]
-    return {a: found[a] for a in every[1:]}
+    return {a: found[a] for a in every}
+
+
+def _squared_effect(values: npt.NDArray[np.float64], a: Factors) -> float:
+    """The squares, summed over the levels of the factors in ``a``, of their effect without that of fewer of them."""
+    effect = np.zeros(())
+    for size in range(len(a) + 1):
+        for b in combinations(a, size):
+            others = tuple(x for x in range(values.ndim) if x not in b)
+            effect = effect + (-1) ** (len(a) - len(b)) * values.mean(others, keepdims=True)
+    return float((effect**2).sum())

@@ -53,20 +53,29 @@ def progress(folder: Path) -> Progress:
     ledger = theft.ledger if theft else job.old_ledger
     places: list[JobFolder | TheftFolder] = [theft, job] if theft else [job]
     curves = max((place.curves for place in places), key=_touched)
-    cost = next((found for place in places if isinstance(found := _json(place.cost), dict)), {})
-    seconds = cost.get("cost/seconds", 0.0)
-    seconds = float(seconds) if is_number(seconds) and 0 <= seconds < math.inf else 0.0
+    seconds = _spent(places)
     if theft and is_there(theft.seal):
         return Progress("measuring", seconds=seconds)
     answered, point = paid(ledger), _last_point(curves)
     if point and (not answered or _touched(curves) >= _touched(ledger)):
-        stage, epoch = point
-        known = next((n for place in places if (n := _json(place.work / stage / EPOCHS))), None)
-        known = known or _setting(job, f"{stage}.recipe.epochs")
-        return Progress(stage, epoch, known if isinstance(known, int) and known >= epoch else None, seconds)
+        return Progress(*point, _epochs(job, places, *point), seconds)
     if answered:
         return Progress("queries", answered, _setting(job, "budget.queries"), seconds)
     return Progress("starting", seconds=seconds)
+
+
+def _spent(places: Sequence[JobFolder | TheftFolder]) -> float:
+    """The seconds that a job has written down; 0 where it has not, or what it wrote is damaged."""
+    cost = next((found for place in places if isinstance(found := _json(place.cost), dict)), {})
+    seconds = cost.get("cost/seconds", 0.0)
+    return float(seconds) if is_number(seconds) and 0 <= seconds < math.inf else 0.0
+
+
+def _epochs(job: JobFolder, places: Sequence[JobFolder | TheftFolder], stage: str, epoch: int) -> int | None:
+    """How many epochs a training has that is at ``epoch``, as it wrote down or as the config says; None if neither."""
+    known = next((n for place in places if (n := _json(place.work / stage / EPOCHS))), None)
+    known = known or _setting(job, f"{stage}.recipe.epochs")
+    return known if isinstance(known, int) and known >= epoch else None
 
 
 def time_left(entries: Sequence[Entry]) -> float | None:

@@ -42,15 +42,15 @@ def compare_thieves(cell: Cell) -> Likeness | str | None:
     jobs = cell.done
     if len(jobs) < 2:
         return None
-    pairs = [(a, b) for a, b in combinations(jobs, 2) if _victim(a) and _victim(a) == _victim(b)]
+    pairs = [(a, b) for a, b in combinations(jobs, 2) if _share(_victim(a), _victim(b))]
     if not pairs:
         return VICTIMS
-    pairs = [(a, b) for a, b in pairs if _images(a) and _images(a) == _images(b)]
+    pairs = [(a, b) for a, b in pairs if _share(_images(a), _images(b))]
     if not pairs:
         return IMAGES
     answers = {job.entry.key: _answers(job) for pair in pairs for job in pair}
     both = [(answers[a.entry.key], answers[b.entry.key]) for a, b in pairs]
-    shares = [float((a == b).mean()) for a, b in both if a is not None and b is not None and len(a) == len(b) > 0]
+    shares = [share for a, b in both if (share := _agree(a, b)) is not None]
     return Likeness(cell, float(np.mean(shares)), len(shares)) if shares else KEPT
 
 
@@ -78,6 +78,18 @@ def multiplicity(study: Study) -> tuple[Plain | None, list[str]]:
     ]
     columns = ("thief to thief", "thief to victim", "pairs")
     return Plain("multiplicity", "agreement of thieves with each other", study.columns, columns, rows, notes), why
+
+
+def _share(one: str | None, other: str | None) -> bool:
+    """Whether two jobs are known to have the same of something."""
+    return bool(one) and one == other
+
+
+def _agree(one: Array | None, other: Array | None) -> float | None:
+    """The share of images to which two thieves give one answer; None where answers are not kept, or do not fit."""
+    if one is None or other is None or not len(one) == len(other) > 0:
+        return None
+    return float((one == other).mean())
 
 
 def _victim(job: Job) -> str | None:

@@ -54,17 +54,12 @@ def lay_grid(jobs: Sequence[Job], metric: str) -> Grid:
     Raises:
         FmstealError: fewer than two things vary independently, or combinations are missing.
     """
-    levels = {what: [_level(job, key) for job in jobs] for key, what in SEEDS.items()}
-    together: dict[tuple[int, ...], list[str]] = {}  # by which jobs have the same level
-    for what, own in levels.items():
-        if len(set(own)) > 1:
-            together.setdefault(tuple(own.index(level) for level in own), []).append(what)
-    factors = [" and ".join(names) for names in together.values()]
+    levels = _find_factors(jobs)
+    factors = list(levels)
     if len(factors) < FEWEST:
         raise FmstealError(f"of what seeds decide {_varies(factors)}; {HOW}")
-    names = [members[0] for members in together.values()]
-    choices = [sorted(set(levels[name])) for name in names]
-    places = list(zip(*(levels[name] for name in names), strict=True))
+    choices = [sorted(set(own)) for own in levels.values()]
+    places = list(zip(*levels.values(), strict=True))
     figures = dict(zip(places, (job.figure(metric) for job in jobs), strict=True))
     missing = [place for place in product(*choices) if figures.get(place) is None]
     if missing:
@@ -76,6 +71,16 @@ def lay_grid(jobs: Sequence[Job], metric: str) -> Grid:
     if len(places) > len(figures):
         raise FmstealError(f"{len(places) - len(figures)} combinations of {', '.join(factors)} are there twice")
     return Grid(factors, np.array([figures[p] for p in product(*choices)]).reshape([len(c) for c in choices]))
+
+
+def _find_factors(jobs: Sequence[Job]) -> dict[str, list[int]]:
+    """What varies independently, with each job's level of it; things whose seeds move together are one."""
+    together: dict[tuple[int, ...], list[str]] = {}  # by which jobs have the same level
+    levels = {what: [_level(job, key) for job in jobs] for key, what in SEEDS.items()}
+    for what, own in levels.items():
+        if len(set(own)) > 1:
+            together.setdefault(tuple(own.index(level) for level in own), []).append(what)
+    return {" and ".join(names): levels[names[0]] for names in together.values()}
 
 
 def tabulate_variance(study: Study, metric: str) -> Plain:

@@ -82,11 +82,16 @@ def coverage(figures: Iterable[Figure | None], cells: Sequence[Cell] = ()) -> li
     else:
         each = ", ".join(f"{count} {'covers' if count == 1 else 'cover'} {HOW[kind]}" for kind, count in kinds.items())
         said = [f"Of {kinds.total()} 95 % intervals, {each}."]
+    fixed = _find_fixed(cells)
+    if fixed:
+        said.append(f"They leave out {' and '.join(fixed)}: one for all seeds (vary=all varies them).")
+    return said
+
+
+def _find_fixed(cells: Sequence[Cell]) -> list[str]:
+    """What all seeds of cells have in common, as far as every job says what its seed varies."""
     known = {job.varies for cell in cells if len(cell.done) > 1 for job in cell.done}
     if None in known or not known:
-        return said
+        return []
     varied = frozenset.intersection(*(names for names in known if names is not None))
-    fixed = [words for name, words in (("data", "the data split"), ("query", "the pool")) if name not in varied]
-    return said + (
-        [f"They leave out {' and '.join(fixed)}: one for all seeds (vary=all varies them)."] if fixed else []
-    )
+    return [words for name, words in (("data", "the data split"), ("query", "the pool")) if name not in varied]

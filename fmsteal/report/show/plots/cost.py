@@ -23,33 +23,34 @@ Points = dict[str, list[tuple[float, Figure]]]  # of each line: what its cells c
 def plots(study: Study, layout: Layout, theme: Theme) -> Iterator[Plot]:
     """For each cost that tells something, agreement against it: a mark for each cell, those of one line joined."""
     costs = _telling(study, layout) if not layout.metric.startswith("cost/") else []
-    order = series(study, layout)
     pages, note = layout.figures(study)
     for page in pages:
         for cost in costs:
             points = [(panel, _points(panel, cost, layout.metric)) for panel in page.panels]
             points = [(panel, lines) for panel, lines in points if lines]
-            if not points:
-                continue
-            panels = [panel for panel, _ in points]
-            figure, grid = frames(len(panels), wide=across(panels), sharex=True, sharey=True)
-            handles: dict[str, Artist] = {}
-            for axes, (panel, lines) in zip(grid, points, strict=True):
-                handles |= _marks(axes, lines, order, theme)
-                titled(axes, panel.title)
-            _scale(grid[0], [x for _, lines in points for line in lines.values() for x, _ in line])
-            whole_scale(grid, study, layout.metric)
-            for axes in grid:
-                axes.label_outer()
-            figure.supxlabel(study.label(cost), fontsize=8)
-            figure.supylabel(study.label(layout.metric), fontsize=8)
-            shown = [name for name in order if name in handles]
-            legend(figure, [handles[name] for name in shown], shown, layout.lines)
-            said = "Means over seeds" + ("; cells that differ in the budget alone are joined." if layout.x else ".")
-            caption = " ".join(filter(None, (said, NOTES.get(cost), state(panels, layout.metric))))
-            yield Plot("cost", f"{study.label(layout.metric)} against {study.label(cost)}", caption, figure).about(
-                page, note
-            )
+            if points:
+                yield _plot(study, layout, theme, cost, points).about(page, note)
+
+
+def _plot(study: Study, layout: Layout, theme: Theme, cost: str, points: Sequence[tuple[Panel, Points]]) -> Plot:
+    """The figure of one cost: a panel for each that has cells with both."""
+    panels, order = [panel for panel, _ in points], series(study, layout)
+    figure, grid = frames(len(panels), wide=across(panels), sharex=True, sharey=True)
+    handles: dict[str, Artist] = {}
+    for axes, (panel, lines) in zip(grid, points, strict=True):
+        handles |= _marks(axes, lines, order, theme)
+        titled(axes, panel.title)
+    _scale(grid[0], [x for _, lines in points for line in lines.values() for x, _ in line])
+    whole_scale(grid, study, layout.metric)
+    for axes in grid:
+        axes.label_outer()
+    figure.supxlabel(study.label(cost), fontsize=8)
+    figure.supylabel(study.label(layout.metric), fontsize=8)
+    shown = [name for name in order if name in handles]
+    legend(figure, [handles[name] for name in shown], shown, layout.lines)
+    said = "Means over seeds" + ("; cells that differ in the budget alone are joined." if layout.x else ".")
+    caption = " ".join(filter(None, (said, NOTES.get(cost), state(panels, layout.metric))))
+    return Plot("cost", f"{study.label(layout.metric)} against {study.label(cost)}", caption, figure)
 
 
 def _marks(axes: Axes, lines: Points, order: list[str], theme: Theme) -> dict[str, Artist]:

@@ -24,11 +24,7 @@ def plots(study: Study, layout: Layout, theme: Theme) -> Iterator[Plot]:
     if not {"victim", "thief"} <= set(study.columns):
         return
     victims, thieves = study.values("victim"), study.values("thief")
-    rest = [name for name in study.columns if name not in ("victim", "thief")]
-    groups = study.groups(("victim", "thief"))
-    panels = [Panel(dict(zip(rest, values, strict=True)), {"": cells}) for values, cells in groups.items()]
-    panels = [p for p in panels if any(cell.figure(layout.metric) for cell in p.cells)]
-    panels.sort(key=lambda p: ([v for n, v in p.values.items() if n not in layout.x], p.cells[0].queries or 0))
+    panels = _panels(study, layout)
     pages = [panels[start : start + MOST] for start in range(0, len(panels), MOST)]
     for page in pages[:MOST_PAGES]:
         means = [f.mean for p in panels for cell in p.cells if (f := cell.figure(layout.metric))]
@@ -47,6 +43,17 @@ def plots(study: Study, layout: Layout, theme: Theme) -> Iterator[Plot]:
         caption = f"Means over seeds; below them {half}, of two seeds the two figures."
         title = f"{study.label(layout.metric)} of every thief with every victim"
         yield Plot("matrix", title, caption, figure).about(Page({}, page), left_out(len(pages), layout))
+
+
+def _panels(study: Study, layout: Layout) -> list[Panel]:
+    """The combinations of the other columns in which there is a figure, in order; the budget varies fastest."""
+    rest = [name for name in study.columns if name not in ("victim", "thief")]
+    groups = study.groups(("victim", "thief"))
+    panels = [Panel(dict(zip(rest, values, strict=True)), {"": cells}) for values, cells in groups.items()]
+    panels = [p for p in panels if any(cell.figure(layout.metric) for cell in p.cells)]
+    return sorted(
+        panels, key=lambda p: ([v for n, v in p.values.items() if n not in layout.x], p.cells[0].queries or 0)
+    )
 
 
 def _matrix(axes: Axes, cells: Sequence[Cell], victims: list[str], thieves: list[str], metric: str, scale: Any) -> None:
