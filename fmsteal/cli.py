@@ -20,10 +20,10 @@ from fmsteal.base.errors import ConfigError, FmstealError
 from fmsteal.base.quoting import quoted
 from fmsteal.base.shell import complete, left_by_reader, print_errors_alone
 from fmsteal.base.store import digest, require_readable, require_writable
-from fmsteal.config import searchpath
+from fmsteal.config import derived, searchpath
 from fmsteal.config.schema import Config
 from fmsteal.job.run import run_job
-from fmsteal.sweep import launchers
+from fmsteal.sweep import launchers, only
 from fmsteal.sweep.overrides import preview, require_effect
 
 COMMANDS = {  # sub-commands: the module whose `main` runs them, imported when one is called
@@ -40,9 +40,10 @@ EVALUATE = "evaluate"  # the one that runs jobs
 
 
 def register() -> None:
-    """Tell Hydra the root's types and the sweep presets."""
+    """Tell Hydra the root's types, the choices that have no file, and the sweep presets."""
     store = ConfigStore.instance()
     store.store(name="root", node=Config)
+    derived.store(searchpath.folders())
     folder = paths.folder("sweeps")
     for preset in sorted(folder.rglob("*.yaml")):
         node = OmegaConf.load(preset)
@@ -103,7 +104,8 @@ def run() -> None:
         refuse_nonsense(args)
     except FmstealError as error:
         sys.exit(f"fmsteal: {error}")
-    return _hydra_main()
+    with derived.stored(searchpath.folders(searchpath.given(args))):
+        return _hydra_main()
 
 
 def _completed() -> bool:
@@ -127,7 +129,8 @@ def name_sweep(args: argparse.Namespace) -> str | None:
     how = (*where, "sweep_id=", "force=", "stage=", "dry_run=", "quiet=", "+notes", "notes")
     if any(word.startswith(("sweep_id=", "sweep=", "hydra.sweeper.of=")) for word in args.overrides):
         return None
-    name = f"sweep_id=sweep-{digest(sorted(w for w in args.overrides if not w.startswith(how)))[:8]}"
+    what = (word for word in args.overrides if not word.startswith(how) or word.startswith(only.KEY))
+    name = f"sweep_id=sweep-{digest(sorted(what))[:8]}"
     args.overrides.append(name)
     return name
 

@@ -16,7 +16,13 @@ from hydra.core.utils import JobRuntime
 from hydra.version import VersionBase
 
 STATE = (GlobalHydra, HydraConfig, JobRuntime, VersionBase)  # what Hydra keeps of a run
-STORED = (("root.yaml",), ("sweep",), ("hydra", "launcher", "ray.yaml"))  # what `fmsteal.cli` changes of its store
+STORED = (
+    ("root.yaml",),
+    ("sweep",),
+    ("victim",),
+    ("thief",),
+    ("hydra", "launcher", "ray.yaml"),
+)  # what `fmsteal.cli` changes of its store
 _ABSENT: Any = object()
 _lock = threading.RLock()  # Hydra's state is the process's: one call at a time has it
 

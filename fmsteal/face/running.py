@@ -24,6 +24,7 @@ from omegaconf import DictConfig
 
 from fmsteal.base import paths
 from fmsteal.base.errors import ConfigError, FmstealError, JobError
+from fmsteal.config import derived, searchpath
 from fmsteal.face.borrowing import borrow_hydra
 from fmsteal.face.composing import arguments, refuse_sweeps, spell_words
 from fmsteal.face.jobs import Job, load
@@ -55,7 +56,8 @@ def run(overrides: Sequence[str] = ()) -> Job:
         cfg = cli.refuse_nonsense(arguments(words))
         if str(cfg.stage.value) == "victims":
             raise ConfigError("stage=victims has no result to open: leave it out, or use the command line.")
-        done = _run(words)
+        with derived.stored(searchpath.folders(searchpath.given(arguments(words)))):
+            done = _run(words)
     if done.status is JobStatus.FAILED:
         error: Exception = done._return_value
         cause = error.__cause__

@@ -11,14 +11,15 @@ from omegaconf import DictConfig, OmegaConf
 from fmsteal.base import paths
 from fmsteal.base.errors import ConfigError
 from fmsteal.base.quoting import quoted
-from fmsteal.config import answers, build
+from fmsteal.config import answers, build, derived
 from fmsteal.config.answers import choices
 from fmsteal.report.show.published import find, read
 from tests.conftest import composed
 
 CONF = paths.folder("conf")
 FILES = sorted(p.relative_to(CONF) for p in CONF.rglob("*.yaml") if p.parent != CONF)
-PARTS = {"recipe", "backbone", "clip", "views", "evaluation/head"}  # used by others of a job's choices
+DERIVED = [Path(group, f"{name}.yaml") for group in derived.ROLES for name in derived.names(group, [CONF])]
+PARTS = {"recipe", "backbone", "learner", "clip", "views", "evaluation/head"}  # used by others of a job's choices
 PARTS |= {"hydra/launcher"}  # not of a job, and composed without the plugins: tests/slurm
 
 
@@ -44,7 +45,7 @@ def choice(file: Path) -> list[str]:
     return ["task=embed", "attack=direct", chosen] if group.startswith("attack/") else ["task=embed", chosen]
 
 
-@pytest.mark.parametrize("file", [f for f in FILES if f.parent.as_posix() not in PARTS], ids=str)
+@pytest.mark.parametrize("file", [f for f in (*FILES, *DERIVED) if f.parent.as_posix() not in PARTS], ids=str)
 def test_every_choice_composes_and_binds(file: Path) -> None:
     cfg = filled(*choice(file))
     build.check(cfg)
@@ -101,6 +102,7 @@ def test_commands_in_comments_choose_what_there_is() -> None:
         for group, names in re.findall(r"(?<![\w.@/+])([a-z_/]+)=([\w/]+(?:,[\w/]+)*)", file.read_text()):
             folder = CONF / group if group != "sweep" else paths.folder("sweeps")
             known = {path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.yaml")}
+            known |= set(derived.names(group, [CONF]))
             there = launchers if group == "hydra/launcher" else known
             assert not folder.is_dir() or set(names.split(",")) <= there, f"{file}: {group}={names}"
 
