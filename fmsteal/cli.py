@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -20,7 +21,7 @@ from fmsteal.base.errors import ConfigError, FmstealError
 from fmsteal.base.quoting import quoted
 from fmsteal.base.shell import complete, left_by_reader, print_errors_alone
 from fmsteal.base.store import digest, require_readable, require_writable
-from fmsteal.config import derived, searchpath
+from fmsteal.config import derived, later, searchpath
 from fmsteal.config.schema import Config
 from fmsteal.job.run import run_job
 from fmsteal.sweep import launchers, only
@@ -41,17 +42,22 @@ EVALUATE = "evaluate"  # the one that runs jobs
 
 def register() -> None:
     """Tell Hydra the root's types, the choices that have no file, and the sweep presets."""
-    store = ConfigStore.instance()
-    store.store(name="root", node=Config)
+    ConfigStore.instance().store(name="root", node=Config)
     derived.store(searchpath.folders())
     folder = paths.folder("sweeps")
-    for preset in sorted(folder.rglob("*.yaml")):
-        node = OmegaConf.load(preset)
-        swept = OmegaConf.select(node, "hydra.sweeper.params") or {}
-        for axis, choices in swept.items():
-            swept[axis] = quoted(f"{axis}={choices}").partition("=")[2]
+    for preset in folder.rglob("*.yaml"):
         group = "/".join(("sweep", *preset.parent.relative_to(folder).parts))  # sweep=paper/cifar10_lp
-        store.store(group=group, name=preset.stem, node=node, package="_global_")
+        later.store(group, preset.stem, partial(load_preset, preset), package="_global_")
+
+
+def load_preset(file: Path) -> DictConfig:
+    """The config of a sweep preset, its axes as Hydra's grammar reads them."""
+    node = OmegaConf.load(file)
+    assert isinstance(node, DictConfig)
+    swept = OmegaConf.select(node, "hydra.sweeper.params") or {}
+    for axis, choices in swept.items():
+        swept[axis] = quoted(f"{axis}={choices}").partition("=")[2]
+    return node
 
 
 def only_our_ray() -> None:

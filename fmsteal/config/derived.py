@@ -9,11 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import yaml
 from hydra.core.config_store import ConfigStore
+from omegaconf import DictConfig, OmegaConf
+
+from fmsteal.config import later
 
 PART, BASE = "backbone", "learner"  # what choices are derived from, and what they begin with
 ROLES = ("victim", "thief")  # groups that have derived choices
@@ -32,13 +36,13 @@ def derive(group: str, name: str, places: Sequence[Path]) -> dict[str, Any]:
 
 def store(places: Sequence[Path]) -> None:
     """Tell Hydra the derived choices of these folders of configs, in place of those that it was told before."""
-    store, backbones = ConfigStore.instance(), _files(PART, places)
+    repo, backbones = ConfigStore.instance().repo, _files(PART, places)
     for group in ROLES:
-        there = store.repo.setdefault(group, {})
+        there = repo.setdefault(group, {})
         for file in [file for file, node in there.items() if getattr(node, "provider", None) == PART]:
             del there[file]
         for name in names(group, places):
-            store.store(group=group, name=name, node=_learner(group, name, backbones), provider=PART)
+            later.store(group, name, partial(_make, group, name, backbones), provider=PART)
 
 
 @contextmanager
@@ -59,6 +63,10 @@ def stored(places: Sequence[Path]) -> Iterator[None]:
 def _files(group: str, places: Sequence[Path]) -> dict[str, Path]:
     """The files of a group by name; of one name the first, as Hydra takes it."""
     return {file.stem: file for place in reversed(places) for file in (place / group).glob("*.yaml")}
+
+
+def _make(group: str, name: str, backbones: Mapping[str, Path]) -> DictConfig:
+    return OmegaConf.create(_learner(group, name, backbones))
 
 
 def _learner(group: str, name: str, backbones: Mapping[str, Path]) -> dict[str, Any]:

@@ -243,3 +243,23 @@ def test_fields_of_a_recipe_can_be_set_in_place_or_for_all() -> None:
     cfg = composed("victim.recipe.epochs=3", "recipes.probe.lr=0.5", "thief.adaptation=full")
     assert (cfg.victim.recipe.epochs, cfg.victim.recipe.lr) == (3, 0.5)
     assert (cfg.thief.recipe.epochs, cfg.thief.recipe.lr) == (cfg.recipes.full.epochs, cfg.recipes.full.lr)
+
+
+def test_a_jobs_recipes_are_given_as_a_whole_and_in_place() -> None:
+    cfg = composed("recipes.scratch={epochs: 1, min_steps: 0}", "thief=resnet10t", "thief.recipe.lr=0.5")
+    assert (cfg.thief.recipe.epochs, cfg.thief.recipe.min_steps, cfg.thief.recipe.lr) == (1, 0, 0.5)
+    assert cfg.recipes.scratch.lr == 2e-3
+    other = composed("thief.adaptation=full", "thief.recipe.epochs=5", "recipes.full.lr=0.1")
+    assert (other.thief.recipe.epochs, other.thief.recipe.lr, other.recipes.full.epochs) == (5, 0.1, 15)
+
+
+def test_a_presets_recipe_makes_way_for_that_of_the_adaptation() -> None:
+    preset, victim = "sweep=paper/mini_lp", "victim=resnet18_scratch"
+    paper, own = filled(preset, victim), filled(preset, victim, "recipe@victim.recipe=by_adaptation")
+    assert paper.victim.recipe.optimizer == "sgd" and own.victim.recipe.epochs == own.recipes.scratch.epochs
+
+
+@pytest.mark.parametrize("adaptation", ["scratch", "probe", "full", "lora"])
+def test_every_field_of_an_adaptations_recipe_reaches_the_models(adaptation: str) -> None:
+    fields = set(OmegaConf.load(CONF / "recipe" / "by_adaptation.yaml")) - {"_target_", "lora"}
+    assert set(composed().recipes[adaptation]) - {"rank", "alpha", "modules"} == fields
