@@ -35,7 +35,12 @@ def derive(group: str, name: str, places: Sequence[Path]) -> dict[str, Any]:
 
 
 def store(places: Sequence[Path]) -> None:
-    """Tell Hydra the derived choices of these folders of configs, in place of those that it was told before."""
+    """Tell Hydra the derived choices of these folders of configs, in place of those that it was told before.
+
+    Where there is no folder, beside a sweep's copy of the code, those that came with the job stay.
+    """
+    if not places:
+        return
     repo, backbones = ConfigStore.instance().repo, _files(PART, places)
     for group in ROLES:
         there = repo.setdefault(group, {})

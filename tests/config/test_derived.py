@@ -89,3 +89,9 @@ def test_a_broken_backbone_is_said_where_it_is_chosen_and_hinders_no_other(their
     assert beside(theirs, "victim=resnet18").victim.adaptation == "probe"
     with pytest.raises(Exception, match=r"(?s)while parsing"):
         beside(theirs, "victim=broken")
+
+
+def test_code_without_configs_beside_it_keeps_what_came_with_the_job() -> None:
+    before = dict(ConfigStore.instance().repo["victim"])
+    derived.store([])
+    assert ConfigStore.instance().repo["victim"] == before
