@@ -6,6 +6,7 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -19,10 +20,10 @@ from fmsteal.base.errors import ConfigError, FmstealError
 from fmsteal.base.quoting import quoted
 from fmsteal.base.shell import complete, left_by_reader
 from fmsteal.base.store import digest, require_readable, require_writable
-from fmsteal.config import searchpath
+from fmsteal.config import derived, later, searchpath
 from fmsteal.config.schema import Config
 from fmsteal.job.run import run_job
-from fmsteal.sweep import launchers
+from fmsteal.sweep import launchers, only
 from fmsteal.sweep.overrides import preview, require_effect
 
 COMMANDS = {  # sub-commands: the module whose `main` runs them, imported when one is called
@@ -39,17 +40,23 @@ EVALUATE = "evaluate"  # the one that runs jobs
 
 
 def register() -> None:
-    """Tell Hydra the root's types and the sweep presets."""
-    store = ConfigStore.instance()
-    store.store(name="root", node=Config)
+    """Tell Hydra the root's types, the choices that have no file, and the sweep presets."""
+    ConfigStore.instance().store(name="root", node=Config)
+    derived.store(searchpath.folders())
     folder = paths.folder("sweeps")
-    for preset in sorted(folder.rglob("*.yaml")):
-        node = OmegaConf.load(preset)
-        swept = OmegaConf.select(node, "hydra.sweeper.params") or {}
-        for axis, choices in swept.items():
-            swept[axis] = quoted(f"{axis}={choices}").partition("=")[2]
+    for preset in folder.rglob("*.yaml"):
         group = "/".join(("sweep", *preset.parent.relative_to(folder).parts))  # sweep=paper/cifar10_lp
-        store.store(group=group, name=preset.stem, node=node, package="_global_")
+        later.store(group, preset.stem, partial(load_preset, preset), package="_global_")
+
+
+def load_preset(file: Path) -> DictConfig:
+    """The config of a sweep preset, its axes as Hydra's grammar reads them."""
+    node = OmegaConf.load(file)
+    assert isinstance(node, DictConfig)
+    swept = OmegaConf.select(node, "hydra.sweeper.params") or {}
+    for axis, choices in swept.items():
+        swept[axis] = quoted(f"{axis}={choices}").partition("=")[2]
+    return node
 
 
 def only_our_ray() -> None:
@@ -98,7 +105,8 @@ def run(words: Sequence[str]) -> None:
         refuse_nonsense(args)
     except FmstealError as error:
         sys.exit(f"fmsteal: {error}")
-    return _run(words, args)
+    with derived.stored(searchpath.folders(searchpath.given(args))):
+        return _run(words, args)
 
 
 def _run(words: Sequence[str], args: argparse.Namespace) -> None:
@@ -143,7 +151,8 @@ def name_sweep(args: argparse.Namespace) -> str | None:
     how = (*where, "sweep_id=", "force=", "stage=", "dry_run=", "quiet=", "+notes", "notes")
     if any(word.startswith(("sweep_id=", "sweep=", "hydra.sweeper.of=")) for word in args.overrides):
         return None
-    name = f"sweep_id=sweep-{digest(sorted(w for w in args.overrides if not w.startswith(how)))[:8]}"
+    what = (word for word in args.overrides if not word.startswith(how) or word.startswith(only.KEY))
+    name = f"sweep_id=sweep-{digest(sorted(what))[:8]}"
     args.overrides.append(name)
     return name
 

@@ -6,6 +6,8 @@ import ast
 import json
 import re
 import shlex
+import subprocess
+import sys
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from pathlib import Path
@@ -29,6 +31,7 @@ FOR_ITSELF = (  # a victim that has no recipe, which `experiment=smoke` would sh
     "budget=100", "query.count=300", "tracker=none", "trainer=cpu", "thief=resnet10t", f"thief.{TINY}",
     "recipes.scratch={epochs: 1, min_steps: 0}",
 )  # fmt: skip
+BACKBONE = "victim=resnet14t"
 
 
 def blocks(text: str, kind: str) -> list[str]:
@@ -46,6 +49,8 @@ def shortened(words: list[str]) -> list[str]:
     """What is added to a command so that its job takes seconds, but for what it chooses itself."""
     if "victim=nearest" in words:
         return list(FOR_ITSELF)
+    if BACKBONE in words:
+        return list(SMOKE)
     if "task=embed" in words:
         return list(ENCODER)
     return [word for word in SMALL if word.split("=")[0] not in CHOSEN or not has(words, word.split("=")[0])]
@@ -126,26 +131,36 @@ def knows_digits(job: Path, result: Mapping[str, Any], said: str) -> None:
     assert result["metrics"]["test/victim_accuracy"] > 0.8, "the nearest mean tells digits apart"
 
 
+def is_the_backbone(job: Path, result: Mapping[str, Any], said: str) -> None:
+    identity = json.loads((theft_of_job(job).path / "theft.json").read_text())["identity"]
+    for part in (identity["victim"], identity["thief"]):
+        assert (part["backbone"]["model"], part["adaptation"], part["backbone"]["size"]) == ("resnet14t", "scratch", 32)
+    assert result["axis"]["victim"] == result["axis"]["thief"] == "resnet14t"
+
+
 EVIDENCE: dict[str, Callable[[Path, Mapping[str, Any], str], None]] = {
     "Add an attack": asked_twice,
     "Add a defense that remembers": charged,
     "Add a data set": knows_shapes,
+    "Add a backbone": is_the_backbone,
     "Add a victim": knows_digits,
     "Add a measurement": measured,
     "Add a callback": timed,
     "Add a tracker": tracked,
 }
 NO_PART = ("Add a measurement", "Add a tracker")  # of a theft's identity
+NO_CODE = ("Add a backbone",)
 
 
 def test_there_is_a_recipe_for_everything() -> None:
     assert list(RECIPES) == [
         "Add an attack", "Add an attack in rounds", "Add an attack on an encoder", "Add a selection",
         "Add a strategy of ActiveThief", "Add a loss", "Add a defense", "Add a defense that remembers",
-        "Add a data set", "Add a query set", "Add a victim", "Add a measurement", "Add a callback", "Add a tracker",
-        "Add an optimizer, or a schedule",
+        "Add a data set", "Add a query set", "Add a backbone", "Add a victim", "Add a measurement", "Add a callback",
+        "Add a tracker", "Add an optimizer, or a schedule",
     ]  # fmt: skip
-    assert all(commands(text) and blocks(text, "python") and blocks(text, "yaml") for text in RECIPES.values())
+    for heading, text in RECIPES.items():
+        assert commands(text) and blocks(text, "yaml") and bool(blocks(text, "python")) == (heading not in NO_CODE)
 
 
 @pytest.mark.parametrize(
@@ -157,7 +172,7 @@ def test_a_recipe_works_as_it_is_written(heading: str, words: list[str], root: P
     result = json.loads((job / "result.json").read_text())
     assert result["cost"]["cost/queries"] == 100
     assert ("hydra.searchpath=" in result["command"]) == any(w.startswith("hydra.searchpath=") for w in words)
-    if any(word.startswith("hydra.searchpath=") for word in words) and heading not in NO_PART:
+    if any(word.startswith("hydra.searchpath=") for word in words) and heading not in NO_PART + NO_CODE:
         identified(job, re.findall(r"_target_: (theirs\.[\w.]+)", blocks(RECIPES[heading], "yaml")[0])[0])
     EVIDENCE.get(heading, lambda *_: None)(job, result, said)
 
@@ -203,6 +218,9 @@ SEARCH = "hydra.searchpath=[pkg://theirs.conf]"
     [
         ([SEARCH, "attack=twice", "attack.repeat=3"], "there is no option 'attack.repeat'. Did you mean 'attack.rep"),
         ([SEARCH, "attack=twise"], "\ttwice"),
+        ([SEARCH, "thief=resnet41t"], "\tresnet14t"),
+        ([SEARCH, BACKBONE, "victim.backbone.sise=1"], "Did you mean 'victim.backbone.size'?"),
+        ([SEARCH, BACKBONE, "thief=encoder_resnet10"], ", resnet14t, resnet18"),
         ([SEARCH, "attack=angles"], "theirs.angles.Angles) is made for embeddings"),
         ([SEARCH, "attack=direct"], ", solve_hybrid, top1, trunk_inference, twice. Or choose the other API"),
         ([SEARCH, "defense=uniform", "defense.mos=1"], "Did you mean 'defense.most'?"),
@@ -214,14 +232,16 @@ SEARCH = "hydra.searchpath=[pkg://theirs.conf]"
     ids=str,
 )
 def test_what_is_wrong_with_a_foreign_choice_is_said_as_of_ours(words: list[str], says: str, root: Path) -> None:
-    small = [word for word in SMALL if "attack" not in word]
+    small = [word for word in SMALL if not has(words, word.split("=")[0])]
     assert says in run(root, [*words, *small], ok=False)
 
 
 def test_help_lists_the_choices_of_other_packages(root: Path) -> None:
     said = run(root, [SEARCH, "--help"])
     assert re.search(r"^attack: .*\btwice\b", said, re.MULTILINE) and re.search(r"^data: .*\bshapes\b", said, re.M)
-    assert "twice" not in run(root, ["--help"])
+    assert all(re.search(rf"^{who}: .*\bresnet14t\b", said, re.MULTILINE) for who in ("backbone", "victim", "thief"))
+    plain = run(root, ["--help"])
+    assert "twice" not in plain and "resnet14t" not in plain
 
 
 def test_a_sweep_says_of_all_its_jobs_what_is_wrong_with_one(root: Path) -> None:
@@ -229,3 +249,37 @@ def test_a_sweep_says_of_all_its_jobs_what_is_wrong_with_one(root: Path) -> None
     said = run(root, words, ok=False)
     assert "theirs.twice.Twice" in said and "repeats must be at least 1" in said, said
     assert not list((root / "outputs").glob("sweeps/*/*-twice-*/result.json"))
+
+
+@pytest.mark.parametrize(
+    "launcher",
+    [[], pytest.param(["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"], marks=pytest.mark.slow)],
+    ids=str,
+)
+def test_a_foreign_backbone_is_in_every_process_of_a_sweep(launcher: list[str], root: Path) -> None:
+    if launcher:
+        pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
+    name = "joblib" if launcher else "plain"
+    words = ["-m", SEARCH, *SMOKE, BACKBONE, "thief=resnet14t,resnet10t", f"sweep_id={name}", *launcher]
+    run(root, words)
+    thieves = {
+        json.loads(file.read_text())["axis"]["thief"] for file in root.glob(f"outputs/sweeps/{name}/*/result.json")
+    }
+    assert thieves == {"resnet14t", "resnet10t"}
+
+
+def test_a_foreign_backbone_is_a_choice_from_python_too_and_leaves_nothing_behind(root: Path) -> None:
+    code = """
+import fmsteal
+from hydra.core.config_store import ConfigStore
+from fmsteal.base.errors import ConfigError
+words = ["hydra.searchpath=[pkg://theirs.conf]", "victim=resnet14t"]
+assert fmsteal.compose(words).victim.backbone.model == "resnet14t"
+assert "victim" not in ConfigStore.instance().repo, ConfigStore.instance().repo.keys()
+try:
+    fmsteal.compose(words[1:])
+except ConfigError as error:
+    print("REFUSED", error)
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=root, env=env(root), capture_output=True, text=True)
+    assert "REFUSED" in done.stdout and "resnet10t" in done.stdout and "resnet14t\n" not in done.stdout, done

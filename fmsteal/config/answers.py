@@ -11,7 +11,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from fmsteal.base.errors import ConfigError
-from fmsteal.config import build
+from fmsteal.config import build, derived
 from fmsteal.config.searchpath import folders
 
 Answers = Literal["probabilities", "embeddings"]
@@ -50,13 +50,14 @@ def check(cfg: DictConfig) -> None:
 
 
 def choices(group: str, answers: str, places: Sequence[Path] = ()) -> Iterator[str]:
-    """The files of a config group that are for such answers, or for any, in these folders of configs; in ours alone."""
+    """The choices of a config group that are for such answers, or for any: in these folders of configs, or in ours."""
     places = places or folders()
-    for file in (file for place in places for file in (place / group).glob("*.yaml")):
-        target = _target(file, places)
+    files = {file.stem for place in places for file in (place / group).glob("*.yaml")}
+    for name in (*sorted(files), *derived.names(group, places)):
+        target = _target(f"{group}/{name}", places)
         with suppress(ConfigError):  # of a package that lacks what it names: no choice
             if target is None or target.startswith("${") or _made_for(target, group) in (None, answers):
-                yield file.stem
+                yield name
 
 
 def _made_for(target: str, path: str) -> Any:
@@ -71,18 +72,21 @@ def _folders(cfg: DictConfig) -> list[Path]:
     return folders([f"{source.schema}://{source.path}" for source in sources or ()])
 
 
-def _target(file: Path, places: Sequence[Path]) -> str | None:
-    """The ``_target_`` that a file gives, itself or through the file of its group that it begins with."""
-    node = OmegaConf.to_container(OmegaConf.load(file), resolve=False)
+def _target(choice: str, places: Sequence[Path]) -> str | None:
+    """The ``_target_`` that a choice (``attack/knockoff``) gives, itself or through the one that it begins with."""
+    group, _, name = choice.rpartition("/")
+    file = next((file for place in places if (file := place / f"{choice}.yaml").is_file()), None)
+    if file is None and name not in derived.names(group, places):
+        return None
+    node = OmegaConf.to_container(OmegaConf.load(file)) if file else derived.derive(group, name, places)
     if not isinstance(node, dict):
         return None
     for inner in (node, *(v for v in node.values() if isinstance(v, dict))):
         if "_target_" in inner:
             return str(inner["_target_"])
-    group = next(file.relative_to(place).parent for place in places if file.is_relative_to(place))
-    names = [base for base in node.get("defaults", []) if isinstance(base, str) and base != file.stem]
-    bases = [place / group / f"{base}.yaml" for base in names for place in places]
-    return next((found for base in bases if base.is_file() and (found := _target(base, places))), None)
+    words = [base.partition("@")[0] for base in node.get("defaults", []) if isinstance(base, str)]
+    bases = (word.removeprefix("/") if word.startswith("/") else f"{group}/{word}" for word in words if word != name)
+    return next((found for base in bases if (found := _target(base, places))), None)
 
 
 def _group(path: str, places: Sequence[Path]) -> str:

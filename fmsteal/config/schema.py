@@ -43,7 +43,6 @@ class Config:
     evaluations: list[Any] = field(default_factory=list)
     """Further evaluations of the same theft: a sweep over ``evaluation`` is one job that measures all of them."""
     recipes: Any = MISSING
-    activethief: Any = MISSING
     vary: Any = MISSING
 
     seed: int = 0

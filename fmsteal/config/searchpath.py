@@ -21,6 +21,7 @@ from hydra.plugins.search_path_plugin import SearchPathPlugin
 
 from fmsteal.base import paths
 from fmsteal.base.errors import ConfigError
+from fmsteal.config import derived
 
 KEY = "hydra.searchpath"
 _PACKAGE, _FOLDER = "pkg://", "file://"
@@ -40,11 +41,12 @@ class _Known(SearchPathPlugin):
 def known(places: Sequence[str]) -> Iterator[None]:
     """Let Hydra list and find the choices of these places too, in all that it initialises meanwhile."""
     Plugins.instance().register(_Known)
-    before, _Known.places = _Known.places, places
-    try:
-        yield
-    finally:
-        _Known.places = before
+    with derived.stored(folders(places)):
+        before, _Known.places = _Known.places, places
+        try:
+            yield
+        finally:
+            _Known.places = before
 
 
 def given(args: argparse.Namespace) -> list[str]:

@@ -8,7 +8,13 @@ from contextlib import contextmanager
 
 from fmsteal.base import on_hydra
 
-STORED = (("root.yaml",), ("sweep",), ("hydra", "launcher", "ray.yaml"))  # what `fmsteal.cli` changes of Hydra's store
+STORED = (  # what `fmsteal.cli` changes of Hydra's store
+    ("root.yaml",),
+    ("sweep",),
+    ("victim",),
+    ("thief",),
+    ("hydra", "launcher", "ray.yaml"),
+)
 _lock = threading.RLock()  # Hydra's state is the process's: one call at a time has it
 
 

@@ -38,6 +38,7 @@ from fmsteal.job import victims
 from fmsteal.job.theft import is_sealed
 from fmsteal.records import results
 from fmsteal.records.folders import THEFTS, SweepFolder
+from fmsteal.sweep.only import Only
 from fmsteal.sweep.overrides import explain, require_complete, require_known
 
 log = logging.getLogger(__name__)
@@ -205,29 +206,47 @@ def expanded(loader: SharedLoader, arguments: Sequence[str]) -> list[list[str]]:
 def composed(
     loader: SharedLoader, master: DictConfig, jobs: Sequence[Sequence[str]]
 ) -> Iterator[tuple[Sequence[str], DictConfig]]:
-    """The config of each job. Jobs that differ in plain values alone are composed from files once.
+    """Each job with its config, and with the options that are for its choices alone (`fmsteal.sweep.only`).
 
     Raises:
         ConfigError: a misspelt option, key or value: named, with what there is.
     """
-    parser, bases = OverridesParser.create(loader), dict[tuple[str, ...], bytes]()
-    read: dict[str, Override] = {}  # a word of many jobs is parsed once
+    composing, only = _Composing(loader, master), Only()
     for overrides in jobs:
         with _naming(overrides):
             try:
-                for word in overrides:
-                    if word not in read:
-                        read[word] = parser.parse_overrides([word])[0]
-                parsed = [read[word] for word in overrides]
-                values = [o for o in parsed if not (o.is_hydra_override() or loader.chooses(o))]
-                chosen = tuple(str(o.input_line) for o in parsed if o not in values)
-                if chosen not in bases:
-                    bases[chosen] = pickle.dumps(loader.load_sweep_config(master, list(chosen)))
-                cfg = pickle.loads(bases[chosen])
-                loader.set_values(values, cfg)
+                cfg = composing.cfg(overrides)
+                if more := only.words(cfg, overrides):
+                    overrides = [*overrides, *more]
+                    cfg = composing.cfg(overrides)
             except (HydraException, OmegaConfBaseException, AssertionError, ValueError) as error:
                 raise ConfigError(explain("config", list(overrides), error)) from error
         yield overrides, cfg
+    with _naming(()):
+        only.require_used()
+
+
+class _Composing:
+    """Composes jobs of a sweep: those that differ in plain values alone from files once."""
+
+    def __init__(self, loader: SharedLoader, master: DictConfig) -> None:
+        self._loader, self._master = loader, master
+        self._parser, self._bases = OverridesParser.create(loader), dict[tuple[str, ...], bytes]()
+        self._read: dict[str, Override] = {}  # a word of many jobs is parsed once
+
+    def cfg(self, overrides: Sequence[str]) -> DictConfig:
+        """The config of a job; nobody else has it."""
+        for word in overrides:
+            if word not in self._read:
+                self._read[word] = self._parser.parse_overrides([word])[0]
+        parsed = [self._read[word] for word in overrides]
+        values = [o for o in parsed if not (o.is_hydra_override() or self._loader.chooses(o))]
+        chosen = tuple(str(o.input_line) for o in parsed if o not in values)
+        if chosen not in self._bases:
+            self._bases[chosen] = pickle.dumps(self._loader.load_sweep_config(self._master, list(chosen)))
+        cfg: DictConfig = pickle.loads(self._bases[chosen])
+        self._loader.set_values(values, cfg)
+        return cfg
 
 
 def _resolved(cfg: DictConfig) -> dict[str, Any]:

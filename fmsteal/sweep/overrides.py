@@ -22,6 +22,7 @@ from fmsteal.base.quoting import quoted
 from fmsteal.config import searchpath
 from fmsteal.config.schema import Config
 from fmsteal.identity.keys import without_effect
+from fmsteal.sweep.only import Only
 
 LONGEST = 200  # letters of a sweep's name
 _NAME = re.compile(rf"[A-Za-z0-9._-]{{1,{LONGEST}}}")
@@ -49,7 +50,10 @@ def preview(args: argparse.Namespace) -> DictConfig:
             params = cfg.hydra.sweeper.params or {}
             if args.multirun:
                 swept = parser.parse_overrides([f"{k}={v}" for k, v in params.items()])
-                cfg = _compose(name, plain + [_first(o) for o in _axes(swept, parsed)])
+                words = plain + [_first(o) for o in _axes(swept, parsed)]
+                cfg = _compose(name, words)
+                if more := Only().words(cfg, words):
+                    cfg = _compose(name, words + more)
             elif params and not args.cfg:
                 raise ConfigError(f"This is a sweep: run it with -m, as in fmsteal -m {' '.join(overrides)}.")
             elif len(plain) < len(parsed):  # swept without -m, which Hydra refuses, in its own words
@@ -213,6 +217,10 @@ def _find_wrong(name: str, overrides: list[str]) -> str | None:
     except (HydraException, OmegaConfBaseException, ValueError):
         return None
     for override in parsed:
+        part = override.key_or_group.rpartition("/")
+        if override not in groups and part[0] and GlobalHydra.instance().config_loader().get_group_options(part[2]):
+            place = f"{part[2]}@{part[0].replace('/', '.')}.{part[2]}"
+            return f"{override.input_line} chooses from no folder of configs: write {place}={override.value()}."
         if override in groups or override.is_add() or override.is_force_add() or override.is_delete():
             continue
         wrong = _first_missing(cfg, override.key_or_group)

@@ -11,14 +11,15 @@ from omegaconf import DictConfig, OmegaConf
 from fmsteal.base import paths
 from fmsteal.base.errors import ConfigError
 from fmsteal.base.quoting import quoted
-from fmsteal.config import answers, build
+from fmsteal.config import answers, build, derived
 from fmsteal.config.answers import choices
 from fmsteal.report.show.published import find, read
 from tests.conftest import composed
 
 CONF = paths.folder("conf")
 FILES = sorted(p.relative_to(CONF) for p in CONF.rglob("*.yaml") if p.parent != CONF)
-PARTS = {"recipe", "backbone", "clip", "views", "evaluation/head"}  # used by others of a job's choices
+DERIVED = [Path(group, f"{name}.yaml") for group in derived.ROLES for name in derived.names(group, [CONF])]
+PARTS = {"recipe", "backbone", "learner", "clip", "views", "evaluation/head"}  # used by others of a job's choices
 PARTS |= {"hydra/launcher"}  # not of a job, and composed without the plugins: tests/slurm
 
 
@@ -44,7 +45,7 @@ def choice(file: Path) -> list[str]:
     return ["task=embed", "attack=direct", chosen] if group.startswith("attack/") else ["task=embed", chosen]
 
 
-@pytest.mark.parametrize("file", [f for f in FILES if f.parent.as_posix() not in PARTS], ids=str)
+@pytest.mark.parametrize("file", [f for f in (*FILES, *DERIVED) if f.parent.as_posix() not in PARTS], ids=str)
 def test_every_choice_composes_and_binds(file: Path) -> None:
     cfg = filled(*choice(file))
     build.check(cfg)
@@ -101,6 +102,7 @@ def test_commands_in_comments_choose_what_there_is() -> None:
         for group, names in re.findall(r"(?<![\w.@/+])([a-z_/]+)=([\w/]+(?:,[\w/]+)*)", file.read_text()):
             folder = CONF / group if group != "sweep" else paths.folder("sweeps")
             known = {path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.yaml")}
+            known |= set(derived.names(group, [CONF]))
             there = launchers if group == "hydra/launcher" else known
             assert not folder.is_dir() or set(names.split(",")) <= there, f"{file}: {group}={names}"
 
@@ -241,3 +243,23 @@ def test_fields_of_a_recipe_can_be_set_in_place_or_for_all() -> None:
     cfg = composed("victim.recipe.epochs=3", "recipes.probe.lr=0.5", "thief.adaptation=full")
     assert (cfg.victim.recipe.epochs, cfg.victim.recipe.lr) == (3, 0.5)
     assert (cfg.thief.recipe.epochs, cfg.thief.recipe.lr) == (cfg.recipes.full.epochs, cfg.recipes.full.lr)
+
+
+def test_a_jobs_recipes_are_given_as_a_whole_and_in_place() -> None:
+    cfg = composed("recipes.scratch={epochs: 1, min_steps: 0}", "thief=resnet10t", "thief.recipe.lr=0.5")
+    assert (cfg.thief.recipe.epochs, cfg.thief.recipe.min_steps, cfg.thief.recipe.lr) == (1, 0, 0.5)
+    assert cfg.recipes.scratch.lr == 2e-3
+    other = composed("thief.adaptation=full", "thief.recipe.epochs=5", "recipes.full.lr=0.1")
+    assert (other.thief.recipe.epochs, other.thief.recipe.lr, other.recipes.full.epochs) == (5, 0.1, 15)
+
+
+def test_a_presets_recipe_makes_way_for_that_of_the_adaptation() -> None:
+    preset, victim = "sweep=paper/mini_lp", "victim=resnet18_scratch"
+    paper, own = filled(preset, victim), filled(preset, victim, "recipe@victim.recipe=by_adaptation")
+    assert paper.victim.recipe.optimizer == "sgd" and own.victim.recipe.epochs == own.recipes.scratch.epochs
+
+
+@pytest.mark.parametrize("adaptation", ["scratch", "probe", "full", "lora"])
+def test_every_field_of_an_adaptations_recipe_reaches_the_models(adaptation: str) -> None:
+    fields = set(OmegaConf.load(CONF / "recipe" / "by_adaptation.yaml")) - {"_target_", "lora"}
+    assert set(composed().recipes[adaptation]) - {"rank", "alpha", "modules"} == fields

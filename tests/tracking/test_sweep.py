@@ -17,7 +17,7 @@ from tests.wandb_file import OfflineRun, offline_runs
 from tests.warm import Command
 
 SWEEP = (
-    *SMALL, "tracker=wandb", "victim.seed=0", "victim.recipe.epochs=4", "data.train_count=300", "activethief.rounds=2",
+    *SMALL, "tracker=wandb", "victim.seed=0", "victim.recipe.epochs=4", "data.train_count=300",
     "thief.recipe.optimizer=sgd",
 )  # fmt: skip
 
@@ -31,7 +31,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two jobs of one victim, the second of which fails; then a sweep of another name that finds the victim there."""
     root = tmp_path_factory.mktemp("tracked")
     rates = ("thief.recipe.lr=0.01,1e38", "thief.recipe.epochs=3")
-    first = fmsteal(root, "-m", *SWEEP, *rates, "attack=activethief", "sweep_id=first")
+    first = fmsteal(root, "-m", *SWEEP, *rates, "attack=activethief", "attack.rounds=2", "sweep_id=first")
     assert first.returncode == 1 and "1 of 2 jobs have no result" in first.stderr, first.stdout + first.stderr
     more = ("thief.recipe.lr=0.01", "seed=3", "sweep_id=later", "tracker.tables=false", "tracker.artifacts=[thief]")
     later = fmsteal(root, "-m", *SWEEP, *more)

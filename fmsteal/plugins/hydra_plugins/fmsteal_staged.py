@@ -13,7 +13,12 @@ class StagedSweeper(Sweeper):
     """Composes and checks every job, launches each distinct victim once, then the thefts: `fmsteal.sweep.run`."""
 
     def __init__(
-        self, params: dict[str, Any] | None = None, mixed: bool = False, freeze: bool = True, of: str | None = None
+        self,
+        params: dict[str, Any] | None = None,
+        only: dict[str, Any] | None = None,  # found in each job's own config: `fmsteal.sweep.only`
+        mixed: bool = False,
+        freeze: bool = True,
+        of: str | None = None,
     ) -> None:
         self.params = dict(params or {})
         self.mixed, self.freeze, self.of = mixed, freeze, of

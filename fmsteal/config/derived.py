@@ -1,0 +1,91 @@
+"""Victims and thieves that are nothing but their backbone: each file of ``conf/backbone`` is a choice of both.
+
+``victim=NAME`` is ``conf/learner/victim.yaml`` with the backbone NAME, ``thief=NAME`` the same of ``thief.yaml``; a
+backbone without weights is trained from scratch. A file ``conf/victim/NAME.yaml`` says something else, and comes first.
+Hydra is told of them as of any config without a file, by its store.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import yaml
+from hydra.core.config_store import ConfigStore
+from omegaconf import DictConfig, OmegaConf
+
+from fmsteal.config import later
+
+PART, BASE = "backbone", "learner"  # what choices are derived from, and what they begin with
+ROLES = ("victim", "thief")  # groups that have derived choices
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+def names(group: str, places: Sequence[Path]) -> list[str]:
+    """The choices of a group that no file of these folders of configs says; any but victim and thief has none."""
+    return sorted(_files(PART, places).keys() - _files(group, places).keys()) if group in ROLES else []
+
+
+def derive(group: str, name: str, places: Sequence[Path]) -> dict[str, Any]:
+    """What the file of a derived choice would hold."""
+    return _learner(group, name, _files(PART, places))
+
+
+def store(places: Sequence[Path]) -> None:
+    """Tell Hydra the derived choices of these folders of configs, in place of those that it was told before.
+
+    Where there is no folder, beside a sweep's copy of the code, those that came with the job stay.
+    """
+    if not places:
+        return
+    repo, backbones = ConfigStore.instance().repo, _files(PART, places)
+    for group in ROLES:
+        there = repo.setdefault(group, {})
+        for file in [file for file, node in there.items() if getattr(node, "provider", None) == PART]:
+            del there[file]
+        for name in names(group, places):
+            later.store(group, name, partial(_make, group, name, backbones), provider=PART)
+
+
+@contextmanager
+def stored(places: Sequence[Path]) -> Iterator[None]:
+    """The same for the length of a block; the first folder is ours, and nothing is done if there is no other."""
+    if len(places) < 2:
+        yield
+        return
+    repo = ConfigStore.instance().repo
+    before = {group: dict(repo.get(group, {})) for group in ROLES}
+    store(places)
+    try:
+        yield
+    finally:
+        repo.update(before)
+
+
+def _files(group: str, places: Sequence[Path]) -> dict[str, Path]:
+    """The files of a group by name; of one name the first, as Hydra takes it."""
+    return {file.stem: file for place in reversed(places) for file in (place / group).glob("*.yaml")}
+
+
+def _make(group: str, name: str, backbones: Mapping[str, Path]) -> DictConfig:
+    return OmegaConf.create(_learner(group, name, backbones))
+
+
+def _learner(group: str, name: str, backbones: Mapping[str, Path]) -> dict[str, Any]:
+    node: dict[str, Any] = {"defaults": [{f"/{PART}@{PART}": name}, f"/{BASE}/{group}@_here_"]}
+    return node if _has_weights(name, backbones) else {**node, "adaptation": "scratch"}
+
+
+def _has_weights(name: str, backbones: Mapping[str, Path], below: frozenset[str] = frozenset()) -> bool:
+    """Whether a backbone's file names weights, itself or through the one that it begins with."""
+    try:
+        node = yaml.load(backbones[name].read_text(), _LOADER)
+    except (yaml.YAMLError, OSError, UnicodeDecodeError):  # said by Hydra, where the file is chosen
+        return True
+    if not isinstance(node, dict) or "weights" in node:
+        return isinstance(node, dict) and node["weights"] is not None
+    bases = [base for base in node.get("defaults") or () if isinstance(base, str) and base in backbones]
+    return any(_has_weights(base, backbones, below | {name}) for base in bases if base not in below | {name})
