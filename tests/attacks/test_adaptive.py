@@ -23,8 +23,8 @@ from fmsteal.oracle.guard import Ask
 from fmsteal.oracle.ledger import Ledger
 from fmsteal.oracle.oracle import Budget, Oracle
 from fmsteal.training.context import Context
-from tests.conftest import composed
-from tests.training.test_learners import context
+from tests.support.composing import composed
+from tests.support.small_task import context
 
 POOL = Images(np.random.default_rng(1).integers(0, 256, (40, 3, 8, 8)).astype(np.uint8), "pool")
 SURE = torch.softmax(torch.randn(40, 3, generator=torch.Generator().manual_seed(0)) + torch.tensor([1.5, 0, -1]), 1)

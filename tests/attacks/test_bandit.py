@@ -25,9 +25,9 @@ from fmsteal.data.images import Images
 from fmsteal.oracle.ledger import Ledger
 from fmsteal.oracle.oracle import Budget
 from fmsteal.training.classifier import soft_cross_entropies
-from tests.attacks.colour_api import CLASSES, POOL, QUICK, killed_and_again, oracle_for, same_weights, steal
-from tests.conftest import composed
-from tests.training.test_learners import context
+from tests.support.colour_api import CLASSES, POOL, QUICK, killed_and_again, oracle_for, same_weights, steal
+from tests.support.composing import composed
+from tests.support.small_task import context
 
 KINDS = get_args(Reward)
 LABELS = np.arange(len(POOL)) % 5

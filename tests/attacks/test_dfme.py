@@ -29,9 +29,9 @@ from fmsteal.base.errors import AttackError, ConfigError
 from fmsteal.config import build
 from fmsteal.oracle.ledger import Ledger
 from fmsteal.oracle.oracle import Budget
-from tests.attacks.colour_api import CLASSES, POOL, QUICK, Colours, killed_and_again, oracle_for, same_weights, steal
-from tests.conftest import composed
-from tests.training.test_learners import context
+from tests.support.colour_api import CLASSES, POOL, QUICK, Colours, killed_and_again, oracle_for, same_weights, steal
+from tests.support.composing import composed
+from tests.support.small_task import context
 
 LITTLE = ("attack=dfme", "attack.size=16", "attack.width=4", "attack.noise=8")
 

@@ -21,9 +21,9 @@ from fmsteal.oracle.oracle import Budget, Oracle
 from fmsteal.records.folders import TheftFolder
 from fmsteal.training.inference import logits, of_images
 from fmsteal.victims.base import Victim
-from tests.attacks.an_api import in_front_of
-from tests.conftest import composed
-from tests.training.test_learners import context
+from tests.support.an_api import in_front_of
+from tests.support.composing import composed
+from tests.support.small_task import context
 
 POOL = Images(np.random.default_rng(4).integers(0, 256, (48, 3, 32, 32), dtype=np.uint8), "pool")
 THIEF = ("task=embed", "thief=encoder_efficientnet_lite0_probe", "thief.backbone.size=32")

@@ -17,20 +17,9 @@ from fmsteal.attacks.selection import random
 from fmsteal.base.errors import ConfigError
 from fmsteal.config import build
 from fmsteal.training.recipe import Recipe
-from tests.conftest import composed
-from tests.exact import agree, seeds
-
-classes = st.integers(2, 7)
-rows = st.integers(1, 5)
-
-
-def softmax(row: Tensor) -> Tensor:
-    powers = [torch.exp(z) for z in row]
-    return torch.stack([p / sum(powers) for p in powers])
-
-
-def logits(seed: int, *shape: int) -> Tensor:
-    return 2 * torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+from tests.attacks.logits import classes, logits, rows, softmax
+from tests.support.composing import composed
+from tests.support.exact import agree, seeds
 
 
 @given(rows, rows, classes, seeds, st.sampled_from([0.0, 1.0, 75.0]))

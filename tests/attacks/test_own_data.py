@@ -17,9 +17,10 @@ from fmsteal.attacks.selection import random
 from fmsteal.base.errors import AttackError, ConfigError
 from fmsteal.config import build
 from fmsteal.data.digits import digits
-from tests.attacks import colour_api
-from tests.conftest import Run, composed
-from tests.training.test_learners import context
+from tests.support import colour_api
+from tests.support.commands import Run
+from tests.support.composing import composed
+from tests.support.small_task import context
 
 TASK = digits(size=8, test=60, train_count=300)
 

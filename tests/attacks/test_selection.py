@@ -18,9 +18,9 @@ from fmsteal.base.errors import ConfigError
 from fmsteal.config import build
 from fmsteal.oracle.ledger import Ledger
 from fmsteal.training.context import Context
-from tests.attacks import colour_api
-from tests.conftest import composed
-from tests.training.test_learners import context
+from tests.support import colour_api
+from tests.support.composing import composed
+from tests.support.small_task import context
 
 FROZEN = ("thief=efficientnet_lite0", "thief.backbone.size=32")
 IN_FEATURES = ("kcenter_features", "herding", "typiclust")

@@ -21,9 +21,9 @@ from fmsteal.oracle.ledger import Ledger
 from fmsteal.oracle.oracle import Budget
 from fmsteal.training import inference
 from fmsteal.training.recipe import Recipe
-from tests.attacks.colour_api import POOL, QUICK, Killed, oracle_for, same_weights
-from tests.conftest import composed
-from tests.training.test_learners import context
+from tests.support.colour_api import POOL, QUICK, Killed, oracle_for, same_weights
+from tests.support.composing import composed
+from tests.support.small_task import context
 
 NAMES = ["mixmatch", "querywise"]
 PROBE = (

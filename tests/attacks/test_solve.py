@@ -10,7 +10,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from safetensors.torch import save_file
 from scipy.optimize import minimize
 from sklearn.linear_model import Ridge
 from torch import Tensor, nn
@@ -22,7 +21,6 @@ from fmsteal.attacks.solve import better
 from fmsteal.attacks.solved_head import limits, solve_head, split
 from fmsteal.base.errors import ConfigError
 from fmsteal.config import build
-from fmsteal.data.images import Images
 from fmsteal.defenses.base import NoDefense
 from fmsteal.defenses.truncation import HardLabel, Rounding, TopK, top_k
 from fmsteal.job.parts import Parts
@@ -31,16 +29,10 @@ from fmsteal.oracle.oracle import Oracle
 from fmsteal.training.classifier import Classifier
 from fmsteal.training.inference import of_images
 from fmsteal.victims.base import Victim
-from tests.attacks.an_api import in_front_of
-from tests.conftest import composed
-from tests.training.test_learners import context
-
-CLASSES = 5
-RANDOM = np.random.default_rng(4)
-POOL = Images(RANDOM.integers(0, 256, (500, 3, 16, 16)).astype(np.uint8), "pool")
-LAST = np.arange(400, 500)  # images that the attacks below do not ask about
-TRUNK = ("thief=resnet10t", "thief.backbone.model=test_resnet", "thief.backbone.size=16", "thief.adaptation=probe")
-QUICK = ("thief.recipe.epochs=3", "thief.recipe.min_steps=0", "query.count=null")
+from tests.attacks.linear_api import CLASSES, LAST, POOL, TRUNK, a_victim, found, weights
+from tests.support.an_api import in_front_of
+from tests.support.composing import composed
+from tests.support.small_task import context
 
 
 def draw(seed: int, n: int, width: int, classes: int = CLASSES, size: float = 1.0) -> tuple[Tensor, Head, Tensor]:
@@ -179,33 +171,6 @@ def test_one_is_better_than_another_only_beyond_chance() -> None:
     assert not better(one, two)
 
 
-def weights(folder: Path, seed: int) -> Path:
-    """A small trunk that somebody has published."""
-    import timm
-
-    torch.manual_seed(seed)
-    model = timm.create_model("test_resnet", num_classes=0)
-    for norm in model.modules():
-        if isinstance(norm, nn.BatchNorm2d):
-            nn.init.normal_(norm.running_mean, std=0.3)
-            nn.init.uniform_(norm.weight, 0.5, 1.5)
-    file = folder / f"trunk-{seed}.safetensors"
-    save_file(model.state_dict(), file)
-    return file
-
-
-def a_victim(spec: BackboneSpec, size: float = 1.0) -> Victim:
-    """A head on a public trunk whose answers differ from image to image."""
-    torch.manual_seed(9)
-    model = Classifier(spec.build(pretrained=True), CLASSES)
-    with torch.no_grad():
-        features = model.backbone.eval()(torch.from_numpy(np.array(POOL.pixels[:100])))
-        weight = torch.randn(CLASSES, features.shape[1])
-        model.head.weight.copy_(2 * size * weight / (features @ weight.T).std(0).mean())
-        model.head.bias.copy_(-(features.mean(0) @ model.head.weight.T))
-    return Victim("made", model.eval(), "probabilities")
-
-
 def stolen(
     folder: Path, attack: str, queries: int, *words: str, defense: Any = None, trunk: int = 1, size: float = 1.0
 ) -> tuple[Any, AttackContext, Oracle, Victim]:
@@ -224,10 +189,6 @@ def agreement(thief: nn.Module, victim: Victim, ctx: AttackContext) -> float:
     job = ctx._job()
     both = [of_images(model, POOL, LAST, job).argmax(1) for model in (thief, victim.model)]
     return float((both[0] == both[1]).double().mean())
-
-
-def found(ctx: AttackContext) -> dict[str, float]:
-    return {metric.name: metric.value for metric in ctx.found}
 
 
 @pytest.mark.parametrize("size", [1.0, 12.0])

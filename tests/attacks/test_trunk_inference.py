@@ -25,10 +25,10 @@ from fmsteal.oracle.oracle import Budget
 from fmsteal.records.folders import TheftFolder
 from fmsteal.training.inference import of_images
 from fmsteal.victims.base import Victim
-from tests.attacks.an_api import in_front_of
-from tests.attacks.test_solve import CLASSES, LAST, POOL, QUICK, TRUNK, a_victim, found, weights
-from tests.conftest import composed
-from tests.training.test_learners import context
+from tests.attacks.linear_api import CLASSES, LAST, POOL, QUICK, TRUNK, a_victim, found, weights
+from tests.support.an_api import in_front_of
+from tests.support.composing import composed
+from tests.support.small_task import context
 
 NAMES = ("one", "two", "three")
 

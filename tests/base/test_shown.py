@@ -21,7 +21,7 @@ from fmsteal.base.store import write_json
 from fmsteal.report.commands import main
 from fmsteal.report.show.table import console
 from fmsteal.sweep.overrides import require_name
-from tests.report.read.test_status import begun, finish, plan, said
+from tests.support.job_folders import begun, finish, plan, said
 
 EVIL = "\x1b[2J\x1b]0;owned\x07\r\x9b31m\u202e"
 
@@ -155,7 +155,7 @@ def test_a_sweep_has_one_name_and_one_place(tmp_path: Path) -> None:
 
 def fmsteal(folder: Path, *words: str) -> str:
     """Run the command line up to where it would run a job."""
-    from tests.conftest import environment
+    from tests.support.commands import environment
 
     code = "import sys; sys.argv[0] = 'fmsteal'; from fmsteal.cli import main; main()"
     done = subprocess.run(

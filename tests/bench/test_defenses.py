@@ -32,10 +32,9 @@ from fmsteal.defenses.prada import Prada
 from fmsteal.defenses.reverse_sigmoid import ReverseSigmoid
 from fmsteal.defenses.surrogate import Surrogate
 from tests.bench.turns import paired
-from tests.defenses.asking import asked, guard_of, question
-from tests.defenses.simplex import dirichlet
-from tests.defenses.test_modelguard_w import by_linprog
-from tests.defenses.test_prada import CLASSES, Agent, ask_of, stream
+from tests.support.asking import asked, guard_of, question
+from tests.support.published_defenses import CLASSES, Agent, ask_of, by_linprog, stream
+from tests.support.simplex import dirichlet
 
 EPSILON = 1.0
 

@@ -23,7 +23,7 @@ from fmsteal.data.digits import digits
 from fmsteal.evaluation.heads import MLPHead
 from fmsteal.networks.backbones import BackboneSpec
 from fmsteal.training.inference import of_images
-from tests.training.test_learners import context
+from tests.support.small_task import context
 
 EPOCHS, RUN = 100, 10
 TASK = digits(size=32, test=100, train_count=256)

@@ -29,7 +29,7 @@ from fmsteal.training.context import Context
 from fmsteal.training.inference import of_images
 from fmsteal.training.learners import ClassifierLearner
 from fmsteal.training.recipe import Recipe
-from tests.conftest import composed
+from tests.support.composing import composed
 
 EPOCHS = 50
 RECIPE = Recipe(epochs=EPOCHS, batch_size=64, optimizer="adamw", lr=1e-2, weight_decay=0.01)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,7 +13,8 @@ from fmsteal.report.read.study import Study
 from fmsteal.report.show.layout import Layout
 from fmsteal.report.show.page import write
 from fmsteal.report.show.plots import figures
-from tests.report.sweeps import troubled
+from tests.browser.written import Written
+from tests.support.sweeps import troubled
 
 PROGRAMS = (("chromium", "chromium-browser", "google-chrome"), ("chromedriver",))
 QUIET = (
@@ -42,14 +41,6 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     driver.set_page_load_timeout(60)
     yield driver
     driver.quit()
-
-
-@dataclass(frozen=True)
-class Written:
-    """A study and its page."""
-
-    study: Study
-    file: Path
 
 
 @pytest.fixture(scope="session")

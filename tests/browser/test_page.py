@@ -15,8 +15,8 @@ from fmsteal.report.read.study import Cell, Study
 from fmsteal.report.show.layout import Layout
 from fmsteal.report.show.page import write
 from fmsteal.report.show.plots import figures
-from tests.browser.conftest import Written
-from tests.report.sweeps import LAST_LINE, NASTY, finished
+from tests.browser.written import Written
+from tests.support.sweeps import LAST_LINE, NASTY, finished
 
 SHOWN = "return [...document.querySelectorAll('#table tbody')].filter(b => b.offsetHeight).map(b => b.id)"
 CONTRAST = r"""

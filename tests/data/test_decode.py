@@ -19,7 +19,7 @@ from fmsteal.data import image_folder
 from fmsteal.data.decode import decode
 from fmsteal.data.image_folder import NAMES
 from fmsteal.data.images import PIXELS, load
-from tests.conftest import environment
+from tests.support.commands import environment
 
 COUNT, BLOCK, SIZE = 200, 16, 24
 BAD = (4, 151)  # one in the first block (class a comes first), one that a killed process never reached

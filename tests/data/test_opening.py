@@ -16,7 +16,7 @@ from fmsteal.base.store import Store
 from fmsteal.data.decode import square
 from fmsteal.data.image_folder import pool
 from fmsteal.data.images import Images
-from tests.conftest import environment
+from tests.support.commands import environment
 
 GROWN = """
 import sys

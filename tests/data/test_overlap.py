@@ -18,7 +18,8 @@ from fmsteal.data.digits import digits
 from fmsteal.data.images import Images, Pixels, Task, content_digest
 from fmsteal.data.overlap import overlap
 from fmsteal.job.pipeline import mind_overlap
-from tests.conftest import SMALL, Run
+from tests.support.commands import Run
+from tests.support.composing import SMALL
 
 SEEMS = "seems to hold images of the victim's own data: "
 PICTURES = procedural.render(160, 0, 64)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import shutil
 import socket
-import struct
 from pathlib import Path
 
 import numpy as np
@@ -18,17 +17,11 @@ from fmsteal.base.store import Store
 from fmsteal.config import build
 from fmsteal.data.images import Images
 from fmsteal.data.torchvision_sets import decoded, pool, task
-from tests.conftest import composed
+from tests.support.composing import composed
+from tests.support.idx import idx
 
 RANDOM = np.random.default_rng(0)
 SPLITS = {"train": {"train": True}, "test": {"train": False}}
-
-
-def idx(path: Path, array: np.ndarray) -> None:
-    """An IDX file, as MNIST and its kin come in."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    header = struct.pack(">HBB", 0, 8, array.ndim) + struct.pack(f">{array.ndim}I", *array.shape)
-    path.write_bytes(header + array.astype(np.uint8).tobytes())
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from fmsteal.data.random_views import Views
 from fmsteal.data.views import View
 from fmsteal.training.inference import features
 from fmsteal.training.recipe import Recipe
-from tests.training.test_learners import TASK, context, part
+from tests.support.small_task import TASK, context, part
 
 SOME = RandomAffine(shift=0.2, rotate=20, scale=0.1, flip=0.5)
 

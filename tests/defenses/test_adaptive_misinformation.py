@@ -19,10 +19,10 @@ from fmsteal.config import build
 from fmsteal.defenses.adaptive_misinformation import AdaptiveMisinformation, avoid_label, mixed
 from fmsteal.defenses.base import prepare
 from fmsteal.oracle.guard import Guard
-from tests.conftest import composed
-from tests.defenses.asking import asked, question
-from tests.defenses.simplex import dirichlet, simplex
-from tests.training.test_learners import TASK, context
+from tests.support.asking import asked, question
+from tests.support.composing import composed
+from tests.support.simplex import dirichlet, simplex
+from tests.support.small_task import TASK, context
 
 FEW = ("recipes.scratch.epochs=8", "recipes.scratch.min_steps=0")
 

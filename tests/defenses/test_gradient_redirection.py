@@ -22,9 +22,9 @@ from fmsteal.defenses.gradient_redirection import (
     scores,
 )
 from fmsteal.defenses.surrogate import Surrogate
-from tests.defenses.asking import asked, guard_of, question, training_images
-from tests.defenses.simplex import dirichlet, simplex
-from tests.oracle.guards import LOGITS, WIDTH, api
+from tests.support.asking import asked, guard_of, question, training_images
+from tests.support.guards import LOGITS, WIDTH, api
+from tests.support.simplex import dirichlet, simplex
 
 
 def jacobian(surrogate: Surrogate, image: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from omegaconf import OmegaConf
 from fmsteal.base.quoting import quoted
 from fmsteal.cli import COMMANDS, EVALUATE
 from fmsteal.config import build
-from tests.conftest import composed
+from tests.support.composing import composed
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = [path for path in sorted(ROOT.rglob("*.md")) if not {".git", "outputs", ".pytest_cache"} & set(path.parts)]

@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import SMALL, command, environment, only_run
+from tests.support.commands import command, environment
+from tests.support.composing import SMALL
+from tests.support.outputs import only_run
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]

@@ -27,7 +27,7 @@ from fmsteal.evaluation.base import (
 from fmsteal.evaluation.classifier import ClassifierEvaluation
 from fmsteal.training.context import Context
 from fmsteal.victims.base import Victim
-from tests.training.test_learners import TASK, context, part
+from tests.support.small_task import TASK, context, part
 
 LEARNERS = part("victim"), part("thief")
 N = len(TASK.test)

@@ -28,8 +28,8 @@ from fmsteal.evaluation.heads import Head, KNNHead, LinearHead, MLPHead
 from fmsteal.evaluation.similarity import cka
 from fmsteal.networks.backbones import BackboneSpec
 from fmsteal.victims.base import Victim
-from tests.conftest import composed
-from tests.training.test_learners import context, part
+from tests.support.composing import composed
+from tests.support.small_task import context, part
 
 TASK = digits(size=16, test=31, train_count=40)
 SCANS = {"_target_": "fmsteal.data.digits.digits", "size": 12, "test": 50, "train_count": 120, "seed": 1}

@@ -30,7 +30,7 @@ from fmsteal.training.classifier import Classifier
 from fmsteal.training.context import Context
 from fmsteal.training.inference import of_images
 from fmsteal.victims.base import Victim
-from tests.training.test_learners import context, part
+from tests.support.small_task import context, part
 
 TASK = digits(size=16, test=40, train_count=20)
 LEARNERS = part("victim"), part("thief")

@@ -22,8 +22,8 @@ from fmsteal.job.parts import Parts
 from fmsteal.records import results
 from fmsteal.training.context import Context
 from fmsteal.victims.base import Victim
-from tests.conftest import composed
-from tests.training.test_learners import context, part
+from tests.support.composing import composed
+from tests.support.small_task import context, part
 
 TEST = digits(test=30).test
 SET = "+data@evaluation.also.ood.sets"

@@ -27,8 +27,8 @@ from fmsteal.training.context import Context
 from fmsteal.training.inference import logits
 from fmsteal.victims.base import Victim
 from fmsteal.victims.classifier import ClassifierVictim
-from tests.conftest import composed
-from tests.training.test_learners import context, part
+from tests.support.composing import composed
+from tests.support.small_task import context, part
 
 TEST = digits(test=30).test
 IDS = np.arange(30)

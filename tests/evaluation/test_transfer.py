@@ -23,8 +23,8 @@ from fmsteal.training.context import Context
 from fmsteal.training.inference import logits
 from fmsteal.training.perturb import fgsm, pgd
 from fmsteal.victims.base import Victim
-from tests.conftest import composed
-from tests.training.test_learners import TASK, context, part
+from tests.support.composing import composed
+from tests.support.small_task import TASK, context, part
 
 IDS = np.arange(len(TASK.test))
 

@@ -15,7 +15,7 @@ from fmsteal.data.images import Images
 from fmsteal.evaluation.white_box import PGD, _start, victim_withstanding, withstanding
 from fmsteal.training.perturb import has_gradients, pgd
 from fmsteal.victims.base import Victim
-from tests.training.test_learners import context
+from tests.support.small_task import context
 
 PIXELS = np.random.default_rng(0).integers(60, 196, (24, 3, 6, 6), dtype=np.uint8)
 IDS = np.arange(24)

@@ -12,8 +12,9 @@ from omegaconf import DictConfig, OmegaConf
 from fmsteal.base.store import read_json
 from fmsteal.identity import keys
 from fmsteal.identity.keys import axes, cell_key, cell_settings, find, hash_of, identity, job_key, key_hash, victim_key
-from tests.conftest import composed, environment
 from tests.identity.golden import GOLDEN, hash_now
+from tests.support.commands import environment
+from tests.support.composing import composed
 
 
 def key(*overrides: str) -> str:

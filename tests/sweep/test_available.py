@@ -15,8 +15,9 @@ from fmsteal.config.schema import Stage
 from fmsteal.data.available import require_available
 from fmsteal.data.torchvision_sets import look_for_pool, pool
 from fmsteal.sweep.available import require_data
-from tests.conftest import SMALL, Run, composed
-from tests.data.test_torchvision_sets import idx
+from tests.support.commands import Run
+from tests.support.composing import SMALL, composed
+from tests.support.idx import idx
 
 OOD = ("evaluation=ood", "evaluation.also.ood.corruptions=[]", "+data@evaluation.also.ood.sets.birds=image_folder")
 MISSING = (*OOD, "evaluation.also.ood.sets.birds.root=nests", "query=image_folder", "query.root=photos")

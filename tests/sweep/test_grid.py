@@ -8,7 +8,7 @@ from fmsteal.base.errors import ConfigError
 from fmsteal.identity.keys import job_key
 from fmsteal.job import parts
 from fmsteal.sweep import grid as grids
-from tests.conftest import composed
+from tests.support.composing import composed
 from tests.sweep.of_sweeps import grid
 
 QUICK = ("tracker=none", "trainer=cpu", "victim=resnet10t", "thief=resnet10t", "budget='100'")

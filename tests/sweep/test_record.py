@@ -11,7 +11,7 @@ from fmsteal.job import victims
 from fmsteal.records import results
 from fmsteal.sweep import record
 from fmsteal.sweep.grid import Cell, Grid
-from tests.conftest import composed
+from tests.support.composing import composed
 
 
 def grid(fixed: dict[str, object], *keys: str, varied: frozenset[str] = frozenset()) -> Grid:

@@ -13,7 +13,7 @@ from fmsteal.base.errors import ConfigError
 from fmsteal.report.commands import main
 from fmsteal.tracking.login import auto_mode, require_reachable, server
 from fmsteal.tracking.wandb import WandbTracking
-from tests.tracking.test_wandb import info
+from tests.tracking.infos import info
 
 KEY = "0" * 40
 CLOUD = str(wandb.Settings().base_url)  # what wandb takes where nobody names a server

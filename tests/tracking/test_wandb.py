@@ -17,11 +17,12 @@ import wandb
 from PIL import Image
 
 from fmsteal.base.errors import ConfigError
-from fmsteal.tracking.base import CsvTracker, RunInfo
+from fmsteal.tracking.base import CsvTracker
 from fmsteal.tracking.offline import plan
 from fmsteal.tracking.wandb import MARKS, WandbTracking
-from tests.conftest import environment
-from tests.wandb_file import OfflineRun, offline_runs
+from tests.support.commands import environment
+from tests.support.wandb_file import OfflineRun, offline_runs
+from tests.tracking.infos import info
 
 
 @pytest.fixture(autouse=True)
@@ -31,11 +32,6 @@ def nobody(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
     monkeypatch.setenv("HOME", str(tmp_path))
-
-
-def info(folder: Path, key: str = "job", group: str | None = "sweep") -> RunInfo:
-    folder.mkdir(parents=True, exist_ok=True)
-    return RunInfo(key, folder, {"victim": "v", "budget": "1k"}, {"seed": 0}, group, "abc")
 
 
 def test_runs_of_one_process_are_runs_of_their_own(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ from fmsteal.tracking.base import CsvTracker
 from fmsteal.training.classifier import SupervisedModule
 from fmsteal.training.held_out import BestEpoch, By, macro_f1, require_choice, require_each_class
 from fmsteal.training.recipe import Recipe
-from tests.training.test_training import training
+from tests.support.fitting import training
 
 RANDOM = torch.Generator().manual_seed(0)
 X, UNSEEN = torch.randn(48, 6, generator=RANDOM), torch.randn(70, 6, generator=RANDOM)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from fmsteal.data.images import Images, content_digest, joined
 from fmsteal.training import inference
-from tests.training.test_learners import context, part
+from tests.support.small_task import context, part
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (12, 3, 32, 32), dtype=np.uint8)
 WHOLE = Images(PIXELS, content_digest(PIXELS))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -11,37 +10,11 @@ import torch
 
 from fmsteal.attacks.losses import soft_cross_entropy
 from fmsteal.base.errors import ConfigError
-from fmsteal.base.progress import Progress
-from fmsteal.base.store import MANIFEST, Store, checksum, read_json, write_json
-from fmsteal.config import build
-from fmsteal.data.images import Images, Task
-from fmsteal.tracking.base import CsvTracker
+from fmsteal.base.store import MANIFEST, checksum, read_json, write_json
 from fmsteal.training.classifier import Classifier, save_weights
-from fmsteal.training.context import Context
 from fmsteal.training.convex import FITS
 from fmsteal.training.inference import logits, of_images
-from tests.conftest import composed
-
-RANDOM = np.random.default_rng(0)
-PIXELS = RANDOM.integers(0, 256, (60, 3, 32, 32), dtype=np.uint8)
-LABELS = RANDOM.integers(0, 3, 60)
-CLASSES = ["a", "b", "c"]
-TASK = Task(
-    Images(PIXELS[:40], "train", LABELS[:40], CLASSES),
-    Images(PIXELS[40:], "test", LABELS[40:], CLASSES),
-)
-
-
-def context(folder: Path, *overrides: str) -> Context:
-    folder.mkdir(parents=True, exist_ok=True)
-    training = build.make(composed("trainer=cpu", *overrides).trainer)
-    return Context(Store(folder / "cache"), folder, training, CsvTracker(folder), Progress(), seed=0)
-
-
-def part(name: str, *overrides: str) -> Any:
-    return build.make(
-        composed("recipes.probe.epochs=2", "recipes.scratch.epochs=2", "recipes.scratch.min_steps=0", *overrides)[name]
-    )
+from tests.support.small_task import PIXELS, TASK, context, part
 
 
 @pytest.mark.parametrize("name", ["resnet10t", "efficientnet_lite0"])

@@ -24,8 +24,10 @@ from fmsteal.training.classifier import Classifier
 from fmsteal.training.lora import LoRA, require_adaptable
 from fmsteal.training.updates import has_updates, inject, merge
 from fmsteal.victims.encoder import EncoderVictim
-from tests.conftest import SMOKE, Run, composed, only_run, only_theft
-from tests.training.test_learners import TASK, context, part
+from tests.support.commands import Run
+from tests.support.composing import SMOKE, composed
+from tests.support.outputs import only_run, only_theft
+from tests.support.small_task import TASK, context, part
 
 pytest.importorskip("peft")
 VIT, RESNET = BackboneSpec("test_vit", size=32), BackboneSpec("test_resnet", size=32)

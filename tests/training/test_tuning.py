@@ -11,7 +11,7 @@ from fmsteal.base.store import Store
 from fmsteal.networks.backbones import BackboneSpec
 from fmsteal.training.inference import of_images
 from fmsteal.training.tuning import SIZES, best_batch, pick, speeds
-from tests.training.test_learners import TASK, context, part
+from tests.support.small_task import TASK, context, part
 
 
 class Costly(nn.Module):

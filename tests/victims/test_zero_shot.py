@@ -19,9 +19,11 @@ from fmsteal.evaluation.base import Pair
 from fmsteal.evaluation.similarity import Similarity
 from fmsteal.job.parts import Parts
 from fmsteal.networks.clip import ClipSpec
-from tests.conftest import Run, composed, only_run
-from tests.small_clip import MEAN, STD, small_clip
-from tests.training.test_learners import TASK, context, part
+from tests.support.commands import Run
+from tests.support.composing import composed
+from tests.support.outputs import only_run
+from tests.support.small_clip import MEAN, STD, small_clip
+from tests.support.small_task import TASK, context, part
 
 open_clip = pytest.importorskip("open_clip")
 NUMBERS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]

@@ -11,8 +11,8 @@ from fmsteal.base.errors import FmstealError
 from fmsteal.report.commands.compare import Comparison, compare, main, remarks
 from fmsteal.report.read.difference import Difference
 from fmsteal.report.read.study import Study
-from tests.report.read.test_study import asked, axis, done
-from tests.report.sweeps import finished
+from tests.support.job_folders import asked, axis, done
+from tests.support.sweeps import finished
 
 A = (0.50, 0.52, 0.51)
 B = (0.54, 0.57, 0.555)

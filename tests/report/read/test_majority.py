@@ -22,8 +22,8 @@ from fmsteal.report.show.layout import Layout
 from fmsteal.report.show.table import show_result, show_sweep
 from fmsteal.report.show.tables import Table
 from fmsteal.report.show.view import View
-from tests.report.read.test_study import asked, axis
-from tests.report.sweeps import finished
+from tests.support.job_folders import asked, axis
+from tests.support.sweeps import finished
 
 RANDOM = np.random.default_rng(8)
 

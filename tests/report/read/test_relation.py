@@ -11,7 +11,7 @@ from fmsteal.records.results import Result
 from fmsteal.report.read.relation import rank_correlation, relations
 from fmsteal.report.read.study import Study
 from fmsteal.report.show.table import show_relations
-from tests.report.show.test_table import result
+from tests.support.job_folders import result
 
 NAMES = ("test/cka_unbiased", "test/trunk_cka_unbiased", "test/victim_accuracy", "test/victim_entropy")
 

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from rich.console import Console
 
 from fmsteal.base.lease import lease
 from fmsteal.base.store import write_json
@@ -19,39 +18,8 @@ from fmsteal.records.folders import JobFolder, TheftFolder, theft_of
 from fmsteal.report.commands import main
 from fmsteal.report.read.progress import Progress, duration, progress, time_left
 from fmsteal.report.read.status import Status, continuing
-from fmsteal.report.show.screen import show
-from tests.conftest import environment
-
-
-def begun(sweep: Path, name: str, *overrides: str) -> Path:
-    folder = sweep / name
-    (folder / ".hydra").mkdir(parents=True)
-    (folder / ".hydra" / "overrides.yaml").write_text("".join(f"- {word}\n" for word in overrides) or "[]\n")
-    (folder / ".hydra" / "config.yaml").write_text(
-        "budget: {queries: 300}\nrecipe: {epochs: 20}\nthief: {recipe: '${recipe}'}\nseed: 3\n"
-    )
-    return folder
-
-
-def aged(folder: Path) -> Path:
-    """Begun long ago."""
-    os.utime(folder / ".hydra", (time.time() - 3600,) * 2)
-    return folder
-
-
-def finish(folder: Path, seconds: float = 10.0, **more: object) -> None:
-    result = {
-        "schema": 1,
-        "job_key": folder.name,
-        "axis": {"victim": "v", "seed": 0},
-        "cost": {"cost/seconds": seconds},
-    }
-    write_json(folder / "result.json", {**result, "metrics": {"test/agreement": 0.5}, **more})
-
-
-def plan(sweep: Path, *keys: str, overrides: tuple[str, ...] = (), command: str | None = None) -> None:
-    jobs = {key: {"victim": "v", "overrides": list(overrides)} for key in keys}
-    write_json(sweep / "sweep.json", {"schema": 1, "jobs": jobs, "command": command})
+from tests.support.commands import environment
+from tests.support.job_folders import aged, begun, finish, plan, said
 
 
 def ask(folder: Path, number: int) -> None:
@@ -61,11 +29,6 @@ def ask(folder: Path, number: int) -> None:
 
 def states(sweep: Path) -> dict[str, str]:
     return {job.key: job.state for job in Status.of(sweep).jobs}
-
-
-def said(sweep: Path, capsys: pytest.CaptureFixture[str]) -> str:
-    show(sweep, Console(width=160))
-    return capsys.readouterr().out
 
 
 def test_every_state_is_told_apart(tmp_path: Path) -> None:

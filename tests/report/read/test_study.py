@@ -2,35 +2,14 @@ from __future__ import annotations
 
 import statistics
 from pathlib import Path
-from typing import Any
 
 import pytest
 import scipy.stats
 
 from fmsteal.base.errors import FmstealError, StoreError
 from fmsteal.base.store import write_json
-from fmsteal.identity.keys import cell_key
 from fmsteal.report.read.study import Study, paired
-from tests.report.read.test_status import begun
-
-
-def axis(seed: int = 0, **more: Any) -> dict[str, Any]:
-    return {"victim": "a", "thief": "t", "budget": "100", "queries": 100, "data": "digits", "seed": seed, **more}
-
-
-def done(sweep: Path, name: str, agreement: float, settings: dict[str, Any] | None = None, **more: Any) -> None:
-    columns = axis(**more)
-    result = {
-        "schema": 1, "job_key": name, "axis": columns, "settings": settings or {}, "budget": columns["queries"],
-        "metrics": {"test/agreement": agreement}, "cost": {"cost/seconds": 2.0},
-    }  # fmt: skip
-    write_json(begun(sweep, name) / "result.json", result)
-
-
-def asked(sweep: Path, jobs: dict[str, dict[str, Any]]) -> None:
-    """A plan, as the sweeper records it."""
-    plan = {key: {"victim": "v", "overrides": [], "axis": a, "cell": cell_key(a, {})} for key, a in jobs.items()}
-    write_json(sweep / "sweep.json", {"schema": 1, "jobs": plan})
+from tests.support.job_folders import asked, axis, begun, done
 
 
 def test_cells_have_means_over_seeds_with_students_interval(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from fmsteal.base.store import write_json
 from fmsteal.report.commands import main
 from fmsteal.report.read import tidy
 from fmsteal.report.show import listing
-from tests.report.read.test_status import begun, plan
+from tests.support.job_folders import begun, plan
 
 RESULT = {
     "schema": 1, "intervals": {"test/agreement": [0.25, 0.75]}, "cost": {"cost/queries": 300, "cost/seconds": 1.5},

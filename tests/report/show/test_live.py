@@ -12,7 +12,7 @@ from fmsteal.base.store import write_json
 from fmsteal.records.results import MISSING, Entry
 from fmsteal.report.show import live
 from fmsteal.report.show.live import Display, Stage, Watch
-from tests.report.read.test_status import begun, finish
+from tests.support.job_folders import begun, finish
 
 
 def stage(sweep: Path, *keys: str, **more: object) -> Stage:

@@ -9,7 +9,7 @@ from fmsteal.base.store import read_json, write_json
 from fmsteal.report.commands.report import main
 from fmsteal.report.read.study import Study
 from fmsteal.report.show.multiplicity import IMAGES, KEPT, VICTIMS, Likeness, compare_thieves, multiplicity
-from tests.report.read.test_study import done
+from tests.support.job_folders import done
 
 ANSWERS = np.array([[0, 1, 2, 0, 1], [0, 1, 2, 1, 2], [0, 2, 2, 0, 0]])
 

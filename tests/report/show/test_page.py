@@ -14,8 +14,8 @@ from fmsteal.report.read.study import Study
 from fmsteal.report.show import page
 from fmsteal.report.show.layout import Layout
 from fmsteal.report.show.plots import figures
-from tests.report.read.test_study import asked, axis, begun, done
-from tests.report.sweeps import LAST_LINE, NASTY, finished, troubled
+from tests.support.job_folders import asked, axis, begun, done
+from tests.support.sweeps import LAST_LINE, NASTY, finished, troubled
 
 VOID = {"meta", "link", "input", "br", "wbr"}
 

@@ -14,7 +14,7 @@ from fmsteal.report.read.study import Study
 from fmsteal.report.show import plots
 from fmsteal.report.show.layout import MOST_PAGES, MOST_PANELS, Layout
 from fmsteal.tracking.base import write_table
-from tests.report.sweeps import NASTY, finished, troubled
+from tests.support.sweeps import NASTY, finished, troubled
 
 
 def drawn(study: Study, **how: object) -> dict[str, plots.Plot]:

@@ -13,7 +13,7 @@ from fmsteal.base.errors import FmstealError
 from fmsteal.report.commands.report import main
 from fmsteal.report.read.study import Figure, Study
 from fmsteal.report.show.published import MATCHED, Comparison, Row, find, read
-from tests.report.read.test_study import asked, axis, done
+from tests.support.job_folders import asked, axis, done
 
 CIFAR = {
     "data": "cifar10", "victim": "vit_l16", "victim_adaptation": "probe", "thief": "vit_l16",

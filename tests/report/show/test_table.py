@@ -12,13 +12,7 @@ from fmsteal.records.results import Result, Sweep
 from fmsteal.report.read.interval import student_interval
 from fmsteal.report.read.study import Job, Study
 from fmsteal.report.show.table import show_result, show_sweep
-
-
-def result(agreement: float, seed: int = 0, settings: dict[str, object] | None = None, **axis: object) -> Result:
-    names = {"victim": "v", "thief": "t", "budget": "1k", "queries": 1000, "seed": seed, **axis}
-    figures = {"test/agreement": agreement, "test/accuracy": 0.5, "test/victim_accuracy": 0.9}
-    same = {"victim.seed": -1, **{f"{k}.x": v for k, v in names.items() if k != "seed"}, **(settings or {})}
-    return {"axis": names, "settings": same, "metrics": figures, "budget": names["queries"], "job_key": f"j{seed}"}
+from tests.support.job_folders import result
 
 
 def cells(jobs: list[Result]) -> tuple[list[str], list[tuple[list[str], list[Job]]]]:

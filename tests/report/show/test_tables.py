@@ -18,9 +18,8 @@ from fmsteal.report.show.layout import Layout
 from fmsteal.report.show.plots import figures
 from fmsteal.report.show.tables import Table
 from fmsteal.report.show.whole import print_whole
-from tests.report.read.test_status import begun
-from tests.report.read.test_study import asked, axis, done
-from tests.report.sweeps import finished
+from tests.support.job_folders import asked, axis, begun, done
+from tests.support.sweeps import finished
 
 
 @pytest.fixture
