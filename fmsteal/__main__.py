@@ -7,7 +7,7 @@ from fmsteal.base import stopping
 
 def main() -> None:
     """Run the command; Ctrl-C and SIGTERM are heeded before anything else is imported."""
-    with stopping.command(sys.argv[1:]):
+    with stopping.run_command(sys.argv[1:]):
         from fmsteal import cli
 
         cli.main()

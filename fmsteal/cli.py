@@ -17,8 +17,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from fmsteal.base import paths, stopping
 from fmsteal.base.errors import ConfigError, FmstealError
-from fmsteal.base.quoting import quoted
-from fmsteal.base.shell import complete, left_by_reader, print_errors_alone
+from fmsteal.base.quoting import quote_override
+from fmsteal.base.shell import complete, print_errors_alone, tolerate_closed_pipe
 from fmsteal.base.store import digest, require_readable, require_writable
 from fmsteal.config import searchpath
 from fmsteal.config.schema import Config
@@ -48,12 +48,12 @@ def register() -> None:
         node = OmegaConf.load(preset)
         swept = OmegaConf.select(node, "hydra.sweeper.params") or {}
         for axis, choices in swept.items():
-            swept[axis] = quoted(f"{axis}={choices}").partition("=")[2]
+            swept[axis] = quote_override(f"{axis}={choices}").partition("=")[2]
         group = "/".join(("sweep", *preset.parent.relative_to(folder).parts))  # sweep=paper/cifar10_lp
         store.store(group=group, name=preset.stem, node=node, package="_global_")
 
 
-def only_our_ray() -> None:
+def forget_other_ray() -> None:
     """Forget the options of hydra-ray-launcher, if that is installed: Hydra would hold ours against them."""
     Plugins.instance()  # registers them
     ConfigStore.instance().repo.get("hydra", {}).get("launcher", {}).pop("ray.yaml", None)
@@ -63,10 +63,10 @@ register()
 _hydra_main = hydra.main(version_base="1.3", config_path=str(paths.folder("conf")), config_name="config")(run_job)
 
 
-@left_by_reader()
+@tolerate_closed_pipe()
 def main() -> None:
     """Run a job, or with ``-m`` a sweep of jobs; or look at those that are there (`COMMANDS`)."""
-    with stopping.command(sys.argv[1:]):
+    with stopping.run_command(sys.argv[1:]):
         _main()
 
 
@@ -83,15 +83,15 @@ def _main() -> None:
 def run() -> None:
     """Run the job or the sweep that the words of `sys.argv` ask for."""
     stopping.check()
-    sys.argv[1:] = ["quiet=true" if word in ("-q", "--quiet") else quoted(word) for word in sys.argv[1:]]
-    only_our_ray()
+    sys.argv[1:] = ["quiet=true" if word in ("-q", "--quiet") else quote_override(word) for word in sys.argv[1:]]
+    forget_other_ray()
     args = get_args_parser().parse_args()
     print_errors_alone()
     if args.shell_completion and not _completed():
         return
     asks_hydra = args.help or args.hydra_help or args.info is not None or args.shell_completion
     if asks_hydra or args.experimental_rerun or args.config_path or args.config_name:
-        with searchpath.known(searchpath.given(args)):
+        with searchpath.add_places(searchpath.parse_places(args)):
             return _hydra_main()
     if args.multirun and args.cfg:
         sys.exit("fmsteal: --cfg shows the config of a job; leave out -m.")
@@ -156,5 +156,5 @@ def refuse_nonsense(args: argparse.Namespace) -> DictConfig:
     require_readable(Path(cfg.cache))
     require_writable(Path(cfg.cache))
     if args.multirun and not cfg.dry_run:
-        launchers.ready(cfg.hydra.launcher)
+        launchers.make_ready(cfg.hydra.launcher)
     return cfg

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fmsteal.base.quoting import quoted, spell_command
+from fmsteal.base.quoting import quote_override, spell_command
 from tests.support.commands import environment
 
 CODE = """
@@ -160,7 +160,7 @@ def test_nonsense_is_named_and_what_there_is_listed(args: list[str], says: list[
     ],
 )
 def test_numeric_names_of_a_group_are_quoted(given_: str, wanted: str) -> None:
-    assert quoted(given_) == wanted
+    assert quote_override(given_) == wanted
 
 
 NAMES = st.sampled_from(["100", "1k", "7", "1e3", "a_b", "2.5"])
@@ -168,7 +168,7 @@ NAMES = st.sampled_from(["100", "1k", "7", "1e3", "a_b", "2.5"])
 
 @given(st.one_of(st.text(max_size=30), st.lists(NAMES, min_size=1).map(lambda n: f"budget={','.join(n)}")))
 def test_quoting_is_idempotent(word: str) -> None:
-    assert quoted(quoted(word)) == quoted(word)
+    assert quote_override(quote_override(word)) == quote_override(word)
 
 
 @pytest.mark.parametrize(
@@ -184,7 +184,7 @@ def test_quoting_is_idempotent(word: str) -> None:
     ],
 )
 def test_a_command_is_shown_as_one_would_type_it(typed: list[str], shown: str) -> None:
-    assert spell_command([quoted(word) for word in typed]) == shown
+    assert spell_command([quote_override(word) for word in typed]) == shown
 
 
 WORDS = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=12)
@@ -194,6 +194,6 @@ SETTINGS = st.builds("{}={}".format, st.sampled_from(["budget", "+notes.x", "out
 @settings(max_examples=3, deadline=None)
 @given(st.lists(st.one_of(WORDS, SETTINGS, NAMES.map("budget={}".format)), min_size=30, max_size=60))
 def test_a_shell_reads_the_words_again(typed: list[str]) -> None:
-    words = [quoted(word) for word in typed]
+    words = [quote_override(word) for word in typed]
     done = subprocess.run(["bash", "-c", f"printf '%s\\0' {spell_command(words)}"], capture_output=True, check=True)
-    assert [quoted(word) for word in done.stdout.decode().split("\0")[:-1]] == words
+    assert [quote_override(word) for word in done.stdout.decode().split("\0")[:-1]] == words

@@ -14,7 +14,7 @@ from fmsteal.attacks.base import CONVEX_THIEF, ONLY_FITTED, AttackContext, affor
 from fmsteal.attacks.selection import Selection, random, select
 from fmsteal.attacks.strategies import Round, Strategy
 from fmsteal.base.errors import AttackError, ConfigError
-from fmsteal.base.seeds import derived_seed
+from fmsteal.base.seeds import derive_seed
 from fmsteal.config.answers import Answers
 from fmsteal.data.images import Ids, Images
 from fmsteal.identity.rules import Ignores
@@ -117,7 +117,7 @@ class ActiveThief:
         for number, count in enumerate(further, start=1):
             stage = f"thief-round-{number}"
             fit = functools.partial(ctx.fit_thief, pool, asked, answers, self.loss, stage, held_out)
-            numbers = np.random.default_rng(derived_seed("activethief", number, ctx.seed))
+            numbers = np.random.default_rng(derive_seed("activethief", number, ctx.seed))
             look = Round(pool, asked, unasked, fit, ctx, numbers, answers, oracle.budget.queries)
             choose = functools.partial(self._chosen, look, count)
             chosen = ctx.kept(f"round-{number}", choose)

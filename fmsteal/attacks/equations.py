@@ -84,9 +84,9 @@ class Equations:
 
     def residuals(self, logits: Tensor) -> Tensor:
         """How far logits ``(n, C)`` are off, up to a row's constant, ``(n, C)``: 0 where an entry says nothing."""
-        return self.centred(self.logs - logits)
+        return self.centre(self.logs - logits)
 
-    def centred(self, values: Tensor) -> Tensor:
+    def centre(self, values: Tensor) -> Tensor:
         """Values ``(n, C)`` without each row's mean over the entries that are known, 0 at the others."""
         mean = (self.known * values).sum(1, keepdim=True) / self.known.sum(1, keepdim=True).clamp(min=1)
         return self.known * (values - mean)
@@ -126,13 +126,13 @@ class System:
         pull = penalties.sqrt()[:, None] * scale
 
         found = self._columns.new_zeros(len(sizes), equations.logs.shape[1])
-        off, pulled = equations.centred(equations.logs), torch.zeros_like(found)
+        off, pulled = equations.centre(equations.logs), torch.zeros_like(found)
         way = gradient = scale * (self._columns.T @ off)
         size = first = float(gradient.square().sum())
         for _ in range(STEPS):
             if size <= CONVERGED**2 * first:
                 break
-            moved, drawn = equations.centred(self._columns @ (scale * way)), pull * way
+            moved, drawn = equations.centre(self._columns @ (scale * way)), pull * way
             step = size / float(moved.square().sum() + drawn.square().sum())
             found, off, pulled = found + step * way, off - step * moved, pulled - step * drawn
             gradient = scale * (self._columns.T @ off) + pull * pulled

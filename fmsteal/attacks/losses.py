@@ -9,17 +9,17 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fmsteal.base.errors import ConfigError
-from fmsteal.config.answers import Answers, on
+from fmsteal.config.answers import Answers, mark_answers
 from fmsteal.training.classifier import soft_cross_entropies
 
 
-@on("probabilities")
+@mark_answers("probabilities")
 def soft_cross_entropy(logits: Tensor, answers: Tensor) -> Tensor:
     """Mean over rows of ``-sum_k y_k log softmax(z)_k`` (Knockoff Nets, eq. 1); rows of y need not sum to 1."""
     return soft_cross_entropies(logits, answers).mean()
 
 
-@on("probabilities")
+@mark_answers("probabilities")
 def hard_cross_entropy(logits: Tensor, answers: Tensor) -> Tensor:
     """Cross-entropy to each answer's argmax."""
     return F.cross_entropy(logits, answers.argmax(dim=1))

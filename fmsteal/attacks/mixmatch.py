@@ -92,11 +92,11 @@ class MixMatchModule(AveragedModule):
         labelled, answers, others = batch
         if attack.labels == "hard":
             answers = F.one_hot(answers.argmax(dim=1), answers.shape[1]).to(answers.dtype)
-        labelled, others = self.shown(labelled), self.shown(others)
+        labelled, others = self.show(labelled), self.show(others)
         with torch.no_grad():
-            guesses = guessed(self.student(others), attack.views, attack.temperature)
+            guesses = guess_answers(self.student(others), attack.views, attack.temperature)
             targets = torch.cat([answers, guesses.repeat(attack.views, 1)])
-            inputs, targets = mixed(torch.cat([labelled, others]), targets, attack.alpha)
+            inputs, targets = mix_up(torch.cat([labelled, others]), targets, attack.alpha)
         return mixmatch_loss(self.student(inputs), targets, len(labelled), self.weight)
 
     @property
@@ -106,7 +106,7 @@ class MixMatchModule(AveragedModule):
         return self.attack.weight * min(1.0, self.trainer.global_step / steps if steps else 1.0)
 
 
-def guessed(logits: Tensor, views: int, temperature: float) -> Tensor:
+def guess_answers(logits: Tensor, views: int, temperature: float) -> Tensor:
     """Answers ``(m, C)`` guessed from the logits ``(views * m, C)`` of each image's views: their mean, sharpened (3.2).
 
     ``q_k = p_k^(1/T) / sum_j p_j^(1/T)`` (eq. 7) of ``p``, the mean of the views' softmax (eq. 6).
@@ -116,7 +116,7 @@ def guessed(logits: Tensor, views: int, temperature: float) -> Tensor:
     return sharp / sharp.sum(dim=1, keepdim=True)
 
 
-def mixed(inputs: Tensor, targets: Tensor, alpha: float) -> tuple[Tensor, Tensor]:
+def mix_up(inputs: Tensor, targets: Tensor, alpha: float) -> tuple[Tensor, Tensor]:
     """MixUp of each row with one of a random order of all rows (eq. 8 to 11), its own share being the larger one.
 
     ``l = max(l', 1 - l')`` with ``l' ~ Beta(alpha, alpha)`` for each row by itself.

@@ -96,7 +96,7 @@ class QueryWiseModule(AveragedModule):
         attack = self.attack
         labelled, answers, others = batch
         count = len(labelled)
-        inputs = torch.cat([self.shown(labelled), self.shown(others)])
+        inputs = torch.cat([self.show(labelled), self.show(others)])
         with torch.no_grad():
             anchor, average = self.anchor(inputs), self.net(inputs[count:])
         student = self.student(inputs)

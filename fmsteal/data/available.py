@@ -15,7 +15,7 @@ Made = TypeVar("Made", bound=Callable[..., Any])
 Look = Callable[..., None]
 
 
-def seen_by(look: Look) -> Callable[[Made], Made]:
+def look_with(look: Look) -> Callable[[Made], Made]:
     """Give a function that makes images a look at whether it can.
 
     The look takes any of the function's options by name, decodes nothing, and raises what the function would.

@@ -59,7 +59,7 @@ def find_images(root: Path) -> Found:
             return
         seen.add(real)
         below = []
-        for item in entries(folder):
+        for item in list_folder(folder):
             if item.is_dir():
                 below.append(item)
             elif not is_plain(item):
@@ -78,7 +78,7 @@ def find_images(root: Path) -> Found:
     return Found(["/".join(parts) for parts in sorted(found)], skipped)
 
 
-def entries(folder: str | Path) -> Iterator[os.DirEntry[str]]:
+def list_folder(folder: str | Path) -> Iterator[os.DirEntry[str]]:
     """What lies in a folder, by name, hidden things left out.
 
     Raises:

@@ -19,10 +19,10 @@ from omegaconf import OmegaConf
 from fmsteal.base.errors import DataError
 from fmsteal.base.store import Store
 from fmsteal.config import build
-from fmsteal.data.available import seen_by
+from fmsteal.data.available import look_with
 from fmsteal.data.class_names import Names, spell_classes
 from fmsteal.data.images import Images, Task
-from fmsteal.networks.clip import ClipSpec, require_templates, text_features
+from fmsteal.networks.clip import ClipSpec, load_text_features, require_templates
 
 DIGITS = 4  # of a cosine that count: further ones differ between machines
 
@@ -36,7 +36,7 @@ def look(clip: dict[str, Any]) -> None:
     build.make(OmegaConf.create(clip)).require_weights()
 
 
-@seen_by(look)
+@look_with(look)
 def pool(
     store: Store,
     task: Task,
@@ -77,7 +77,7 @@ def pool(
     spec: ClipSpec = build.make(OmegaConf.create(clip))
     spec.require_weights()
     templates = require_templates(template, "query.template")
-    rows = text_features(spec, [*own, *victims], templates, store).double().numpy()
+    rows = load_text_features(spec, [*own, *victims], templates, store).double().numpy()
     worth = worth_of(np.round(rows[: len(own)] @ rows[len(own) :].T, DIGITS))
     quotas = share_out(count, worth, np.bincount(images.labels, minlength=len(own)))
     random = np.random.default_rng(seed)

@@ -42,7 +42,7 @@ def open_image(file: Path, size: int, max_pixels: int) -> Image.Image:
 
 
 @contextmanager
-def limit_of_ours() -> Iterator[None]:
+def lift_pillow_limit() -> Iterator[None]:
     """Set Pillow's own limit aside, which cannot be chosen for one data set."""
     before = Image.MAX_IMAGE_PIXELS
     Image.MAX_IMAGE_PIXELS = None

@@ -79,7 +79,7 @@ class Watch:
         """The answers as they are, with a flag where the client's alarm is on after its question."""
         if not ask.questions:
             return Reply(ask.answers)
-        images, labels = compared(ask.images()), ask.answers.argmax(1).tolist()
+        images, labels = shrink(ask.images()), ask.answers.argmax(1).tolist()
         places = [(question.client, label) for question, label in zip(ask.questions, labels, strict=True)]
         drafts = {client: self._client(client).fork() for client, _ in places}
         rows_of: dict[tuple[int, int], list[int]] = defaultdict(list)
@@ -204,7 +204,7 @@ class Nearest:
         self._joined.append(self._at)
 
 
-def compared(images: Tensor) -> Image:
+def shrink(images: Tensor) -> Image:
     """Images as they are compared, uint8 ``(n, PIXELS)``."""
     pixels = images.float() if images.is_floating_point() else images.float() / 255
     if pixels.shape[2:] != (SIDE, SIDE):

@@ -21,9 +21,9 @@ from torch import Tensor
 
 from fmsteal.base.errors import ConfigError
 from fmsteal.config.answers import Answers
-from fmsteal.data.images import chosen
+from fmsteal.data.images import choose_ids
 from fmsteal.defenses.base import foreign_entry, name_of
-from fmsteal.defenses.probabilities import distributions
+from fmsteal.defenses.probabilities import to_distributions
 from fmsteal.oracle.guard import Ask, Depends, Guard, Reply
 from fmsteal.oracle.ledger import Question
 
@@ -52,7 +52,7 @@ class ProofOfWork:
 
     def prepare(self, victim: Victim, train: Images, ctx: Context) -> Guard:
         """Ask the victim what its answers to training images tell."""
-        ids = chosen(len(train), min(HONEST, len(train)), 0)
+        ids = choose_ids(len(train), min(HONEST, len(train)), 0)
         honest = entropies(victim.answer(victim.raw(train, ids, ctx)).double())
         return Meter(victim.width, self.base, float(honest.mean()), name_of(self))
 
@@ -77,7 +77,7 @@ class Meter:
         """The answers as they are, with seconds for those that end a batch of their client's."""
         clients, log, seconds = dict(self._clients), [], []
         for question, nats in zip(
-            ask.questions, entropies(distributions(ask.answers, self._name)).tolist(), strict=True
+            ask.questions, entropies(to_distributions(ask.answers, self._name)).tolist(), strict=True
         ):
             told = _added(clients.get(question.client, Told()), nats)
             clients[question.client] = told

@@ -35,7 +35,7 @@ def borrow_hydra() -> Iterator[None]:
             from fmsteal import cli
 
             cli.register()
-            cli.only_our_ray()
+            cli.forget_other_ray()
             yield
         finally:
             for kind, instance in state.items():

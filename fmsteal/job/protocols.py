@@ -12,7 +12,7 @@ from torch import nn
 from fmsteal.attacks.base import Attack
 from fmsteal.base.errors import ConfigError, FmstealError, VictimError
 from fmsteal.data.images import Images, Task
-from fmsteal.evaluation.base import Evaluation, measurements
+from fmsteal.evaluation.base import Evaluation, list_measurements
 from fmsteal.oracle.oracle import Budget
 from fmsteal.training.context import Context
 from fmsteal.victims.base import Victim, VictimMaker
@@ -107,7 +107,7 @@ def require_measurements(evaluation: Evaluation) -> None:
             f"evaluation ({name_of(evaluation)}) has no {missing[0]}: a measurement stands below evaluation.also, "
             "beside the evaluation that it is made with (defaults: [classify])."
         )
-    for name, measurement in measurements(evaluation).items():
+    for name, measurement in list_measurements(evaluation).items():
         if measurement is not evaluation:
             require_methods(f"evaluation.also.{name}", measurement, "evaluation")
 

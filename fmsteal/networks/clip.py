@@ -125,7 +125,7 @@ def embed_texts(model: nn.Module, tokenize: Tokenizer, names: Sequence[str], tem
     return torch.stack(rows)
 
 
-def text_features(spec: ClipSpec, names: Sequence[str], templates: Sequence[str], store: Store) -> Tensor:
+def load_text_features(spec: ClipSpec, names: Sequence[str], templates: Sequence[str], store: Store) -> Tensor:
     """What `embed_texts` makes of names, from the store if it was asked before."""
 
     def build(out: Path, scratch: Path) -> None:

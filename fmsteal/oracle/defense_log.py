@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from fmsteal.base.errors import LedgerError
-from fmsteal.base.store import append, explained
+from fmsteal.base.store import append, explain_errors
 from fmsteal.oracle.ledger import Ledger, Question
 
 SCHEMA = 1
@@ -96,7 +96,7 @@ class DefenseLog:
         data = b"".join(_framed(_packed(row)) for row in rows)
         if self._size == 0:
             data = self._line() + data
-        with explained(self.path.parent):
+        with explain_errors(self.path.parent):
             if not append(self.path, data, self._size):
                 raise LedgerError(f"Another process is writing to {self.path}; this one stops.")
         self._size += len(data)

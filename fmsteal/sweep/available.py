@@ -10,7 +10,7 @@ from omegaconf import DictConfig
 
 from fmsteal.base.errors import DataError, FmstealError
 from fmsteal.base.store import Store, digest
-from fmsteal.config.build import targets
+from fmsteal.config.build import find_targets
 from fmsteal.config.schema import Stage
 from fmsteal.data.available import require_available
 from fmsteal.identity.keys import node_identity
@@ -33,7 +33,7 @@ def require_data(jobs: Sequence[DictConfig], stage: Stage) -> None:
 def _missing(jobs: Sequence[DictConfig], stage: Stage) -> Iterator[tuple[str, FmstealError]]:
     seen: set[str] = set()
     for cfg in jobs:
-        for key, node in targets(cfg):
+        for key, node in find_targets(cfg):
             group = key.partition(".")[0]
             if group not in ("data", "query", "evaluation", "evaluations"):
                 continue

@@ -15,14 +15,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from fmsteal.base.environment import ORIGIN, git_state
+from fmsteal.base.environment import ORIGIN, read_git_state
 from fmsteal.base.store import checksum, digest, publish, write_json
 from fmsteal.identity import table
 
 _PACKAGE = Path(__file__).parent.parent
 
 
-def copied(source: Path, files: Iterable[Path], folder: Path, known: dict[str, Any] | None = None) -> Path:
+def copy_files(source: Path, files: Iterable[Path], folder: Path, known: dict[str, Any] | None = None) -> Path:
     """Copy files of ``source`` into ``folder``, under their content's name; ``known`` is told of them."""
     origin = {"path": str(source), **(known or {})}
     named = {p.relative_to(source).as_posix(): checksum(p) for p in sorted(files)}
@@ -42,14 +42,14 @@ def copied(source: Path, files: Iterable[Path], folder: Path, known: dict[str, A
     return place
 
 
-def code(folder: Path) -> Path:
+def copy_code(folder: Path) -> Path:
     """A copy of the package's modules and of the table of names, made in ``folder``; it remembers their commit."""
     files = [*_PACKAGE.rglob("*.py"), table.FILE]
-    return copied(_PACKAGE.parent, files, folder.absolute(), {"git": git_state()})
+    return copy_files(_PACKAGE.parent, files, folder.absolute(), {"git": read_git_state()})
 
 
 @contextmanager
-def imported_from(copy: Path) -> Iterator[None]:
+def import_from(copy: Path) -> Iterator[None]:
     """Let processes that are started meanwhile import the package from a copy, and this one what it has not yet.
 
     loky and Ray workers are given this process's `sys.path`, sbatch takes the variables along. PYTHONSAFEPATH keeps

@@ -18,20 +18,20 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from fmsteal.base.errors import ConfigError, FmstealError
-from fmsteal.base.quoting import quoted, spell
+from fmsteal.base.quoting import quote_override, spell
 from fmsteal.base.store import digest
 from fmsteal.identity.keys import (
     axes,
     cell_key,
     cell_settings,
     find,
-    flat,
+    find_without_effect,
+    flatten,
     hash_of,
     identity,
     job_key,
-    resolved,
+    resolve_groups,
     victim_key,
-    without_effect,
 )
 from fmsteal.identity.resolving import resolve
 from fmsteal.job import victims
@@ -46,7 +46,7 @@ NAMED = 5  # settings without effect that are named, about
 
 
 @dataclass(frozen=True)
-class Cell:
+class SweepJob:
     """One job of the grid.
 
     Attributes:
@@ -83,7 +83,7 @@ class Grid:
     """All jobs of a sweep, each once.
 
     Attributes:
-        cells: the jobs.
+        jobs: the jobs.
         fixed: the settings that are the same in all of them, the seed apart.
         varied: the settings that are not; one that is neither is at its default in all of them.
         repeated: how many combinations were the same as one before, and are not run again.
@@ -92,7 +92,7 @@ class Grid:
         unlike: the pickled configs of jobs without a result, one for every part that is not like one seen before.
     """
 
-    cells: Sequence[Cell]
+    jobs: Sequence[SweepJob]
     fixed: dict[str, Any]
     varied: frozenset[str] = frozenset()
     repeated: int = 0
@@ -103,7 +103,7 @@ class Grid:
     @property
     def merged(self) -> str:
         """How many combinations are the same as others, or differ in what is measured, in words; nothing if none is."""
-        said, of = [], self.repeated + self.joined + len(self.cells)
+        said, of = [], self.repeated + self.joined + len(self.jobs)
         if self.repeated:
             why = f" ({'; '.join(self.idle)})" if self.idle else ""
             said.append(f"{self.repeated} of {of} combinations are the same as others{why}")
@@ -114,7 +114,7 @@ class Grid:
         return "; ".join(said)
 
 
-def checked(loader: SharedLoader, master: DictConfig, jobs: Sequence[Sequence[str]]) -> Grid:
+def check_jobs(loader: SharedLoader, master: DictConfig, jobs: Sequence[Sequence[str]]) -> Grid:
     """Compose and check every job of a sweep, each given by its overrides.
 
     Only jobs without a result are checked against the classes they name: one job for every part that is not like one
@@ -124,29 +124,29 @@ def checked(loader: SharedLoader, master: DictConfig, jobs: Sequence[Sequence[st
     Raises:
         ConfigError: what is wrong with the first job that something is wrong with.
     """
-    cells: dict[str, Cell] = {}  # by the hash of their key
+    found_jobs: dict[str, SweepJob] = {}  # by the hash of their key
     known, evaluations = _Known(), dict[str, list[Any]]()  # the latter by the same hash
     names, repeated, joined, idle = set[str](), 0, 0, dict[str, None]()
     fixed: dict[str, Any] | None = None
     seen: set[str] = set()
     unlike: list[tuple[Sequence[str], bytes]] = []
-    for overrides, cfg in composed(loader, master, jobs):
+    for overrides, cfg in compose_jobs(loader, master, jobs):
         with _naming(overrides):
             values = _resolved(cfg)
             found = identity(cfg, values)
-            cell = known.cell(overrides, cfg, found)
-        first = cells.setdefault(hash_of(cell.key), cell)
+            job = known.make_job(overrides, cfg, found)
+        first = found_jobs.setdefault(hash_of(job.key), job)
         asked = [values["evaluation"], *OmegaConf.to_container(cfg.evaluations, resolve=True)]  # type: ignore[misc]
-        before = evaluations.setdefault(hash_of(cell.key), asked)
-        if first is not cell and (more := [node for node in asked if node not in before]):
+        before = evaluations.setdefault(hash_of(job.key), asked)
+        if first is not job and (more := [node for node in asked if node not in before]):
             joined += 1
             before += more
-            first = cells[hash_of(cell.key)] = _joined(first, cell, cfg, before)
-        elif first is not cell:
+            first = found_jobs[hash_of(job.key)] = _joined(first, job, cfg, before)
+        elif first is not job:
             repeated += 1
             idle |= _idle(first, overrides, cfg) if len(idle) < NAMED else {}
         else:
-            given = flat(found)
+            given = flatten(found)
             names |= given.keys()
             fixed = given if fixed is None else {k: v for k, v in fixed.items() if k in given and given[k] == v}
         if not first.finished and (fresh := _parts(cfg, values) - seen):
@@ -156,7 +156,7 @@ def checked(loader: SharedLoader, master: DictConfig, jobs: Sequence[Sequence[st
         _check(unlike)
     fixed = {k: v for k, v in (fixed or {}).items() if k != "seed"}
     grid = Grid(
-        list(cells.values()),
+        list(found_jobs.values()),
         fixed,
         frozenset(names - fixed.keys()),
         repeated,
@@ -169,15 +169,17 @@ def checked(loader: SharedLoader, master: DictConfig, jobs: Sequence[Sequence[st
     return grid
 
 
-def expanded(loader: SharedLoader, arguments: Sequence[str]) -> list[list[str]]:
+def expand(loader: SharedLoader, arguments: Sequence[str]) -> list[list[str]]:
     """The overrides of each job, in Hydra's own order: the last axis changes fastest."""
     parsed = OverridesParser.create(loader).parse_overrides(list(arguments))
     jobs = BasicSweeper.split_arguments(parsed, None)[0]
-    spelt = {word: quoted(word) for word in {word for job in jobs for word in job}}  # what glob(*) finds has no quotes
+    spelt = {
+        word: quote_override(word) for word in {word for job in jobs for word in job}
+    }  # what glob(*) finds has no quotes
     return [[spelt[word] for word in job] for job in jobs]
 
 
-def composed(
+def compose_jobs(
     loader: SharedLoader, master: DictConfig, jobs: Sequence[Sequence[str]]
 ) -> Iterator[tuple[Sequence[str], DictConfig]]:
     """The config of each job. Jobs that differ in plain values alone are composed from files once.
@@ -213,7 +215,7 @@ def _resolved(cfg: DictConfig) -> dict[str, Any]:
     """
     require_known(cfg)
     try:
-        return {**resolved(cfg), "evaluation": resolve(cfg, "evaluation")}
+        return {**resolve_groups(cfg), "evaluation": resolve(cfg, "evaluation")}
     except OmegaConfBaseException as error:
         with suppress(OmegaConfBaseException):
             require_complete(cfg)  # says it better, if that is what it is
@@ -227,7 +229,7 @@ class _Known:
         self.cells: dict[tuple[str, ...], str] = {}  # by their jobs' overrides but the seed
         self.victims: dict[str, str] = {}  # a victim's key by its hash: the slug of the first job that has it
 
-    def cell(self, overrides: Sequence[str], cfg: DictConfig, found: dict[str, Any]) -> Cell:
+    def make_job(self, overrides: Sequence[str], cfg: DictConfig, found: dict[str, Any]) -> SweepJob:
         """A job of the grid, from its ``overrides``, its config and its identity."""
         choices = {str(name): choice for name, choice in cfg.hydra.runtime.choices.items()}
         axis, but_seed = axes(cfg, choices), tuple(o for o in overrides if not o.startswith("seed="))
@@ -237,10 +239,10 @@ class _Known:
         folder = find(sweep, job_key(cfg, choices, found))
         victim = find(SweepFolder(sweep).victims, victim_key(cfg, choices, found)).name
         victim = self.victims.setdefault(hash_of(victim), victim)
-        finished = not cfg.force and results.finished(folder, folder.name, cfg) is not None
+        finished = not cfg.force and results.find_finished(folder, folder.name, cfg) is not None
         queries, price = axis["queries"], OmegaConf.select(cfg, "budget.usd_per_1000", default=0.0)
         asked = queries if isinstance(queries, int) else 0
-        return Cell(
+        return SweepJob(
             overrides=tuple(o for o in overrides if not o.startswith("stage=")),
             key=folder.name,
             axis=axis,
@@ -251,18 +253,18 @@ class _Known:
             queries=asked,
             usd=asked * price / 1000 if isinstance(price, int | float) else 0.0,
             finished=finished,
-            victim_ready=victims.ready(cfg, victim),
+            victim_ready=victims.is_ready(cfg, victim),
             sealed=not cfg.force and cfg.reuse and is_sealed(Path(cfg.output).absolute() / THEFTS, folder.name),
         )
 
 
-def _joined(first: Cell, cell: Cell, cfg: DictConfig, evaluations: Sequence[Any]) -> Cell:
+def _joined(first: SweepJob, job: SweepJob, cfg: DictConfig, evaluations: Sequence[Any]) -> SweepJob:
     """The one job of two that differ in their evaluation alone; ``cfg`` is the later one's."""
-    names = [*first.axis["evaluation"].split("+"), cell.axis["evaluation"]]
+    names = [*first.axis["evaluation"].split("+"), job.axis["evaluation"]]
     own = cfg.evaluation, cfg.evaluations
     with open_dict(cfg):
         cfg.evaluation, cfg.evaluations = evaluations[0], evaluations[1:]
-        finished = not cfg.force and results.finished(first.folder, first.key, cfg) is not None
+        finished = not cfg.force and results.find_finished(first.folder, first.key, cfg) is not None
         cfg.evaluation, cfg.evaluations = own
     words = (word for word in first.overrides if not word.startswith("evaluations="))
     return replace(
@@ -273,10 +275,10 @@ def _joined(first: Cell, cell: Cell, cfg: DictConfig, evaluations: Sequence[Any]
     )
 
 
-def _idle(first: Cell, overrides: Sequence[str], cfg: DictConfig) -> dict[str, None]:
+def _idle(first: SweepJob, overrides: Sequence[str], cfg: DictConfig) -> dict[str, None]:
     """What was given otherwise than for the first of two equal jobs and has no effect, in words."""
     given = {word.partition("=")[0].lstrip("+") for word in set(overrides) ^ set(first.overrides)}
-    found = [idle for idle in without_effect(cfg) if any(idle.covers(key) for key in given)]
+    found = [idle for idle in find_without_effect(cfg) if any(idle.covers(key) for key in given)]
     return {f"{key} has no effect with {i.reason}": None for i in found for key in sorted(given) if i.covers(key)}
 
 

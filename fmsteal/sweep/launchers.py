@@ -37,7 +37,7 @@ CANCEL_SECONDS = 2.0  # for Slurm to take the order
 LATE_SECONDS = 15.0  # how much later than the job's end its files may be seen, on a network file system
 
 
-def ready(launcher: DictConfig) -> None:
+def make_ready(launcher: DictConfig) -> None:
     """Make sure that the chosen launcher can launch; asks Slurm whether it would take a job, and submits none.
 
     Raises:
@@ -65,11 +65,11 @@ def ready(launcher: DictConfig) -> None:
 
 
 @contextmanager
-def stoppable(launcher: DictConfig) -> Iterator[None]:
+def cancel_when_stopped(launcher: DictConfig) -> Iterator[None]:
     """Launch jobs in the block; where the command is told to end meanwhile, those that run elsewhere end too."""
     target = str(launcher.get("_target_", ""))
     if target.endswith(".JoblibLauncher"):
-        with stopping.workers():
+        with stopping.run_workers():
             yield
     elif target.endswith(".SlurmLauncher"):
         try:
@@ -172,7 +172,7 @@ def outlive_dead_jobs() -> None:
     submit = executor_class._internal_process_submissions
 
     def submitted(executor: Any, submissions: Any) -> Any:
-        with stopping.postponed():  # a job that Slurm has taken is known here: it can be cancelled
+        with stopping.postpone():  # a job that Slurm has taken is known here: it can be cancelled
             return submit(executor, submissions)
 
     def results(job: Any) -> list[Any]:

@@ -23,7 +23,7 @@ from hydra.core.override_parser.types import Override
 from hydra.plugins.config_source import ConfigResult
 from omegaconf import DictConfig, OmegaConf
 
-from fmsteal.sweep.frozen import copied
+from fmsteal.sweep.frozen import copy_files
 
 
 class SharedLoader(ConfigLoaderImpl):
@@ -80,7 +80,7 @@ class SharedLoader(ConfigLoaderImpl):
         assert self._files is not None
         return self._files.group_exists(override.key_or_group)
 
-    def frozen(self, folder: Path) -> SharedLoader:
+    def freeze(self, folder: Path) -> SharedLoader:
         """A loader of the same configs that reads a copy of their folders, made in ``folder``.
 
         The copy is named by its content: the same configs again are the same copy.
@@ -92,7 +92,7 @@ class SharedLoader(ConfigLoaderImpl):
             path = f"{source.scheme()}://{source.path}"
             if source.scheme() == "file" and source.available():
                 place = Path(source.path).absolute()
-                path = f"file://{copied(place, _configs(place), folder)}"
+                path = f"file://{copy_files(place, _configs(place), folder)}"
             search.append(source.provider, path)
         return SharedLoader(search, frozen=True)
 

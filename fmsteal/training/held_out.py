@@ -100,7 +100,7 @@ class BestEpoch(Callback):
         done = trainer.current_epoch + 1
         if done % self.every and done != trainer.max_epochs:
             return
-        found, loss = trainer.strategy.broadcast(self.measured(pl_module.net))  # or processes could part ways
+        found, loss = trainer.strategy.broadcast(self.measure(pl_module.net))  # or processes could part ways
         if trainer.logger is not None and trainer.is_global_zero:
             trainer.logger.log_metrics({f"held_out_{self.by}": found, "held_out_loss": loss}, step=done)
         better = (found, -loss) > self.score
@@ -129,7 +129,7 @@ class BestEpoch(Callback):
         self.score, self.stale, self.weights = (found, loss), state_dict["stale"], state_dict["weights"]
 
     @torch.no_grad()
-    def measured(self, net: nn.Module) -> tuple[float, float]:
+    def measure(self, net: nn.Module) -> tuple[float, float]:
         """How well the network finds the held-out answers' argmax (`by`), and its mean cross-entropy to the answers."""
         device = next(net.parameters()).device
         net.eval()

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from fmsteal.attacks.bandit import AdaptiveKnockoff, Bandit, Learner, Shelves, thumbnails
+from fmsteal.attacks.bandit import AdaptiveKnockoff, Bandit, Learner, Shelves, make_thumbnails
 from fmsteal.attacks.bandit_rewards import Reward, Rewards
 from fmsteal.attacks.base import AttackContext
 from fmsteal.attacks.losses import soft_cross_entropy
@@ -212,7 +212,7 @@ def test_arms_are_labels_or_clusters_of_what_looks_alike(tmp_path: Path) -> None
 
 
 def test_thumbnails_are_means_of_blocks() -> None:
-    small = thumbnails(POOL)
+    small = make_thumbnails(POOL)
     assert small.shape == (80, 192)
     wanted = np.array(POOL.pixels[7], np.float64)[1, 4:6, 10:12].mean() / 255  # block (2, 5) of 8 x 8, green
     assert small[7].reshape(3, 8, 8)[1, 2, 5] == pytest.approx(wanted, rel=1e-5)

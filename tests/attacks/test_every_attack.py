@@ -16,7 +16,7 @@ from fmsteal.config import build
 from fmsteal.config.answers import choices
 from fmsteal.oracle.ledger import Ledger
 from fmsteal.oracle.oracle import Budget
-from fmsteal.training.inference import of_images
+from fmsteal.training.inference import compute_outputs
 from tests.attacks import embedding_api
 from tests.support import colour_api
 from tests.support.composing import composed
@@ -47,7 +47,7 @@ def test_an_attack_runs_within_its_budget(name: str, tmp_path: Path) -> None:
     thief = attack.run(oracle, api.POOL, AttackContext(learner, ctx, labelled=LABELLED))
     assert oracle.used == len(Ledger(ctx.run_dir / "ledger.bin", "job")) <= 60
     assert oracle.used == 0 if name in ASK_NOTHING else oracle.used > 45
-    outputs = of_images(thief, api.POOL, np.arange(3), ctx)
+    outputs = compute_outputs(thief, api.POOL, np.arange(3), ctx)
     assert outputs.isfinite().all() and (outputs.shape == (3, oracle.width) or name in OWN_WIDTH)
 
 

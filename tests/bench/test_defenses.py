@@ -23,7 +23,7 @@ from torch import Tensor
 from torch.func import functional_call
 
 from fmsteal.defenses.base import Defense
-from fmsteal.defenses.gradient_redirection import Direction, mean_gradient, redirected, scores
+from fmsteal.defenses.gradient_redirection import Direction, mean_gradient, redirect, scores
 from fmsteal.defenses.mad import MAD, mad
 from fmsteal.defenses.modelguard_s import ModelGuardS
 from fmsteal.defenses.modelguard_w import ModelGuardW, modelguard_w
@@ -118,7 +118,7 @@ def test_gradient_redirection(benchmark: BenchmarkFixture, classes: int, claim: 
     direction = mean_gradient(surrogate, images, p)
 
     def ours() -> Tensor:
-        return redirected(p.double(), scores(surrogate, images, direction).double(), EPSILON).float()
+        return redirect(p.double(), scores(surrogate, images, direction).double(), EPSILON).float()
 
     def same(theirs: Tensor, mine: Tensor) -> None:  # scores that differ in their last digits may order ties otherwise
         torch.testing.assert_close(mine, theirs, rtol=0, atol=1e-4)

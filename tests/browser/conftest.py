@@ -12,7 +12,7 @@ import pytest
 from fmsteal.report.read.study import Study
 from fmsteal.report.show.layout import Layout
 from fmsteal.report.show.page import write
-from fmsteal.report.show.plots import figures
+from fmsteal.report.show.plots import draw_figures
 from tests.browser.written import Written
 from tests.support.sweeps import troubled
 
@@ -48,7 +48,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Written:
     root = tmp_path_factory.mktemp("outputs")
     study = Study.of([troubled(root / "sweeps" / "50 % & <more> #1")])
     layout = Layout.of(study)
-    return Written(study, write(study, layout, figures(study, layout), root / "reports" / "of ü"))
+    return Written(study, write(study, layout, draw_figures(study, layout), root / "reports" / "of ü"))
 
 
 @pytest.fixture

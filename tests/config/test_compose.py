@@ -10,7 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from fmsteal.base import paths
 from fmsteal.base.errors import ConfigError
-from fmsteal.base.quoting import quoted
+from fmsteal.base.quoting import quote_override
 from fmsteal.config import answers, build
 from fmsteal.config.answers import choices
 from fmsteal.report.show.published import find, read
@@ -36,7 +36,7 @@ def filled(*overrides: str) -> DictConfig:
 def choice(file: Path) -> list[str]:
     """The overrides that choose a file, with the task that it is for."""
     group = file.parent.as_posix()
-    chosen = quoted(f"{group}={file.stem}")
+    chosen = quote_override(f"{group}={file.stem}")
     if group == "attack/strategy":
         return ["attack=activethief", chosen]
     if file.stem in choices(group, "probabilities"):
@@ -80,7 +80,7 @@ def test_every_sweep_preset_says_what_it_asks_and_how_it_runs(name: str) -> None
 def test_the_seeds_of_a_study_vary_split_and_pool(name: str) -> None:
     """An interval over seeds that all ask about the same images holds no sampling of queries."""
     params = OmegaConf.load(PRESETS[name]).hydra.sweeper.params
-    largest = filled(f"sweep={name}", quoted(f"budget={str(params.get('budget', '2k5')).split(',')[-1]}"))
+    largest = filled(f"sweep={name}", quote_override(f"budget={str(params.get('budget', '2k5')).split(',')[-1]}"))
     job = filled(f"sweep={name}", "seed=7")
     assert job.query.seed == 7
     assert job.data.seed == (0 if job.victim.seed == 0 else 7)  # one target for all thieves is made of the same images
@@ -109,7 +109,7 @@ def test_commands_in_comments_choose_what_there_is() -> None:
 def test_every_choice_of_a_sweep_preset_composes_and_binds(name: str) -> None:
     for axis, values in OmegaConf.load(PRESETS[name]).hydra.sweeper.params.items():
         for value in str(values).split(","):
-            build.check(filled(f"sweep={name}", quoted(f"{axis}={value}")))
+            build.check(filled(f"sweep={name}", quote_override(f"{axis}={value}")))
 
 
 def test_the_other_encoders_of_stolen_encoders_preset_see_images_at_their_own_size() -> None:
@@ -127,7 +127,7 @@ def test_an_ablation_of_stolen_encoder_differs_from_its_setting_in_one_thing(nam
     whole, swept = filled("sweep=stolen_encoder"), OmegaConf.load(PRESETS[name]).hydra.sweeper.params
     varied = [axis for axis in swept if axis not in ("attack", "seed")]
     assert swept.attack == "stolen_encoder" and len({axis.split(".")[0] for axis in varied}) == 1
-    first = filled(f"sweep={name}", *(quoted(f"{axis}={str(swept[axis]).split(',')[0]}") for axis in varied))
+    first = filled(f"sweep={name}", *(quote_override(f"{axis}={str(swept[axis]).split(',')[0]}") for axis in varied))
     same = set(whole) - {varied[0].split(".")[0], "sweep_id", "hydra", *(["query"] if "surrogate" in name else [])}
     for part in same:
         assert first[part] == whole[part], part
@@ -202,7 +202,7 @@ def test_every_file_says_what_it_is_in_its_first_comment(file: Path) -> None:
 
 def test_every_target_of_the_config_tree_is_reached() -> None:
     cfg = composed()
-    found = {path for path, _ in build.targets(cfg)}
+    found = {path for path, _ in build.find_targets(cfg)}
     assert {
         "data",
         "victim",

@@ -16,7 +16,7 @@ from fmsteal.base.errors import ConfigError, DataError
 from fmsteal.base.store import Store
 from fmsteal.config import build
 from fmsteal.data.images import Images
-from fmsteal.data.torchvision_sets import decoded, pool, task
+from fmsteal.data.torchvision_sets import decode_split, pool, task
 from tests.support.composing import composed
 from tests.support.idx import idx
 
@@ -105,7 +105,7 @@ def test_caltech256_sets_some_of_each_class_aside_without_the_clutter(caltech: P
 
 
 def test_a_class_in_the_middle_can_be_left_out(caltech: Path, tmp_path: Path) -> None:
-    made = decoded(Store(tmp_path / "cache"), "Caltech256", str(caltech), {}, 8, False)
+    made = decode_split(Store(tmp_path / "cache"), "Caltech256", str(caltech), {}, 8, False)
     left = made.without(["002.american-flag"])
     assert greys(left) == {name: of for name, of in greys(made).items() if name != "002.american-flag"}
     assert left.digest not in (made.digest, made.without(["257.clutter"]).digest)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from fmsteal.base.errors import ConfigError
-from fmsteal.defenses.prada import Prada, compared
+from fmsteal.defenses.prada import Prada, shrink
 from tests.support.asking import guard_of
 from tests.support.published_defenses import CLASSES, Agent, ask_of, stream
 
@@ -42,10 +42,10 @@ def test_flags_are_those_of_the_published_loop() -> None:
 def test_images_of_any_size_and_kind_are_compared_alike(tmp_path: Path) -> None:
     random = np.random.default_rng(0)
     small = torch.from_numpy(random.integers(0, 256, (5, 3, 32, 32), dtype=np.uint8))
-    assert compared(small).shape == (5, 3072) and (compared(small) == small.flatten(1).numpy()).all()
-    assert (compared(small.float() / 255) == compared(small)).all()
+    assert shrink(small).shape == (5, 3072) and (shrink(small) == small.flatten(1).numpy()).all()
+    assert (shrink(small.float() / 255) == shrink(small)).all()
     large: Tensor = torch.from_numpy(random.integers(0, 256, (5, 3, 50, 70), dtype=np.uint8))
-    assert all((compared(large[i : i + 1])[0] == compared(large)[i]).all() for i in range(5))
+    assert all((shrink(large[i : i + 1])[0] == shrink(large)[i]).all() for i in range(5))
 
 
 @pytest.mark.parametrize("delta", [0.0, 1.1, float("nan")])

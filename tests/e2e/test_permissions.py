@@ -11,8 +11,8 @@ import numpy.ma  # which NumPy imports when it is first needed: somebody else ma
 import pytest
 
 from fmsteal.base.errors import StoreError
-from fmsteal.base.store import Store, explained, require_readable, require_writable, write_json
-from fmsteal.job.theft import held
+from fmsteal.base.store import Store, explain_errors, require_readable, require_writable, write_json
+from fmsteal.job.theft import hold
 from fmsteal.oracle.ledger import Ledger
 from fmsteal.report.commands import main
 from tests.support.job_folders import begun, finish
@@ -61,7 +61,7 @@ def test_a_read_only_output_folder_is_said_before_anything_runs(tmp_path: Path) 
         Store(tmp_path / "outputs" / "cache").get("things", "x", {}, lambda out, scratch: None)
     with (
         pytest.raises(StoreError, match="Cannot write under"),
-        held(tmp_path / "outputs" / "thefts", "x-0123456789abcdef", {}),
+        hold(tmp_path / "outputs" / "thefts", "x-0123456789abcdef", {}),
     ):
         pass
     with pytest.raises(StoreError, match="Cannot write under"):
@@ -110,12 +110,12 @@ def test_a_job_of_somebody_elses_is_a_row_that_says_so(tmp_path: Path, capsys: p
 
 def test_a_folder_where_a_file_belongs_is_said(tmp_path: Path) -> None:
     (tmp_path / "result.json").mkdir()
-    with pytest.raises(StoreError, match=r"Cannot write under .*Is a directory"), explained(tmp_path):
+    with pytest.raises(StoreError, match=r"Cannot write under .*Is a directory"), explain_errors(tmp_path):
         write_json(tmp_path / "result.json", {"n": np.float64(1).item()})
     assert [f.name for f in tmp_path.iterdir()] == ["result.json"]
     (tmp_path / "thefts").symlink_to("gone")
     with (
         pytest.raises(StoreError, match=r"Cannot write under .*File exists"),
-        held(tmp_path / "thefts", "x-0123456789abcdef", {}),
+        hold(tmp_path / "thefts", "x-0123456789abcdef", {}),
     ):
         pass

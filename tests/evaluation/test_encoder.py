@@ -15,7 +15,7 @@ from sklearn.neighbors import NearestNeighbors
 from torch import Tensor, nn
 
 from fmsteal.base.errors import AttackError, ConfigError
-from fmsteal.base.seeds import seeded
+from fmsteal.base.seeds import seed_block
 from fmsteal.base.store import Store
 from fmsteal.config import build
 from fmsteal.data.digits import digits
@@ -38,7 +38,7 @@ LEARNERS = part("victim", "task=embed"), part("thief", "task=embed")
 
 
 def trunk(seed: int, model: str = "resnet10t") -> nn.Module:
-    with seeded(seed):
+    with seed_block(seed):
         return BackboneSpec(model, size=32).build(pretrained=False).eval()
 
 

@@ -10,8 +10,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from fmsteal.identity.keys import identity, key_hash
 from fmsteal.job.pipeline import run
-from fmsteal.job.publish import Job
-from fmsteal.records.folders import THEFTS, JobFolder, MeasurementFolder, TheftFolder, theft_of
+from fmsteal.job.publish import JobInfo
+from fmsteal.records.folders import THEFTS, JobFolder, MeasurementFolder, TheftFolder, find_theft
 from tests.support.composing import SMALL, composed
 
 LINEAR = "victim._target_=tests.support.foreign_victims.Linear"
@@ -30,7 +30,7 @@ def run_job(root: Path, *overrides: str, name: str = "job") -> dict[str, Any]:
     """Run a job whose folder is ``root / runs / name``; its result."""
     cfg = job_config(root, *overrides)
     key = f"small-{key_hash(identity(cfg))}"
-    return run(cfg, Job(key, root / "runs" / name, {}, "fmsteal ...", "victim"))
+    return run(cfg, JobInfo(key, root / "runs" / name, {}, "fmsteal ...", "victim"))
 
 
 def job(root: Path, name: str = "job") -> JobFolder:
@@ -39,7 +39,7 @@ def job(root: Path, name: str = "job") -> JobFolder:
 
 def theft(root: Path, name: str = "job") -> TheftFolder:
     """The theft of a job."""
-    found = theft_of(job(root, name))
+    found = find_theft(job(root, name))
     assert found is not None
     return TheftFolder(found.path.resolve())
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from fmsteal.records.results import of_sweep
+from fmsteal.records.results import read_sweep
 from tests.job.jobs import QUICK, read, thefts
 from tests.job.killed import finish, start
 
@@ -55,7 +55,7 @@ def test_evaluate_measures_what_is_missing_of_a_sweep_and_of_runs(root: Path) ->
         assert {"test/agreement@3", "test/agreement@5", "test/cka"} <= set(result["metrics"])
         assert result["cost"]["cost/queries"] == 100
     assert stolen(root) == before
-    assert len(of_sweep(root / "outputs" / "sweeps" / "two").results) == 1
+    assert len(read_sweep(root / "outputs" / "sweeps" / "two").results) == 1
     finish(start(root, "results", "outputs/runs", "outputs/sweeps/two", "--csv", "all.csv"))
     assert "test/agreement@3" in (root / "all.csv").read_text()
 

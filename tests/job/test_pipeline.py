@@ -9,7 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from fmsteal.base.errors import AttackError, BudgetExceeded, DataError
 from fmsteal.job.pipeline import run
-from fmsteal.job.publish import Job
+from fmsteal.job.publish import JobInfo
 from fmsteal.job.steal import blame_attack, name_attack
 from fmsteal.records.folders import TheftFolder
 from tests.support.colour_api import oracle_for
@@ -66,7 +66,7 @@ def test_an_attack_that_misbehaves_ends_its_job_and_leaves_its_ledger(
     target = f"tests.support.misbehaving.{attack}"
     cfg = job_config("budget='100'", f"attack._target_={target}", f"cache={cache}", f"output={tmp_path}")
     with pytest.raises(kind, match=f"^{target}: .*{says}"):
-        run(cfg, Job(KEY, tmp_path / "job", {}, "", "victim"))
+        run(cfg, JobInfo(KEY, tmp_path / "job", {}, "", "victim"))
     theft = TheftFolder(tmp_path / "thefts" / KEY)
     assert not (tmp_path / "job" / "result.json").exists() and not theft.seal.exists()
     header, _, records = theft.ledger.read_bytes().partition(b"\n")

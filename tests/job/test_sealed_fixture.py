@@ -12,7 +12,7 @@ import torch
 from fmsteal.base.errors import TheftError
 from fmsteal.data.digits import digits
 from fmsteal.job.stolen import open_thief
-from fmsteal.job.theft import held, is_sealed, read_sealed
+from fmsteal.job.theft import hold, is_sealed, read_sealed
 from fmsteal.oracle.ledger import Ledger
 from fmsteal.records.folders import MeasurementFolder, TheftFolder
 from fmsteal.report.checks.findings import Findings
@@ -26,7 +26,7 @@ def test_a_theft_of_schema_1_is_found_whole_and_its_ledger_opens(tmp_path: Path)
     shutil.copytree(SEALED, tmp_path / SEALED.name)
     known = read_sealed(SEALED / "theft.json")
     assert known is not None and known["schema"] == 1 and is_sealed(tmp_path, f"renamed-{SEALED.name[-16:]}")
-    with held(tmp_path, SEALED.name, known["identity"]) as theft:
+    with hold(tmp_path, SEALED.name, known["identity"]) as theft:
         record = theft.sealed()
         assert record is not None and record["cost"]["cost/queries"] == 100
         ledger = Ledger(theft.folder.ledger, f"{theft.account} against {record['victim']}", record["ledger"]["width"])

@@ -16,7 +16,7 @@ import pytest
 from fmsteal.base.errors import DataError, LeaseBusy, LeaseLost, StoreError, TheftError
 from fmsteal.identity import keys
 from fmsteal.job import theft as thefts
-from fmsteal.job.theft import Theft, choose, damage, held, is_sealed, numbered, read_sealed
+from fmsteal.job.theft import Theft, choose, find_damage, hold, is_sealed, list_numbered, read_sealed
 from fmsteal.oracle.ledger import Ledger, Question
 from fmsteal.records.folders import TheftFolder
 
@@ -28,7 +28,7 @@ KEY = f"digits-knockoff-s0-{HASH}"
 
 def steal(root: Path, key: str = KEY, anew: bool = False, own: Path | None = None, seal: bool = True) -> TheftFolder:
     """A theft with three answers and a thief, as a job leaves it."""
-    with held(root, key, IDENTITY, own, anew) as theft:
+    with hold(root, key, IDENTITY, own, anew) as theft:
         theft.begin(CONTENT)
         fill(theft)
         if seal:
@@ -53,8 +53,8 @@ def test_a_theft_is_found_by_its_hash_whatever_its_slug(tmp_path: Path) -> None:
     assert choose(tmp_path, f"x-{'f' * 16}", IDENTITY).path == tmp_path / f"x-{'f' * 16}"
     (tmp_path / ".paid").mkdir()
     (tmp_path / "notes").mkdir()
-    assert numbered(tmp_path) == {HASH: {1: KEY}}
-    assert numbered(tmp_path / "nowhere") == {}
+    assert list_numbered(tmp_path) == {HASH: {1: KEY}}
+    assert list_numbered(tmp_path / "nowhere") == {}
 
 
 def test_further_thefts_are_numbered_and_the_latest_sealed_one_is_taken(tmp_path: Path) -> None:
@@ -74,7 +74,7 @@ def test_further_thefts_are_numbered_and_the_latest_sealed_one_is_taken(tmp_path
 
 def test_a_sealed_theft_vouches_for_its_files(tmp_path: Path) -> None:
     assert not is_sealed(tmp_path, KEY)
-    with held(tmp_path, KEY, IDENTITY) as theft:
+    with hold(tmp_path, KEY, IDENTITY) as theft:
         theft.begin(CONTENT)
         fill(theft)
         assert theft.sealed() is None and not is_sealed(tmp_path, KEY)
@@ -93,10 +93,10 @@ def test_damage_of_each_file_is_noticed_and_the_theft_sealed_again(
     folder = steal(tmp_path)
     whole = {file.name: file.read_bytes() for file in folder.path.iterdir() if file.is_file()}
     spoil(folder.path / name, how)
-    with held(tmp_path, KEY, IDENTITY) as theft, caplog.at_level(logging.WARNING):
+    with hold(tmp_path, KEY, IDENTITY) as theft, caplog.at_level(logging.WARNING):
         assert theft.sealed() is None
         if name != "theft.json":
-            assert damage(folder.path, read_sealed(folder.seal) or {}) and name in caplog.text
+            assert find_damage(folder.path, read_sealed(folder.seal) or {}) and name in caplog.text
         elif how != "missing":
             assert "theft.json is damaged" in caplog.text
         theft.begin(CONTENT)
@@ -121,7 +121,7 @@ def spoil(file: Path, how: str) -> None:
 
 def test_other_content_under_the_same_names_is_refused_by_name(tmp_path: Path) -> None:
     folder = steal(tmp_path)
-    with held(tmp_path, KEY, IDENTITY) as theft:
+    with hold(tmp_path, KEY, IDENTITY) as theft:
         for spoiled in (False, True):  # what was begun is damaged: the seal says it too
             if spoiled:
                 spoil(folder.begun, "flipped")
@@ -136,7 +136,7 @@ def test_other_content_under_the_same_names_is_refused_by_name(tmp_path: Path) -
 def test_a_theft_of_another_identity_is_refused(tmp_path: Path) -> None:
     steal(tmp_path)
     other = {**IDENTITY, "seed": 1}
-    with pytest.raises(TheftError, match=r"another identity \(seed differ\).*output="), held(tmp_path, KEY, other):
+    with pytest.raises(TheftError, match=r"another identity \(seed differ\).*output="), hold(tmp_path, KEY, other):
         pass
 
 
@@ -144,7 +144,7 @@ def test_a_theft_of_a_newer_fmsteal_is_refused(tmp_path: Path) -> None:
     folder = steal(tmp_path)
     record = read_sealed(folder.seal) or {}
     thefts.write_sealed(folder.seal, {**record, "schema": thefts.SCHEMA + 1})
-    with held(tmp_path, KEY, IDENTITY) as theft, pytest.raises(TheftError, match=r"newer fmsteal.*Upgrade"):
+    with hold(tmp_path, KEY, IDENTITY) as theft, pytest.raises(TheftError, match=r"newer fmsteal.*Upgrade"):
         theft.sealed()
 
 
@@ -158,7 +158,7 @@ def test_another_way_of_making_keys_finds_the_theft_by_its_identity(
     monkeypatch.setattr(thefts, "KEY_VERSION", keys.KEY_VERSION + 1)
     key = f"digits-knockoff-s0-{'b' * 16}"
     assert choose(tmp_path, key, {**IDENTITY, "seed": 1}).path == tmp_path / key and before.path.is_dir()
-    with held(tmp_path, key, IDENTITY) as theft:
+    with hold(tmp_path, key, IDENTITY) as theft:
         assert theft.folder.path == tmp_path / key and theft.folder.path.is_dir()
         assert (theft.sealed() is not None) == sealed
         assert theft.account in (HASH, "a" * 16)  # its ledger names the key that it was begun under
@@ -170,7 +170,7 @@ def test_another_way_of_making_keys_finds_the_theft_by_its_identity(
 
 
 def test_a_refused_theft_says_why_and_keeps_its_answers(tmp_path: Path) -> None:
-    with held(tmp_path, KEY, IDENTITY) as theft:
+    with hold(tmp_path, KEY, IDENTITY) as theft:
         theft.begin(CONTENT)
         fill(theft)
         error = theft.refuse("theirs.Cheat looked past the oracle.", unaccounted=2)
@@ -201,7 +201,7 @@ def test_processes_hold_one_theft_in_turn(tmp_path: Path) -> None:
     running = [subprocess.Popen([sys.executable, "-c", code, str(tmp_path), str(n)]) for n in range(3)]
     while not (tmp_path / "turns").exists():
         time.sleep(0.01)
-    with pytest.raises(LeaseBusy, match=f"working on theft {KEY}"), held(tmp_path, KEY, {}, patience=0):
+    with pytest.raises(LeaseBusy, match=f"working on theft {KEY}"), hold(tmp_path, KEY, {}, patience=0):
         pass
     (tmp_path / "go").touch()
     assert [process.wait(60) for process in running] == [0, 0, 0]
@@ -211,7 +211,7 @@ def test_processes_hold_one_theft_in_turn(tmp_path: Path) -> None:
 
 
 def test_one_that_lost_its_lease_neither_asks_nor_seals(tmp_path: Path) -> None:
-    with held(tmp_path, KEY, IDENTITY) as theft:
+    with hold(tmp_path, KEY, IDENTITY) as theft:
         theft.begin(CONTENT)
         fill(theft)
         theft.lease.require()
@@ -232,7 +232,7 @@ def test_what_the_file_system_refuses_is_said(
     def refuse(file: Path, *args: Any) -> None:
         raise OSError(number, "refused", str(file))
 
-    with held(tmp_path, KEY, IDENTITY) as theft:
+    with hold(tmp_path, KEY, IDENTITY) as theft:
         for act in (lambda: theft.begin(CONTENT), lambda: theft.seal({}, []), lambda: theft.refuse("it lies")):
             monkeypatch.setattr(thefts, "write_json", refuse)
             with pytest.raises(StoreError, match=says):

@@ -20,7 +20,7 @@ from fmsteal.base.store import write_json
 from fmsteal.identity.keys import job_key
 from fmsteal.job import pipeline
 from fmsteal.job import run as jobs
-from fmsteal.job.theft import held
+from fmsteal.job.theft import hold
 from fmsteal.records import results
 from fmsteal.records.folders import THEFTS, JobFolder, TheftFolder
 from fmsteal.sweep import run as sweeps
@@ -38,7 +38,7 @@ def on_slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], di
         cfg.hydra.mode, cfg.hydra.launcher._target_ = RunMode.MULTIRUN, "any.SlurmLauncher"
         cfg.hydra.runtime.output_dir = str(tmp_path / "sweeps" / "one" / job_key(cfg, cfg.hydra.runtime.choices))
     Path(cfg.hydra.runtime.output_dir, ".hydra").mkdir(parents=True)
-    monkeypatch.setattr(pipeline, "held", partial(held, seconds=SECONDS))
+    monkeypatch.setattr(pipeline, "held", partial(hold, seconds=SECONDS))
     monkeypatch.setattr(pipeline, "LEASE_SECONDS", SECONDS)
     monkeypatch.setattr(HydraConfig.instance(), "cfg", None)
     HydraConfig.instance().set_config(cfg)
@@ -54,8 +54,8 @@ def test_it_ends_as_waiting_and_names_the_theft(on_slurm: Callable[[], dict[str,
         waits = read(JobFolder(folder).waiting)
         assert (folder / waits["theft"]).resolve() == theft.path and waits["job_key"] == folder.name
         assert waits["command"].startswith("fmsteal experiment=smoke")
-        (entry,) = results.begun(folder.parent)
-        assert entry.state == results.WAITING and results.of_sweep(folder.parent).failures == []
+        (entry,) = results.list_begun(folder.parent)
+        assert entry.state == results.WAITING and results.read_sweep(folder.parent).failures == []
         assert sweeps._is_busy(SimpleNamespace(folder=folder))  # type: ignore[arg-type]
     assert not sweeps._is_busy(SimpleNamespace(folder=folder))  # type: ignore[arg-type]
     assert not theft.ledger.exists() and not JobFolder(folder).failure.exists()
@@ -105,7 +105,7 @@ def test_the_sweep_runs_it_again_until_it_is_through(
     sweep: Callable[..., tuple[Any, Any, Launcher]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     launches, cell, launcher = sweep("waiting", "waiting", "done")
-    launches.thieves([cell])
+    launches.run_thieves([cell])
     assert launcher.launched == 1
     looks: list[int] = []
 
@@ -117,7 +117,7 @@ def test_the_sweep_runs_it_again_until_it_is_through(
     holding = lease(tmp_path / "theft" / ".running", "it")
     holding.__enter__()
     monkeypatch.setattr("fmsteal.sweep.run.time.sleep", look)
-    launches.waiting([cell])
+    launches.run_waiting([cell])
     assert looks == [1, 1, 1] and launcher.launched == 3
 
 
@@ -129,6 +129,6 @@ def test_what_an_earlier_launch_left_is_not_waited_for(
     launches, cell, launcher = sweep("dead")
     leave_waiting(JobFolder(tmp_path / "a"))
     launches.failed_victims = failed
-    launches.thieves([cell])
-    launches.waiting([cell])
+    launches.run_thieves([cell])
+    launches.run_waiting([cell])
     assert launcher.launched == (0 if failed else 1)

@@ -190,4 +190,4 @@ def test_the_presets_options_are_the_launchers() -> None:
 
     assert set(preset) - {"_target_"} == set(vars(Options()))
     with pytest.raises(ConfigError, match=r"no option 'num_gpu'.*num_gpus"):
-        launchers.ready(composed("hydra/launcher=ray", "+hydra.launcher.num_gpu=1").hydra.launcher)
+        launchers.make_ready(composed("hydra/launcher=ray", "+hydra.launcher.num_gpu=1").hydra.launcher)

@@ -66,7 +66,7 @@ def both(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Both:
     second = start(cluster, root, *JOB, "sweep_id=second")
     try:
         sweep = root / "outputs" / "sweeps" / "second"
-        until(lambda: [entry.state for entry in results.begun(sweep)] == [results.WAITING], second)
+        until(lambda: [entry.state for entry in results.list_begun(sweep)] == [results.WAITING], second)
         until(lambda: len(cluster.queue()) == 1, second)
         assert first.poll() is None and not (folder(root, "second") / "failure.json").exists()
         before = launched(root, "second")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from fmsteal.base.lease import held
+from fmsteal.base.lease import is_held
 from tests.support.commands import command, environment, finish
 from tests.support.outputs import only_run
 from tests.support.stopping.cold import CODES, PLACES, ROOT, WORDS, Cold, hear_ctrl_c
@@ -28,7 +28,7 @@ def test_a_job_is_cut_off_and_goes_on(place: str, number: int, tmp_path: Path) -
         assert not (tmp_path / "outputs").exists()
         return
     folder = only_run(tmp_path)
-    assert not held(folder / ".running") and "cut off: stopped by" in (folder / "fmsteal.log").read_text()
+    assert not is_held(folder / ".running") and "cut off: stopped by" in (folder / "fmsteal.log").read_text()
     (run,) = offline_runs(folder)
     assert run.exit_code == 1  # it was closed
     if place == "measuring":

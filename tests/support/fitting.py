@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from fmsteal.base.progress import Progress
-from fmsteal.base.seeds import seeded
+from fmsteal.base.seeds import seed_block
 from fmsteal.config import build
 from fmsteal.data.loader import TensorLoader
 from fmsteal.tracking.base import CsvTracker
@@ -42,5 +42,5 @@ def fitted(
 
 
 def linear() -> nn.Linear:
-    with seeded("head"):
+    with seed_block("head"):
         return nn.Linear(6, 3)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from fmsteal.records.folders import JobFolder, TheftFolder, theft_of
+from fmsteal.records.folders import JobFolder, TheftFolder, find_theft
 
 
 def only_theft(root: Path) -> TheftFolder:
@@ -17,7 +17,7 @@ def only_theft(root: Path) -> TheftFolder:
 
 def theft_of_job(job: Path) -> TheftFolder:
     """The theft of a job, finished or under way."""
-    found = theft_of(JobFolder(job))
+    found = find_theft(JobFolder(job))
     assert found is not None, job
     return found
 

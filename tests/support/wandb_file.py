@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from fmsteal.tracking.offline import records
+from fmsteal.tracking.offline import read_records
 
 SETTLES = 3.0  # seconds
 
@@ -19,7 +19,7 @@ def settled(path: Path) -> list[Any]:
     """
     while True:
         quiet = time.time() - path.stat().st_mtime
-        found = list(records(path))
+        found = list(read_records(path))
         if quiet > SETTLES or any(record.WhichOneof("record_type") == "exit" for record in found):
             return found
         time.sleep(0.05)

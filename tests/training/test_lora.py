@@ -15,7 +15,7 @@ from torch import nn
 
 from fmsteal.attacks.losses import soft_cross_entropy
 from fmsteal.base.errors import ConfigError
-from fmsteal.identity.keys import identity, without_effect
+from fmsteal.identity.keys import find_without_effect, identity
 from fmsteal.job.parts import Parts
 from fmsteal.job.stolen import Made, open_thief
 from fmsteal.networks.backbones import BackboneSpec
@@ -192,7 +192,7 @@ def test_a_job_steals_by_low_rank_updates_and_seals_a_plain_thief(fmsteal: Run, 
     assert sorted(changed) == sorted(f"{layer}.weight" for layer in LAYERS)
     loaded = open_thief(only_theft(tmp_path).thief)
     assert isinstance(loaded, Classifier) and not loaded.adapted
-    idle = without_effect(composed("thief.recipe.lora.rank=4"))
+    idle = find_without_effect(composed("thief.recipe.lora.rank=4"))
     assert "thief.recipe.lora" in {found.key for found in idle}, "of a probe"
     ranks = [identity(composed(*words, f"thief.recipe.lora.rank={rank}"))["thief"]["recipe"] for rank in (4, 8)]
     assert ranks[0]["lora"]["rank"] == 4 and "rank" not in ranks[1]["lora"], "8 is the default"

@@ -16,7 +16,7 @@ import numpy as np
 from fmsteal.base.errors import FmstealError
 from fmsteal.identity.keys import ANY_SEED
 from fmsteal.report.read.components import estimate_components
-from fmsteal.report.read.study import Job, Study
+from fmsteal.report.read.study import Study, StudyJob
 from fmsteal.report.show.plain import Plain
 
 SEEDS = {  # what a seed decides, by its setting; ``seed`` is the job's, from which the attack draws its questions
@@ -48,7 +48,7 @@ class Grid:
         }
 
 
-def lay_grid(jobs: Sequence[Job], metric: str) -> Grid:
+def lay_grid(jobs: Sequence[StudyJob], metric: str) -> Grid:
     """Find the factors that jobs cross, and lay out their figures.
 
     Raises:
@@ -120,20 +120,20 @@ def tabulate_variance(study: Study, metric: str) -> Plain:
     return Plain("variance", title, [*keys, "source"], columns, rows, notes)
 
 
-def _groups(study: Study, keys: Sequence[str]) -> dict[tuple[str, ...], list[Job]]:
+def _groups(study: Study, keys: Sequence[str]) -> dict[tuple[str, ...], list[StudyJob]]:
     """The finished jobs that agree in all but their seeds, by their values on the study's other columns."""
-    found: dict[tuple[str, ...], list[Job]] = {}
+    found: dict[tuple[str, ...], list[StudyJob]] = {}
     for cell in study.cells:
         found.setdefault(tuple(cell.values[key] for key in keys), []).extend(cell.done)
     return {values: jobs for values, jobs in found.items() if jobs}
 
 
-def _settings(job: Job) -> Mapping[str, Any]:
-    found = (job.entry.result or {}).get("settings")
+def _settings(job: StudyJob) -> Mapping[str, Any]:
+    found = (job.on_disk.result or {}).get("settings")
     return found if isinstance(found, dict) else {}
 
 
-def _level(job: Job, key: str) -> int:
+def _level(job: StudyJob, key: str) -> int:
     """The seed that a setting has in a job; settings at their default, 0, are not kept."""
     seed = job.seed if key == "seed" else _settings(job).get(key, 0)
     return (job.seed or 0) if seed == ANY_SEED or not isinstance(seed, int) else seed

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from fmsteal.records.results import entry_of
+from fmsteal.records.results import read_job
 from fmsteal.report.commands import verify
 
 Record = dict[str, Any]
@@ -60,7 +60,7 @@ class Forged:
         return found
 
     def faults(self) -> list[str]:
-        return list(verify.verify(entry_of(self.job)).faults)
+        return list(verify.verify(read_job(self.job)).faults)
 
     def change(self, file: Path, change: Callable[[Record], object]) -> None:
         """Change a sealed record, and seal it anew; of the theft's files also what vouches for them."""

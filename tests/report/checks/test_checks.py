@@ -33,7 +33,7 @@ def test_digests_keys_and_seals_are_those_of_the_code_that_writes_them(
     value = {"b": [1, 2.5, None, "é"], "a": {"c": True}}
     assert records.canonical_digest(value) == digest(value)
     assert records.key_hash(keys.KEY_VERSION, value) == keys.key_hash(value)
-    assert records.flatten(value) == keys.flat(value)
+    assert records.flatten(value) == keys.flatten(value)
     theft.write_sealed(tmp_path / "r.json", value)
     found = Findings()
     assert records.read_record(tmp_path / "r.json", "r.json", found) == value and not found.faults

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from fmsteal.base.store import read_json, write_json
-from fmsteal.records.results import finished, of_sweep
+from fmsteal.records.results import find_finished, read_sweep
 from fmsteal.report import commands
 from fmsteal.report.commands import compare, verify
 from fmsteal.report.commands import report as reporting
@@ -86,7 +86,7 @@ def look(root: Path) -> dict[str, str]:
     }
     study = Study.of([root / "mine"])
     for cell in study.cells:
-        classes.per_class(cell)
+        classes.average_per_class(cell)
     page.render(study, Layout.of(study), [], root)
     return shown
 
@@ -165,7 +165,7 @@ def test_the_row_says_what_is_wrong(root: Path) -> None:
         assert words in rows[words]["error"] and rows[words]["state"] == "unreadable"
         assert words in rows["said"]["status"] and words in " ".join(rows["said"]["verify"].split())
     assert "3 done, 9 unreadable" in rows["said"]["status"]
-    said = [failure["error"] for failure in of_sweep(root / "mine").failures]
+    said = [failure["error"] for failure in read_sweep(root / "mine").failures]
     assert all(sum(words in error for error in said) == 1 for words in cases)
 
 
@@ -284,10 +284,10 @@ HARMS: dict[str, Harm] = {
 def test_whatever_is_wrong_with_a_folder(first: int, root: Path) -> None:
     names = list(HARMS)[first : first + 40]
     rows = each(root, {name: HARMS[name] for name in names})
-    of_sweep(root / "mine")
+    read_sweep(root / "mine")
     for number, name in enumerate(names):
         folder = root / "mine" / f"bad{number}"
-        assert finished(folder, "x-0123456789abcdef", None) is None  # type: ignore[arg-type]
+        assert find_finished(folder, "x-0123456789abcdef", None) is None  # type: ignore[arg-type]
         if name.startswith(("result.json is", "a link")):
             assert rows[name]["state"] == "unreadable" and rows[name]["error"].startswith("result.json "), name
         if name.startswith("failure"):
@@ -299,7 +299,7 @@ def test_whatever_is_wrong_with_a_plan(name: str, root: Path) -> None:
     harm = written("sweep.json", PLAN.get(name, TEXTS.get(name))) if name != "a folder" else directory("sweep.json")
     harm(root / "mine")
     require_others(root)
-    of_sweep(root / "mine")
+    read_sweep(root / "mine")
 
 
 def test_without_a_plan_the_configs_may_be_anything(root: Path) -> None:

@@ -32,9 +32,9 @@ def rewritten(folder: Path, **arrays: Any) -> None:
 
 
 def faults(folder: Path) -> str:
-    from fmsteal.records.results import entry_of
+    from fmsteal.records.results import read_job
 
-    return "; ".join(verify.verify(entry_of(folder)).faults)
+    return "; ".join(verify.verify(read_job(folder)).faults)
 
 
 def status(sweep: Path) -> int:

@@ -9,7 +9,7 @@ import pytest
 
 from fmsteal.base.store import read_json, write_json
 from fmsteal.evaluation import metrics
-from fmsteal.report.read.interval import Point, share_interval
+from fmsteal.report.read.interval import SeedFigure, share_interval
 from fmsteal.report.read.study import Study
 from fmsteal.report.show.layout import Layout
 from fmsteal.report.show.tables import Table
@@ -44,7 +44,7 @@ def test_seeds_that_share_their_test_images_have_no_narrower_intervals_than_seed
     for name, tests, left_out in (("thief", ["s"] * 3, True), ("all", ["0", "1", "2"], False)):
         study, said = notes(tmp_path / name)
         figure = study.cells[0].figure("test/agreement")
-        want = share_interval([Point(v, 500, t) for v, t in zip(SHARES, tests, strict=True)])
+        want = share_interval([SeedFigure(v, 500, t) for v, t in zip(SHARES, tests, strict=True)])
         assert figure and figure.interval == pytest.approx(want) and figure.covers == "seeds and test images"
         assert "95 % intervals cover seeds and test images, on the logit scale." in said
         assert (LEFT_OUT in said) is left_out

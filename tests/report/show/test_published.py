@@ -70,7 +70,7 @@ def test_each_cell_stands_beside_its_own_figure(sweep: Path) -> None:
 
 
 def test_a_figure_is_of_a_cell_only_if_every_column_agrees(sweep: Path) -> None:
-    (far,) = [c for c in Study.of([sweep]).cells if c.figure("test/agreement") and "far-0" in c.jobs[0].entry.key]
+    (far,) = [c for c in Study.of([sweep]).cells if c.figure("test/agreement") and "far-0" in c.jobs[0].on_disk.key]
     (figure,) = [p for p in read(find("fm_stealing")) if p.is_of(far)]
     for name in (*MATCHED, "attack"):
         other = type(figure)({**figure.axis, name: "another"}, figure.agreement)

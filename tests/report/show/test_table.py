@@ -10,12 +10,12 @@ from scipy import stats
 
 from fmsteal.records.results import Result, Sweep
 from fmsteal.report.read.interval import student_interval
-from fmsteal.report.read.study import Job, Study
+from fmsteal.report.read.study import Study, StudyJob
 from fmsteal.report.show.table import show_result, show_sweep
 from tests.support.job_folders import result
 
 
-def cells(jobs: list[Result]) -> tuple[list[str], list[tuple[list[str], list[Job]]]]:
+def cells(jobs: list[Result]) -> tuple[list[str], list[tuple[list[str], list[StudyJob]]]]:
     study = Study.of_results(jobs)
     return list(study.columns), [(list(cell.values.values()), list(cell.jobs)) for cell in study.cells]
 

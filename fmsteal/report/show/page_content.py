@@ -12,14 +12,20 @@ from urllib.parse import quote
 
 from fmsteal.base.store import is_there
 from fmsteal.records.folders import JobFolder
-from fmsteal.records.results import DONE, FAILED, KILLED, MISSING, RUNNING, STATES, UNREADABLE, recorded
+from fmsteal.records.results import DONE, FAILED, KILLED, MISSING, RUNNING, STATES, UNREADABLE, read_plan
 from fmsteal.report.read import majority, status
 from fmsteal.report.read.headlines import HEADLINES
-from fmsteal.report.read.matrix import Matrix, matrices, pair
-from fmsteal.report.read.provenance import Fact, common_settings, facts, totals, when
-from fmsteal.report.read.study import Cell, Job, Study
+from fmsteal.report.read.matrix import Matrix, choose_pair, make_matrices
+from fmsteal.report.read.provenance import Fact, common_settings, find_times, list_facts, sum_costs
+from fmsteal.report.read.study import Cell, Study, StudyJob
 from fmsteal.report.show.layout import Layout
-from fmsteal.report.show.wording import SAID, cover, coverage, number, without_interval
+from fmsteal.report.show.wording import (
+    SAID,
+    describe_cover,
+    describe_coverage,
+    describe_without_interval,
+    format_number,
+)
 
 COSTS = {"cost/queries": "queries", "cost/usd": "USD", "cost/seconds": "seconds"}
 LINKS = 12_000  # figures of jobs, above which only those shown at first are links: they would be most of the file
@@ -63,7 +69,7 @@ class Choice:
 
 
 @dataclass(frozen=True)
-class View:
+class PageContent:
     """A study, as a page in ``folder`` shows it."""
 
     study: Study
@@ -78,7 +84,7 @@ class View:
     @cached_property
     def counts(self) -> dict[str, int]:
         """How many jobs are in each state, those that occur."""
-        found = Counter(job.entry.state for job in self.study.jobs)
+        found = Counter(job.on_disk.state for job in self.study.jobs)
         return {state: found[state] for state in STATES if found[state]}
 
     @cached_property
@@ -134,7 +140,7 @@ class View:
     @cached_property
     def covered(self) -> str:
         """What the intervals of the metric cover; "" where no cell has one."""
-        return cover(cell.figure(self.layout.metric) for cell in self.study.cells)
+        return describe_cover(cell.figure(self.layout.metric) for cell in self.study.cells)
 
     @cached_property
     def ends(self) -> tuple[float, float]:
@@ -143,12 +149,12 @@ class View:
         low, high = min(values, default=0.0), max(values, default=1.0)
         return (0.0, 1.0) if low >= 0 and high <= 1 else (low, high if high > low else low + 1)
 
-    def place(self, value: float) -> str:
+    def position(self, value: float) -> str:
         """Where a value is on that scale, between 0 and 1."""
         low, high = self.ends
         return f"{min(max((value - low) / (high - low), 0), 1):.3f}"
 
-    def wilson(self, job: Job) -> tuple[float, float] | None:
+    def wilson(self, job: StudyJob) -> tuple[float, float] | None:
         """The interval of a job's metric over its test images, where it has one."""
         return job.interval(self.layout.metric)
 
@@ -165,7 +171,7 @@ class View:
 
     def states(self, cell: Cell) -> list[str]:
         """What the state filter finds a cell by."""
-        found = sorted({job.entry.state for job in cell.jobs if job.entry.state != DONE}, key=STATES.index)
+        found = sorted({job.on_disk.state for job in cell.jobs if job.on_disk.state != DONE}, key=STATES.index)
         return ["complete"] if not found else ["partial" if cell.done else "none", *found]
 
     @cached_property
@@ -179,12 +185,12 @@ class View:
     @cached_property
     def pair(self) -> tuple[str, str] | None:
         """The axes of the matrices."""
-        return pair(self.study)
+        return choose_pair(self.study)
 
     @cached_property
     def matrices(self) -> list[Matrix]:
         """Tables of two axes."""
-        return matrices(self.study, *self.pair) if self.pair else []
+        return make_matrices(self.study, *self.pair) if self.pair else []
 
     @cached_property
     def extremes(self) -> tuple[float, float] | None:
@@ -198,33 +204,33 @@ class View:
         return f"{(mean - low) / (high - low) if high > low else 0.5:.3f}"
 
     @cached_property
-    def left(self) -> list[Job]:
+    def left(self) -> list[StudyJob]:
         """The jobs without a result, those that ask for attention first."""
-        return sorted(self.study.left, key=lambda job: (URGENT.index(job.entry.state), job.sweep, job.entry.key))
+        return sorted(self.study.left, key=lambda job: (URGENT.index(job.on_disk.state), job.sweep, job.on_disk.key))
 
     @property
-    def begun(self) -> list[Job]:
+    def begun(self) -> list[StudyJob]:
         """Of the jobs without a result, those that were begun."""
-        return [job for job in self.left if job.entry.state != MISSING]
+        return [job for job in self.left if job.on_disk.state != MISSING]
 
     @property
-    def missing(self) -> list[Job]:
+    def missing(self) -> list[StudyJob]:
         """The jobs that were not."""
-        return [job for job in self.left if job.entry.state == MISSING]
+        return [job for job in self.left if job.on_disk.state == MISSING]
 
     def errors(self, cell: Cell) -> list[str]:
         """Why jobs of a cell failed, a line each, three at most."""
-        failed = [job for job in cell.jobs if job.entry.state in (FAILED, UNREADABLE)]
-        lines = [f"{self.said(job.entry.state)}, seed {job.seed}: {self.error(job)}" for job in failed[:3]]
+        failed = [job for job in cell.jobs if job.on_disk.state in (FAILED, UNREADABLE)]
+        lines = [f"{self.said(job.on_disk.state)}, seed {job.seed}: {self.error(job)}" for job in failed[:3]]
         return lines + ([f"and {len(failed) - 3} more"] if len(failed) > 3 else [])
 
-    def error(self, job: Job) -> str:
+    def error(self, job: StudyJob) -> str:
         """Why a job has no result, in a line."""
-        return status.error(job.entry)
+        return status.describe_error(job.on_disk)
 
-    def stage(self, job: Job) -> str:
+    def stage(self, job: StudyJob) -> str:
         """Where it was when it ended."""
-        return status.stage(job.entry)
+        return status.describe_stage(job.on_disk)
 
     def said(self, state: str) -> str:
         """A state in words."""
@@ -238,23 +244,23 @@ class View:
             return path.absolute().as_uri()
         return quote(os.fsencode(Path(relative).as_posix())) + ("/" if path.is_dir() else "")
 
-    def folder_of(self, job: Job) -> str:
+    def folder_of(self, job: StudyJob) -> str:
         """The link to a job's folder; empty where it has none."""
-        return self.link(job.entry.folder) if job.entry.state != MISSING else ""
+        return self.link(job.on_disk.folder) if job.on_disk.state != MISSING else ""
 
-    def log(self, job: Job) -> Path | None:
+    def log(self, job: StudyJob) -> Path | None:
         """The log of a job that was begun."""
-        log = JobFolder(job.entry.folder).log
+        log = JobFolder(job.on_disk.folder).log
         return log if is_there(log) else None
 
-    def short(self, job: Job) -> str:
+    def short(self, job: StudyJob) -> str:
         """The end of a job's key, which is like no other's."""
-        return job.entry.key.rpartition("-")[2]
+        return job.on_disk.key.rpartition("-")[2]
 
     @cached_property
     def facts(self) -> list[Fact]:
         """What the finished jobs were computed with."""
-        return facts(self.study.done)
+        return list_facts(self.study.done)
 
     @property
     def mixed(self) -> list[Fact]:
@@ -264,12 +270,12 @@ class View:
     @cached_property
     def totals(self) -> dict[str, float]:
         """What the finished jobs cost together."""
-        return totals(self.study.done)
+        return sum_costs(self.study.done)
 
     @cached_property
     def span(self) -> list[tuple[str, object]]:
         """When it was begun, and when the last result was written."""
-        begun, written = when(self.study)
+        begun, written = find_times(self.study)
         return [(name, at) for name, at in (("begun", begun), ("last result", written)) if at]
 
     @cached_property
@@ -285,7 +291,7 @@ class View:
     @cached_property
     def commands(self) -> list[tuple[str, str]]:
         """The command of each sweep, by its name, where it is recorded."""
-        known = [(folder.absolute().name, (recorded(folder) or {}).get("command")) for folder in self.study.folders]
+        known = [(folder.absolute().name, (read_plan(folder) or {}).get("command")) for folder in self.study.folders]
         return [(name, str(command)) for name, command in known if command]
 
     @cached_property
@@ -297,11 +303,11 @@ class View:
             notes.append("No job is finished: there are no figures yet.")
         notes += _incomplete(cells, metric)
         figures = [figure for cell in cells if (figure := cell.figure(metric))]
-        least = [value for job in study.done if (value := majority.scores(job.entry.folder).get(metric)) is not None]
+        least = [value for job in study.done if (value := majority.scores(job.on_disk.folder).get(metric)) is not None]
         if least:
-            ends = " to ".join(dict.fromkeys(number(value, metric) for value in (min(least), max(least))))
+            ends = " to ".join(dict.fromkeys(format_number(value, metric) for value in (min(least), max(least))))
             notes.append(f"Of {study.label(metric)} the {majority.NAME}, has {ends}.")
-        notes += [*coverage(figures, cells), *without_interval(figures)]
+        notes += [*describe_coverage(figures, cells), *describe_without_interval(figures)]
         if unmeasured := [job for job in study.done if job.cell and job.figure(metric) is None]:
             notes.append(f"{_jobs(unmeasured)} finished without {metric}.")
         notes += _apart(study)
@@ -329,12 +335,12 @@ def _apart(study: Study) -> list[str]:
     if study.unplaced:
         notes.append(
             f"{_jobs(study.unplaced)} in no cell, since nothing tells their axes: "
-            f"{_some([job.entry.key for job in study.unplaced])}."
+            f"{_some([job.on_disk.key for job in study.unplaced])}."
         )
     return notes
 
 
-def _jobs(jobs: Sequence[Job]) -> str:
+def _jobs(jobs: Sequence[StudyJob]) -> str:
     return "1 job" if len(jobs) == 1 else f"{len(jobs)} jobs"
 
 

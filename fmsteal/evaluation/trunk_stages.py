@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from fmsteal.networks.backbones import Backbone
 
 
-class Stages(nn.Module):
+class TrunkStages(nn.Module):
     """A trunk's stages as timm knows them (its ``feature_info``): raw images in, all stages' features side by side out.
 
     A map ``(n, C, H, W)`` is averaged over places, tokens ``(n, N, C)`` over tokens. Usable inside ``with``: on
@@ -27,7 +27,7 @@ class Stages(nn.Module):
         self.widths: list[int] = []
         self._seen: dict[str, Tensor] = {}
 
-    def __enter__(self) -> Stages:
+    def __enter__(self) -> TrunkStages:
         parts = dict(self.backbone.trunk.named_modules())
         names = [name for name in _names(self.backbone.trunk) if name in parts]
         self._hooks = [parts[name].register_forward_hook(self._hook(name)) for name in names]
@@ -63,7 +63,7 @@ def backbone_of(model: nn.Module) -> Backbone | None:
     return next((part for part in model.modules() if isinstance(part, Backbone)), None)
 
 
-def matched(first: int, second: int) -> list[tuple[int, int]]:
+def match_stages(first: int, second: int) -> list[tuple[int, int]]:
     """Stages of two trunks with so many of them, by relative depth; the last goes with the last."""
     count = min(first, second)
     return [(-(-i * first // count) - 1, -(-i * second // count) - 1) for i in range(1, count + 1)]
