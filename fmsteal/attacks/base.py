@@ -64,7 +64,8 @@ class AttackContext:
             job: the job's surroundings.
             asked: tells the queries asked so far; without it no curves are drawn against them.
             made: hears of each model that is handed out, see `fmsteal.job.stolen.Made`.
-            labelled: images with their labels, for an attack that says it has some: see `own_data.find_labelled_images`.
+            labelled: images with their labels, for an attack that says it has some: see
+                `own_data.find_labelled_images`.
         """
         self.thief = thief
         self.labelled = labelled

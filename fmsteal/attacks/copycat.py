@@ -19,8 +19,8 @@ class Copycat(Knockoff):
     """As `Knockoff`, on a transfer set in which every label that was answered is equally frequent.
 
     Attributes:
-        balance: repeat images of rare labels and leave out some of frequent ones (see `balance_classes`), the default of the
-            authors' framework too; it costs no questions. False: every image counts once.
+        balance: repeat images of rare labels and leave out some of frequent ones (see `balance_classes`), the default
+            of the authors' framework too; it costs no questions. False: every image counts once.
     """
 
     balance: bool = True

@@ -206,7 +206,7 @@ class Game:
 
 
 class Generator(nn.Module):
-    """From noise ``(n, noise)`` to what becomes images by `squash`, ``(n, 3, size, size)``: the paper's architecture."""
+    """From noise ``(n, noise)`` to what `squash` makes images of, ``(n, 3, size, size)``: the paper's architecture."""
 
     def __init__(self, noise: int, width: int, size: int) -> None:
         super().__init__()

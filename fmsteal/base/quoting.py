@@ -61,7 +61,7 @@ def unquote_override(override: str) -> str:
 
 
 def spell_command(words: Sequence[str]) -> str:
-    """A command as one would type it into a shell, which gives these words again (but for what `quote_override` does)."""
+    """A command as one would type it into a shell: it gives these words again (but for what `quote_override` does)."""
     return " ".join(_in_shell(unquote_override(word)) for word in words)
 
 

@@ -63,8 +63,8 @@ def task(
 ) -> Task:
     """A classification task from ``root/<class>/<image>``; how it is laid out is found by `lay_out`.
 
-    Splits and subsets that are made here are stratified: every class has its share in them (`balanced.order_stratified`). An
-    image is turned as its EXIF orientation says.
+    Splits and subsets that are made here are stratified: every class has its share in them
+    (`balanced.order_stratified`). An image is turned as its EXIF orientation says.
 
     Args:
         store: where the decoded images are kept.

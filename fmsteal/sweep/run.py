@@ -39,7 +39,7 @@ from fmsteal.sweep.loader import SharedLoader
 from fmsteal.tracking.naming import find_varying, run_name
 
 if TYPE_CHECKING:
-    from fmsteal.report.show.live import StageJobs as Shown
+    from fmsteal.report.show.live import StageJobs
 
 log = logging.getLogger(__name__)
 WAITED = 2.0  # seconds between two looks at thefts that others work on
@@ -167,7 +167,7 @@ class SweepPlan:
         """All jobs that are run for a result."""
         return [*self.thefts, *self.measured]
 
-    def make_stage(self, name: Literal["victims", "thieves"], folder: Path) -> Shown:
+    def make_stage(self, name: Literal["victims", "thieves"], folder: Path) -> StageJobs:
         """A launch as it is shown while it is under way."""
         from fmsteal.report.show import live
 

@@ -214,7 +214,7 @@ def test_parsing_once_resolves_the_same() -> None:
 
 def test_an_identity_needs_no_torch(tmp_path: Path) -> None:
     code = (
-        "import sys; from tests.conftest import composed; from fmsteal.identity.keys import identity, settings;"
+        "import sys; from tests.support.composing import composed; from fmsteal.identity.keys import settings;"
         "settings(composed('attack=dfme')); print(sorted({'torch', 'lightning', 'timm', 'numpy'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], env=environment(), capture_output=True, text=True, timeout=120)

@@ -185,9 +185,9 @@ def test_a_refused_theft_says_why_and_keeps_its_answers(tmp_path: Path) -> None:
 HOLDER = """
 import sys, time
 from pathlib import Path
-from fmsteal.job.theft import held
+from fmsteal.job.theft import hold
 root, name = Path(sys.argv[1]), sys.argv[2]
-with held(root, "KEY", {}) as theft, (root / "turns").open("a", buffering=1) as turns:
+with hold(root, "KEY", {}) as theft, (root / "turns").open("a", buffering=1) as turns:
     turns.write(f"{name} in\\n")
     while not (root / "go").exists():
         time.sleep(0.01)

@@ -38,7 +38,7 @@ def on_slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], di
         cfg.hydra.mode, cfg.hydra.launcher._target_ = RunMode.MULTIRUN, "any.SlurmLauncher"
         cfg.hydra.runtime.output_dir = str(tmp_path / "sweeps" / "one" / job_key(cfg, cfg.hydra.runtime.choices))
     Path(cfg.hydra.runtime.output_dir, ".hydra").mkdir(parents=True)
-    monkeypatch.setattr(pipeline, "held", partial(hold, seconds=SECONDS))
+    monkeypatch.setattr(pipeline, "hold", partial(hold, seconds=SECONDS))
     monkeypatch.setattr(pipeline, "LEASE_SECONDS", SECONDS)
     monkeypatch.setattr(HydraConfig.instance(), "cfg", None)
     HydraConfig.instance().set_config(cfg)

@@ -66,7 +66,7 @@ def test_this_process_imports_from_it_what_it_has_not_yet(copy: Path, monkeypatc
 def test_it_remembers_its_commit(copy: Path, tmp_path: Path) -> None:
     known = read_json(copy / environment.ORIGIN)
     assert known["git"] == environment.read_git_state() and Path(known["path"], "fmsteal", "base", "store.py").is_file()
-    said = "from fmsteal.base.environment import git_state; print(git_state() == {}, git_state.__module__)"
+    said = "from fmsteal.base import environment as e; print(e.read_git_state() == {}, e.__name__)"
     with frozen.import_from(copy):
         done = subprocess.run(
             [sys.executable, "-c", said.format(known["git"])], cwd=tmp_path, capture_output=True, text=True, check=True

@@ -130,7 +130,9 @@ def test_composing_needs_no_torch_and_finished_jobs_are_not_checked(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(grids.results, "finished", lambda folder, key, cfg: {"job_key": key} if cfg.seed == 0 else None)
+    monkeypatch.setattr(
+        grids.results, "find_finished", lambda folder, key, cfg: {"job_key": key} if cfg.seed == 0 else None
+    )
     checked = []
     monkeypatch.setattr(grids, "_check", checked.append)
     assert [job.finished for job in grid(*QUICK, "seed=0").jobs] == [True] and checked == []

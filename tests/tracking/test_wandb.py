@@ -206,7 +206,7 @@ def test_a_run_is_whole_before_submitit_has_the_job_killed(tmp_path: Path) -> No
     """In a process of its own, whose service is killed as soon as Slurm is asked to queue the job again."""
     code = (
         "import os, signal, sys; from dataclasses import replace; from pathlib import Path\n"
-        "from fmsteal.tracking.wandb import WandbTracking; from tests.tracking.test_wandb import info\n"
+        "from fmsteal.tracking.wandb import WandbTracking; from tests.tracking.infos import info\n"
         "def requeue(number, frame):\n"
         "    for service in ' '.join(p.read_text() for p in Path('/proc/self/task').glob('*/children')).split():\n"
         "        os.kill(int(service), signal.SIGKILL)\n"

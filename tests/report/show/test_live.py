@@ -111,6 +111,6 @@ def test_a_look_reads_what_may_have_changed_alone(tmp_path: Path, monkeypatch: p
         finish(tmp_path / key)
     assert len(watch.look()) == 99
     read: list[str] = []
-    entry_of = live.results.entry_of
-    monkeypatch.setattr(live.results, "entry_of", lambda folder: (read.append(folder.name), entry_of(folder))[1])
+    entry_of = live.results.read_job
+    monkeypatch.setattr(live.results, "read_job", lambda folder: (read.append(folder.name), entry_of(folder))[1])
     assert watch.look() == [] and read == ["j99"]
