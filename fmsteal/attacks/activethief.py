@@ -40,7 +40,7 @@ class ActiveThief:
         seed_share: share of the budget for the seed set, of two images at least: BatchNorm cannot be trained on one.
         validation: share of the budget for the held-out part, asked about and paid for like the others; 0 for none:
             then the last epoch's weights are kept.
-        patience: a training stops early after so many epochs that do not fit the held-out part better; None: it runs
+        patience: a training stops early after this many epochs that do not fit the held-out part better; None: it runs
             to the recipe's end. Early stopping goes with a constant learning rate.
         by: what makes an epoch the best on the held-out part: ``agreement`` or ``macro_f1`` with the answers' argmax;
             for the latter it needs as many images as there are classes.
@@ -129,7 +129,7 @@ class ActiveThief:
         """A round's images; a choice that would waste questions is refused.
 
         Raises:
-            AttackError: not so many images, one of them twice, or one that was asked about before.
+            AttackError: another number of images, one of them twice, or one that was asked about before.
         """
         chosen = self.strategy(round, count)
         fresh = int(np.isin(np.unique(chosen), round.unasked).sum())

@@ -152,7 +152,7 @@ class Shelves:
         self.open = np.array([bool(ids) for ids in self.ids])
 
     def draw(self, bandit: Bandit, count: int, random: np.random.Generator) -> list[tuple[int, int]]:
-        """So many arms, by the bandit's policy, and an image of each; as `Generator.choice` draws them one by one.
+        """``count`` arms, by the bandit's policy, and an image of each; as `Generator.choice` draws them one by one.
 
         The policy only changes on the way when an arm has no images left.
         """
@@ -204,7 +204,7 @@ class Learner:
         return self.ctx.logits(self.model, self.pool, ids)
 
     def learn(self, ids: Ids, answers: Tensor) -> None:
-        """One step on these images; on a single one BatchNorm keeps its statistics, there are none to be had of it."""
+        """One step on these images; on a single one BatchNorm keeps its statistics, it has none of its own."""
         model, device, net = self.model, self.ctx.device, self.model.trained
         if model.frozen is not None:
             inputs = self.ctx.features(model, self.pool, ids)

@@ -276,7 +276,7 @@ def affordable(budget: Budget, pool: Images, asks: int = 1) -> int:
 
 
 def mean_answer(oracle: Oracle, ids: Ids, repeats: int) -> Tensor:
-    """The mean of so many answers about each image, ``(n, ...)``; ``n * repeats`` questions."""
+    """The mean of ``repeats`` answers about each image, ``(n, ...)``; ``n * repeats`` questions."""
     return torch.stack([oracle.ask(ids) for _ in range(repeats)]).mean(dim=0)
 
 

@@ -67,7 +67,7 @@ def count_operations(spec: BackboneSpec) -> int:
 
 
 def count_pretraining(target: str, spec: BackboneSpec, images: int, epochs: int, views: int = 2) -> Cost:
-    """Contrastive pre-training: so many views of each image in each epoch."""
+    """Contrastive pre-training: several views of each image in each epoch."""
     passes = images * epochs * views
     return Cost(target, "pre-trained", images, passes, float(passes) * BACKWARD * count_operations(spec))
 

@@ -39,7 +39,7 @@ class Augmentation:
         seeds: how many seeds at most;
         share: and at most this share of the budget, so that questions are left for what is made from them.
         reservoir: how many images a round starts from, None for all;
-        growth: but all of them in so many rounds at first.
+        growth: but all of them in this many rounds at first.
     """
 
     answers: ClassVar[Answers] = "probabilities"

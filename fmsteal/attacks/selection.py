@@ -131,7 +131,7 @@ def typiclust(
         seed: of k-means.
         features: of a public trunk.
         neighbours: that make an image typical.
-        most_clusters: at most so many clusters.
+        most_clusters: the most clusters to form.
         smallest: images in a cluster that counts.
     """
     from sklearn.cluster import KMeans, MiniBatchKMeans

@@ -89,7 +89,7 @@ class SemiSupervised:
         """Refuse a budget that leaves too little of the pool.
 
         Raises:
-            ConfigError: it is for more images than there are, or for so many that too few others are left.
+            ConfigError: it is for more images than there are, or leaves too few others.
         """
         left, wanted = len(pool) - affordable(budget, pool), self.unlabelled or 1
         if left < wanted:

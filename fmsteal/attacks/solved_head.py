@@ -14,7 +14,7 @@ from fmsteal.base.seeds import derive_seed
 from fmsteal.data.images import Ids
 
 PENALTIES = (1e-12, 1e-8, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1)  # the least first
-HELD_OUT = 5  # one in so many answers
+HELD_OUT = 5  # one answer in this many
 FEWEST = HELD_OUT  # answers of which some can be held out
 HOLDS = 1e-3  # relative: the residuals of equations that hold are far smaller, those of another trunk near 1
 DECIMALS = 5  # that rounding is looked for

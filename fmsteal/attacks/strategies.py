@@ -65,7 +65,7 @@ class Round:
         return self.ctx.per_image(self.thief, self.pool, ids, measure)
 
     def candidates(self, most: int | None, count: int) -> Ids:
-        """At most so many of the unasked images at random, but ``count`` at least; None for all of them."""
+        """At most ``most`` of the unasked images at random, but ``count`` at least; None for all of them."""
         if most is None or max(most, count) >= len(self.unasked):
             return self.unasked
         return self.random.permutation(self.unasked)[: max(most, count)]
@@ -121,7 +121,7 @@ def by_dfal(
     Args:
         round: what can be looked at.
         count: how many to choose.
-        candidates: DeepFool is run on at most so many random unasked images (None: all), but on ``count`` at least.
+        candidates: DeepFool is run on at most this many random unasked images (None: all), but on ``count`` at least.
         steps: of DeepFool, at most.
         classes: whose boundaries DeepFool looks at, for each image the likeliest (None: all).
         form: ``paper``: DeepFool on logits, until the label changes; ``code``: on the softmax, all steps, as

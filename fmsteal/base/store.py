@@ -292,7 +292,7 @@ def append(path: Path, data: bytes, size: int) -> bool:
 
 
 def link_or_copy(source: Path, target: Path) -> None:
-    """Let a file that is written once be found under another name too: a link, or a copy where links cannot be had."""
+    """Give a file that is written once another name too: a link, or a copy where links are not supported."""
     fresh = target.with_name(f".{target.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
     try:
         os.link(source, fresh)

@@ -1,4 +1,4 @@
-"""Whether images can be had, seen before anything is made of them."""
+"""Whether images are available, checked before anything is made of them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def look_with(look: Look) -> Callable[[Made], Made]:
 
 
 def require_available(node: DictConfig, store: Store) -> None:
-    """See that the images of a config node can be had; a target without a look says nothing.
+    """See that the images of a config node are available; a target without a look says nothing.
 
     Raises:
         DataError: they cannot.

@@ -28,7 +28,7 @@ DIGITS = 4  # of a cosine that count: further ones differ between machines
 
 
 def look(clip: dict[str, Any]) -> None:
-    """See that the text tower can be had, as far as that shows without the network.
+    """See that the text tower is available, as far as that shows without the network.
 
     Raises:
         ConfigError, DataError: it cannot.
@@ -66,7 +66,7 @@ def pool(
 
     Raises:
         ConfigError: a class has no name, or two have the same.
-        DataError: there are not so many images of classes with a worth above 0, or they have no labels.
+        DataError: there are not enough images of classes with a worth above 0, or they have no labels.
     """
     source: Task = build.make(OmegaConf.create(of), store=store)
     images: Images = getattr(source, split)

@@ -28,7 +28,7 @@ def look_for_task(
     size: int = 32,
     download: bool = True,
 ) -> None:
-    """See that both splits can be had; what may be downloaded, is.
+    """See that both splits are available; what may be downloaded, is.
 
     Raises:
         DataError: one cannot.
@@ -48,7 +48,7 @@ def look_for_pool(
     count: int | None = None,
     seed: int = 0,
 ) -> None:
-    """See that a split is decoded already, or can be had; what may be downloaded, is.
+    """See that a split is decoded already, or is available; what may be downloaded, is.
 
     Raises:
         DataError: it cannot.
@@ -97,7 +97,7 @@ def task(
         train_count: a random subset of the training images; None for all.
         test_count: the same for the test images.
         test_share: see ``test``.
-        test_each: set aside so many images of each class instead, by ``seed``.
+        test_each: set aside this many images of each class instead, by ``seed``.
         without: names of classes that are left out.
         seed: of split and subsets.
     """
@@ -200,7 +200,7 @@ def _open(dataset: str, root: Path, split: dict[str, Any], download: bool) -> An
         except Exception as error:  # whatever a refused connection raises
             reason = error
     raise DataError(
-        f"{dataset} is not under {root} and could not be had ({type(reason).__name__}: {reason}). Fetch it where "
+        f"{dataset} is not under {root} and could not be fetched ({type(reason).__name__}: {reason}). Fetch it where "
         f"there is a network, with torchvision.datasets.{dataset}(root, download=True), and give that folder: "
         "data.root=/path (query.root=/path)."
     )

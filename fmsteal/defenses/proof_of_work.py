@@ -1,10 +1,10 @@
 """Proof of work: who learns more than an honest client has to wait (Dziedzic, Kaleem, Lu, Papernot, ICLR 2022).
 
-A client's questions cost it ``clip(base^|cost - expected|, 0.1, 2948)`` seconds for each 64 of them, where cost is what
-they have told so far, and expected what so many of an honest client's tell. The paper measures that as the privacy loss
-of PATE (base 1.0075) or of a private nearest neighbour search (1.18 or 1.05). Here it is the entropy of the answers in
-nats; expected is so many times the mean entropy of the answers to training images, which flatters nobody: the victim is
-surer of those than of an honest client's. Nobody solves a puzzle: the seconds go onto the simulated clock.
+A client's questions cost it ``clip(base^|cost - expected|, 0.1, 2948)`` seconds for each 64 of them, where cost is how
+much they have revealed so far, and expected is how much as many of an honest client's reveal. The paper measures that as
+the privacy loss of PATE (base 1.0075) or of a private nearest neighbour search (1.18 or 1.05). Here it is the entropy of
+the answers in nats; expected is their number times the mean entropy of the answers to training images, which flatters
+nobody: the victim is surer of those than of an honest client's. Nobody solves a puzzle: the seconds go onto the simulated clock.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ def entropies(p: Tensor) -> Tensor:
 
 
 def price(base: float, excess: float) -> float:
-    """Seconds for a batch, for so many nats above or below what is expected."""
+    """Seconds for a batch, by how many nats it is above or below what is expected."""
     return max(LEAST, math.exp(min(abs(excess) * math.log(base), math.log(MOST))))
 
 

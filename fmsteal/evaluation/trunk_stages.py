@@ -64,7 +64,7 @@ def backbone_of(model: nn.Module) -> Backbone | None:
 
 
 def match_stages(first: int, second: int) -> list[tuple[int, int]]:
-    """Stages of two trunks with so many of them, by relative depth; the last goes with the last."""
+    """Pairs of stages of two trunks by relative depth, from how many each has; the last is paired with the last."""
     count = min(first, second)
     return [(-(-i * first // count) - 1, -(-i * second // count) - 1) for i in range(1, count + 1)]
 

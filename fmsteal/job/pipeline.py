@@ -58,7 +58,7 @@ def run(cfg: DictConfig, job: JobInfo) -> dict[str, Any]:
                 victim = functools.cache(lambda: prepare(cfg, job, parts, task, ctx))
                 content = describe(task, pool, parts)
                 if record is None:
-                    for each in list_asked(cfg, parts):  # images that cannot be had are found before anything is paid
+                    for each in list_asked(cfg, parts):  # missing images are found before anything is paid
                         find_inputs(each.what, store)
                     if is_ours(parts.victim):
                         require_telling(victim(), task, ctx)

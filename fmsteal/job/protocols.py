@@ -62,7 +62,7 @@ def require_methods(key: str, part: object, kind: str) -> None:
 
 
 def require_takes(what: str, function: Any, takes: tuple[str, ...]) -> None:
-    """See that a function can be called with so many arguments.
+    """See that a function takes this number of arguments.
 
     Raises:
         ConfigError: it cannot; ``what`` names it.

@@ -61,7 +61,7 @@ class Account:
         self._open = True
 
     def pay(self, answers: int) -> None:
-        """The block is over; so many of its answers have reached the disk."""
+        """The block is over; ``answers`` of it have reached the disk."""
         self.answered += answers
         self._open = False
 

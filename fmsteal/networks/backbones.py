@@ -180,7 +180,7 @@ class BackboneSpec:
         """See that the pretrained weights are there, as far as that can be seen without the network.
 
         Raises:
-            DataError: they are missing; the message says how they can be had.
+            DataError: they are missing; the message says how to get them.
         """
         if self.weights != "hub":
             self._file()
@@ -238,7 +238,7 @@ class BackboneSpec:
             pretrained = self._created(pretrained=True)
         except Exception as error:  # the hub's client raises many kinds
             raise DataError(
-                f"The weights of {self.model} could not be had from the hub ({type(error).__name__}: "
+                f"The weights of {self.model} could not be fetched from the hub ({type(error).__name__}: "
                 f"{str(error).splitlines()[0] if str(error) else ''}). Give them another way: {_WAYS}."
             ) from error
         trunk.load_state_dict(fit_to_trunk(pretrained.state_dict(), trunk, "The hub's file", self.model))

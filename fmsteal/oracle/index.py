@@ -19,7 +19,7 @@ class Index:
     """Rows 0, 1, 2 ... by their 24-byte keys, uint64 ``(n, 3)``. Open addressing, all keys of a call at once."""
 
     def __init__(self, room: int = 0) -> None:
-        """Begin an index with room for so many keys; it grows all the same."""
+        """Begin an index with room for ``room`` keys; it grows all the same."""
         self._keys: Keys = np.empty((room, 3), np.uint64)
         self._table: npt.NDArray[np.int32] = np.full(max(_LEAST, _slots_for(room)), _FREE, np.int32)
         self._count = 0

@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 
 def require_data(jobs: Sequence[DictConfig], stage: Stage) -> None:
-    """See that every data set, query set and downstream set of the jobs can be had; what may be fetched, is.
+    """See that every data set, query set and downstream set of the jobs is available; what may be fetched, is.
 
     Raises:
         DataError: some cannot; each is listed.
@@ -27,7 +27,7 @@ def require_data(jobs: Sequence[DictConfig], stage: Stage) -> None:
     missing = [f"{key}: {error}" for key, error in _missing(jobs, stage)]
     if missing:
         many = f"{len(missing)} data sets" if len(missing) > 1 else "A data set"
-        raise DataError(f"{many} cannot be had:\n" + "\n".join(missing) + "\nNo job was run.")
+        raise DataError(f"{many} are not available:\n" + "\n".join(missing) + "\nNo job was run.")
 
 
 def _missing(jobs: Sequence[DictConfig], stage: Stage) -> Iterator[tuple[str, FmstealError]]:

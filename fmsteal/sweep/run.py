@@ -214,7 +214,7 @@ class Launches:
         self._launch([list(job.overrides) for job in able], [job.key for job in able])
 
     def run_waiting(self, jobs: Sequence[SweepJob]) -> None:
-        """Run jobs again that ended since another process worked on their theft, as soon as that one is through."""
+        """Run jobs again that ended since another process worked on their theft, as soon as that one has finished."""
         told = 0
         while left := [job for job in jobs if JobFolder(job.folder).waiting.is_file()]:
             free = [job for job in left if not _is_busy(job)]

@@ -42,7 +42,7 @@ class WandbTracking:
         project: W&B project; None for WANDB_PROJECT, or ``fmsteal`` where that is not set.
         entity: team or user; None for the login's default.
         mode: ``auto`` is online with a login (API key, identity token or netrc entry), else offline; WANDB_MODE wins.
-        system_metrics: log CPU, memory and GPU use in sweeps of at most so many jobs; a single job counts as 1.
+        system_metrics: log CPU, memory and GPU use in sweeps of at most this many jobs; a single job counts as 1.
         tables: send the evaluation's tables and pictures; they are in the job's ``tables/`` in any case.
         artifacts: what is kept with the run: ``victim`` (by the run that made it), ``thief``, ``predictions``.
         init_timeout: seconds to wait for the server before falling back to offline.

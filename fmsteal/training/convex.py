@@ -41,7 +41,7 @@ ROUGH = 0.3
 PENALTIES = tuple(10.0**-power for power in range(6))
 #: Fits of a head: one for each of them, and the last one to all rows.
 FITS = len(PENALTIES) + 1
-#: One row of so many is held out to choose the penalty by.
+#: One row in this many is held out to choose the penalty by.
 PART = 5
 #: A smaller penalty is not tried if the last one gained less than this share of what all before have gained.
 WORTH = 1e-2

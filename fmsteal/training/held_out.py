@@ -25,9 +25,9 @@ class HeldOut:
     Attributes:
         ids: which pool images.
         answers: the API's, ``(n, C)``.
-        patience: stop after so many measured epochs in a row that are not better than the best; None: train all.
+        patience: stop after this many measured epochs in a row that are not better than the best; None: train all.
         by: what makes an epoch the best: ``agreement`` with the answers' argmax, or ``macro_f1`` (`macro_f1`).
-        every: measure every so many epochs, and the last.
+        every: measure after every this many epochs, and after the last.
     """
 
     ids: Ids

@@ -189,7 +189,7 @@ class Training:
         return trainer.world_size
 
     def _share_of_devices(self, processes: int) -> dict[str, Any]:
-        """The trainer's options for so many of its devices: all, or the first alone."""
+        """The trainer's options for all of its devices, or for the first alone."""
         if self.processes == 1:
             return {}
         if processes == 1:

@@ -37,7 +37,7 @@ def stranger(tmp_path: Path) -> Iterator[None]:
 
 
 def locked(path: Path, mode: int) -> Path:
-    """Of its owner's, or of root's, with so many rights."""
+    """Of its owner's, or of root's, with these rights."""
     before = os.geteuid()
     if os.getuid() == 0:
         os.seteuid(0)

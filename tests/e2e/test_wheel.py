@@ -24,7 +24,7 @@ def pip(*args: str) -> None:
     """Run pip, which builds with hatchling."""
     made = subprocess.run([*PIP, *args], capture_output=True, text=True, timeout=300)
     if made.returncode != 0 and "hatchling" in made.stderr and "No matching distribution" in made.stderr:
-        pytest.skip("building fmsteal needs hatchling, which cannot be had without a network")
+        pytest.skip("building fmsteal needs hatchling, which cannot be installed without a network")
     assert made.returncode == 0, made.stderr
 
 

@@ -85,7 +85,7 @@ def ledger(root: Path) -> bytes:
 
 
 def kill_at(root: Path, after: float, *given: str) -> bool:
-    """Start the command and kill it after so many seconds; False if it was done before."""
+    """Start the command and kill it after ``seconds`` seconds; False if it was done before."""
     command = start(root, *given)
     end = time.monotonic() + after
     while time.monotonic() < end and command.poll() is None:

@@ -166,7 +166,7 @@ def test_an_unreachable_hub_is_a_clear_error(tmp_path: Path, monkeypatch: pytest
     from huggingface_hub import constants
 
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
-    with pytest.raises(DataError, match=r"resnet10t could not be had from the hub.*weights=/path"):
+    with pytest.raises(DataError, match=r"resnet10t could not be fetched from the hub.*weights=/path"):
         BackboneSpec("resnet10t", "hub").build(pretrained=True)
 
 

@@ -48,7 +48,7 @@ class Killed(Exception):
 
 
 def oracle_for(ctx: Context, queries: int, pool: Images = POOL, dies_at: int | None = None) -> Oracle:
-    """An API in front of it; it kills the job once so many queries are answered."""
+    """An API in front of it; it kills the job once a number of queries are answered."""
     victim = Victim("colours", Colours(), "probabilities")
 
     def on_answer(used: int, budget: int) -> None:

@@ -116,7 +116,7 @@ def test_towers_that_cannot_be_had_are_told_before_anything_runs(
     words = small_clip(tmp_path / "clip")
     other = tmp_path / "other.safetensors"
     other.write_bytes(Path(words[1].partition("=")[2]).read_bytes()[:1000])
-    with pytest.raises(DataError, match=r"could not be had.*a path is of a file with the weights of that very model"):
+    with pytest.raises(DataError, match=r"could not be loaded.*file with the weights of that very model"):
         ClipSpec(words[0].partition("=")[2], str(other)).load()
     monkeypatch.setattr("fmsteal.networks.clip.importlib.util.find_spec", lambda name: None)
     with pytest.raises(ConfigError, match=r"pip install 'fmsteal\[clip\]'"):

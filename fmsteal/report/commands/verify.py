@@ -114,7 +114,7 @@ def _checked(verdicts: Sequence[Verdict]) -> Table:
 
 
 def _faults(wrong: Sequence[Verdict], jobs: int) -> Table:
-    """The jobs that are wrong, of so many, each with what is."""
+    """The jobs that are wrong, out of ``jobs``, each with its faults."""
     table = Table(title=f"{len(wrong)} of {jobs} jobs are wrong", title_justify="left")
     table.add_column("job", no_wrap=True)
     table.add_column("what", overflow="fold")

@@ -110,7 +110,7 @@ def count_images(share: float, interval: Interval | None) -> float | None:
 
 
 def wilson(share: float, images: float) -> Interval:
-    """Wilson's 95 % score interval of a share of so many images."""
+    """Wilson's 95 % score interval of a share of n images."""
     z = NORMAL
     centre, half = share + z**2 / (2 * images), z * math.sqrt(share * (1 - share) / images + z**2 / (4 * images**2))
     return max((centre - half) / (1 + z**2 / images), 0.0), min((centre + half) / (1 + z**2 / images), 1.0)

@@ -1,4 +1,4 @@
-"""What goes along with agreement across a sweep? Rank correlations over its cells, with intervals."""
+"""What correlates with agreement across a sweep? Rank correlations over its cells, with intervals."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ DIGITS = 9  # after which figures count as equal: two ways to the same one diffe
 
 @dataclass(frozen=True)
 class Relation:
-    """How a figure goes along with agreement over the cells of one budget.
+    """How a figure correlates with agreement over the cells of one budget.
 
     Attributes:
         metric: the figure.

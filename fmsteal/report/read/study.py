@@ -111,7 +111,7 @@ class Figure:
 
     @classmethod
     def over(cls, points: Sequence[SeedFigure], of: int, bounds: Bounds) -> Figure:
-        """Of the figure of each seed, one at least, of so many that were asked for."""
+        """Of the figure of each seed, at least one, out of ``of`` that were asked for."""
         values = tuple(point.value for point in points)
         interval, covers = interval_over(points, bounds)
         return cls(math.fsum(values) / len(values), interval, len(values), of, values, covers)

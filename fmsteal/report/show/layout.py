@@ -121,7 +121,7 @@ class Layout:
 
 
 def describe_left_out(figures: int, layout: Layout) -> str:
-    """Says how many of so many figures are not drawn, and how to draw others."""
+    """Says how many of the figures are not drawn, and how to draw others."""
     if figures <= MOST_PAGES:
         return ""
     varies = ", ".join(name for name in (layout.lines, *layout.facets, *layout.pages) if name)

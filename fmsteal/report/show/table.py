@@ -118,11 +118,11 @@ def _shown(path: Path | str | None) -> str:
 
 
 def show_relations(study: Study, out: Console) -> None:
-    """What goes along with agreement, where similarity was measured and there are cells enough."""
+    """What correlates with agreement, where similarity was measured and there are cells enough."""
     found = find_relations(study)
     if not found:
         return
-    title = "what goes along with agreement: Spearman's rho over cells, interval by bootstrap over victims"
+    title = "what correlates with agreement: Spearman's rho over cells, interval by bootstrap over victims"
     table = Table(title=title, title_justify="left")
     for name in ("queries", "figure", "rho", "95 % interval", "cells"):
         table.add_column(name, justify="left" if name == "figure" else "right")

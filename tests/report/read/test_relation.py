@@ -82,7 +82,7 @@ def test_few_victims_give_no_interval() -> None:
 def test_they_are_shown_below_the_table() -> None:
     out = StringIO()
     show_relations(Study.of_results(sweep()), Console(file=out, width=120))
-    assert "what goes along with agreement" in out.getvalue() and "+1.00" in out.getvalue()
+    assert "what correlates with agreement" in out.getvalue() and "+1.00" in out.getvalue()
     silent = StringIO()
     show_relations(Study.of_results([result(0.5)]), Console(file=silent))
     assert silent.getvalue() == ""

@@ -67,7 +67,7 @@ def hear_ctrl_c() -> None:
 
 
 def left_behind(mark: str, patience: float = 20.0) -> list[str]:
-    """The processes with this MARK in their environment, after so many seconds for them to end."""
+    """The processes with this MARK in their environment, after ``patience`` seconds for them to end."""
     end = time.monotonic() + patience
     while (found := _marked(mark)) and time.monotonic() < end:
         time.sleep(0.1)

@@ -76,7 +76,7 @@ def _shorten(name: str) -> str:
 
 
 def _size(words: Sequence[str], lines: int) -> tuple[float, float]:
-    """Inches of a panel with these classes and so many rows."""
+    """Inches of a panel with these classes and ``lines`` rows."""
     wide = 0.13 * len(words) + 1.4 if len(words) > MOST_NUMBERS else 0.3 * len(words) + 1.4
     letters = max(map(len, words))
     return wide, 0.2 * lines + 0.55 + (LETTER * letters if letters > UPRIGHT else 0)

@@ -47,7 +47,7 @@ class Plot:
 def make_frames(
     count: int, size: tuple[float, float] = PANEL, wide: int = WIDE, **shared: Any
 ) -> tuple[Figure, list[Axes]]:
-    """A figure of so many frames, row by row."""
+    """A figure of ``count`` frames, row by row."""
     columns = min(count, wide)
     rows = -(-count // columns)
     alone = 1.7 if columns == 1 else 1.25 if columns == 2 else 1.0
