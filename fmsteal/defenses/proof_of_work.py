@@ -1,10 +1,11 @@
 """Proof of work: who learns more than an honest client has to wait (Dziedzic, Kaleem, Lu, Papernot, ICLR 2022).
 
 A client's questions cost it ``clip(base^|cost - expected|, 0.1, 2948)`` seconds for each 64 of them, where cost is how
-much they have revealed so far, and expected is how much as many of an honest client's reveal. The paper measures that as
-the privacy loss of PATE (base 1.0075) or of a private nearest neighbour search (1.18 or 1.05). Here it is the entropy of
-the answers in nats; expected is their number times the mean entropy of the answers to training images, which flatters
-nobody: the victim is surer of those than of an honest client's. Nobody solves a puzzle: the seconds go onto the simulated clock.
+much they have revealed so far, and expected is how much as many of an honest client's would. The paper measures that as
+the privacy loss of PATE (base 1.0075) or of a private nearest neighbour search (1.18 or 1.05). Here it is the entropy
+of the answers in nats; expected is their number times the mean entropy of the answers to training images, which
+flatters nobody: the victim is surer of those than of an honest client's. Nobody solves a puzzle: the seconds go onto
+the simulated clock.
 """
 
 from __future__ import annotations
