@@ -63,7 +63,7 @@ class AttackContext:
             thief: how the job's thief is made.
             job: the job's surroundings.
             asked: tells the queries asked so far; without it no curves are drawn against them.
-            made: hears of each model that is handed out, see `fmsteal.job.stolen.Made`.
+            made: is told each model that is handed out, see `fmsteal.job.stolen.Made`.
             labelled: images with their labels, for an attack that says it has some: see
                 `own_data.find_labelled_images`.
         """

@@ -54,7 +54,7 @@ def distances(
 def distances_of_code(
     model: nn.Module, images: Tensor, *, steps: int = 20, classes: int | None = None, overshoot: float = 0.01
 ) -> Tensor:
-    """What ActiveThief's code (Pal et al., AAAI 2020) sorts images by in the place of DeepFool's norm, float ``(n,)``.
+    """What ActiveThief's code (Pal et al., AAAI 2020) sorts images by instead of DeepFool's norm, float ``(n,)``.
 
     With p the softmax, k the label at the start, and of each class j ``w_j = grad p_j - grad p_k`` and ``d_j = |p_j -
     p_k| / ||w_j||``, a step adds ``d_j w_j`` for the j of the least d (DeepFool's own is ``d_j w_j / ||w_j||``, on

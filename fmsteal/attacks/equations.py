@@ -51,7 +51,7 @@ class Equations:
     """What answers say, row by row.
 
     Attributes:
-        logs: ``log p``, float64 ``(n, C)``; 0 where an entry says nothing.
+        logs: ``log p``, float64 ``(n, C)``; 0 where an entry carries no information.
         known: float64 ``(n, C)``: 0 where an entry says nothing, else 1.
     """
 
@@ -63,7 +63,7 @@ class Equations:
         """The equations in answers ``(n, C)``.
 
         An entry below the smallest normal float32 is left out, never clamped: of its log only a bound is known. A row
-        with fewer than two entries says nothing. An entry of 1 stays: its log is known as well as any other's.
+        with fewer than two entries is no equation. An entry of 1 stays: its log is known as well as any other's.
         """
         known = answers.double() >= SMALLEST
         known &= known.sum(1, keepdim=True) > 1
@@ -83,7 +83,7 @@ class Equations:
         return int((self.known.sum(1) - 1).clamp(min=0).sum())
 
     def residuals(self, logits: Tensor) -> Tensor:
-        """How far logits ``(n, C)`` are off, up to a row's constant, ``(n, C)``: 0 where an entry says nothing."""
+        """How far logits ``(n, C)`` are off, up to a row's constant, ``(n, C)``: 0 for entries that are not known."""
         return self.centre(self.logs - logits)
 
     def centre(self, values: Tensor) -> Tensor:

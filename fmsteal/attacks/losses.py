@@ -31,7 +31,7 @@ class TemperatureLoss:
 
     As T grows it tends to half the variance over classes of ``log y - z``: small probabilities count as much as large
     ones. Rows of y need not sum to 1. A class answered with 0 has log y = -inf and a share of 0 in the softened answer:
-    the thief is pushed away from it without end, as by a label; a row of zeros says nothing, and costs nothing.
+    the thief is pushed away from it without end, as by a label; a row of zeros has no effect and no cost.
 
     Attributes:
         temperature: T; 1 is soft cross-entropy less the answers' entropy.

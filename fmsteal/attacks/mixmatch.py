@@ -10,7 +10,7 @@ all images and their answers. As published, but for
 - BatchNorm: a step's mixtures are one batch to it, and the views that are guessed from another (the published code
   interleaves labelled and unlabelled images to the same end, and leaves its statistics alone while it guesses).
 
-Of a frozen trunk (probe) features are mixed in the place of images: manifold mixup at the trunk's output. There the
+Of a frozen trunk (probe) features are mixed instead of images: manifold mixup at the trunk's output. There the
 views of an image are those of ``thief.recipe.views``; without any they coincide, as they do without an augmentation.
 """
 

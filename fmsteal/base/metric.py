@@ -49,7 +49,7 @@ def spell(name: str) -> str:
 
 
 def index_by_name(metrics: Iterable[Metric]) -> dict[str, Metric]:
-    """Metrics by name; of two with one name the later one counts, in the place of the first."""
+    """Metrics by name; of two with one name the later one counts, at the position of the first."""
     return {metric.name: metric for metric in metrics}
 
 

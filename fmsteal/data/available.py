@@ -16,7 +16,7 @@ Look = Callable[..., None]
 
 
 def look_with(look: Look) -> Callable[[Made], Made]:
-    """Give a function that makes images a look at whether it can.
+    """Give a function that makes images another one that checks whether it can.
 
     The look takes any of the function's options by name, decodes nothing, and raises what the function would.
     """
@@ -29,7 +29,7 @@ def look_with(look: Look) -> Callable[[Made], Made]:
 
 
 def require_available(node: DictConfig, store: Store) -> None:
-    """See that the images of a config node are available; a target without a look says nothing.
+    """See that the images of a config node are available; a target without such a check passes.
 
     Raises:
         DataError: they cannot.

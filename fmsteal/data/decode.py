@@ -114,7 +114,7 @@ def _room(file: Path, dtype: type[np.generic], shape: tuple[int, ...]) -> Any:
 
 
 def describe_first_fault(faults: dict[int, str], names: Sequence[object]) -> str:
-    """The first of the faults, with the name of what it befell."""
+    """The first of the faults, with the name of the file or item."""
     place = min(faults)
     return f"{names[place]} ({faults[place]})"
 

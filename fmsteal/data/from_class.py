@@ -51,7 +51,7 @@ def task(
     """
     first = decode_object(store, train, "data.train", size)
     if first.labels is None:
-        raise DataError(f"data.train ({train['_target_']}) gives images without labels: (image, label) is due.")
+        raise DataError(f"data.train ({train['_target_']}) gives images without labels: (image, label) is expected.")
     if test is None:
         training, testing = first.split(test_share, seed, stratified=True)
     else:

@@ -3,7 +3,7 @@
 An attacker who knows the names of the victim's classes, and has labelled public images, takes more of those classes
 that a text tower puts near the victim's. As the authors' code has it, a class is worth the sum of the cosines between
 its name and the victim's, scaled from 0, the least of all classes, to 1, the greatest; images are drawn from each in
-proportion to its size times its worth, at random. Where they round each class by itself, here the largest remainders
+proportion to its size times its worth, at random. Where they round each class separately, here the largest remainders
 make up the exact count, and what a class is too small for goes to the others.
 """
 

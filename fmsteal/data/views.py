@@ -17,7 +17,7 @@ from fmsteal.data.images import Ids, Images
 
 @dataclass(frozen=True)
 class View:
-    """View ``number`` of every image: the same whenever it is looked at, in whatever company."""
+    """View ``number`` of every image: the same whenever it is looked at, in any batch."""
 
     augment: Augment
     number: int
@@ -32,7 +32,7 @@ class View:
         if isinstance(self.augment, RandomAffine):
             return self.augment.move(pixels, _drawn(self.augment, self.number, len(images))[torch.from_numpy(ids)])
         seen = []
-        for at, image in enumerate(ids.tolist()):  # by itself: what it draws must not depend on its company
+        for at, image in enumerate(ids.tolist()):  # by itself: what it draws must not depend on its batch
             with seed_block("view", self.number, image):
                 seen.append(apply_augment(self.augment, pixels[at : at + 1]))
         return torch.cat(seen)

@@ -24,7 +24,7 @@ _kept: dict[str, Any] = {}
 
 
 def resolve(cfg: DictConfig, name: str) -> Any:
-    """A group of ``cfg`` as plain values, all interpolations resolved; nobody else has the containers.
+    """A group of ``cfg`` as plain values, all interpolations resolved; the containers are the caller's alone.
 
     Raises:
         OmegaConfBaseException: a value is missing, or depends on one that is.

@@ -83,7 +83,7 @@ def run(cfg: DictConfig, job: JobInfo) -> dict[str, Any]:
 
 
 def prepare_victim(cfg: DictConfig, job: JobInfo) -> dict[str, Any]:
-    """Put the job's victim into the store and end: the first stage of a sweep. Interrupted, it goes on likewise."""
+    """Put the job's victim into the store and end: the first stage of a sweep. Interrupted, it goes on alike."""
     parts = Parts.of(cfg)
     meter = Meter(job.files.cost)
     with Progress(on_update=meter.save, alone=job.bar) as progress:

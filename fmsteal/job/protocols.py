@@ -135,7 +135,7 @@ def check_attack(attack: Attack, budget: Budget, pool: Images) -> None:
         check(budget, pool)
     except FmstealError:
         raise
-    except Exception as error:  # of whatever kind, by whoever wrote it
+    except Exception as error:  # of any kind, by any author
         raise ConfigError(f"attack ({name_of(attack)}) refuses budget or query set: {_said(error)}") from error
 
 

@@ -272,7 +272,7 @@ def name_attack(attack: str) -> Iterator[None]:
 
 @contextmanager
 def blame_attack(oracle: Oracle) -> Iterator[None]:
-    """Take whatever goes wrong for the attack's failure; what it has paid for stays in the ledger.
+    """Report whatever goes wrong as the attack's failure; what it has paid for stays in the ledger.
 
     Raises:
         AttackError: for any error but the project's own, which pass as they are.
@@ -281,7 +281,7 @@ def blame_attack(oracle: Oracle) -> Iterator[None]:
         yield
     except FmstealError:
         raise
-    except Exception as error:  # of whatever kind, by whoever wrote the attack
+    except Exception as error:  # of any kind: somebody else may have written the attack
         raise AttackError(
             f"it failed after {oracle.used} queries ({type(error).__name__}: {error}). The answers are kept: the same "
             f"command goes on from them. The stack trace is in {JobFolder(Path()).failure}."

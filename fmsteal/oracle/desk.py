@@ -94,7 +94,7 @@ class Desk:
             self._guard.fold([question for question, _ in logged], [log for _, log in logged])
         except FmstealError:
             raise
-        except Exception as error:  # of whatever kind, by whoever wrote the defense
+        except Exception as error:  # of any kind: somebody else may have written the defense
             raise DefenseError(
                 f"{self.name} failed to remember what it logged ({type(error).__name__}: {error}). The answers and "
                 f"{self._log.path} are kept."

@@ -38,7 +38,7 @@ def hear(guard: Guard, ask: Ask, name: str) -> Said:
         reply = guard.reply(ask)
     except FmstealError:
         raise
-    except Exception as error:  # of whatever kind, by whoever wrote the defense
+    except Exception as error:  # of any kind: somebody else may have written the defense
         raise DefenseError(f"{name} failed to answer ({type(error).__name__}: {error}); nothing is counted.") from error
     if not isinstance(reply, Reply):
         raise DefenseError(f"{name} returned {type(reply).__name__}, where a Reply was due.")
@@ -86,5 +86,5 @@ def _column(name: str, what: str, values: Tensor | None, count: int) -> list[flo
         return [0.0] * count
     numbers = torch.as_tensor(values).detach().double().cpu()
     if tuple(numbers.shape) != (count,) or not numbers.isfinite().all():
-        raise DefenseError(f"{name}: {what} has shape {tuple(numbers.shape)}; {count} finite numbers are due.")
+        raise DefenseError(f"{name}: {what} has shape {tuple(numbers.shape)}; {count} finite numbers are expected.")
     return numbers.tolist()

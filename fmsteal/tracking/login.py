@@ -59,7 +59,7 @@ def auto_mode() -> Literal["online", "offline"]:
 
 
 def require_reachable() -> None:
-    """Knock at the server's port; behind a proxy, which may know the way, take it on trust.
+    """Try the server's port; behind a proxy, which may have a route of its own, assume that it is there.
 
     Raises:
         FmstealError: nobody answers. `wandb sync` would try again for minutes.
