@@ -83,7 +83,7 @@ class AdaptiveKnockoff:
         random = np.random.default_rng(derive_seed("bandit", ctx.seed))
         shelves = Shelves(ctx.kept("arms", lambda: self.arms_of(pool, ctx)), random)
         bandit, rewards = Bandit(len(shelves.ids)), Rewards(kinds, self.window)
-        learner = Learner(self, ctx, pool, oracle.width)
+        learner = BanditLearner(self, ctx, pool, oracle.width)
         asked, answered = list[Ids](), list[Tensor]()
         for start in range(0, oracle.budget.queries, self.batch):
             open_ = shelves.open.copy()
@@ -172,7 +172,7 @@ class Shelves:
         return edges / edges[-1]
 
 
-class Learner:
+class BanditLearner:
     """A thief that learns on the way, one step of SGD on each batch of answers; it trails behind until it is asked."""
 
     def __init__(self, attack: AdaptiveKnockoff, ctx: AttackContext, pool: Images, classes: int) -> None:

@@ -21,7 +21,7 @@ STEPS = 300
 
 
 @dataclass(frozen=True)
-class Head:
+class EquationHead:
     """A linear head, float64: ``weight`` ``(C, D)`` and ``bias`` ``(C,)``."""
 
     weight: Tensor
@@ -32,12 +32,12 @@ class Head:
         return features.double() @ self.weight.T + self.bias
 
     @classmethod
-    def of(cls, layer: nn.Linear) -> Head:
+    def of(cls, layer: nn.Linear) -> EquationHead:
         """A layer's."""
         return cls(layer.weight.detach().double().cpu(), layer.bias.detach().double().cpu())
 
-    def __add__(self, other: Head) -> Head:
-        return Head(self.weight + other.weight, self.bias + other.bias)
+    def __add__(self, other: EquationHead) -> EquationHead:
+        return EquationHead(self.weight + other.weight, self.bias + other.bias)
 
     def write(self, layer: nn.Linear) -> None:
         """Make it a layer's weights; what all classes share is taken away first, so that float32 keeps the rest."""
@@ -109,7 +109,7 @@ class System:
         self._columns = torch.cat([rows @ self._axes, rows.new_ones(len(rows), 1)], dim=1)
         self.rank = len(self._values)
 
-    def solve(self, equations: Equations, penalty: float) -> Head:
+    def solve(self, equations: Equations, penalty: float) -> EquationHead:
         """The head with the least ``sum of squared residuals + penalty * e * |W|^2``, the bias without a penalty.
 
         Conjugate gradients (CGLS, Bjoerck 1996, section 7.4.1) in coordinates in which complete answers take one step.
@@ -140,4 +140,4 @@ class System:
             way = gradient + size / before * way
         found = scale * found
         weight = (self._axes @ found[:-1]).T
-        return Head(weight, found[-1] - weight @ self._mean)
+        return EquationHead(weight, found[-1] - weight @ self._mean)

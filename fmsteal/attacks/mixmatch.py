@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from fmsteal.attacks.base import AttackContext
 from fmsteal.attacks.losses import soft_cross_entropy
-from fmsteal.attacks.semi_supervised import AveragedModule, SemiSupervised, Transfer
+from fmsteal.attacks.semi_supervised import AveragedModule, SemiSupervised, TransferSet
 from fmsteal.base.errors import ConfigError
 from fmsteal.training.learners import Untrained
 from fmsteal.training.recipe import Recipe, StealModule
@@ -74,7 +74,7 @@ class MixMatch(SemiSupervised):
         """Views of an unlabelled image in a step."""
         return self.views
 
-    def module(self, start: Untrained, recipe: Recipe, transfer: Transfer, ctx: AttackContext) -> StealModule:
+    def module(self, start: Untrained, recipe: Recipe, transfer: TransferSet, ctx: AttackContext) -> StealModule:
         """Trains by `mixmatch_loss`."""
         return MixMatchModule(start.net, self, recipe, start.seed)
 

@@ -28,7 +28,7 @@ from fmsteal.training.recipe import Recipe, StealModule
 
 
 @dataclass(frozen=True)
-class Transfer:
+class TransferSet:
     """What was asked about, of a pool: ``ids`` with their ``answers (n, C)``, and what is held out of the training."""
 
     pool: Images
@@ -81,7 +81,7 @@ class SemiSupervised:
         """Views of an unlabelled image in a step."""
         return 1
 
-    def module(self, start: Untrained, recipe: Recipe, transfer: Transfer, ctx: AttackContext) -> StealModule:
+    def module(self, start: Untrained, recipe: Recipe, transfer: TransferSet, ctx: AttackContext) -> StealModule:
         """The method: trains ``start.net`` on batches ``(inputs, answers, others)``, see `Beside`."""
         raise NotImplementedError
 
@@ -106,7 +106,7 @@ class SemiSupervised:
         asked = select(self.selection, pool, queries, ctx)
         ids, kept = np.split(asked, [queries - self.count_held_out(queries)])
         answers = oracle.ask(ids)
-        transfer = Transfer(pool, ids, answers, HeldOut(kept, oracle.ask(kept)) if len(kept) else None)
+        transfer = TransferSet(pool, ids, answers, HeldOut(kept, oracle.ask(kept)) if len(kept) else None)
         others = start.inputs(pool, self.rest(len(pool), asked, ctx.seed))
         beside = partial(Beside, others=others, ratio=self.ratio, each=self.each)
         loader = start.loader(pool, ids, answers, beside)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from fmsteal.attacks.base import FITTED_TO_ANSWERS, AttackContext, affordable
-from fmsteal.attacks.equations import Equations, Head
+from fmsteal.attacks.equations import EquationHead, Equations
 from fmsteal.attacks.selection import Selection, select
 from fmsteal.attacks.solved_head import FEWEST, choose_penalty, find_limit, solve_with, split_rows
 from fmsteal.base.errors import ConfigError
@@ -69,14 +69,14 @@ class SolveHybrid:
         ctx.report([Metric("solved", float(penalty is not None), "head was solved for", higher_is_better=None)])
         if penalty is not None:
             features = ctx.features(thief, pool, ids)
-            solve_with(penalty, features, Equations.of(answers), Head.of(thief.head)).write(thief.head)
+            solve_with(penalty, features, Equations.of(answers), EquationHead.of(thief.head)).write(thief.head)
         return thief
 
     def _penalty(self, pool: Images, ids: Ids, answers: Tensor, ctx: AttackContext) -> float | None:
         """The penalty for the head; None if the trained head is as good."""
         train, held = split_rows(len(ids), ctx.seed)
         part = cast("Classifier", ctx.fit_thief(pool, ids[train], answers[train], self.loss, "thief-compared"))
-        features, trained = ctx.features(part, pool, ids), Head.of(part.head)
+        features, trained = ctx.features(part, pool, ids), EquationHead.of(part.head)
         penalty, head, _ = choose_penalty(features, Equations.of(answers), train, held, trained)
         others = torch.from_numpy(held)
         hits = [(h(features[others]).argmax(1) == answers[others].argmax(1)).double().mean() for h in (head, trained)]

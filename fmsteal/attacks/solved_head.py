@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fmsteal.attacks.equations import Equations, Head, System
+from fmsteal.attacks.equations import EquationHead, Equations, System
 from fmsteal.base.seeds import derive_seed
 from fmsteal.data.images import Ids
 
@@ -35,8 +35,8 @@ class SolvedHead:
         exact: it is the victim's own head, see `solve_exactly`.
     """
 
-    head: Head
-    part: Head
+    head: EquationHead
+    part: EquationHead
     penalty: float
     residual: float
     exact: bool = False
@@ -83,8 +83,8 @@ def solve_exactly(features: Tensor, equations: Equations, seed: int) -> SolvedHe
 
 
 def choose_penalty(
-    features: Tensor, equations: Equations, fitted: Ids, held: Ids, start: Head | None = None
-) -> tuple[float, Head, float]:
+    features: Tensor, equations: Equations, fitted: Ids, held: Ids, start: EquationHead | None = None
+) -> tuple[float, EquationHead, float]:
     """The penalty with the smallest residuals on the rows held out, its head on the rows fitted, and that residual.
 
     Where ``start`` is given the penalty is on the distance from that head.
@@ -92,7 +92,7 @@ def choose_penalty(
     return min(_fit(features, equations, fitted, held, start=start), key=lambda fit: fit[2])
 
 
-def solve_with(penalty: float, features: Tensor, equations: Equations, start: Head) -> Head:
+def solve_with(penalty: float, features: Tensor, equations: Equations, start: EquationHead) -> EquationHead:
     """The head for all rows, with a penalty on the distance from ``start``."""
     return start + System(features).solve(equations.beside(start(features)), penalty)
 
@@ -116,8 +116,8 @@ def _fit(
     fitted: Ids,
     held: Ids,
     penalties: Sequence[float] = PENALTIES,
-    start: Head | None = None,
-) -> Sequence[tuple[float, Head, float]]:
+    start: EquationHead | None = None,
+) -> Sequence[tuple[float, EquationHead, float]]:
     """Each penalty, the head it gives on the rows fitted, and the relative residual on those held out."""
     rows, others = torch.from_numpy(fitted), torch.from_numpy(held)
     system, train, test = System(features[rows]), equations[rows], equations[others]

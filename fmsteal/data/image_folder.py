@@ -16,9 +16,9 @@ from fmsteal.base.errors import DataError
 from fmsteal.base.store import Store, digest, write_json
 from fmsteal.data.available import look_with
 from fmsteal.data.decode import decode, describe_first_fault
-from fmsteal.data.files import Found, find_images, spell
+from fmsteal.data.files import FoundFiles, find_images, spell
 from fmsteal.data.images import Images, Task, choose_ids, load, save
-from fmsteal.data.layout import Layout, classes_of, lay_out, require_classes
+from fmsteal.data.layout import FolderLayout, classes_of, lay_out, require_classes
 from fmsteal.data.opening import MAX_PIXELS, lift_pillow_limit, open_image
 from fmsteal.identity.rules import declare
 
@@ -92,7 +92,7 @@ def task(
     return Task(train, test).reduced(train_count, test_count, seed, stratified=True)
 
 
-def locate_splits(root: str, test_root: str | None) -> Layout:
+def locate_splits(root: str, test_root: str | None) -> FolderLayout:
     """Where a task's class folders are.
 
     Raises:
@@ -101,7 +101,7 @@ def locate_splits(root: str, test_root: str | None) -> Layout:
     found = lay_out(Path(root).expanduser())
     if test_root is not None:
         other = lay_out(Path(test_root).expanduser())
-        found = Layout(found.train, other.test or other.train)
+        found = FolderLayout(found.train, other.test or other.train)
     for folder in (found.train, found.test):
         if folder is not None:
             require_classes(folder, classes_of(folder))
@@ -179,7 +179,7 @@ def decode_folder(
     return store.get("images", root.name or "root", spec, build)
 
 
-def _tell_found(root: Path, found: Found, classes: Sequence[str]) -> None:
+def _tell_found(root: Path, found: FoundFiles, classes: Sequence[str]) -> None:
     """Say what a folder holds; pictures that cannot be read are worth a warning."""
     more = ", ..." if len(classes) > 5 else ""
     of = f" of {len(classes)} classes ({', '.join(classes[:5])}{more})" if classes else ""

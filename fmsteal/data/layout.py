@@ -18,7 +18,7 @@ SPLITS = {
 
 
 @dataclass(frozen=True)
-class Layout:
+class FolderLayout:
     """Where the class folders are.
 
     Attributes:
@@ -32,7 +32,7 @@ class Layout:
     left: Sequence[str] = ()
 
 
-def lay_out(root: Path) -> Layout:
+def lay_out(root: Path) -> FolderLayout:
     """Find splits and classes below ``root``.
 
     A training folder beside one for testing or validation are splits, under any of the names in `SPLITS`; validation
@@ -54,13 +54,13 @@ def lay_out(root: Path) -> Layout:
         fits = [test for test in tests if classes_of(test) == classes_of(train)]
         test = (fits or tests)[0]
         taken = {splits["train"].name, others[tests.index(test)].name}
-        return Layout(train, test, [name for name in below if name not in taken])
+        return FolderLayout(train, test, [name for name in below if name not in taken])
     if splits and len(splits) == len(below) and "train" not in splits:
         raise DataError(
             f"{folder} holds {' and '.join(below)}, but no training split. Name that one train, or give the splits: "
             "data.root=/path/to/train data.test_root=/path/to/test."
         )
-    return Layout(folder)
+    return FolderLayout(folder)
 
 
 def classes_of(root: Path) -> list[str]:

@@ -64,10 +64,10 @@ class Prada:
 
     def prepare(self, victim: Victim, train: Images, ctx: Context) -> Guard:
         """Nothing is prepared: nobody has asked anything."""
-        return Watch(victim.width, self.delta, name_of(self))
+        return PradaGuard(victim.width, self.delta, name_of(self))
 
 
-class Watch:
+class PradaGuard:
     """Watches each client; the log holds what each question does to the state, an image that joins its set included."""
 
     def __init__(self, width: int, delta: float, name: str) -> None:

@@ -55,7 +55,7 @@ class ProofOfWork:
         """Ask the victim what its answers to training images tell."""
         ids = choose_ids(len(train), min(HONEST, len(train)), 0)
         honest = entropies(victim.answer(victim.raw(train, ids, ctx)).double())
-        return Meter(victim.width, self.base, float(honest.mean()), name_of(self))
+        return WorkGuard(victim.width, self.base, float(honest.mean()), name_of(self))
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class Told:
     nats: float = 0.0
 
 
-class Meter:
+class WorkGuard:
     """Sums what each client was told; the log holds the entropy of each answer."""
 
     def __init__(self, width: int, base: float, honest: float, name: str) -> None:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from fmsteal.base.errors import DefenseError, FmstealError
-from fmsteal.oracle.defense_log import Row
+from fmsteal.oracle.defense_log import LogRow
 from fmsteal.oracle.guard import Ask, Guard, Reply
 
 
@@ -25,7 +25,7 @@ class Said:
 
     answers: Tensor
     refused: Sequence[bool]
-    rows: Sequence[Row] | None
+    rows: Sequence[LogRow] | None
 
 
 def hear(guard: Guard, ask: Ask, name: str) -> Said:
@@ -60,7 +60,7 @@ def hear(guard: Guard, ask: Ask, name: str) -> Said:
         no = refused[row]
         here = {flag: values[row] for flag, values in flags.items()}
         rows.append(
-            Row(question, now, 0.0 if no else usd[row], seconds[row], no, here, None if log is None else log[row])
+            LogRow(question, now, 0.0 if no else usd[row], seconds[row], no, here, None if log is None else log[row])
         )
         now += seconds[row]
     return Said(answers, refused, rows)

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from fmsteal.attacks.bandit import AdaptiveKnockoff, Bandit, Learner, Shelves, make_thumbnails
+from fmsteal.attacks.bandit import AdaptiveKnockoff, Bandit, BanditLearner, Shelves, make_thumbnails
 from fmsteal.attacks.bandit_rewards import Reward, Rewards
 from fmsteal.attacks.base import AttackContext
 from fmsteal.attacks.losses import soft_cross_entropy
@@ -222,7 +222,7 @@ def test_thumbnails_are_means_of_blocks() -> None:
 def test_a_thief_learns_on_the_way(thief: str, batch: int, tmp_path: Path) -> None:
     ctx = context(tmp_path)
     overrides = QUICK if thief == "resnet10t" else (f"thief={thief}", "thief.backbone.size=32")
-    learner = Learner(made(lr=0.05), AttackContext(build.make(composed(*overrides).thief), ctx), POOL, CLASSES)
+    learner = BanditLearner(made(lr=0.05), AttackContext(build.make(composed(*overrides).thief), ctx), POOL, CLASSES)
     trunk = {k: v.clone() for k, v in learner.model.backbone.state_dict().items()}
     ids = np.arange(batch)
     answers = oracle_for(ctx, batch).ask(ids)
@@ -237,13 +237,13 @@ def test_a_thief_learns_on_the_way(thief: str, batch: int, tmp_path: Path) -> No
 def test_the_loss_is_that_of_the_thief_before_it_learns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     order: list[tuple[str, list[int]]] = []
     for name in ("logits", "learn"):
-        method = getattr(Learner, name)
+        method = getattr(BanditLearner, name)
 
-        def spied(self: Learner, ids: Any, *more: Any, name: str = name, method: Any = method) -> Any:
+        def spied(self: BanditLearner, ids: Any, *more: Any, name: str = name, method: Any = method) -> Any:
             order.append((name, ids.tolist()))
             return method(self, ids, *more)
 
-        monkeypatch.setattr(Learner, name, spied)
+        monkeypatch.setattr(BanditLearner, name, spied)
     ctx = theirs(tmp_path)
     fitted: list[Any] = []
     monkeypatch.setattr(ctx, "fit_thief", lambda *given: fitted.append(given) or nn.Identity())

@@ -15,7 +15,7 @@ from sklearn.linear_model import Ridge
 from torch import Tensor, nn
 
 from fmsteal.attacks.base import AttackContext
-from fmsteal.attacks.equations import Equations, Head, System
+from fmsteal.attacks.equations import EquationHead, Equations, System
 from fmsteal.attacks.selection import random
 from fmsteal.attacks.solve import is_better
 from fmsteal.attacks.solved_head import find_limit, solve_head, split_rows
@@ -35,13 +35,15 @@ from tests.support.composing import composed
 from tests.support.small_task import context
 
 
-def draw(seed: int, n: int, width: int, classes: int = CLASSES, size: float = 1.0) -> tuple[Tensor, Head, Tensor]:
+def draw(
+    seed: int, n: int, width: int, classes: int = CLASSES, size: float = 1.0
+) -> tuple[Tensor, EquationHead, Tensor]:
     """Features of very different sizes, a head, and the float32 softmax of what it says of them."""
     generator = torch.Generator().manual_seed(seed)
     features = torch.randn(n, width, generator=generator) * torch.logspace(0, -2, width) + 0.3
     weight = torch.randn(classes, width, generator=generator)
     bias = torch.randn(classes, generator=generator)
-    return features, Head(weight.double(), bias.double()), (size * (features @ weight.T + bias)).softmax(1)
+    return features, EquationHead(weight.double(), bias.double()), (size * (features @ weight.T + bias)).softmax(1)
 
 
 def without_mean(rows: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from fmsteal.report.show import typeset
 from fmsteal.report.show.layout import Layout
 from fmsteal.report.show.multiplicity import tabulate_multiplicity
 from fmsteal.report.show.plain import Plain
-from fmsteal.report.show.published import Comparison
+from fmsteal.report.show.published import PublishedComparison
 from fmsteal.report.show.table import console
 from fmsteal.report.show.tables import Table
 from fmsteal.report.show.variance import tabulate_variance
@@ -63,7 +63,7 @@ def _report(args: argparse.Namespace) -> None:
     facets = None if args.facet is None else [name for name in args.facet.split(",") if name]
     layouts = [Layout.of(study, metric, args.by, facets) for metric in choose_metrics(study, args.metric)]
     laid_out = [Table.of(study, layout, args.baseline) for layout in layouts]
-    beside = None if args.published is None else Comparison.of(study, args.published)
+    beside = None if args.published is None else PublishedComparison.of(study, args.published)
     thieves, why = tabulate_multiplicity(study)
     further = [thieves] if thieves is not None else []
     further += [tabulate_variance(study, layout.metric) for layout in layouts[:1] if args.variance]
@@ -83,7 +83,7 @@ def _show(
     args: argparse.Namespace,
     study: Study,
     tables: Sequence[Table],
-    beside: Comparison | None,
+    beside: PublishedComparison | None,
     further: Sequence[Plain],
     remarks: Sequence[str],
 ) -> None:

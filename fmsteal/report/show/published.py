@@ -49,7 +49,7 @@ class Published:
 
 
 @dataclass(frozen=True)
-class Row:
+class PublishedRow:
     """A cell beside a published figure: what tells cells apart, our figure (or what became of it), and theirs."""
 
     values: Sequence[str]
@@ -86,7 +86,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class PublishedComparison:
     """A study beside a file of published figures.
 
     Attributes:
@@ -99,12 +99,12 @@ class Comparison:
 
     name: str
     keys: Sequence[str]
-    rows: Sequence[Row]
+    rows: Sequence[PublishedRow]
     unmatched: Sequence[str]
     others: int
 
     @classmethod
-    def of(cls, study: Study, name: str) -> Comparison:
+    def of(cls, study: Study, name: str) -> PublishedComparison:
         """Put a study beside the figures of a file, one of ours by name or any by path.
 
         Raises:
@@ -112,14 +112,14 @@ class Comparison:
         """
         figures = read(find(name))
         keys = [*MATCHED, *(c for c in study.columns if c not in (*MATCHED, "budget"))]
-        rows: list[Row] = []
+        rows: list[PublishedRow] = []
         unmatched: list[str] = []
         for cell in study.cells:
             axis = cell.jobs[0].axis
             values = [str(axis.get(key, cell.values.get(key, ""))) for key in keys]
             theirs = dict.fromkeys(p.agreement for p in figures if p.is_of(cell))  # tables repeat each other
             ours = cell.figure(HEADLINE)
-            rows += [Row(values, ours, "" if ours else describe_missing(cell), value) for value in theirs]
+            rows += [PublishedRow(values, ours, "" if ours else describe_missing(cell), value) for value in theirs]
             if not theirs:
                 unmatched.append(", ".join(values))
         others = sum(not any(p.is_of(cell) for cell in study.cells) for p in figures)

@@ -27,7 +27,7 @@ HOW = "fmsteal -m victim.seed=0,1,2 query.seed=0,1,2 seed=0,1,2 crosses victim, 
 
 
 @dataclass(frozen=True)
-class Grid:
+class SeedGrid:
     """Jobs that differ in seeds alone, fully crossed.
 
     Attributes:
@@ -48,7 +48,7 @@ class Grid:
         }
 
 
-def lay_grid(jobs: Sequence[StudyJob], metric: str) -> Grid:
+def lay_grid(jobs: Sequence[StudyJob], metric: str) -> SeedGrid:
     """Find the factors that jobs cross, and lay out their figures.
 
     Raises:
@@ -75,7 +75,7 @@ def lay_grid(jobs: Sequence[StudyJob], metric: str) -> Grid:
         )
     if len(places) > len(figures):
         raise FmstealError(f"{len(places) - len(figures)} combinations of {', '.join(factors)} are there twice")
-    return Grid(factors, np.array([figures[p] for p in product(*choices)]).reshape([len(c) for c in choices]))
+    return SeedGrid(factors, np.array([figures[p] for p in product(*choices)]).reshape([len(c) for c in choices]))
 
 
 def tabulate_variance(study: Study, metric: str) -> Plain:

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from fmsteal.base.store import checksum, digest
 from fmsteal.identity import keys
 from fmsteal.job import theft
-from fmsteal.oracle.defense_log import DefenseLog, Row
+from fmsteal.oracle.defense_log import DefenseLog, LogRow
 from fmsteal.oracle.ledger import Ledger, Question
 from fmsteal.report.checks import findings, records
 from fmsteal.report.checks.defense_log import check_log
@@ -78,9 +78,11 @@ def test_a_defenses_log_adds_up_to_its_cost(tmp_path: Path) -> None:
     asked = questions(5)
     ledger = Ledger(tmp_path / "ledger.bin", "a job")
     ledger.append(asked[:3], np.ones((3, 2), np.float32))
-    rows = [Row(asked[0], 0.0, 9.0, 9.0, False, {"odd": 1.0}, b"earlier")]
-    rows += [Row(question, 0.0, 0.5, 2.0, False, {"odd": 1.0}, None) for question in (asked[0], asked[3], *asked[1:3])]
-    rows += [Row(asked[4], 0.0, 0.0, 2.0, True, {}, None)]
+    rows = [LogRow(asked[0], 0.0, 9.0, 9.0, False, {"odd": 1.0}, b"earlier")]
+    rows += [
+        LogRow(question, 0.0, 0.5, 2.0, False, {"odd": 1.0}, None) for question in (asked[0], asked[3], *asked[1:3])
+    ]
+    rows += [LogRow(asked[4], 0.0, 0.0, 2.0, True, {}, None)]
     DefenseLog(tmp_path / "defense.log", "a job", "d").append(rows)
     book = read_ledger(tmp_path / "ledger.bin", Findings())
     cost = {"cost/defense_usd": 1.5, "cost/delay_seconds": 8.0, "cost/refused": 1, "cost/flags/odd": 3.0}
