@@ -17,8 +17,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from fmsteal.base import command_line, on_hydra, paths, stopping
 from fmsteal.base.errors import ConfigError, FmstealError
-from fmsteal.base.quoting import quoted
-from fmsteal.base.shell import complete, left_by_reader
+from fmsteal.base.quoting import quote_override
+from fmsteal.base.shell import complete, tolerate_closed_pipe
 from fmsteal.base.store import digest, require_readable, require_writable
 from fmsteal.config import derived, later, searchpath
 from fmsteal.config.schema import Config
@@ -42,7 +42,7 @@ EVALUATE = "evaluate"  # the one that runs jobs
 def register() -> None:
     """Tell Hydra the root's types, the choices that have no file, and the sweep presets."""
     ConfigStore.instance().store(name="root", node=Config)
-    derived.store(searchpath.folders())
+    derived.store(searchpath.find_folders())
     folder = paths.folder("sweeps")
     for preset in folder.rglob("*.yaml"):
         group = "/".join(("sweep", *preset.parent.relative_to(folder).parts))  # sweep=paper/cifar10_lp
@@ -55,11 +55,11 @@ def load_preset(file: Path) -> DictConfig:
     assert isinstance(node, DictConfig)
     swept = OmegaConf.select(node, "hydra.sweeper.params") or {}
     for axis, choices in swept.items():
-        swept[axis] = quoted(f"{axis}={choices}").partition("=")[2]
+        swept[axis] = quote_override(f"{axis}={choices}").partition("=")[2]
     return node
 
 
-def only_our_ray() -> None:
+def forget_other_ray() -> None:
     """Forget the options of hydra-ray-launcher, if that is installed: Hydra would hold ours against them."""
     Plugins.instance()  # registers them
     on_hydra.forget(("hydra", "launcher", "ray.yaml"))
@@ -68,7 +68,7 @@ def only_our_ray() -> None:
 register()
 
 
-@left_by_reader()
+@tolerate_closed_pipe()
 def main(words: Sequence[str] | None = None) -> None:
     """Run a job, or with ``-m`` a sweep of jobs; or look at those that are there (`COMMANDS`).
 
@@ -76,7 +76,7 @@ def main(words: Sequence[str] | None = None) -> None:
         words: those that follow ``fmsteal``; None for this process's own.
     """
     words = sys.argv[1:] if words is None else list(words)
-    with stopping.command(words):
+    with stopping.run_command(words):
         if words[:1] == [EVALUATE]:
             from fmsteal.sweep import evaluate
 
@@ -89,13 +89,13 @@ def main(words: Sequence[str] | None = None) -> None:
 def run(words: Sequence[str]) -> None:
     """Run the job or the sweep that a command line asks for, by its words after ``fmsteal``."""
     stopping.check()
-    words = ["quiet=true" if word in ("-q", "--quiet") else quoted(word) for word in words]
-    only_our_ray()
+    words = ["quiet=true" if word in ("-q", "--quiet") else quote_override(word) for word in words]
+    forget_other_ray()
     args = on_hydra.parse(words)
     if args.shell_completion and not _completed(words):
         return
     if _is_hydras(args):
-        with searchpath.known(searchpath.given(args)):
+        with searchpath.add_places(searchpath.parse_places(args)):
             return _run(words, args)
     if args.multirun and args.cfg:
         sys.exit("fmsteal: --cfg shows the config of a job; leave out -m.")
@@ -105,7 +105,7 @@ def run(words: Sequence[str]) -> None:
         refuse_nonsense(args)
     except FmstealError as error:
         sys.exit(f"fmsteal: {error}")
-    with derived.stored(searchpath.folders(searchpath.given(args))):
+    with derived.stored(searchpath.find_folders(searchpath.parse_places(args))):
         return _run(words, args)
 
 
@@ -181,5 +181,5 @@ def refuse_nonsense(args: argparse.Namespace) -> DictConfig:
     require_readable(Path(cfg.cache))
     require_writable(Path(cfg.cache))
     if args.multirun and not cfg.dry_run:
-        launchers.ready(cfg.hydra.launcher)
+        launchers.make_ready(cfg.hydra.launcher)
     return cfg

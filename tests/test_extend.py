@@ -15,8 +15,10 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import SMALL, SMOKE, TINY, environment, theft_of_job
-from tests.warm import Command
+from tests.support.commands import environment
+from tests.support.composing import SMALL, SMOKE, TINY
+from tests.support.outputs import theft_of_job
+from tests.support.warm import Command
 
 DOCUMENT = (Path(__file__).parents[1] / "CONTRIBUTING.md").read_text()
 RECIPES = dict(re.findall(r"^### ([^\n]+)\n(.*?)(?=^##|\Z)", DOCUMENT, re.DOTALL | re.MULTILINE))

@@ -14,7 +14,7 @@ from fmsteal.attacks.base import CONVEX_THIEF, ONLY_FITTED, AttackContext, affor
 from fmsteal.attacks.selection import Selection, random, select
 from fmsteal.attacks.strategies import Round, Strategy
 from fmsteal.base.errors import AttackError, ConfigError
-from fmsteal.base.seeds import derived_seed
+from fmsteal.base.seeds import derive_seed
 from fmsteal.config.answers import Answers
 from fmsteal.data.images import Ids, Images
 from fmsteal.identity.rules import Ignores
@@ -40,7 +40,7 @@ class ActiveThief:
         seed_share: share of the budget for the seed set, of two images at least: BatchNorm cannot be trained on one.
         validation: share of the budget for the held-out part, asked about and paid for like the others; 0 for none:
             then the last epoch's weights are kept.
-        patience: a training stops early after so many epochs that do not fit the held-out part better; None: it runs
+        patience: a training stops early after this many epochs that do not fit the held-out part better; None: it runs
             to the recipe's end. Early stopping goes with a constant learning rate.
         by: what makes an epoch the best on the held-out part: ``agreement`` or ``macro_f1`` with the answers' argmax;
             for the latter it needs as many images as there are classes.
@@ -117,7 +117,7 @@ class ActiveThief:
         for number, count in enumerate(further, start=1):
             stage = f"thief-round-{number}"
             fit = functools.partial(ctx.fit_thief, pool, asked, answers, self.loss, stage, held_out)
-            numbers = np.random.default_rng(derived_seed("activethief", number, ctx.seed))
+            numbers = np.random.default_rng(derive_seed("activethief", number, ctx.seed))
             look = Round(pool, asked, unasked, fit, ctx, numbers, answers, oracle.budget.queries)
             choose = functools.partial(self._chosen, look, count)
             chosen = ctx.kept(f"round-{number}", choose)
@@ -129,7 +129,7 @@ class ActiveThief:
         """A round's images; a choice that would waste questions is refused.
 
         Raises:
-            AttackError: not so many images, one of them twice, or one that was asked about before.
+            AttackError: another number of images, one of them twice, or one that was asked about before.
         """
         chosen = self.strategy(round, count)
         fresh = int(np.isin(np.unique(chosen), round.unasked).sum())

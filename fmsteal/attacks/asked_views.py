@@ -42,7 +42,7 @@ class AskedViews(TensorLoader):
             self.inputs = _all(shown)
 
 
-def asked(oracle: Oracle, views: Pixels) -> Tensor:
+def ask_views(oracle: Oracle, views: Pixels) -> Tensor:
     """The API's answers to views, uint8 ``(n, 3, H, W)``; never all of them as floating-point numbers at once."""
     blocks = range(0, len(views), ANSWERED_AT_ONCE)
     parts = (torch.from_numpy(views[start : start + ANSWERED_AT_ONCE]).float() / 255 for start in blocks)

@@ -22,7 +22,7 @@ from fmsteal.attacks.bandit_rewards import Reward, Rewards
 from fmsteal.attacks.base import FITTED_TO_ANSWERS, AttackContext, affordable
 from fmsteal.attacks.strategies import margin
 from fmsteal.base.errors import ConfigError
-from fmsteal.base.seeds import derived_seed, seeded
+from fmsteal.base.seeds import derive_seed, seed_block
 from fmsteal.config.answers import Answers
 from fmsteal.data.images import Ids, Images
 from fmsteal.identity.rules import Ignores
@@ -80,10 +80,10 @@ class AdaptiveKnockoff:
     def run(self, oracle: Oracle, pool: Images, ctx: AttackContext) -> nn.Module:
         """Draw, ask and learn what was worth it, by turns; then fit a thief to all answers."""
         kinds: tuple[Reward, ...] = ("certainty", "diversity", "loss") if self.reward == "all" else (self.reward,)
-        random = np.random.default_rng(derived_seed("bandit", ctx.seed))
+        random = np.random.default_rng(derive_seed("bandit", ctx.seed))
         shelves = Shelves(ctx.kept("arms", lambda: self.arms_of(pool, ctx)), random)
         bandit, rewards = Bandit(len(shelves.ids)), Rewards(kinds, self.window)
-        learner = Learner(self, ctx, pool, oracle.width)
+        learner = BanditLearner(self, ctx, pool, oracle.width)
         asked, answered = list[Ids](), list[Tensor]()
         for start in range(0, oracle.budget.queries, self.batch):
             open_ = shelves.open.copy()
@@ -105,8 +105,8 @@ class AdaptiveKnockoff:
         """The arm of each pool image, int64 ``(N,)``: 0, 1, ... without gaps."""
         labels = pool.labels
         if labels is None:
-            seed = derived_seed("arms", ctx.seed)
-            inputs = self._features(pool, ctx) if self.arms == "features" else thumbnails(pool)
+            seed = derive_seed("arms", ctx.seed)
+            inputs = self._features(pool, ctx) if self.arms == "features" else make_thumbnails(pool)
             count = min(self.clusters, len(pool))
             labels = MiniBatchKMeans(count, random_state=seed, batch_size=4096, n_init=1).fit_predict(inputs)
         return np.unique(labels, return_inverse=True)[1].astype(np.int64)
@@ -152,7 +152,7 @@ class Shelves:
         self.open = np.array([bool(ids) for ids in self.ids])
 
     def draw(self, bandit: Bandit, count: int, random: np.random.Generator) -> list[tuple[int, int]]:
-        """So many arms, by the bandit's policy, and an image of each; as `Generator.choice` draws them one by one.
+        """``count`` arms, by the bandit's policy, and an image of each; as `Generator.choice` draws them one by one.
 
         The policy only changes on the way when an arm has no images left.
         """
@@ -172,7 +172,7 @@ class Shelves:
         return edges / edges[-1]
 
 
-class Learner:
+class BanditLearner:
     """A thief that learns on the way, one step of SGD on each batch of answers; it trails behind until it is asked."""
 
     def __init__(self, attack: AdaptiveKnockoff, ctx: AttackContext, pool: Images, classes: int) -> None:
@@ -204,7 +204,7 @@ class Learner:
         return self.ctx.logits(self.model, self.pool, ids)
 
     def learn(self, ids: Ids, answers: Tensor) -> None:
-        """One step on these images; on a single one BatchNorm keeps its statistics, there are none to be had of it."""
+        """One step on these images; on a single one BatchNorm keeps its statistics, it has none of its own."""
         model, device, net = self.model, self.ctx.device, self.model.trained
         if model.frozen is not None:
             inputs = self.ctx.features(model, self.pool, ids)
@@ -212,14 +212,14 @@ class Learner:
             inputs = torch.from_numpy(np.array(self.pool.pixels[ids]))
         net.to(device).train(len(ids) > 1)
         self.steps += 1
-        with seeded("bandit", "dropout", self.ctx.seed, self.steps):
+        with seed_block("bandit", "dropout", self.ctx.seed, self.steps):
             loss = self.attack.loss(net(inputs.to(device)), answers.to(device))
         self.optimizer.zero_grad()
         loss.backward()
         self.optimizer.step()
 
 
-def thumbnails(pool: Images) -> npt.NDArray[np.float32]:
+def make_thumbnails(pool: Images) -> npt.NDArray[np.float32]:
     """Small copies of the images in [0, 1], flat, ``(N, 3 * 8 * 8)``."""
     out = np.empty((len(pool), 3 * THUMBNAIL**2), np.float32)
     for start in range(0, len(pool), CHUNK):

@@ -44,5 +44,5 @@ class Rewards:
 
 
 def diversity(answers: deque[Floats]) -> float:
-    """How much the last answer says that the last ones did not: ``sum_k max(0, y_k - mean_k)``, itself among them."""
+    """How much the last answer adds to those before: ``sum_k max(0, y_k - mean_k)``, itself among them."""
     return float(np.maximum(0, answers[-1] - np.mean(answers, axis=0)).sum())

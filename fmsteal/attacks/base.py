@@ -17,7 +17,7 @@ from fmsteal.base.metric import Metric
 from fmsteal.data.images import Ids, Images
 from fmsteal.data.loader import TensorLoader
 from fmsteal.identity.rules import Ignores
-from fmsteal.networks.backbones import BackboneSpec, laid_out
+from fmsteal.networks.backbones import BackboneSpec, set_memory_format
 from fmsteal.oracle.oracle import Budget, Oracle
 from fmsteal.training.classifier import Classifier, Loss
 from fmsteal.training.context import Context
@@ -63,8 +63,9 @@ class AttackContext:
             thief: how the job's thief is made.
             job: the job's surroundings.
             asked: tells the queries asked so far; without it no curves are drawn against them.
-            made: hears of each model that is handed out, see `fmsteal.job.stolen.Made`.
-            labelled: images with their labels, for an attack that says it has some: see `own_data.labelled_images`.
+            made: is told each model that is handed out, see `fmsteal.job.stolen.Made`.
+            labelled: images with their labels, for an attack that says it has some: see
+                `own_data.find_labelled_images`.
         """
         self.thief = thief
         self.labelled = labelled
@@ -147,7 +148,7 @@ class AttackContext:
                 "example)."
             )
         encoder = self.thief.build(width)
-        laid_out(encoder, self._job().training.layout)
+        set_memory_format(encoder, self._job().training.layout)
         self._made(encoder)
         return encoder
 
@@ -204,7 +205,7 @@ class AttackContext:
         may take gradients.
         """
         job = self._job()
-        model = laid_out(model.to(self.device).eval(), job.training.layout)
+        model = set_memory_format(model.to(self.device).eval(), job.training.layout)
         parts = []
         for start in range(0, len(ids), GRADIENT_BATCH):
             images = torch.from_numpy(np.array(pool.pixels[ids[start : start + GRADIENT_BATCH]]))
@@ -275,7 +276,7 @@ def affordable(budget: Budget, pool: Images, asks: int = 1) -> int:
 
 
 def mean_answer(oracle: Oracle, ids: Ids, repeats: int) -> Tensor:
-    """The mean of so many answers about each image, ``(n, ...)``; ``n * repeats`` questions."""
+    """The mean of ``repeats`` answers about each image, ``(n, ...)``; ``n * repeats`` questions."""
     return torch.stack([oracle.ask(ids) for _ in range(repeats)]).mean(dim=0)
 
 

@@ -8,14 +8,14 @@ from typing import ClassVar, Literal
 
 from torch import Tensor, nn
 
-from fmsteal.attacks.asked_views import AskedViews, asked
+from fmsteal.attacks.asked_views import AskedViews, ask_views
 from fmsteal.attacks.base import AttackContext
 from fmsteal.attacks.encoders import EncoderAttack
 from fmsteal.base.errors import ConfigError
-from fmsteal.base.seeds import derived_seed
+from fmsteal.base.seeds import derive_seed
 from fmsteal.data.images import Ids, Images, Pixels
 from fmsteal.data.loader import TensorLoader
-from fmsteal.data.random_views import drawn
+from fmsteal.data.random_views import draw_views
 from fmsteal.oracle.oracle import Oracle
 from fmsteal.training.classifier import SupervisedModule
 from fmsteal.training.contrastive import nt_xent
@@ -61,17 +61,17 @@ class ContSteal(EncoderAttack):
                 "attack.ask=every_epoch asks while it trains, which only one process can: choose one device "
                 "(trainer.lightning.devices=1), or attack.ask=once."
             )
-        order = derived_seed("thief", "order", ctx.seed)
+        order = derive_seed("thief", "order", ctx.seed)
 
         def views_of(epoch: int) -> tuple[Pixels, Tensor]:
             shown, questions = self.pair(pool, ids, ctx.seed, epoch)
-            return shown, asked(oracle, questions)
+            return shown, ask_views(oracle, questions)
 
         return AskedViews(views_of, self.recipe.batch_size, order, anew=self.ask == "every_epoch")
 
     def pair(self, pool: Images, ids: Ids, seed: int, epoch: int) -> tuple[Pixels, Pixels]:
         """The views that the thief is shown and those that the API is asked about: the same ones."""
-        views = drawn(self.views, pool, ids, "cont_steal", seed, epoch)
+        views = draw_views(self.views, pool, ids, "cont_steal", seed, epoch)
         return views, views
 
     def module(self, net: nn.Module, recipe: Recipe, seed: int) -> StealModule:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from fmsteal.attacks.cont_steal import ContSteal
 from fmsteal.base.errors import AttackError, ConfigError
 from fmsteal.data.images import Ids, Images, Pixels
-from fmsteal.data.random_views import drawn
+from fmsteal.data.random_views import draw_views
 from fmsteal.training.classifier import SupervisedModule
 from fmsteal.training.recipe import Recipe, StealModule
 
@@ -40,7 +40,7 @@ class ContStealTwoView(ContSteal):
 
     def pair(self, pool: Images, ids: Ids, seed: int, epoch: int) -> tuple[Pixels, Pixels]:
         """The views that the thief is shown, and those that the API is asked about."""
-        shown, asked = (drawn(self.views, pool, ids, "cont_steal", seed, epoch, side) for side in ("thief", "api"))
+        shown, asked = (draw_views(self.views, pool, ids, "cont_steal", seed, epoch, side) for side in ("thief", "api"))
         return shown, asked
 
     def module(self, net: nn.Module, recipe: Recipe, seed: int) -> StealModule:
@@ -69,20 +69,20 @@ def two_view_loss(thief: Tensor, victim: Tensor, temperature: float = 0.07, anch
     """
     s, v = F.normalize(thief, dim=1), F.normalize(victim, dim=1)
     if anchor == "thief":
-        return one_sided(s, v, temperature)
-    return against_others(v @ s.T / temperature, s @ s.T / temperature)
+        return one_sided_loss(s, v, temperature)
+    return contrast_with_others(v @ s.T / temperature, s @ s.T / temperature)
 
 
-def one_sided(anchors: Tensor, targets: Tensor, temperature: float) -> Tensor:
+def one_sided_loss(anchors: Tensor, targets: Tensor, temperature: float) -> Tensor:
     """The loss above for the thief's anchors, on embeddings as they are: ``(..., n, D)`` against ``(n, D)``.
 
     Raises:
         AttackError: if n is 1.
     """
-    return against_others(anchors @ targets.T / temperature, anchors @ anchors.mT / temperature)
+    return contrast_with_others(anchors @ targets.T / temperature, anchors @ anchors.mT / temperature)
 
 
-def against_others(across: Tensor, within: Tensor) -> Tensor:
+def contrast_with_others(across: Tensor, within: Tensor) -> Tensor:
     """Mean of ``log sum_{j != i} (e^{across_ij} + e^{within_ij}) - across_ii``, of logits ``(..., n, n)`` each.
 
     Raises:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from fmsteal.attacks.knockoff import Knockoff
-from fmsteal.base.seeds import derived_seed
+from fmsteal.base.seeds import derive_seed
 from fmsteal.data.images import Ids
 from fmsteal.oracle.oracle import Oracle
 
@@ -19,8 +19,8 @@ class Copycat(Knockoff):
     """As `Knockoff`, on a transfer set in which every label that was answered is equally frequent.
 
     Attributes:
-        balance: repeat images of rare labels and leave out some of frequent ones (see `balanced`), the default of the
-            authors' framework too; it costs no questions. False: every image counts once.
+        balance: repeat images of rare labels and leave out some of frequent ones (see `balance_classes`), the default
+            of the authors' framework too; it costs no questions. False: every image counts once.
     """
 
     balance: bool = True
@@ -30,11 +30,11 @@ class Copycat(Knockoff):
         answers = oracle.ask(ids)
         if not self.balance:
             return ids, answers
-        rows = balanced(answers.argmax(dim=1), derived_seed("copycat", seed))
+        rows = balance_classes(answers.argmax(dim=1), derive_seed("copycat", seed))
         return ids[rows], answers[torch.from_numpy(rows)]
 
 
-def balanced(labels: Tensor, seed: int) -> Ids:
+def balance_classes(labels: Tensor, seed: int) -> Ids:
     """Rows of a transfer set of n images, so drawn that each of its k labels has n // k of them.
 
     A label answered less often has its images again and again in one random order, until there are enough; of one

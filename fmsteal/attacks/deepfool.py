@@ -23,9 +23,9 @@ def distances(
     Args:
         model: in eval mode, so that an image's logits ``(n, C)`` do not depend on its neighbours.
         images: float ``(n, 3, H, W)``, on the model's device.
-        steps: at most so many.
-        classes: only the boundaries to so many classes are looked at, those likeliest at the start and the image's own
-            among them, as in the authors' code; None for all.
+        steps: the most to take.
+        classes: only the boundaries to this many classes are looked at, those likeliest at the start and the image's
+            own among them, as in the authors' code; None for all.
         overshoot: the share by which a perturbation goes on beyond the boundary; norms include it.
 
     Returns:
@@ -54,7 +54,7 @@ def distances(
 def distances_of_code(
     model: nn.Module, images: Tensor, *, steps: int = 20, classes: int | None = None, overshoot: float = 0.01
 ) -> Tensor:
-    """What ActiveThief's code (Pal et al., AAAI 2020) sorts images by in the place of DeepFool's norm, float ``(n,)``.
+    """What ActiveThief's code (Pal et al., AAAI 2020) sorts images by instead of DeepFool's norm, float ``(n,)``.
 
     With p the softmax, k the label at the start, and of each class j ``w_j = grad p_j - grad p_k`` and ``d_j = |p_j -
     p_k| / ||w_j||``, a step adds ``d_j w_j`` for the j of the least d (DeepFool's own is ``d_j w_j / ||w_j||``, on
@@ -64,7 +64,7 @@ def distances_of_code(
         model: in eval mode, so that an image's logits ``(n, C)`` do not depend on its neighbours.
         images: float in [0, 1], ``(n, 3, H, W)``, on the model's device.
         steps: how many.
-        classes: only so many classes are looked at, the likeliest at the start; None for all, as there.
+        classes: only this many classes are looked at, the likeliest at the start; None for all, as there.
         overshoot: a perturbation counts and is shown ``1 + overshoot`` times.
 
     Returns:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from fmsteal.attacks.base import AttackContext
 from fmsteal.base.errors import AttackError, ConfigError
-from fmsteal.base.seeds import derived_seed, seeded
+from fmsteal.base.seeds import derive_seed, seed_block
 from fmsteal.config.answers import Answers
 from fmsteal.data.images import Images
 from fmsteal.identity.rules import Ignores
@@ -123,7 +123,7 @@ class DFME:
     def run(self, oracle: Oracle, pool: Images, ctx: AttackContext) -> nn.Module:
         """Play until the next step does not fit into the budget; returns the student as it is then."""
         budget = oracle.budget
-        with seeded("dfme", "dropout", ctx.seed):
+        with seed_block("dfme", "dropout", ctx.seed):
             game = Game(self, oracle, ctx)
             logged, latest = 0.0, {"loss": math.nan, "disagreement": math.nan}
             for step, asked in self.steps(budget):
@@ -133,9 +133,9 @@ class DFME:
                     continue
                 loss = game.student_step()
                 if asked >= logged:
-                    ctx.log(latest | {"loss": finite(loss, asked)}, asked)
+                    ctx.log(latest | {"loss": require_finite(loss, asked)}, asked)
                     logged = asked + budget.queries / POINTS
-            finite(loss, asked)
+            require_finite(loss, asked)
         return game.student.cpu().eval()
 
 
@@ -144,10 +144,10 @@ class Game:
 
     def __init__(self, attack: DFME, oracle: Oracle, ctx: AttackContext) -> None:
         self.attack, self.oracle, self.ctx = attack, oracle, ctx
-        with seeded("dfme", "generator", ctx.seed):
+        with seed_block("dfme", "generator", ctx.seed):
             self.generator = Generator(attack.noise, attack.width, attack.size).to(ctx.device)
         self.generator_optimizer = torch.optim.Adam(self.generator.parameters(), lr=attack.generator_lr)
-        self.random = torch.Generator().manual_seed(derived_seed("dfme", "noise", ctx.seed))
+        self.random = torch.Generator().manual_seed(derive_seed("dfme", "noise", ctx.seed))
         self.student = ctx.untrained(oracle.width).model.to(ctx.device)
         learns = [p for p in self.student.parameters() if p.requires_grad]
         self.student_optimizer = torch.optim.SGD(
@@ -167,11 +167,11 @@ class Game:
         """One step up the disagreement, whose gradient is estimated from answers; returns it."""
         attack = self.attack
         before_tanh = self.generator.train()(self._noise())
-        directions = unit_directions(attack.directions, before_tanh.shape, self.random).to(before_tanh.device)
+        directions = draw_directions(attack.directions, before_tanh.shape, self.random).to(before_tanh.device)
 
         @torch.no_grad()
         def objective(points: Tensor) -> Tensor:
-            images = self.shown(points)
+            images = self.show(points)
             targets = self._ask(images)
             return disagreement(self.student.eval()(images), targets)
 
@@ -184,29 +184,29 @@ class Game:
     def student_step(self) -> Tensor:
         """One step of the student towards the answers to new images; returns its loss."""
         with torch.no_grad():
-            images = self.shown(self.generator(self._noise()))
+            images = self.show(self.generator(self._noise()))
         targets = self._ask(images)
-        training(self.student)
+        set_training_mode(self.student)
         loss = disagreement(self.student(images), targets).mean()
         self.student_optimizer.zero_grad()
         loss.backward()
         self.student_optimizer.step()
         return loss.detach()
 
-    def shown(self, before_tanh: Tensor) -> Tensor:
+    def show(self, before_tanh: Tensor) -> Tensor:
         """The images that the API is asked about."""
-        return shown(before_tanh, self.attack.centre, self.attack.spread)
+        return squash(before_tanh, self.attack.centre, self.attack.spread)
 
     def _noise(self) -> Tensor:
         """Drawn on the CPU, so that every device asks about the same images at first."""
         return torch.randn(self.attack.batch, self.attack.noise, generator=self.random).to(self.ctx.device)
 
     def _ask(self, images: Tensor) -> Tensor:
-        return recovered_logits(self.oracle.ask_images(images)).to(images.device)
+        return recover_logits(self.oracle.ask_images(images)).to(images.device)
 
 
 class Generator(nn.Module):
-    """From noise ``(n, noise)`` to what becomes images by `shown`, ``(n, 3, size, size)``: the paper's architecture."""
+    """From noise ``(n, noise)`` to what `squash` makes images of, ``(n, 3, size, size)``: the paper's architecture."""
 
     def __init__(self, noise: int, width: int, size: int) -> None:
         super().__init__()
@@ -231,7 +231,7 @@ class Generator(nn.Module):
         return self.layers(noise)
 
 
-def shown(
+def squash(
     before_tanh: Tensor, centre: Sequence[float] = (0.5, 0.5, 0.5), spread: Sequence[float] = (0.5, 0.5, 0.5)
 ) -> Tensor:
     """``centre + spread * tanh`` of the generator's output ``(n, 3, H, W)``: images in the API's range [0, 1]."""
@@ -239,7 +239,7 @@ def shown(
     return middle + half * before_tanh.tanh()
 
 
-def recovered_logits(answers: Tensor) -> Tensor:
+def recover_logits(answers: Tensor) -> Tensor:
     """The victim's logits up to a constant, from probabilities ``(n, C)``: ``log p`` minus its mean over classes."""
     logs = answers.clamp_min(FLOOR).log()
     return logs - logs.mean(dim=1, keepdim=True)
@@ -250,7 +250,7 @@ def disagreement(student: Tensor, victim: Tensor) -> Tensor:
     return (student - victim).abs().mean(dim=1)
 
 
-def unit_directions(count: int, shape: torch.Size, random: torch.Generator) -> Tensor:
+def draw_directions(count: int, shape: torch.Size, random: torch.Generator) -> Tensor:
     """Directions ``(count, n, ...)`` for inputs ``(n, ...)``: of each input's, uniform on the unit sphere."""
     drawn = torch.randn(count, *shape, generator=random)
     return F.normalize(drawn.flatten(2), dim=2).view_as(drawn)
@@ -279,7 +279,7 @@ def forward_differences(
     return (weights * directions).mean(dim=0), values[0]
 
 
-def training(model: nn.Module) -> None:
+def set_training_mode(model: nn.Module) -> None:
     """Put a classifier into training mode, but for a trunk that does not learn: its BatchNorm stays as it is."""
     model.train()
     for part in model.children():
@@ -287,7 +287,7 @@ def training(model: nn.Module) -> None:
             part.eval()
 
 
-def finite(loss: Tensor, asked: int) -> float:
+def require_finite(loss: Tensor, asked: int) -> float:
     """The loss as a number.
 
     Raises:

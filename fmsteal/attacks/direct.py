@@ -28,7 +28,7 @@ class Direct(EncoderAttack):
     loss: Loss
 
     def check(self, budget: Budget, pool: Images) -> None:
-        """Refuse also batches of fewer images than the loss compares: one tells nothing where images are told apart."""
+        """Refuse also batches of fewer images than the loss compares: a single image cannot be told from others."""
         super().check(budget, pool)
         loss = self.loss.func if isinstance(self.loss, partial) else self.loss
         self.require_batches(self.images(budget, pool), getattr(loss, "fewest", 1), budget)

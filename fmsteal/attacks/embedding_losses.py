@@ -12,12 +12,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fmsteal.base.errors import AttackError
-from fmsteal.config.answers import on
+from fmsteal.config.answers import mark_answers
 from fmsteal.training.classifier import Loss
 from fmsteal.training.contrastive import nt_xent
 
 
-def over_several(loss: Loss) -> Loss:
+def require_several(loss: Loss) -> Loss:
     """Mark a loss that compares the images of a batch, and needs two or more: see `Direct.check`."""
     loss.fewest = 2  # type: ignore[attr-defined]
     return loss
@@ -31,14 +31,14 @@ def _require_several(loss: str, rows: Tensor) -> None:
         )
 
 
-@on("embeddings")
+@mark_answers("embeddings")
 def mse(thief: Tensor, victim: Tensor) -> Tensor:
     """Mean squared error over images and dimensions, of embeddings as they are."""
     return F.mse_loss(thief, victim)
 
 
-@over_several
-@on("embeddings")
+@require_several
+@mark_answers("embeddings")
 def infonce(thief: Tensor, victim: Tensor, temperature: float = 0.07) -> Tensor:
     """NT-Xent over the union of both sides' embeddings, normalised here.
 
@@ -52,8 +52,8 @@ def infonce(thief: Tensor, victim: Tensor, temperature: float = 0.07) -> Tensor:
     return nt_xent(thief, victim, temperature)
 
 
-@over_several
-@on("embeddings")
+@require_several
+@mark_answers("embeddings")
 def soft_nn(thief: Tensor, victim: Tensor, temperature: float = 100.0) -> Tensor:
     """Soft nearest neighbour loss (Frosst et al., ICML 2019, eq. 1) over the union of both sides, not normalised.
 
@@ -73,7 +73,7 @@ def soft_nn(thief: Tensor, victim: Tensor, temperature: float = 100.0) -> Tensor
     return F.cross_entropy(logits, other_side)
 
 
-@on("embeddings")
+@mark_answers("embeddings")
 def wasserstein(thief: Tensor, victim: Tensor) -> Tensor:
     """First Wasserstein distance of each image's two embeddings, read as weights on positions 1..D; mean over images.
 
@@ -93,8 +93,8 @@ def wasserstein(thief: Tensor, victim: Tensor) -> Tensor:
     return (weights[0] - weights[1]).cumsum(dim=1).abs().sum(dim=1).mean()
 
 
-@over_several
-@on("embeddings")
+@require_several
+@mark_answers("embeddings")
 def barlow(thief: Tensor, victim: Tensor, weight: float = 0.0051) -> Tensor:
     """``sum_a (1 - c_aa)^2 + weight * sum_{a != b} c_ab^2`` (Barlow Twins, Zbontar et al., ICML 2021, eq. 1).
 

@@ -56,7 +56,7 @@ class Cost:
 
 
 @functools.cache
-def forward_operations(spec: BackboneSpec) -> int:
+def count_operations(spec: BackboneSpec) -> int:
     """Floating-point operations of one image's forward pass, counted without weights and without storage."""
     with torch.device("meta"):
         trunk, size = spec.build(pretrained=False).eval().trunk, spec.size or 224
@@ -66,22 +66,22 @@ def forward_operations(spec: BackboneSpec) -> int:
     return int(counter.get_total_flops())
 
 
-def pretraining(target: str, spec: BackboneSpec, images: int, epochs: int, views: int = 2) -> Cost:
-    """Contrastive pre-training: so many views of each image in each epoch."""
+def count_pretraining(target: str, spec: BackboneSpec, images: int, epochs: int, views: int = 2) -> Cost:
+    """Contrastive pre-training: several views of each image in each epoch."""
     passes = images * epochs * views
-    return Cost(target, "pre-trained", images, passes, float(passes) * BACKWARD * forward_operations(spec))
+    return Cost(target, "pre-trained", images, passes, float(passes) * BACKWARD * count_operations(spec))
 
 
-def stealing(
+def count_stealing(
     target: str, way: str, victim: BackboneSpec, thief: BackboneSpec, images: int, k: int, epochs: int
 ) -> Cost:
     """StolenEncoder: the target answers once about each image; each step sees it and ``k`` views of it."""
     passes = images * epochs * (1 + k)
-    answered = float(images) * forward_operations(victim)
-    return Cost(target, way, images, passes, answered + float(passes) * BACKWARD * forward_operations(thief))
+    answered = float(images) * count_operations(victim)
+    return Cost(target, way, images, passes, answered + float(passes) * BACKWARD * count_operations(thief))
 
 
-def published() -> list[Cost]:
+def list_published() -> list[Cost]:
     """StolenEncoder's targets (Liu et al., CCS 2022): pre-training, the theft, its baseline without views; and its k.
 
     Of its large targets the images asked about are RDA's (Wu et al., ECCV 2024).
@@ -89,16 +89,16 @@ def published() -> list[Cost]:
     found = []
     small = {"CIFAR-10": (50_000, 2_500), "STL-10": (105_000, 5_250), "Food-101": (90_900, 4_545)}
     for name, (images, asked) in small.items():
-        found.append(pretraining(name, RESNET18, images, 1000))
-        found.append(stealing(name, "stolen, no views", RESNET18, RESNET34, images, 0, 100))
+        found.append(count_pretraining(name, RESNET18, images, 1000))
+        found.append(count_stealing(name, "stolen, no views", RESNET18, RESNET34, images, 0, 100))
         ks = (0, 1, 3, 9) if name == "CIFAR-10" else (1,)
-        found += [stealing(name, f"stolen, k = {k}", RESNET18, RESNET34, asked, k, 100) for k in ks]
+        found += [count_stealing(name, f"stolen, k = {k}", RESNET18, RESNET34, asked, k, 100) for k in ks]
     for name, spec, images, epochs, views, asked in (
         ("ImageNet SimCLR", RESNET50, 1_281_167, 1000, 2, 40_000),
         ("CLIP RN50, images alone", CLIP, 400_000_000, 32, 1, 60_000),
     ):
-        found.append(pretraining(name, spec, images, epochs, views))
-        found.append(stealing(name, "stolen, k = 1", spec, RESNET34_224, asked, 1, 100))
+        found.append(count_pretraining(name, spec, images, epochs, views))
+        found.append(count_stealing(name, "stolen, k = 1", spec, RESNET34_224, asked, 1, 100))
     return found
 
 
@@ -146,7 +146,7 @@ def main(words: Sequence[str] | None = None) -> None:
         parser.error(f"--rate={args.rate:g} must be above 0")
     if args.figure and not args.figure.absolute().parent.is_dir():
         parser.error(f"there is no folder {args.figure.absolute().parent} to write {args.figure.name} into")
-    costs = published()
+    costs = list_published()
     print(table(costs, args.rate))
     if args.figure:
         draw(costs, args.figure, args.rate)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from fmsteal.attacks.base import AttackContext, affordable
 from fmsteal.attacks.selection import Selection, select
 from fmsteal.base.errors import AttackError, ConfigError
-from fmsteal.base.seeds import derived_seed
+from fmsteal.base.seeds import derive_seed
 from fmsteal.config.answers import Answers
 from fmsteal.data.images import Ids, Images
 from fmsteal.data.loader import TensorLoader
@@ -86,7 +86,7 @@ class EncoderAttack:
         loader = self.transfer_set(oracle, pool, ids, ctx)
         require_varied(loader.targets)
         recipe = self.recipe.for_steps(len(loader))
-        return ctx.train(self.module(net, recipe, derived_seed("thief", "epochs", ctx.seed)), loader)
+        return ctx.train(self.module(net, recipe, derive_seed("thief", "epochs", ctx.seed)), loader)
 
     def transfer_set(self, oracle: Oracle, pool: Images, ids: Ids, ctx: AttackContext) -> TensorLoader:
         """Batches of images and their embeddings; here each image is asked about once."""
@@ -98,7 +98,7 @@ class EncoderAttack:
 
     def loader(self, images: Images, ids: Ids, targets: Tensor, ctx: AttackContext) -> TensorLoader:
         """Shuffled batches of ``images[ids]`` (uint8) and their ``targets (n, D)``."""
-        order = derived_seed("thief", "order", ctx.seed)
+        order = derive_seed("thief", "order", ctx.seed)
         return TensorLoader(images.picked(ids), targets, self.recipe.batch_size, order, whole=True)
 
 
@@ -116,6 +116,6 @@ def require_varied(embeddings: Tensor) -> None:
 
 
 @torch.no_grad()
-def several_views(views: nn.Module, images: Tensor, count: int) -> list[Tensor]:
+def draw_several(views: nn.Module, images: Tensor, count: int) -> list[Tensor]:
     """Random views of a batch ``(n, 3, H, W)``, ``count`` of each image, drawn at once: as many batches of floats."""
     return list(views(images.repeat(count, 1, 1, 1)).chunk(count)) if count else []

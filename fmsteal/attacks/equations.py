@@ -21,7 +21,7 @@ STEPS = 300
 
 
 @dataclass(frozen=True)
-class Head:
+class EquationHead:
     """A linear head, float64: ``weight`` ``(C, D)`` and ``bias`` ``(C,)``."""
 
     weight: Tensor
@@ -32,12 +32,12 @@ class Head:
         return features.double() @ self.weight.T + self.bias
 
     @classmethod
-    def of(cls, layer: nn.Linear) -> Head:
+    def of(cls, layer: nn.Linear) -> EquationHead:
         """A layer's."""
         return cls(layer.weight.detach().double().cpu(), layer.bias.detach().double().cpu())
 
-    def __add__(self, other: Head) -> Head:
-        return Head(self.weight + other.weight, self.bias + other.bias)
+    def __add__(self, other: EquationHead) -> EquationHead:
+        return EquationHead(self.weight + other.weight, self.bias + other.bias)
 
     def write(self, layer: nn.Linear) -> None:
         """Make it a layer's weights; what all classes share is taken away first, so that float32 keeps the rest."""
@@ -51,7 +51,7 @@ class Equations:
     """What answers say, row by row.
 
     Attributes:
-        logs: ``log p``, float64 ``(n, C)``; 0 where an entry says nothing.
+        logs: ``log p``, float64 ``(n, C)``; 0 where an entry carries no information.
         known: float64 ``(n, C)``: 0 where an entry says nothing, else 1.
     """
 
@@ -63,7 +63,7 @@ class Equations:
         """The equations in answers ``(n, C)``.
 
         An entry below the smallest normal float32 is left out, never clamped: of its log only a bound is known. A row
-        with fewer than two entries says nothing. An entry of 1 stays: its log is known as well as any other's.
+        with fewer than two entries is no equation. An entry of 1 stays: its log is known as well as any other's.
         """
         known = answers.double() >= SMALLEST
         known &= known.sum(1, keepdim=True) > 1
@@ -83,10 +83,10 @@ class Equations:
         return int((self.known.sum(1) - 1).clamp(min=0).sum())
 
     def residuals(self, logits: Tensor) -> Tensor:
-        """How far logits ``(n, C)`` are off, up to a row's constant, ``(n, C)``: 0 where an entry says nothing."""
-        return self.centred(self.logs - logits)
+        """How far logits ``(n, C)`` are off, up to a row's constant, ``(n, C)``: 0 for entries that are not known."""
+        return self.centre(self.logs - logits)
 
-    def centred(self, values: Tensor) -> Tensor:
+    def centre(self, values: Tensor) -> Tensor:
         """Values ``(n, C)`` without each row's mean over the entries that are known, 0 at the others."""
         mean = (self.known * values).sum(1, keepdim=True) / self.known.sum(1, keepdim=True).clamp(min=1)
         return self.known * (values - mean)
@@ -109,7 +109,7 @@ class System:
         self._columns = torch.cat([rows @ self._axes, rows.new_ones(len(rows), 1)], dim=1)
         self.rank = len(self._values)
 
-    def solve(self, equations: Equations, penalty: float) -> Head:
+    def solve(self, equations: Equations, penalty: float) -> EquationHead:
         """The head with the least ``sum of squared residuals + penalty * e * |W|^2``, the bias without a penalty.
 
         Conjugate gradients (CGLS, Bjoerck 1996, section 7.4.1) in coordinates in which complete answers take one step.
@@ -126,13 +126,13 @@ class System:
         pull = penalties.sqrt()[:, None] * scale
 
         found = self._columns.new_zeros(len(sizes), equations.logs.shape[1])
-        off, pulled = equations.centred(equations.logs), torch.zeros_like(found)
+        off, pulled = equations.centre(equations.logs), torch.zeros_like(found)
         way = gradient = scale * (self._columns.T @ off)
         size = first = float(gradient.square().sum())
         for _ in range(STEPS):
             if size <= CONVERGED**2 * first:
                 break
-            moved, drawn = equations.centred(self._columns @ (scale * way)), pull * way
+            moved, drawn = equations.centre(self._columns @ (scale * way)), pull * way
             step = size / float(moved.square().sum() + drawn.square().sum())
             found, off, pulled = found + step * way, off - step * moved, pulled - step * drawn
             gradient = scale * (self._columns.T @ off) + pull * pulled
@@ -140,4 +140,4 @@ class System:
             way = gradient + size / before * way
         found = scale * found
         weight = (self._axes @ found[:-1]).T
-        return Head(weight, found[-1] - weight @ self._mean)
+        return EquationHead(weight, found[-1] - weight @ self._mean)

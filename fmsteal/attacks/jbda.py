@@ -12,13 +12,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fmsteal.attacks.asked_views import asked
+from fmsteal.attacks.asked_views import ask_views
 from fmsteal.attacks.base import GRADIENT_BATCH, ONLY_FITTED, AttackContext, affordable
 from fmsteal.attacks.selection import Selection, select
 from fmsteal.base.errors import ConfigError
-from fmsteal.base.seeds import derived_seed
+from fmsteal.base.seeds import derive_seed
 from fmsteal.config.answers import Answers
-from fmsteal.data.images import Ids, Images, Pixels, content_digest, joined
+from fmsteal.data.images import Ids, Images, Pixels, content_digest, join
 from fmsteal.identity.rules import Ignores
 from fmsteal.oracle.oracle import Budget, Oracle
 from fmsteal.training.classifier import Loss
@@ -39,7 +39,7 @@ class Augmentation:
         seeds: how many seeds at most;
         share: and at most this share of the budget, so that questions are left for what is made from them.
         reservoir: how many images a round starts from, None for all;
-        growth: but all of them in so many rounds at first.
+        growth: but all of them in this many rounds at first.
     """
 
     answers: ClassVar[Answers] = "probabilities"
@@ -66,7 +66,7 @@ class Augmentation:
         """Images that are made of one in a round."""
         return 1
 
-    def made(
+    def make_images(
         self, thief: nn.Module, pixels: Pixels, answers: Tensor, random: np.random.Generator, number: int
     ) -> Pixels:
         """New images from ``pixels (n, 3, H, W)`` and their ``answers (n, C)``; uint8 ``(n * variants, 3, H, W)``.
@@ -75,37 +75,37 @@ class Augmentation:
         """
         raise NotImplementedError
 
-    def seeded(self, budget: Budget) -> int:
+    def count_seeds(self, budget: Budget) -> int:
         """How many pool images are asked about: two at least, a thief with BatchNorm cannot be trained on one."""
         return min(budget.queries, max(2, min(self.seeds, int(budget.queries * self.share))))
 
     def check(self, budget: Budget, pool: Images) -> None:
         """Refuse a pool that has not enough seeds."""
-        affordable(Budget(self.seeded(budget)), pool)
+        affordable(Budget(self.count_seeds(budget)), pool)
 
     def run(self, oracle: Oracle, pool: Images, ctx: AttackContext) -> nn.Module:
         """Ask and make images by turns, then fit a thief to all of them."""
         queries = oracle.budget.queries  # not oracle.left: a run that goes on has paid for more
-        ids = select(self.selection, pool, self.seeded(oracle.budget), ctx)
+        ids = select(self.selection, pool, self.count_seeds(oracle.budget), ctx)
         pixels = np.empty((queries, *pool.pixels.shape[1:]), np.uint8)  # for all: no round copies those before it
         pixels[: len(ids)], answers, parts = pool.pixels[ids], oracle.ask(ids), [pool.subset(ids)]
 
         def fitted(stage: str) -> nn.Module:
-            images = joined(parts, pixels[: len(answers)])
+            images = join(parts, pixels[: len(answers)])
             return ctx.fit_thief(images, np.arange(len(images)), answers, self.loss, stage)
 
         def moved(number: int, parents: Ids, random: np.random.Generator) -> Pixels:
             thief = fitted(f"thief-round-{number + 1}").to(ctx.device)
-            return self.made(thief, pixels[parents], answers[parents], random, number)[: queries - len(answers)]
+            return self.make_images(thief, pixels[parents], answers[parents], random, number)[: queries - len(answers)]
 
         while left := queries - len(answers):
             number = len(parts)
-            random = np.random.default_rng(derived_seed("augmentation", number, ctx.seed))
+            random = np.random.default_rng(derive_seed("augmentation", number, ctx.seed))
             parents = self.parents(len(answers), number - 1, left, random)
             made = ctx.kept(f"round-{number}", partial(moved, number - 1, parents, random))
             new = pixels[len(answers) : len(answers) + len(made)]
             new[:] = made
-            answers = torch.cat([answers, asked(oracle, new)])
+            answers = torch.cat([answers, ask_views(oracle, new)])
             parts.append(Images(new, content_digest(new)))
         return fitted("thief")
 
@@ -143,18 +143,18 @@ class JBDA(Augmentation):
         if self.tau is not None and self.tau < 1:
             raise ConfigError(f"attack.tau must be at least 1, or null for a step that never turns, not {self.tau}.")
 
-    def made(
+    def make_images(
         self, thief: nn.Module, pixels: Pixels, answers: Tensor, random: np.random.Generator, number: int
     ) -> Pixels:
         """One new image of each."""
         labels, step = answers.argmax(dim=1), self.step_of(number)
-        return in_chunks(lambda x, part: self.moved(thief, x, labels[part].to(x.device), step), thief, pixels)
+        return move_in_chunks(lambda x, part: self.move(thief, x, labels[part].to(x.device), step), thief, pixels)
 
     def step_of(self, number: int) -> float:
         """The step of round ``number``, from 0."""
         return self.step if self.tau is None else self.step * (-1) ** (number // self.tau)
 
-    def moved(self, thief: nn.Module, images: Tensor, labels: Tensor, step: float) -> Tensor:
+    def move(self, thief: nn.Module, images: Tensor, labels: Tensor, step: float) -> Tensor:
         """``clip(x + step * sign(gradient))`` of float images ``(n, 3, H, W)`` in [0, 1] with labels ``(n,)``."""
 
         def objective(logits: Tensor) -> Tensor:
@@ -179,7 +179,7 @@ def input_gradient(model: nn.Module, images: Tensor, objective: Callable[[Tensor
     return gradient
 
 
-def in_chunks(move: Callable[[Tensor, slice], Tensor], model: nn.Module, pixels: Pixels) -> Pixels:
+def move_in_chunks(move: Callable[[Tensor, slice], Tensor], model: nn.Module, pixels: Pixels) -> Pixels:
     """Move uint8 images on the model's device, some at a time: ``move(float images, which)``; rounded to uint8."""
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     out = np.empty_like(pixels)

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fmsteal.attacks.jbda import Augmentation, in_chunks, input_gradient
+from fmsteal.attacks.jbda import Augmentation, input_gradient, move_in_chunks
 from fmsteal.base.errors import ConfigError
 from fmsteal.data.images import Pixels
 
@@ -41,15 +41,15 @@ class JBDATargeted(Augmentation):
         """Images that are made of one in a round."""
         return self.each
 
-    def made(
+    def make_images(
         self, thief: nn.Module, pixels: Pixels, answers: Tensor, random: np.random.Generator, number: int
     ) -> Pixels:
         """New images, ``each`` of every one; those of an image lie together."""
         starts = np.repeat(pixels, self.each, axis=0)
         targets = torch.from_numpy(random.integers(answers.shape[1], size=(self.steps, len(starts))))
-        return in_chunks(lambda x, part: self.walked(thief, x, targets[:, part].to(x.device)), thief, starts)
+        return move_in_chunks(lambda x, part: self.walk(thief, x, targets[:, part].to(x.device)), thief, starts)
 
-    def walked(self, thief: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
+    def walk(self, thief: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
         """Steps down the gradient of the cross-entropy to ``targets (steps, n)``, within eps of where they began.
 
         As in the code, each step is cut to the eps-ball and to [0, 1]: without, eight steps could reach 1.85 eps.

@@ -11,7 +11,7 @@ from fmsteal.data.images import Ids
 HELD = 1 << 21  # distances held at a time while the first centres are gone through (16 MB)
 
 
-def farthest_first(rows: Tensor, centres: Tensor, count: int) -> Ids:
+def pick_farthest_first(rows: Tensor, centres: Tensor, count: int) -> Ids:
     """Pick ``count`` rows one by one, each the farthest from its nearest centre; a pick is a centre from then on.
 
     Only each row's distance to its nearest centre is kept, so a pick costs one pass over the rows where the published

@@ -15,7 +15,7 @@ from fmsteal.attacks.encoders import require_varied
 from fmsteal.attacks.ridge import PENALTIES, fit_ridge
 from fmsteal.attacks.selection import Selection, select
 from fmsteal.base.errors import ConfigError
-from fmsteal.base.seeds import derived_seed
+from fmsteal.base.seeds import derive_seed
 from fmsteal.config.answers import Answers
 from fmsteal.data.images import Images
 from fmsteal.oracle.oracle import Budget, Oracle
@@ -61,7 +61,7 @@ class LinearMap:
         ids = select(self.selection, pool, affordable(oracle.budget, pool), ctx)
         answers = oracle.ask(ids)
         require_varied(answers)
-        held = np.random.default_rng(derived_seed("linear-map", ctx.seed)).permutation(len(ids))
+        held = np.random.default_rng(derive_seed("linear-map", ctx.seed)).permutation(len(ids))
         held_out = torch.from_numpy(held < min(max(1, round(len(ids) * self.validation)), len(ids) - 2))
         found = fit_ridge(ctx.public_features(pool, ids), answers, held_out, self.penalties)
         ctx.log({"residual": found.residual, "penalty": found.penalty}, len(ids))

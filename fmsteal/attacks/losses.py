@@ -9,17 +9,17 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fmsteal.base.errors import ConfigError
-from fmsteal.config.answers import Answers, on
+from fmsteal.config.answers import Answers, mark_answers
 from fmsteal.training.classifier import soft_cross_entropies
 
 
-@on("probabilities")
+@mark_answers("probabilities")
 def soft_cross_entropy(logits: Tensor, answers: Tensor) -> Tensor:
     """Mean over rows of ``-sum_k y_k log softmax(z)_k`` (Knockoff Nets, eq. 1); rows of y need not sum to 1."""
     return soft_cross_entropies(logits, answers).mean()
 
 
-@on("probabilities")
+@mark_answers("probabilities")
 def hard_cross_entropy(logits: Tensor, answers: Tensor) -> Tensor:
     """Cross-entropy to each answer's argmax."""
     return F.cross_entropy(logits, answers.argmax(dim=1))
@@ -31,7 +31,7 @@ class TemperatureLoss:
 
     As T grows it tends to half the variance over classes of ``log y - z``: small probabilities count as much as large
     ones. Rows of y need not sum to 1. A class answered with 0 has log y = -inf and a share of 0 in the softened answer:
-    the thief is pushed away from it without end, as by a label; a row of zeros says nothing, and costs nothing.
+    the thief is pushed away from it without end, as by a label; a row of zeros has no effect and no cost.
 
     Attributes:
         temperature: T; 1 is soft cross-entropy less the answers' entropy.

@@ -10,7 +10,7 @@ all images and their answers. As published, but for
 - BatchNorm: a step's mixtures are one batch to it, and the views that are guessed from another (the published code
   interleaves labelled and unlabelled images to the same end, and leaves its statistics alone while it guesses).
 
-Of a frozen trunk (probe) features are mixed in the place of images: manifold mixup at the trunk's output. There the
+Of a frozen trunk (probe) features are mixed instead of images: manifold mixup at the trunk's output. There the
 views of an image are those of ``thief.recipe.views``; without any they coincide, as they do without an augmentation.
 """
 
@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from fmsteal.attacks.base import AttackContext
 from fmsteal.attacks.losses import soft_cross_entropy
-from fmsteal.attacks.semi_supervised import AveragedModule, SemiSupervised, Transfer
+from fmsteal.attacks.semi_supervised import AveragedModule, SemiSupervised, TransferSet
 from fmsteal.base.errors import ConfigError
 from fmsteal.training.learners import Untrained
 from fmsteal.training.recipe import Recipe, StealModule
@@ -74,7 +74,7 @@ class MixMatch(SemiSupervised):
         """Views of an unlabelled image in a step."""
         return self.views
 
-    def module(self, start: Untrained, recipe: Recipe, transfer: Transfer, ctx: AttackContext) -> StealModule:
+    def module(self, start: Untrained, recipe: Recipe, transfer: TransferSet, ctx: AttackContext) -> StealModule:
         """Trains by `mixmatch_loss`."""
         return MixMatchModule(start.net, self, recipe, start.seed)
 
@@ -92,11 +92,11 @@ class MixMatchModule(AveragedModule):
         labelled, answers, others = batch
         if attack.labels == "hard":
             answers = F.one_hot(answers.argmax(dim=1), answers.shape[1]).to(answers.dtype)
-        labelled, others = self.shown(labelled), self.shown(others)
+        labelled, others = self.show(labelled), self.show(others)
         with torch.no_grad():
-            guesses = guessed(self.student(others), attack.views, attack.temperature)
+            guesses = guess_answers(self.student(others), attack.views, attack.temperature)
             targets = torch.cat([answers, guesses.repeat(attack.views, 1)])
-            inputs, targets = mixed(torch.cat([labelled, others]), targets, attack.alpha)
+            inputs, targets = mix_up(torch.cat([labelled, others]), targets, attack.alpha)
         return mixmatch_loss(self.student(inputs), targets, len(labelled), self.weight)
 
     @property
@@ -106,7 +106,7 @@ class MixMatchModule(AveragedModule):
         return self.attack.weight * min(1.0, self.trainer.global_step / steps if steps else 1.0)
 
 
-def guessed(logits: Tensor, views: int, temperature: float) -> Tensor:
+def guess_answers(logits: Tensor, views: int, temperature: float) -> Tensor:
     """Answers ``(m, C)`` guessed from the logits ``(views * m, C)`` of each image's views: their mean, sharpened (3.2).
 
     ``q_k = p_k^(1/T) / sum_j p_j^(1/T)`` (eq. 7) of ``p``, the mean of the views' softmax (eq. 6).
@@ -116,7 +116,7 @@ def guessed(logits: Tensor, views: int, temperature: float) -> Tensor:
     return sharp / sharp.sum(dim=1, keepdim=True)
 
 
-def mixed(inputs: Tensor, targets: Tensor, alpha: float) -> tuple[Tensor, Tensor]:
+def mix_up(inputs: Tensor, targets: Tensor, alpha: float) -> tuple[Tensor, Tensor]:
     """MixUp of each row with one of a random order of all rows (eq. 8 to 11), its own share being the larger one.
 
     ``l = max(l', 1 - l')`` with ``l' ~ Beta(alpha, alpha)`` for each row by itself.

@@ -33,7 +33,7 @@ class OwnData:
 
     answers: ClassVar[Answers] = "probabilities"
     ignores: ClassVar[Ignores] = ONLY_FITTED
-    labelled: ClassVar[Labelled] = "unseen"  # what `AttackContext.labelled` holds: see `labelled_images`
+    labelled: ClassVar[Labelled] = "unseen"  # what `AttackContext.labelled` holds: see `find_labelled_images`
 
     images: int | None = None
 
@@ -61,7 +61,7 @@ class OwnDataCeiling(OwnData):
     labelled: ClassVar[Labelled] = "train"
 
 
-def labelled_images(attack: Attack, task: Task) -> Images | None:
+def find_labelled_images(attack: Attack, task: Task) -> Images | None:
     """The labelled images that an attack says it has besides, by an attribute ``labelled``; None if it says nothing.
 
     ``unseen``: the training images that the victim's subset left out. ``train``: the victim's own.

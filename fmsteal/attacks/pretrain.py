@@ -11,7 +11,7 @@ from torch import nn
 from fmsteal.attacks.base import AttackContext
 from fmsteal.attacks.encoders import EncoderAttack
 from fmsteal.attacks.selection import select
-from fmsteal.base.seeds import derived_seed, seeded
+from fmsteal.base.seeds import derive_seed, seed_block
 from fmsteal.data.images import Images
 from fmsteal.oracle.oracle import Oracle
 from fmsteal.training.simclr import Projected, SimCLRModule
@@ -39,10 +39,10 @@ class Pretrain(EncoderAttack):
         """Pre-train; returns the encoder: raw images in, embeddings ``(n, d)`` of its own width out."""
         ids = select(self.selection, pool, self.images(oracle.budget, pool), ctx)
         encoder = ctx.encoder()
-        with seeded("thief", "projection", ctx.seed):
+        with seed_block("thief", "projection", ctx.seed):
             net = Projected(encoder.backbone, self.projection)
         loader = self.loader(pool, ids, torch.zeros(len(ids)), ctx)  # there are no targets
-        recipe, epochs = self.recipe.for_steps(len(loader)), derived_seed("thief", "epochs", ctx.seed)
+        recipe, epochs = self.recipe.for_steps(len(loader)), derive_seed("thief", "epochs", ctx.seed)
         ctx.train(SimCLRModule(net, self.views, self.temperature, recipe, epochs), loader)
         encoder.aligned = False
         return encoder.cpu().eval()

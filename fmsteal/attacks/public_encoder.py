@@ -17,8 +17,8 @@ from fmsteal.oracle.oracle import Budget, Oracle
 class PublicEncoder:
     """Asks nothing and trains nothing: the thief's trunk, as it was published, is the stolen encoder.
 
-    It is as wide as its own features, and they stand for nothing of the target's: no cosine and no distance is
-    measured, whatever their width. The query set plays no part.
+    It is as wide as its own features, which have no counterpart in the target's: no cosine and no distance is
+    measured, even at equal width. The query set plays no part.
     """
 
     answers: ClassVar[Answers] = "embeddings"

@@ -24,7 +24,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fmsteal.attacks.base import AttackContext
-from fmsteal.attacks.semi_supervised import AveragedModule, SemiSupervised, Transfer
+from fmsteal.attacks.semi_supervised import AveragedModule, SemiSupervised, TransferSet
 from fmsteal.base.errors import ConfigError
 from fmsteal.training.classifier import Classifier, Loss
 from fmsteal.training.learners import Untrained
@@ -70,7 +70,7 @@ class QueryWise(SemiSupervised):
                 f"{self.weight}."
             )
 
-    def module(self, start: Untrained, recipe: Recipe, transfer: Transfer, ctx: AttackContext) -> StealModule:
+    def module(self, start: Untrained, recipe: Recipe, transfer: TransferSet, ctx: AttackContext) -> StealModule:
         """Fit the anchor; the module then trains by `labelled_loss` and `unlabelled_loss`."""
         anchor = ctx.fit_thief(
             transfer.pool, transfer.ids, transfer.answers, self.loss, "thief-anchor", transfer.held_out
@@ -96,7 +96,7 @@ class QueryWiseModule(AveragedModule):
         attack = self.attack
         labelled, answers, others = batch
         count = len(labelled)
-        inputs = torch.cat([self.shown(labelled), self.shown(others)])
+        inputs = torch.cat([self.show(labelled), self.show(others)])
         with torch.no_grad():
             anchor, average = self.anchor(inputs), self.net(inputs[count:])
         student = self.student(inputs)

@@ -9,14 +9,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fmsteal.attacks.asked_views import asked
+from fmsteal.attacks.asked_views import ask_views
 from fmsteal.attacks.base import AttackContext
-from fmsteal.attacks.cont_steal_two_view import one_sided
-from fmsteal.attacks.encoders import EncoderAttack, several_views
+from fmsteal.attacks.cont_steal_two_view import one_sided_loss
+from fmsteal.attacks.encoders import EncoderAttack, draw_several
 from fmsteal.base.errors import ConfigError
 from fmsteal.data.images import Ids, Images
 from fmsteal.data.loader import TensorLoader
-from fmsteal.data.random_views import drawn
+from fmsteal.data.random_views import draw_views
 from fmsteal.oracle.oracle import Oracle
 from fmsteal.training.recipe import Recipe, StealModule
 
@@ -67,8 +67,8 @@ class RDA(EncoderAttack):
 
     def transfer_set(self, oracle: Oracle, pool: Images, ids: Ids, ctx: AttackContext) -> TensorLoader:
         """The images and their prototypes."""
-        views = (drawn(self.prototype_views, pool, ids, "rda", ctx.seed, n) for n in range(self.asks_per_image))
-        answers = [asked(oracle, each) for each in views]
+        views = (draw_views(self.prototype_views, pool, ids, "rda", ctx.seed, n) for n in range(self.asks_per_image))
+        answers = [ask_views(oracle, each) for each in views]
         return self.loader(pool, ids, prototypes(torch.stack(answers)), ctx)
 
     def module(self, net: nn.Module, recipe: Recipe, seed: int) -> StealModule:
@@ -89,7 +89,7 @@ class RDAModule(StealModule):
     def loss(self, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss of a batch, and its two terms."""
         images, targets = batch
-        seen = torch.cat(several_views(self.attack.views, images, self.attack.patches))
+        seen = torch.cat(draw_several(self.attack.views, images, self.attack.patches))
         embedded = self.net(seen).unflatten(0, (self.attack.patches, len(images)))
         return rda_loss(embedded, targets, self.attack.temperature, self.attack.alpha, self.attack.beta)
 
@@ -133,7 +133,7 @@ def rda_loss(
         AttackError: if n is 1, which leaves L_con without a negative.
     """
     s = F.normalize(views, dim=-1)
-    contrastive = one_sided(s, prototypes, temperature)
+    contrastive = one_sided_loss(s, prototypes, temperature)
     agree = (F.cosine_similarity(s, prototypes, dim=-1) + 1).clamp_min(FLOOR)
     apart = (s - prototypes).square().sum(dim=-1).clamp_min(FLOOR)
     align = (apart.log() - agree.log()).mean()

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fmsteal.attacks.base import AttackContext
-from fmsteal.attacks.kcenter import farthest_first
+from fmsteal.attacks.kcenter import pick_farthest_first
 from fmsteal.base.errors import AttackError
 from fmsteal.data.images import Ids, Images
 
@@ -85,7 +85,7 @@ def kcenter_features(pool: int, count: int, seed: int, *, features: Features) ->
     """Greedy k-center (Sener & Savarese, ICLR 2018) on a public trunk's features, from a random first image; nested."""
     first, rows = random(pool, 1, seed), features()
     others = np.delete(np.arange(pool), first)
-    return np.concatenate([first, others[farthest_first(rows[others], rows[first], count - 1)]])[:count]
+    return np.concatenate([first, others[pick_farthest_first(rows[others], rows[first], count - 1)]])[:count]
 
 
 def herding(pool: int, count: int, seed: int, *, features: Features) -> Ids:
@@ -131,7 +131,7 @@ def typiclust(
         seed: of k-means.
         features: of a public trunk.
         neighbours: that make an image typical.
-        most_clusters: at most so many clusters.
+        most_clusters: the most clusters to form.
         smallest: images in a cluster that counts.
     """
     from sklearn.cluster import KMeans, MiniBatchKMeans
@@ -155,14 +155,14 @@ def _in_turn(members: Sequence[Ids], rows: Tensor, count: int, neighbours: int) 
     left = [ids for ids in members if len(ids)]
     while left and len(picks) < count:
         for place, ids in enumerate(left[: count - len(picks)]):
-            pick = most_typical(rows[ids], min(neighbours, len(ids) // 2))
+            pick = find_most_typical(rows[ids], min(neighbours, len(ids) // 2))
             picks.append(int(ids[pick]))
             left[place] = np.delete(ids, pick)
         left = [ids for ids in left if len(ids)]
     return picks
 
 
-def most_typical(rows: Tensor, neighbours: int) -> int:
+def find_most_typical(rows: Tensor, neighbours: int) -> int:
     """Of rows ``(n, D)`` of unit length the one whose mean distance to its nearest others is smallest."""
     if not neighbours:
         return 0

@@ -15,9 +15,9 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 from fmsteal.attacks.base import FITTED_TO_ANSWERS, AttackContext, affordable
 from fmsteal.attacks.selection import Selection, select
 from fmsteal.base.errors import ConfigError
-from fmsteal.base.seeds import derived_seed
+from fmsteal.base.seeds import derive_seed
 from fmsteal.config.answers import Answers
-from fmsteal.data.augment import augmented
+from fmsteal.data.augment import apply_augment
 from fmsteal.data.beside import Beside
 from fmsteal.data.images import Ids, Images
 from fmsteal.identity.rules import Ignores
@@ -28,7 +28,7 @@ from fmsteal.training.recipe import Recipe, StealModule
 
 
 @dataclass(frozen=True)
-class Transfer:
+class TransferSet:
     """What was asked about, of a pool: ``ids`` with their ``answers (n, C)``, and what is held out of the training."""
 
     pool: Images
@@ -81,7 +81,7 @@ class SemiSupervised:
         """Views of an unlabelled image in a step."""
         return 1
 
-    def module(self, start: Untrained, recipe: Recipe, transfer: Transfer, ctx: AttackContext) -> StealModule:
+    def module(self, start: Untrained, recipe: Recipe, transfer: TransferSet, ctx: AttackContext) -> StealModule:
         """The method: trains ``start.net`` on batches ``(inputs, answers, others)``, see `Beside`."""
         raise NotImplementedError
 
@@ -89,7 +89,7 @@ class SemiSupervised:
         """Refuse a budget that leaves too little of the pool.
 
         Raises:
-            ConfigError: it is for more images than there are, or for so many that too few others are left.
+            ConfigError: it is for more images than there are, or leaves too few others.
         """
         left, wanted = len(pool) - affordable(budget, pool), self.unlabelled or 1
         if left < wanted:
@@ -104,9 +104,9 @@ class SemiSupervised:
         start = ctx.untrained(oracle.width)  # a thief that is no classifier is refused before anything is paid
         queries = oracle.budget.queries
         asked = select(self.selection, pool, queries, ctx)
-        ids, kept = np.split(asked, [queries - self.held(queries)])
+        ids, kept = np.split(asked, [queries - self.count_held_out(queries)])
         answers = oracle.ask(ids)
-        transfer = Transfer(pool, ids, answers, HeldOut(kept, oracle.ask(kept)) if len(kept) else None)
+        transfer = TransferSet(pool, ids, answers, HeldOut(kept, oracle.ask(kept)) if len(kept) else None)
         others = start.inputs(pool, self.rest(len(pool), asked, ctx.seed))
         beside = partial(Beside, others=others, ratio=self.ratio, each=self.each)
         loader = start.loader(pool, ids, answers, beside)
@@ -115,14 +115,14 @@ class SemiSupervised:
         start.net.requires_grad_(True)
         return start.model.cpu().eval()
 
-    def held(self, queries: int) -> int:
+    def count_held_out(self, queries: int) -> int:
         """How many images are held out; two are left to train on, if the budget is for as many."""
         return min(int(queries * self.validation), max(0, queries - 2))
 
     def rest(self, count: int, asked: Ids, seed: int) -> Ids:
         """Those of ``count`` images that are trained on without an answer, in ascending order."""
         left = np.setdiff1d(np.arange(count), asked)
-        random = np.random.default_rng(derived_seed("unlabelled", seed))
+        random = np.random.default_rng(derive_seed("unlabelled", seed))
         return left if self.unlabelled is None else np.sort(random.permutation(left)[: self.unlabelled])
 
 
@@ -168,6 +168,6 @@ class AveragedModule(StealModule):
             if not mean.is_floating_point():
                 mean.copy_(new)
 
-    def shown(self, inputs: Tensor) -> Tensor:
+    def show(self, inputs: Tensor) -> Tensor:
         """Views of a batch of images, float in [0, 1]; features as they are."""
-        return augmented(self.augment, inputs) if inputs.ndim == 4 else inputs
+        return apply_augment(self.augment, inputs) if inputs.ndim == 4 else inputs

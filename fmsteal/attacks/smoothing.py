@@ -43,9 +43,9 @@ class Smoothing(Knockoff):
 
     def transfer_set(self, oracle: Oracle, ids: Ids, seed: int) -> tuple[Ids, Tensor]:
         """The mean of what was answered, smoothed."""
-        return ids, smoothed(mean_answer(oracle, ids, self.repeats), self.smoothing)
+        return ids, smooth(mean_answer(oracle, ids, self.repeats), self.smoothing)
 
 
-def smoothed(answers: Tensor, weight: float) -> Tensor:
+def smooth(answers: Tensor, weight: float) -> Tensor:
     """``(1 - weight) y + weight / C`` for rows ``(n, C)``."""
     return (1 - weight) * answers + weight / answers.shape[1]

@@ -16,7 +16,7 @@ from torch import Tensor
 from fmsteal.attacks.base import ONLY_FITTED, AttackContext, affordable
 from fmsteal.attacks.equations import Equations
 from fmsteal.attacks.selection import Selection, select
-from fmsteal.attacks.solved_head import FEWEST, TRUNCATED, SolvedHead, limits, solve_exactly, solve_head, split
+from fmsteal.attacks.solved_head import FEWEST, TRUNCATED, SolvedHead, find_limit, solve_exactly, solve_head, split_rows
 from fmsteal.base.errors import ConfigError
 from fmsteal.base.metric import Metric
 from fmsteal.config.answers import Answers
@@ -86,7 +86,7 @@ def _solved(
     """Why a thief is better fitted, None if it is not; and the solved head, if there is one."""
     if len(ids) < FEWEST:
         return f"fewer than {FEWEST}", None
-    why = limits(answers)
+    why = find_limit(answers)
     if why not in (None, TRUNCATED):
         return why, None
     features = ctx.public_features(pool, ids, trunk)
@@ -123,15 +123,15 @@ def _fitted_is_better(
     trunk: BackboneSpec | None,
 ) -> bool:
     """Whether a fitted head agrees more often with the answers held out than the solved one, by a standard error."""
-    train, held = split(len(ids), ctx.seed)
+    train, held = split_rows(len(ids), ctx.seed)
     fitted = ctx.fit_thief(pool, ids[train], answers[train], loss, "thief-compared", trunk=trunk)
     due = answers[held].argmax(1)
     theirs = ctx.logits(fitted, pool, ids[held]).argmax(1) == due
     ours = solved.part(features[torch.from_numpy(held)]).argmax(1) == due
-    return better(theirs, ours)
+    return is_better(theirs, ours)
 
 
-def better(first: Tensor, second: Tensor) -> bool:
+def is_better(first: Tensor, second: Tensor) -> bool:
     """Whether of two sets of hits on the same images ``(n,)`` the first has more, by a standard error (McNemar)."""
     more, less = int((first & ~second).sum()), int((second & ~first).sum())
     return more - less > np.sqrt(more + less)

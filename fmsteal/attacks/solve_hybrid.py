@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from fmsteal.attacks.base import FITTED_TO_ANSWERS, AttackContext, affordable
-from fmsteal.attacks.equations import Equations, Head
+from fmsteal.attacks.equations import EquationHead, Equations
 from fmsteal.attacks.selection import Selection, select
-from fmsteal.attacks.solved_head import FEWEST, best_penalty, limits, solve_with, split
+from fmsteal.attacks.solved_head import FEWEST, choose_penalty, find_limit, solve_with, split_rows
 from fmsteal.base.errors import ConfigError
 from fmsteal.base.metric import Metric
 from fmsteal.config.answers import Answers
@@ -61,7 +61,7 @@ class SolveHybrid:
         """Ask, train, solve."""
         ids = select(self.selection, pool, affordable(oracle.budget, pool), ctx)
         answers = oracle.ask(ids)
-        why = limits(answers) if len(ids) >= FEWEST else f"fewer than {FEWEST}"
+        why = find_limit(answers) if len(ids) >= FEWEST else f"fewer than {FEWEST}"
         penalty = self._penalty(pool, ids, answers, ctx) if why is None else None
         if why is not None:
             log.info("The answers are %s: the thief is fitted to them", why)
@@ -69,15 +69,15 @@ class SolveHybrid:
         ctx.report([Metric("solved", float(penalty is not None), "head was solved for", higher_is_better=None)])
         if penalty is not None:
             features = ctx.features(thief, pool, ids)
-            solve_with(penalty, features, Equations.of(answers), Head.of(thief.head)).write(thief.head)
+            solve_with(penalty, features, Equations.of(answers), EquationHead.of(thief.head)).write(thief.head)
         return thief
 
     def _penalty(self, pool: Images, ids: Ids, answers: Tensor, ctx: AttackContext) -> float | None:
         """The penalty for the head; None if the trained head is as good."""
-        train, held = split(len(ids), ctx.seed)
+        train, held = split_rows(len(ids), ctx.seed)
         part = cast("Classifier", ctx.fit_thief(pool, ids[train], answers[train], self.loss, "thief-compared"))
-        features, trained = ctx.features(part, pool, ids), Head.of(part.head)
-        penalty, head, _ = best_penalty(features, Equations.of(answers), train, held, trained)
+        features, trained = ctx.features(part, pool, ids), EquationHead.of(part.head)
+        penalty, head, _ = choose_penalty(features, Equations.of(answers), train, held, trained)
         others = torch.from_numpy(held)
         hits = [(h(features[others]).argmax(1) == answers[others].argmax(1)).double().mean() for h in (head, trained)]
         log.info("Held-out agreement: %.3f solved for, %.3f as trained", *hits)

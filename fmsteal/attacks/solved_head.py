@@ -9,12 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fmsteal.attacks.equations import Equations, Head, System
-from fmsteal.base.seeds import derived_seed
+from fmsteal.attacks.equations import EquationHead, Equations, System
+from fmsteal.base.seeds import derive_seed
 from fmsteal.data.images import Ids
 
 PENALTIES = (1e-12, 1e-8, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1)  # the least first
-HELD_OUT = 5  # one in so many answers
+HELD_OUT = 5  # one answer in this many
 FEWEST = HELD_OUT  # answers of which some can be held out
 HOLDS = 1e-3  # relative: the residuals of equations that hold are far smaller, those of another trunk near 1
 DECIMALS = 5  # that rounding is looked for
@@ -35,16 +35,16 @@ class SolvedHead:
         exact: it is the victim's own head, see `solve_exactly`.
     """
 
-    head: Head
-    part: Head
+    head: EquationHead
+    part: EquationHead
     penalty: float
     residual: float
     exact: bool = False
 
 
-def split(count: int, seed: int) -> tuple[Ids, Ids]:
+def split_rows(count: int, seed: int) -> tuple[Ids, Ids]:
     """Rows to fit and rows to hold out, a fifth of them and at least one, at random."""
-    order = np.random.default_rng(derived_seed("held out", count, seed)).permutation(count)
+    order = np.random.default_rng(derive_seed("held out", count, seed)).permutation(count)
     held = max(1, count // HELD_OUT)
     return np.sort(order[held:]), np.sort(order[:held])
 
@@ -53,13 +53,13 @@ def solve_head(features: Tensor, answers: Tensor, seed: int) -> SolvedHead:
     """Solve for a head on features ``(n, D)``, n at least `FEWEST`, that answers ``(n, C)`` as the victim does.
 
     With more equations than unknowns that all hold there is nothing to choose. Else the penalty is that with the
-    smallest residuals on the rows held out by `split`, and with it all rows are fitted.
+    smallest residuals on the rows held out by `split_rows`, and with it all rows are fitted.
     """
     equations = Equations.of(answers)
     if (exact := solve_exactly(features, equations, seed)) is not None:
         return exact
-    fitted, held = split(len(features), seed)
-    penalty, part, residual = best_penalty(features, equations, fitted, held)
+    fitted, held = split_rows(len(features), seed)
+    penalty, part, residual = choose_penalty(features, equations, fitted, held)
     return SolvedHead(System(features).solve(equations, penalty), part, penalty, residual)
 
 
@@ -72,19 +72,19 @@ def solve_exactly(features: Tensor, equations: Equations, seed: int) -> SolvedHe
     unknowns = (min(features.shape) + 1) * (equations.logs.shape[1] - 1)
     if equations.count <= unknowns:
         return None
-    order = np.random.default_rng(derived_seed("foretold", len(features), seed)).permutation(len(features))
+    order = np.random.default_rng(derive_seed("foretold", len(features), seed)).permutation(len(features))
     last = max(FEWEST, len(features) // 100)
     _, first, foretold = _fit(features, equations, order[last:], order[:last], PENALTIES[:1])[0]
     if foretold >= HOLDS:
         return None
     head = System(features).solve(equations, PENALTIES[0])
-    residual = relative(equations, head(features), equations)
+    residual = relative_residual(equations, head(features), equations)
     return SolvedHead(head, first, PENALTIES[0], residual, exact=True) if residual < HOLDS else None
 
 
-def best_penalty(
-    features: Tensor, equations: Equations, fitted: Ids, held: Ids, start: Head | None = None
-) -> tuple[float, Head, float]:
+def choose_penalty(
+    features: Tensor, equations: Equations, fitted: Ids, held: Ids, start: EquationHead | None = None
+) -> tuple[float, EquationHead, float]:
     """The penalty with the smallest residuals on the rows held out, its head on the rows fitted, and that residual.
 
     Where ``start`` is given the penalty is on the distance from that head.
@@ -92,7 +92,7 @@ def best_penalty(
     return min(_fit(features, equations, fitted, held, start=start), key=lambda fit: fit[2])
 
 
-def solve_with(penalty: float, features: Tensor, equations: Equations, start: Head) -> Head:
+def solve_with(penalty: float, features: Tensor, equations: Equations, start: EquationHead) -> EquationHead:
     """The head for all rows, with a penalty on the distance from ``start``."""
     return start + System(features).solve(equations.beside(start(features)), penalty)
 
@@ -104,7 +104,7 @@ def shrinkage_gain(features: Tensor, answers: Tensor, seed: int, share: float = 
     features leave over a fit without one fits as to noise. That shows where there are fewer answers than features: no
     more are fitted than ``share`` times their number.
     """
-    fitted, held = split(len(features), seed)
+    fitted, held = split_rows(len(features), seed)
     fitted = fitted[: max(1, int(share * features.shape[1]))]
     residuals = [residual for _, _, residual in _fit(features, Equations.of(answers), fitted, held)]
     return residuals[0] / min(residuals) if 0 < min(residuals) < float("inf") else 1.0
@@ -116,27 +116,27 @@ def _fit(
     fitted: Ids,
     held: Ids,
     penalties: Sequence[float] = PENALTIES,
-    start: Head | None = None,
-) -> Sequence[tuple[float, Head, float]]:
+    start: EquationHead | None = None,
+) -> Sequence[tuple[float, EquationHead, float]]:
     """Each penalty, the head it gives on the rows fitted, and the relative residual on those held out."""
     rows, others = torch.from_numpy(fitted), torch.from_numpy(held)
     system, train, test = System(features[rows]), equations[rows], equations[others]
     left = train if start is None else train.beside(start(features[rows]))
     heads = [system.solve(left, penalty) for penalty in penalties]
     heads = heads if start is None else [start + head for head in heads]
-    off = [relative(test, head(features[others]), train) for head in heads]
+    off = [relative_residual(test, head(features[others]), train) for head in heads]
     return list(zip(penalties, heads, off, strict=True))
 
 
-def relative(equations: Equations, logits: Tensor, fitted: Equations) -> float:
+def relative_residual(equations: Equations, logits: Tensor, fitted: Equations) -> float:
     """Root mean square of residuals, in units of those of predicting the mean of what was fitted."""
-    mean = fitted.centred(fitted.logs).sum(0) / fitted.known.sum(0).clamp(min=1)
+    mean = fitted.centre(fitted.logs).sum(0) / fitted.known.sum(0).clamp(min=1)
     baseline = float(equations.residuals(mean.expand_as(logits)).square().sum())
     off = float(equations.residuals(logits).square().sum())
     return (off / baseline) ** 0.5 if baseline else float("inf")
 
 
-def limits(answers: Tensor) -> str | None:
+def find_limit(answers: Tensor) -> str | None:
     """What keeps answers ``(n, C)`` from being equations of a head, in words; None if nothing can be seen in them.
 
     Truncated answers have zeros without the tiny entries that a saturated softmax has beside them; rounded ones are all

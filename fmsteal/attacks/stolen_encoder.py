@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fmsteal.attacks.encoders import EncoderAttack, several_views
+from fmsteal.attacks.encoders import EncoderAttack, draw_several
 from fmsteal.base.errors import ConfigError
 from fmsteal.identity.rules import Ignores
 from fmsteal.training.recipe import Recipe, StealModule
@@ -59,7 +59,7 @@ class StolenEncoderModule(StealModule):
         """The loss of a batch, a sum over its images."""
         images, targets = batch
         clean = self.net(images)
-        seen = several_views(self.attack.views, images, self.attack.k)
+        seen = draw_several(self.attack.views, images, self.attack.k)
         views = torch.stack([self.net(view) for view in seen]) if seen else None
         return stolen_encoder_loss(clean, views, targets, self.attack.lam, self.attack.distance), {}
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fmsteal.attacks.encoders import EncoderAttack, several_views
+from fmsteal.attacks.encoders import EncoderAttack, draw_several
 from fmsteal.training.recipe import Recipe, StealModule
 
 
@@ -41,7 +41,7 @@ class StolenEncoderRDAModule(StealModule):
     def loss(self, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss of a batch."""
         images, targets = batch
-        (view,) = several_views(self.attack.views, images, 1)
+        (view,) = draw_several(self.attack.views, images, 1)
         return rda_style_loss(self.net(images), self.net(view)[None], targets, self.attack.lam), {}
 
 

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 from fmsteal.attacks.base import AttackContext
 from fmsteal.attacks.deepfool import distances, distances_of_code
-from fmsteal.attacks.kcenter import farthest_first
+from fmsteal.attacks.kcenter import pick_farthest_first
 from fmsteal.base.errors import ConfigError
-from fmsteal.config.answers import on
+from fmsteal.config.answers import mark_answers
 from fmsteal.data.images import Ids, Images
 
 Form = Literal["paper", "code"]
@@ -65,7 +65,7 @@ class Round:
         return self.ctx.per_image(self.thief, self.pool, ids, measure)
 
     def candidates(self, most: int | None, count: int) -> Ids:
-        """At most so many of the unasked images at random, but ``count`` at least; None for all of them."""
+        """At most ``most`` of the unasked images at random, but ``count`` at least; None for all of them."""
         if most is None or max(most, count) >= len(self.unasked):
             return self.unasked
         return self.random.permutation(self.unasked)[: max(most, count)]
@@ -79,34 +79,34 @@ class Strategy(Protocol):
         ...
 
 
-@on("probabilities")
+@mark_answers("probabilities")
 def by_chance(round: Round, count: int) -> Ids:
     """Uniformly at random: what the others are compared with."""
     return round.unasked[:count]
 
 
-@on("probabilities")
+@mark_answers("probabilities")
 def by_entropy(round: Round, count: int, candidates: int | None = None) -> Ids:
     """Where the thief's entropy is highest (the paper's uncertainty strategy)."""
     ids = round.candidates(candidates, count)
-    return lowest(ids, -entropy(round.probabilities(ids)), count)
+    return pick_lowest(ids, -entropy(round.probabilities(ids)), count)
 
 
-@on("probabilities")
+@mark_answers("probabilities")
 def by_margin(round: Round, count: int, candidates: int | None = None) -> Ids:
     """Where the thief's two likeliest classes are closest."""
     ids = round.candidates(candidates, count)
-    return lowest(ids, margin(round.probabilities(ids)), count)
+    return pick_lowest(ids, margin(round.probabilities(ids)), count)
 
 
-@on("probabilities")
+@mark_answers("probabilities")
 def by_kcenter(round: Round, count: int, candidates: int | None = None) -> Ids:
     """Greedy k-center on the thief's softmax rows; what was asked before is covered already."""
     ids = round.candidates(candidates, count)
-    return ids[farthest_first(round.probabilities(ids), round.probabilities(round.asked), count)]
+    return ids[pick_farthest_first(round.probabilities(ids), round.probabilities(round.asked), count)]
 
 
-@on("probabilities")
+@mark_answers("probabilities")
 def by_dfal(
     round: Round,
     count: int,
@@ -121,17 +121,17 @@ def by_dfal(
     Args:
         round: what can be looked at.
         count: how many to choose.
-        candidates: DeepFool is run on at most so many random unasked images (None: all), but on ``count`` at least.
+        candidates: DeepFool is run on at most this many random unasked images (None: all), but on ``count`` at least.
         steps: of DeepFool, at most.
         classes: whose boundaries DeepFool looks at, for each image the likeliest (None: all).
         form: ``paper``: DeepFool on logits, until the label changes; ``code``: on the softmax, all steps, as
             ActiveThief's code runs it (`deepfool.distances_of_code`).
     """
     ids = round.candidates(candidates, count)
-    return lowest(ids, round.to_boundary(ids, steps, classes, form), count)
+    return pick_lowest(ids, round.to_boundary(ids, steps, classes, form), count)
 
 
-@on("probabilities")
+@mark_answers("probabilities")
 def by_dfal_kcenter(
     round: Round,
     count: int,
@@ -148,8 +148,8 @@ def by_dfal_kcenter(
     """
     ids = round.candidates(candidates, count)
     length = max(round.budget, count) if factor is None else max(factor, 1) * count
-    shortlist = lowest(ids, round.to_boundary(ids, steps, classes, form), length)
-    return shortlist[farthest_first(round.probabilities(shortlist), round.probabilities(round.asked), count)]
+    shortlist = pick_lowest(ids, round.to_boundary(ids, steps, classes, form), length)
+    return shortlist[pick_farthest_first(round.probabilities(shortlist), round.probabilities(round.asked), count)]
 
 
 def entropy(probabilities: Tensor) -> Tensor:
@@ -163,6 +163,6 @@ def margin(probabilities: Tensor) -> Tensor:
     return first - second
 
 
-def lowest(ids: Ids, scores: Tensor, count: int) -> Ids:
+def pick_lowest(ids: Ids, scores: Tensor, count: int) -> Ids:
     """The ``count`` ids of the lowest scores, lowest first; of equal ones those that come first."""
     return ids[scores.argsort(stable=True)[:count].numpy()]

@@ -19,7 +19,7 @@ from torch import Tensor
 from fmsteal.attacks.base import AttackContext
 from fmsteal.attacks.direct import Direct
 from fmsteal.base.errors import ConfigError
-from fmsteal.base.seeds import derived_seed
+from fmsteal.base.seeds import derive_seed
 from fmsteal.data.images import Ids, Images
 from fmsteal.data.loader import TensorLoader
 from fmsteal.oracle.oracle import Budget, Oracle
@@ -74,17 +74,17 @@ class SybilRemap(Direct):
         first = oracle.ask(np.concatenate([shared, own]), client=0)
         second = oracle.ask(np.concatenate([shared, other]), client=1)
         both = slice(0, len(shared))
-        answers = [first, self.remapped(second[both], first[both], second[len(shared) :], ctx.seed)]
+        answers = [first, self.remap(second[both], first[both], second[len(shared) :], ctx.seed)]
         return self.loader(pool, ids, torch.cat(answers), ctx)
 
-    def remapped(self, source: Tensor, target: Tensor, answers: Tensor, seed: int) -> Tensor:
+    def remap(self, source: Tensor, target: Tensor, answers: Tensor, seed: int) -> Tensor:
         """``answers (n, D)`` under the map fitted from ``source`` to ``target``, both ``(shared, D)``."""
         if not len(answers):
             return answers
         if self.map == "affine":
             fitted = Ridge(alpha=self.ridge)
         else:
-            fitted = MLPRegressor(max_iter=500, random_state=derived_seed("sybil", seed))
+            fitted = MLPRegressor(max_iter=500, random_state=derive_seed("sybil", seed))
         fitted.fit(source.numpy(), target.numpy())
         return torch.from_numpy(fitted.predict(answers.numpy())).float()
 

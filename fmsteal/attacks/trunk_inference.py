@@ -15,7 +15,7 @@ from torch import Tensor
 from fmsteal.attacks.base import ONLY_FITTED, AttackContext, affordable
 from fmsteal.attacks.selection import Selection, select
 from fmsteal.attacks.solve import RESIDUAL, require_frozen, solve_thief
-from fmsteal.attacks.solved_head import FEWEST, LABELS, limits, shrinkage_gain, solve_head
+from fmsteal.attacks.solved_head import FEWEST, LABELS, find_limit, shrinkage_gain, solve_head
 from fmsteal.base.errors import ConfigError, DataError
 from fmsteal.base.metric import Metric
 from fmsteal.config.answers import Answers
@@ -83,7 +83,7 @@ class TrunkInference:
         ids = select(self.selection, pool, affordable(oracle.budget, pool), ctx)
         features = {name: _features(name, spec, pool, ids, ctx) for name, spec in self.candidates.items()}
         answers = oracle.ask(ids)
-        if limits(answers) == LABELS:
+        if find_limit(answers) == LABELS:
             log.warning(
                 "The API answers with labels alone: they name no trunk, and the job's own thief is fitted to them"
             )

@@ -16,14 +16,14 @@ ORIGIN = "origin.json"  # beside a frozen copy of the code, see `fmsteal.sweep.f
 PACKAGES = ("fmsteal", "torch", "torchvision", "timm", "lightning", "hydra-core", "omegaconf", "wandb", "numpy")
 
 
-def environment() -> dict[str, Any]:
+def describe_environment() -> dict[str, Any]:
     """Versions, git state and hardware, as plain values."""
     import torch
 
     return {
         "python": platform.python_version(),
         "packages": {name: _version(name) for name in PACKAGES},
-        **git_state(),
+        **read_git_state(),
         "platform": platform.platform(),
         "cpu": _cpu(),
         "cores": os.cpu_count(),
@@ -33,7 +33,7 @@ def environment() -> dict[str, Any]:
 
 
 @functools.cache  # a long sweep in one process runs the code that it was begun with
-def git_state() -> dict[str, Any]:
+def read_git_state() -> dict[str, Any]:
     """The commit of the code's own checkout, and whether it was edited since; of a frozen copy, when it was made."""
     frozen = read_json(Path(__file__).parents[2] / ORIGIN)
     if isinstance(frozen, dict) and "git" in frozen:
@@ -69,7 +69,7 @@ def _cpu() -> str:
     return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
-def origin(path: str) -> str:
+def find_origin(path: str) -> str:
     """Where the files in a folder came from: itself, or what it is a copy of."""
     kept = read_json(Path(path) / ORIGIN)
     return str(kept["path"]) if isinstance(kept, dict) and "path" in kept else path

@@ -112,7 +112,7 @@ def _take_away(marker: Path, dead: tuple[int, int]) -> None:
         aside.unlink()
 
 
-def held(marker: Path, seconds: float = LEASE_SECONDS) -> bool:
+def is_held(marker: Path, seconds: float = LEASE_SECONDS) -> bool:
     """Whether a live process holds the lease of ``marker``, as far as can be told by reading.
 
     On the holder's own host a dead process is noticed at once; else when its heartbeat has been missed for ``seconds``.

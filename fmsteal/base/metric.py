@@ -48,12 +48,12 @@ def spell(name: str) -> str:
     return name.removeprefix("test/").replace("_", " ")
 
 
-def by_name(metrics: Iterable[Metric]) -> dict[str, Metric]:
-    """Metrics by name; of two with one name the later one counts, in the place of the first."""
+def index_by_name(metrics: Iterable[Metric]) -> dict[str, Metric]:
+    """Metrics by name; of two with one name the later one counts, at the position of the first."""
     return {metric.name: metric for metric in metrics}
 
 
-def from_mapping(found: Mapping[str, float]) -> list[Metric]:
+def make_metrics(found: Mapping[str, float]) -> list[Metric]:
     """Metrics from plain numbers by name: nothing says which way they are better."""
     return [Metric(name, value, higher_is_better=None) for name, value in found.items()]
 
@@ -64,7 +64,7 @@ def record(metrics: Iterable[Metric]) -> dict[str, dict[str, Any]]:
     ``about`` says of each metric its ``label``, whether its ``higher_is_better`` (true, false or null), and its
     ``bounds`` where it brings some.
     """
-    unique = by_name(metrics)
+    unique = index_by_name(metrics)
     return {
         "metrics": {name: metric.value for name, metric in unique.items()},
         "intervals": {name: metric.interval for name, metric in unique.items() if metric.interval is not None},

@@ -16,7 +16,7 @@ Processes = dict[int, str]  # number, and when it began: numbers are used again
 
 
 def terminate(processes: Processes, seconds: float) -> None:
-    """Tell processes to end; kill those that have not after so many seconds."""
+    """Tell processes to end; kill those that have not after ``seconds`` seconds."""
     kill(processes, signal.SIGTERM)
     end = time.monotonic() + seconds
     while (left := _living(processes)) and time.monotonic() < end:

@@ -36,7 +36,7 @@ class SyncedBatchNorm(LayerSync):
 
 
 @contextmanager
-def training_processes() -> Iterator[None]:
+def run_training_processes() -> Iterator[None]:
     """Raise the error of a training process as what it was there; leave no port behind for the next to take.
 
     Where this process is interrupted instead, they end: Python would wait for them before it ends itself.

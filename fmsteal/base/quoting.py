@@ -42,7 +42,7 @@ def quote(text: str) -> str:
     return f"'{escaped}{chr(92) * trailing}'"
 
 
-def quoted(override: str) -> str:
+def quote_override(override: str) -> str:
     """Quote what Hydra's grammar would misread: numeric names of a group's files (``budget=100``), and non-ASCII."""
     key, equals, value = override.partition("=")
     if equals and not value.isascii() and not any(c in value for c in "\"'[{,"):
@@ -54,15 +54,15 @@ def quoted(override: str) -> str:
     return f"{match['group']}={','.join(names)}"
 
 
-def unquoted(override: str) -> str:
-    """The override as one would type it: without the quotes that `quoted` puts back."""
+def unquote_override(override: str) -> str:
+    """The override as one would type it: without the quotes that `quote_override` puts back."""
     bare = (override.replace(mark, "") for mark in "'\"" if mark in override)
-    return next((word for word in bare if quoted(word) == override), override)
+    return next((word for word in bare if quote_override(word) == override), override)
 
 
 def spell_command(words: Sequence[str]) -> str:
-    """A command as one would type it into a shell, which gives these words again (but for what `quoted` does)."""
-    return " ".join(_in_shell(unquoted(word)) for word in words)
+    """A command as one would type it into a shell: it gives these words again (but for what `quote_override` does)."""
+    return " ".join(_in_shell(unquote_override(word)) for word in words)
 
 
 def _in_shell(word: str) -> str:

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from fmsteal.base.store import Store, digest, explained
+from fmsteal.base.store import Store, digest, explain_errors
 
 log = logging.getLogger(__name__)
 
@@ -72,7 +72,7 @@ class RowCache:
     def _room(self, shape: tuple[int, int]) -> Rows:
         if 4 * shape[0] * shape[1] <= IN_MEMORY:
             return np.empty(shape, np.float32)
-        with explained(self.store.root), tempfile.TemporaryFile(dir=self.store.root) as file:
+        with explain_errors(self.store.root), tempfile.TemporaryFile(dir=self.store.root) as file:
             return np.memmap(file, np.float32, "w+", shape=shape)
 
     def _refresh(self) -> None:
@@ -96,7 +96,7 @@ class RowCache:
         rows = np.ascontiguousarray(rows)
         crc = zlib.crc32(rows.data)
         name = digest([ids.tolist(), crc])[:16]  # of the content: two processes that differ in the last bit both stand
-        with explained(self.store.root), self.store.temporary(self.kind) as folder:
+        with explain_errors(self.store.root), self.store.temporary(self.kind) as folder:
             with (folder / f"{name}.npy").open("wb") as stream:
                 np.save(stream, rows)
                 stream.flush()

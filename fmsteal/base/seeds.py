@@ -9,14 +9,14 @@ from contextlib import contextmanager
 import torch
 
 
-def derived_seed(*parts: object) -> int:
+def derive_seed(*parts: object) -> int:
     """A 31-bit seed of its own for each purpose, the same on every machine."""
     return int.from_bytes(hashlib.blake2b(repr(parts).encode(), digest_size=4).digest()) >> 1
 
 
 @contextmanager
-def seeded(*parts: object) -> Iterator[None]:
+def seed_block(*parts: object) -> Iterator[None]:
     """Run a block with torch's global generator seeded by ``parts``, and put the old state back."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derived_seed(*parts))
+        torch.manual_seed(derive_seed(*parts))
         yield

@@ -14,7 +14,7 @@ NO_READER = 141  # the exit status of whoever writes into a pipe that nobody rea
 
 
 @contextmanager
-def left_by_reader() -> Iterator[None]:
+def tolerate_closed_pipe() -> Iterator[None]:
     """Run a command; where its reader has enough, as in ``fmsteal --help | head``, nothing is said about that.
 
     What is printed ends the command; a job goes on, and its log goes on in its file.

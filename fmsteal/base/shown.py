@@ -12,19 +12,19 @@ _OURS = re.compile(r"(?:python3? -m )?fmsteal(?: |$)")
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
-def printable(text: str) -> str:
+def make_printable(text: str) -> str:
     """Text without the characters that steer a terminal; line breaks and tabs stay."""
     return _CONTROL.sub("", text)
 
 
-def command(text: Any) -> str | None:
+def make_typable(text: Any) -> str | None:
     """A command of ours that a file holds, as it can be typed: one line, in which nothing else than it is run.
 
     None where it is no command of ours.
     """
     if not isinstance(text, str):
         return None
-    line = printable(" ".join(text.splitlines())).replace("\t", " ").strip()
+    line = make_printable(" ".join(text.splitlines())).replace("\t", " ").strip()
     if not _OURS.match(line):
         return None
     if _TYPED.fullmatch(line):
@@ -35,7 +35,7 @@ def command(text: Any) -> str | None:
         return None
 
 
-def cell(value: Any) -> Any:
+def escape_cell(value: Any) -> Any:
     """A cell of a CSV file: text that a spreadsheet would run as a formula begins with an apostrophe.
 
     Numbers stay numbers, also those that are text.

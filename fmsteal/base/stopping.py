@@ -52,7 +52,7 @@ class Stopped(BaseException):
 
 
 @contextmanager
-def command(words: Sequence[str]) -> Iterator[None]:
+def run_command(words: Sequence[str]) -> Iterator[None]:
     """Run the command of these words in the block; told to end, it says how to continue and exits with 130 or 143.
 
     Raises:
@@ -79,7 +79,7 @@ def command(words: Sequence[str]) -> Iterator[None]:
 
 
 @contextmanager
-def worker() -> Iterator[None]:
+def run_worker() -> Iterator[None]:
     """Do a command's job in a process of its own; told to end, the job is left and the process ends, at once."""
     if _watch is not None or not _in_main_thread():
         yield
@@ -95,7 +95,7 @@ def worker() -> Iterator[None]:
             watch.leave()
 
 
-def told() -> Stopped | None:
+def was_told() -> Stopped | None:
     """Whether this process was told to end."""
     return None if _watch is None else _watch.told
 
@@ -106,12 +106,12 @@ def check() -> None:
     Raises:
         Stopped: it was.
     """
-    if (stopped := told()) is not None:
+    if (stopped := was_told()) is not None:
         raise stopped
 
 
 @contextmanager
-def heeded() -> Iterator[None]:
+def heed() -> Iterator[None]:
     """Let nothing that comes out of the block pass for an error, once the process was told to end.
 
     Raises:
@@ -125,7 +125,7 @@ def heeded() -> Iterator[None]:
     except BaseException as error:
         if _watch is not None and isinstance(error, KeyboardInterrupt):
             _watch.note(signal.SIGINT)
-        if (stopped := told()) is not None:
+        if (stopped := was_told()) is not None:
             raise stopped from error
         raise
 
@@ -137,7 +137,7 @@ def insist() -> None:
 
 
 @contextmanager
-def postponed() -> Iterator[None]:
+def postpone() -> Iterator[None]:
     """Do something whole, by other programs too: a signal that comes meanwhile counts afterwards."""
     watch = _watch
     if watch is None or not _in_main_thread():
@@ -154,7 +154,7 @@ def postponed() -> Iterator[None]:
 
 
 @contextmanager
-def workers() -> Iterator[None]:
+def run_workers() -> Iterator[None]:
     """Have jobs done by processes that are started in the block. Of Ctrl-C this one alone hears, and it ends them.
 
     Those that are about to start would answer it with a traceback.

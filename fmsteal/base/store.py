@@ -70,7 +70,7 @@ class Store:
             StoreError: the store cannot be written (read-only, disk full, written by a newer version).
         """
         place = self.path(kind, slug, spec)
-        with explained(self.root):
+        with explain_errors(self.root):
             require_readable(self.root)
             whole = place.is_dir() and _fault(place) is None
             while not whole:
@@ -162,7 +162,7 @@ def publish(folder: Path, place: Path) -> None:
 
 
 @contextmanager
-def explained(root: Path) -> Iterator[None]:
+def explain_errors(root: Path) -> Iterator[None]:
     """Turn the file system's refusals below ``root`` into errors that say what to do."""
     try:
         yield
@@ -205,7 +205,7 @@ def require_readable(root: Path) -> None:
     Raises:
         StoreError: it is newer.
     """
-    with explained(root):
+    with explain_errors(root):
         stamp = read_json(root / STAMP)
     schema = stamp.get("schema", 0) if isinstance(stamp, dict) else 0
     if schema > SCHEMA:
@@ -291,8 +291,8 @@ def append(path: Path, data: bytes, size: int) -> bool:
     return alone
 
 
-def place(source: Path, target: Path) -> None:
-    """Let a file that is written once be found under another name too: a link, or a copy where links cannot be had."""
+def link_or_copy(source: Path, target: Path) -> None:
+    """Give a file that is written once another name too: a link, or a copy where links are not supported."""
     fresh = target.with_name(f".{target.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
     try:
         os.link(source, fresh)

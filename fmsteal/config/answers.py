@@ -12,13 +12,13 @@ from omegaconf import DictConfig, OmegaConf
 
 from fmsteal.base.errors import ConfigError
 from fmsteal.config import build, derived
-from fmsteal.config.searchpath import folders
+from fmsteal.config.searchpath import find_folders
 
 Answers = Literal["probabilities", "embeddings"]
 Made = TypeVar("Made", bound=Callable[..., Any])
 
 
-def on(answers: Answers) -> Callable[[Made], Made]:
+def mark_answers(answers: Answers) -> Callable[[Made], Made]:
     """Mark a function as made for one kind of answers; a class says so by its attribute ``answers``."""
 
     def mark(function: Made) -> Made:
@@ -37,7 +37,7 @@ def check(cfg: DictConfig) -> None:
     answers = cfg.task.answers
     if answers not in get_args(Answers):
         raise ConfigError(f"task.answers is one of {', '.join(get_args(Answers))}, not {answers}.")
-    for path, node in build.targets(cfg):
+    for path, node in build.find_targets(cfg):
         made_for = _made_for(node._target_, path)
         if made_for not in (None, answers):
             places = _folders(cfg)
@@ -51,7 +51,7 @@ def check(cfg: DictConfig) -> None:
 
 def choices(group: str, answers: str, places: Sequence[Path] = ()) -> Iterator[str]:
     """The choices of a config group that are for such answers, or for any: in these folders of configs, or in ours."""
-    places = places or folders()
+    places = places or find_folders()
     files = {file.stem for place in places for file in (place / group).glob("*.yaml")}
     for name in (*sorted(files), *derived.names(group, places)):
         target = _target(f"{group}/{name}", places)
@@ -69,7 +69,7 @@ def _folders(cfg: DictConfig) -> list[Path]:
     sources = OmegaConf.select(cfg, "hydra.runtime.config_sources")
     if sources is None and HydraConfig.initialized():
         sources = HydraConfig.get().runtime.config_sources
-    return folders([f"{source.schema}://{source.path}" for source in sources or ()])
+    return find_folders([f"{source.schema}://{source.path}" for source in sources or ()])
 
 
 def _target(choice: str, places: Sequence[Path]) -> str | None:

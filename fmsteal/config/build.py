@@ -48,7 +48,7 @@ def _blame(node: DictConfig, error: Exception) -> ConfigError | None:
     while isinstance(cause, InstantiationException) and isinstance(cause.__cause__, Exception):
         found = re.search(r"full_key: (\S+)", str(cause))
         key, cause = found[1] if found else key, cause.__cause__
-    inner = dict(targets(node))
+    inner = dict(find_targets(node))
     whole = str(node._get_full_key(None) or "")
     key = re.sub(r"\[(\d+)\]", r".\1", key)  # of a list
     at = key.removeprefix(f"{whole}.") if key not in ("", whole) else ""
@@ -80,7 +80,7 @@ def check(cfg: DictConfig) -> None:
         ConfigError: a target that does not exist, an option that it does not take, one that is missing, or one of
             another type; the message names the key and lists what there is.
     """
-    for path, node in targets(cfg, follow=True):
+    for path, node in find_targets(cfg, follow=True):
         target = locate(node._target_, path)
         values = OmegaConf.to_container(node, resolve=True, throw_on_missing=False)
         assert isinstance(values, dict)
@@ -88,7 +88,7 @@ def check(cfg: DictConfig) -> None:
         _check_options(path, node, target, options)
 
 
-def targets(node: Any, path: str = "", *, follow: bool = False) -> Iterator[tuple[str, DictConfig]]:
+def find_targets(node: Any, path: str = "", *, follow: bool = False) -> Iterator[tuple[str, DictConfig]]:
     """Every node with a ``_target_``, with its dotted path; ``follow`` takes those too that an option refers to."""
     if isinstance(node, DictConfig):
         if "_target_" in node:
@@ -102,7 +102,7 @@ def targets(node: Any, path: str = "", *, follow: bool = False) -> Iterator[tupl
     for key, child in children:
         if follow and child is not None and child._is_interpolation():
             child = child._maybe_dereference_node()
-        yield from targets(child, f"{path}.{key}" if path else key, follow=follow)
+        yield from find_targets(child, f"{path}.{key}" if path else key, follow=follow)
 
 
 def _check_options(path: str, node: DictConfig, target: Any, options: dict[str, Any]) -> None:
@@ -160,14 +160,14 @@ def _counted(node: DictConfig) -> DictConfig:
     changed = [*_counts(node), *_moves(node)]
     if changed:
         node = copy.deepcopy(node)
-        found = dict(targets(node))
+        found = dict(find_targets(node))
         for path, key, value in changed:
             found[path][key] = value
     return node
 
 
 def _counts(node: DictConfig) -> Iterator[tuple[str, str, Any]]:
-    for path, inner in targets(node):
+    for path, inner in find_targets(node):
         given = {str(k): inner.get(k) for k in inner if not OmegaConf.is_missing(inner, k)}
         floats = {key: value for key, value in given.items() if isinstance(value, float)}
         hints = _hints(locate(inner._target_, path)) if floats else {}
@@ -177,7 +177,7 @@ def _counts(node: DictConfig) -> Iterator[tuple[str, str, Any]]:
 
 
 def _moves(node: DictConfig) -> Iterator[tuple[str, str, Any]]:
-    for path, inner in targets(node):
+    for path, inner in find_targets(node):
         if (current := find_current(inner._target_)) != inner._target_:
             yield path, "_target_", current
 

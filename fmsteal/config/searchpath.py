@@ -1,7 +1,7 @@
 """Configs of other packages: what ``hydra.searchpath`` and ``--config-dir`` add, known before anything is composed.
 
 Hydra itself looks there only while it composes a job. Help, completion and our own messages ask it for choices at other
-times, and get those of `known` places by a search path plugin, which is Hydra's own way to add some.
+times, and get those of `add_places` places by a search path plugin, which is Hydra's own way to add some.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ class _Known(SearchPathPlugin):
 
 
 @contextmanager
-def known(places: Sequence[str]) -> Iterator[None]:
+def add_places(places: Sequence[str]) -> Iterator[None]:
     """Let Hydra list and find the choices of these places too, in all that it initialises meanwhile."""
     Plugins.instance().register(_Known)
-    with derived.stored(folders(places)):
+    with derived.stored(find_folders(places)):
         before, _Known.places = _Known.places, places
         try:
             yield
@@ -49,7 +49,7 @@ def known(places: Sequence[str]) -> Iterator[None]:
             _Known.places = before
 
 
-def given(args: argparse.Namespace) -> list[str]:
+def parse_places(args: argparse.Namespace) -> list[str]:
     """The places that a command line adds; what cannot be parsed adds none, and Hydra says so."""
     words = [word for word in args.overrides if word.lstrip("+").startswith(f"{KEY}=")]
     try:
@@ -86,7 +86,7 @@ def require_available(places: Sequence[str]) -> None:
             raise ConfigError(f"{KEY}: the folder of {name} has no __init__.py, and Hydra takes it for no package.")
 
 
-def folders(places: Sequence[str] = ()) -> list[Path]:
+def find_folders(places: Sequence[str] = ()) -> list[Path]:
     """The folders of configs: ours, and those of ``places`` (as Hydra lists its sources) that are on the disk."""
     found = [paths.folder("conf")]
     for place in places:

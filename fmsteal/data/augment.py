@@ -27,7 +27,7 @@ class Augment(Protocol):
         ...
 
 
-def augmented(augment: Augment | None, images: Tensor) -> Tensor:
+def apply_augment(augment: Augment | None, images: Tensor) -> Tensor:
     """A batch of uint8 or [0, 1] float images as float in [0, 1], augmented without a gradient if there is a way to."""
     x = images.float() / 255 if images.dtype == torch.uint8 else images
     if augment is None:
@@ -71,10 +71,10 @@ class RandomAffine(nn.Module):
         x = images.float() / 255 if images.dtype == torch.uint8 else images
         if not (self.shift or self.rotate or self.scale):
             return torch.where(self._mirrored(len(x), x.device).view(-1, 1, 1, 1), x.flip(-1), x) if self.flip else x
-        return self.moved(x, self.matrices(len(x), x.device))
+        return self.move(x, self.matrices(len(x), x.device))
 
     @staticmethod
-    def moved(images: Tensor, matrices: Tensor) -> Tensor:
+    def move(images: Tensor, matrices: Tensor) -> Tensor:
         """Images ``(n, 3, H, W)``, uint8 or float in [0, 1], under affine maps ``(n, 2, 3)``; float in [0, 1]."""
         x = images.float() / 255 if images.dtype == torch.uint8 else images
         grid = F.affine_grid(matrices, list(x.shape), align_corners=False)

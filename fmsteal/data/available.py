@@ -1,4 +1,4 @@
-"""Whether images can be had, seen before anything is made of them."""
+"""Whether images are available, checked before anything is made of them."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ Made = TypeVar("Made", bound=Callable[..., Any])
 Look = Callable[..., None]
 
 
-def seen_by(look: Look) -> Callable[[Made], Made]:
-    """Give a function that makes images a look at whether it can.
+def look_with(look: Look) -> Callable[[Made], Made]:
+    """Give a function that makes images another one that checks whether it can.
 
     The look takes any of the function's options by name, decodes nothing, and raises what the function would.
     """
@@ -29,7 +29,7 @@ def seen_by(look: Look) -> Callable[[Made], Made]:
 
 
 def require_available(node: DictConfig, store: Store) -> None:
-    """See that the images of a config node can be had; a target without a look says nothing.
+    """See that the images of a config node are available; a target without such a check passes.
 
     Raises:
         DataError: they cannot.

@@ -8,7 +8,7 @@ import numpy.typing as npt
 Ints = npt.NDArray[np.int64]
 
 
-def ordered(labels: Ints, seed: int) -> Ints:
+def order_stratified(labels: Ints, seed: int) -> Ints:
     """All ids in a random order each beginning of which is stratified.
 
     Each next image is of a class of which the smallest share was taken so far; of several such classes, chance decides.

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from fmsteal.data.images import Ids, Picked
-from fmsteal.data.loader import TensorLoader, share
+from fmsteal.data.loader import TensorLoader, take_share
 
 
 class Beside(TensorLoader):
@@ -49,7 +49,7 @@ class Beside(TensorLoader):
     def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
         random = np.random.default_rng((self.seed, self.epoch, 1))
         for number, batch in enumerate(super().__iter__()):
-            yield *batch, self._shown(share(self.turn(self.epoch * len(self) + number)), random)
+            yield *batch, self._shown(take_share(self.turn(self.epoch * len(self) + number)), random)
 
     def turn(self, batch: int) -> Ids:
         """Which of the others are in a batch, counted from the training's first."""

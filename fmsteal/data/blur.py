@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fmsteal.base.errors import ConfigError
-from fmsteal.data.draws import Sometimes, checked, uniform
+from fmsteal.data.draws import Sometimes, check_setting, draw_uniform
 
 Kernel = Literal["simclr", "pillow"]
 
@@ -31,16 +31,16 @@ class Blur(Sometimes):
         if kernel not in get_args(Kernel):
             raise ConfigError(f"kernel={kernel} must be one of {', '.join(get_args(Kernel))}.")
         self.kernel = kernel
-        self.sigma_max = checked("sigma_max", sigma_max, 1e-3, float("inf"))
-        self.sigma_min = checked("sigma_min", sigma_min, 1e-3, sigma_max)
+        self.sigma_max = check_setting("sigma_max", sigma_max, 1e-3, float("inf"))
+        self.sigma_min = check_setting("sigma_min", sigma_min, 1e-3, sigma_max)
 
     def identity(self) -> dict[str, Any]:
         """The settings that decide the step; the kernel only where it is not SimCLR's."""
         return super().identity() if self.kernel == "simclr" else {**super().identity(), "kernel": self.kernel}
 
-    def changed(self, images: Tensor) -> Tensor:
+    def change(self, images: Tensor) -> Tensor:
         """Blurred."""
-        sigmas = uniform(len(images), self.sigma_min, self.sigma_max, images.device)
+        sigmas = draw_uniform(len(images), self.sigma_min, self.sigma_max, images.device)
         if self.kernel == "pillow":
             return box_blur(images, sigmas)
         return blur(images, sigmas, radius=images.shape[-2] // 20)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from fmsteal.data.draws import Sometimes, checked, uniform
+from fmsteal.data.draws import Sometimes, check_setting, draw_uniform
 
 BRIGHTNESS, CONTRAST, SATURATION, HUE = range(4)
 
@@ -30,19 +30,19 @@ class ColourJitter(Sometimes):
 
     def __init__(self, brightness: float, contrast: float, saturation: float, hue: float, chance: float = 0.8) -> None:
         super().__init__(chance)
-        self.brightness = checked("brightness", brightness, 0, float("inf"))
-        self.contrast = checked("contrast", contrast, 0, float("inf"))
-        self.saturation = checked("saturation", saturation, 0, float("inf"))
-        self.hue = checked("hue", hue, 0, 0.5)
+        self.brightness = check_setting("brightness", brightness, 0, float("inf"))
+        self.contrast = check_setting("contrast", contrast, 0, float("inf"))
+        self.saturation = check_setting("saturation", saturation, 0, float("inf"))
+        self.hue = check_setting("hue", hue, 0, 0.5)
 
-    def changed(self, images: Tensor) -> Tensor:
+    def change(self, images: Tensor) -> Tensor:
         """Jittered."""
-        return jittered(images, *self.drawn(len(images), images.device))
+        return apply_jitter(images, *self.draw(len(images), images.device))
 
-    def drawn(self, count: int, device: torch.device | None = None) -> tuple[Tensor, Tensor]:
+    def draw(self, count: int, device: torch.device | None = None) -> tuple[Tensor, Tensor]:
         """Factors ``(count, 4)``: brightness, contrast, saturation, hue; and the order they are used in, alike."""
         ranges = [(max(0.0, 1 - s), 1 + s) for s in (self.brightness, self.contrast, self.saturation)]
-        factors = [uniform(count, low, high, device) for low, high in [*ranges, (-self.hue, self.hue)]]
+        factors = [draw_uniform(count, low, high, device) for low, high in [*ranges, (-self.hue, self.hue)]]
         return torch.stack(factors, 1), torch.rand(count, 4, device=device).argsort(1)
 
 
@@ -52,7 +52,7 @@ class Grey(Sometimes):
     def __init__(self, chance: float = 0.2) -> None:
         super().__init__(chance)
 
-    def changed(self, images: Tensor) -> Tensor:
+    def change(self, images: Tensor) -> Tensor:
         """Their luma in all channels."""
         return luma(images).expand(-1, 3, -1, -1)
 
@@ -64,43 +64,43 @@ class Solarise(Sometimes):
 
     def __init__(self, chance: float = 0.1, threshold: float = 0.5) -> None:
         super().__init__(chance)
-        self.threshold = checked("threshold", threshold, 0, 1)
+        self.threshold = check_setting("threshold", threshold, 0, 1)
 
-    def changed(self, images: Tensor) -> Tensor:
+    def change(self, images: Tensor) -> Tensor:
         """Solarised."""
         return solarise(images, self.threshold)
 
 
-def jittered(images: Tensor, factors: Tensor, order: Tensor) -> Tensor:
+def apply_jitter(images: Tensor, factors: Tensor, order: Tensor) -> Tensor:
     """The four operations with factors ``(n, 4)``, each image in its own order ``(n, 4)`` of operation numbers."""
     x = images.clone()
     when = (order == HUE).nonzero()[:, 1]
     rest = order[order != HUE].view(-1, 3)  # one turn blends all images, whichever of the three is an image's next
     for turn in range(4):
         ids = (when == turn).nonzero()[:, 0]
-        x[ids] = hue(x.index_select(0, ids), factors[ids, HUE])
+        x[ids] = adjust_hue(x.index_select(0, ids), factors[ids, HUE])
         if turn < 3:
             which = rest[:, turn, None]
             x = _next_blend(x, factors.gather(1, which)[:, 0], which[:, 0])
     return x
 
 
-def brightness(images: Tensor, factors: Tensor) -> Tensor:
+def adjust_brightness(images: Tensor, factors: Tensor) -> Tensor:
     """Between black (0), the image (1) and beyond."""
     return (images * _each(factors)).clamp_(0, 1)
 
 
-def contrast(images: Tensor, factors: Tensor) -> Tensor:
+def adjust_contrast(images: Tensor, factors: Tensor) -> Tensor:
     """Between the mean luma of the image (0), the image (1) and beyond."""
     return _blend(images, luma(images).mean((-3, -2, -1), keepdim=True), _each(factors))
 
 
-def saturation(images: Tensor, factors: Tensor) -> Tensor:
+def adjust_saturation(images: Tensor, factors: Tensor) -> Tensor:
     """Between the grey image (0), the image (1) and beyond."""
     return _blend(images, luma(images), _each(factors))
 
 
-def hue(images: Tensor, shifts: Tensor) -> Tensor:
+def adjust_hue(images: Tensor, shifts: Tensor) -> Tensor:
     """Turn the hue of HSV by ``shifts`` full turns; saturation and value stay."""
     red, green, blue = images.unbind(1)
     low = torch.minimum(torch.minimum(red, green), blue)

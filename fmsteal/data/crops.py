@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fmsteal.data.draws import Sometimes, checked, uniform
+from fmsteal.data.draws import Sometimes, check_setting, draw_uniform
 
 _ATTEMPTS = 10  # torchvision gives up after as many boxes that do not fit
 
@@ -24,9 +24,9 @@ class ResizedCrop(nn.Module):
 
     def __init__(self, smallest: float = 0.08, stretch: float = 4 / 3, largest: float = 1.0) -> None:
         super().__init__()
-        self.smallest = checked("smallest", smallest, 1e-4, 1)
-        self.stretch = checked("stretch", stretch, 1, 100)
-        self.largest = checked("largest", largest, self.smallest, 1)
+        self.smallest = check_setting("smallest", smallest, 1e-4, 1)
+        self.stretch = check_setting("stretch", stretch, 1, 100)
+        self.largest = check_setting("largest", largest, self.smallest, 1)
 
     def identity(self) -> dict[str, float]:
         """The settings that decide the crop; the largest share only where it is less than the whole image."""
@@ -36,13 +36,13 @@ class ResizedCrop(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Crop and resize float images ``(n, 3, H, W)``."""
         height, width = images.shape[-2:]
-        return resized_crop(images, self.boxes(len(images), height, width, images.device))
+        return crop_and_resize(images, self.boxes(len(images), height, width, images.device))
 
     def boxes(self, count: int, height: int, width: int, device: torch.device | None = None) -> Tensor:
         """Random boxes ``(count, 4)``: top, left, height, width in whole pixels."""
         drawn = count * _ATTEMPTS
-        area = uniform(drawn, self.smallest, self.largest, device) * height * width
-        ratio = uniform(drawn, -math.log(self.stretch), math.log(self.stretch), device).exp()
+        area = draw_uniform(drawn, self.smallest, self.largest, device) * height * width
+        ratio = draw_uniform(drawn, -math.log(self.stretch), math.log(self.stretch), device).exp()
         w, h = (area * ratio).sqrt().round(), (area / ratio).sqrt().round()
         fits = ((w >= 1) & (w <= width) & (h >= 1) & (h <= height)).view(count, _ATTEMPTS)
         first = torch.arange(count, device=device) * _ATTEMPTS + fits.int().argmax(1)
@@ -67,7 +67,7 @@ class Resize(nn.Module):
 
     def __init__(self, size: int) -> None:
         super().__init__()
-        self.size = int(checked("size", size, 1, float("inf")))
+        self.size = int(check_setting("size", size, 1, float("inf")))
 
     def identity(self) -> dict[str, int]:
         """The settings that decide the step."""
@@ -83,7 +83,7 @@ class PadCrop(nn.Module):
 
     def __init__(self, padding: int = 4) -> None:
         super().__init__()
-        self.padding = int(checked("padding", padding, 0, float("inf")))
+        self.padding = int(check_setting("padding", padding, 0, float("inf")))
 
     def identity(self) -> dict[str, int]:
         """The settings that decide the crop."""
@@ -102,12 +102,12 @@ class Flip(Sometimes):
     def __init__(self, chance: float = 0.5) -> None:
         super().__init__(chance)
 
-    def changed(self, images: Tensor) -> Tensor:
+    def change(self, images: Tensor) -> Tensor:
         """Mirrored."""
         return images.flip(-1)
 
 
-def resized_crop(images: Tensor, boxes: Tensor) -> Tensor:
+def crop_and_resize(images: Tensor, boxes: Tensor) -> Tensor:
     """The boxes ``(n, 4)`` (top, left, height, width in pixels) of images ``(n, 3, H, W)``, resized to ``(H, W)``.
 
     Bilinear as if the box had been cut out first: nothing outside of a box is seen. A box is no larger than its image,

@@ -88,7 +88,7 @@ def decode(count: int, read: Read, size: int, scratch: Path, tell: Callable[[int
         try:
             image, labels[place] = read(place)
             with image:
-                pixels[place] = square(image, size)
+                pixels[place] = crop_square(image, size)
         except Exception as error:  # PIL raises many kinds for damaged files
             faults[place] = str(error) if isinstance(error, DataError) else f"{type(error).__name__}: {error}"
 
@@ -113,13 +113,13 @@ def _room(file: Path, dtype: type[np.generic], shape: tuple[int, ...]) -> Any:
     return array
 
 
-def first_fault(faults: dict[int, str], names: Sequence[object]) -> str:
-    """The first of the faults, with the name of what it befell."""
+def describe_first_fault(faults: dict[int, str], names: Sequence[object]) -> str:
+    """The first of the faults, with the name of the file or item."""
     place = min(faults)
     return f"{names[place]} ({faults[place]})"
 
 
-def square(image: Image.Image, size: int) -> npt.NDArray[np.uint8]:
+def crop_square(image: Image.Image, size: int) -> npt.NDArray[np.uint8]:
     """RGB ``(3, size, size)``: the shorter side is resized (bilinear), the middle cropped.
 
     Alpha is dropped, as torchvision's loader does; 16-bit grey is scaled to 8 bits. Of a strip only its middle is

@@ -21,7 +21,7 @@ class Sometimes(nn.Module):
 
     def __init__(self, chance: float) -> None:
         super().__init__()
-        self.chance = checked("chance", chance, 0, 1)
+        self.chance = check_setting("chance", chance, 0, 1)
 
     def identity(self) -> dict[str, float]:
         """The settings that decide the step."""
@@ -29,25 +29,25 @@ class Sometimes(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Change some of the float images ``(n, 3, H, W)`` in [0, 1]."""
-        ids = chosen(len(images), self.chance, images.device)
-        return images.index_copy(0, ids, self.changed(images.index_select(0, ids)))
+        ids = choose_rows(len(images), self.chance, images.device)
+        return images.index_copy(0, ids, self.change(images.index_select(0, ids)))
 
-    def changed(self, images: Tensor) -> Tensor:
+    def change(self, images: Tensor) -> Tensor:
         """What becomes of those that are chosen, as many."""
         raise NotImplementedError
 
 
-def uniform(count: int, low: float, high: float, device: torch.device | None = None) -> Tensor:
+def draw_uniform(count: int, low: float, high: float, device: torch.device | None = None) -> Tensor:
     """Numbers in [low, high), ``(count,)``."""
     return torch.rand(count, device=device) * (high - low) + low
 
 
-def chosen(count: int, chance: float, device: torch.device | None = None) -> Tensor:
+def choose_rows(count: int, chance: float, device: torch.device | None = None) -> Tensor:
     """Row numbers, ascending, of the images that are chosen, each with this chance and on its own."""
     return (torch.rand(count, device=device) < chance).nonzero()[:, 0]
 
 
-def checked(name: str, value: float, low: float, high: float) -> float:
+def check_setting(name: str, value: float, low: float, high: float) -> float:
     """The value of a setting.
 
     Raises:

@@ -22,7 +22,7 @@ _NO_IMAGES = {"__MACOSX"}  # what archives made on a Mac bring along
 
 
 @dataclass(frozen=True)
-class Found:
+class FoundFiles:
     """What was found below a folder.
 
     Attributes:
@@ -39,7 +39,7 @@ class Found:
         return {ending: count for ending, count in self.skipped.items() if ending in UNREAD}
 
 
-def find_images(root: Path) -> Found:
+def find_images(root: Path) -> FoundFiles:
     """All image files below a folder, at any depth, links followed, hidden files and folders left out.
 
     Only plain files count, and links that lead nowhere: those fail when they are read. Names are strings, not paths: a
@@ -59,7 +59,7 @@ def find_images(root: Path) -> Found:
             return
         seen.add(real)
         below = []
-        for item in entries(folder):
+        for item in list_folder(folder):
             if item.is_dir():
                 below.append(item)
             elif not is_plain(item):
@@ -75,10 +75,10 @@ def find_images(root: Path) -> Found:
     if not found:
         there = f" It holds {spell(skipped)}." if skipped else ""
         raise DataError(f"The folder {root} holds no images ({', '.join(sorted(SUFFIXES))}).{there}")
-    return Found(["/".join(parts) for parts in sorted(found)], skipped)
+    return FoundFiles(["/".join(parts) for parts in sorted(found)], skipped)
 
 
-def entries(folder: str | Path) -> Iterator[os.DirEntry[str]]:
+def list_folder(folder: str | Path) -> Iterator[os.DirEntry[str]]:
     """What lies in a folder, by name, hidden things left out.
 
     Raises:

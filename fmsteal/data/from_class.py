@@ -14,7 +14,7 @@ from torch import Tensor
 from fmsteal.base.errors import DataError
 from fmsteal.base.store import Store
 from fmsteal.config import build
-from fmsteal.data.decode import decode, first_fault
+from fmsteal.data.decode import decode, describe_first_fault
 from fmsteal.data.images import Images, Task, load, save
 from fmsteal.identity.keys import node_identity
 
@@ -49,22 +49,22 @@ def task(
     Raises:
         DataError: an image cannot be read, or has no label.
     """
-    first = decoded(store, train, "data.train", size)
+    first = decode_object(store, train, "data.train", size)
     if first.labels is None:
-        raise DataError(f"data.train ({train['_target_']}) gives images without labels: (image, label) is due.")
+        raise DataError(f"data.train ({train['_target_']}) gives images without labels: (image, label) is expected.")
     if test is None:
         training, testing = first.split(test_share, seed, stratified=True)
     else:
-        training, testing = first, decoded(store, test, "data.test", size)
+        training, testing = first, decode_object(store, test, "data.test", size)
     return Task(training, testing).reduced(train_count, test_count, seed)
 
 
 def pool(store: Store, images: dict[str, Any], *, size: int = 32, count: int | None = None, seed: int = 0) -> Images:
     """A query set of a class's images (see `task`), or a random ``count`` of them; labels are left out."""
-    return decoded(store, images, "query.images", size).unlabelled().some(count, seed)
+    return decode_object(store, images, "query.images", size).unlabelled().some(count, seed)
 
 
-def decoded(store: Store, node: dict[str, Any], key: str, size: int) -> Images:
+def decode_object(store: Store, node: dict[str, Any], key: str, size: int) -> Images:
     """All images of the object that a config makes, as an artifact; ``key`` is where the config gives it.
 
     The artifact is kept by what counts in a job's key: class, source or version, options, content of files.
@@ -84,11 +84,11 @@ def decoded(store: Store, node: dict[str, Any], key: str, size: int) -> Images:
             with reading:
                 item = items[place]
             image, label = item[:2] if isinstance(item, tuple | list) else (item, UNLABELLED)
-            return to_image(image), int(label)
+            return convert_image(image), int(label)
 
         found = decode(len(items), read, size, scratch, lambda done, of: store.tell(f"decode {name}", done, of))
         if found.faults:
-            first = first_fault(found.faults, list(range(len(items))))
+            first = describe_first_fault(found.faults, list(range(len(items))))
             raise DataError(f"{key} ({name}): {len(found.faults)} images cannot be read, first number {first}.")
         if not len(found.labels) or found.labels.min() < 0:
             return save(out, found.into(out))
@@ -99,7 +99,7 @@ def decoded(store: Store, node: dict[str, Any], key: str, size: int) -> Images:
     return load(store.get("images", f"{name.rpartition('.')[2].lower()}-{size}", spec, make))
 
 
-def to_image(image: Any) -> Image.Image:
+def convert_image(image: Any) -> Image.Image:
     """An image as Pillow has it, from Pillow, an array or a tensor.
 
     Raises:

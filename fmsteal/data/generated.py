@@ -11,7 +11,7 @@ from fmsteal.base.store import Store, digest
 from fmsteal.data.images import Images, Pixels, load, save
 
 
-def generated(
+def load_generated(
     store: Store, name: str, render: Callable[[int, int, int], Pixels], *, count: int, size: int, seed: int
 ) -> Images:
     """The images of ``render(count, seed, size)``, from the store if they were drawn before.

@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from fmsteal.base.store import Store
-from fmsteal.data.generated import generated
+from fmsteal.data.generated import load_generated
 from fmsteal.data.images import Images, Pixels
 from fmsteal.data.resize import enlarge
 
@@ -55,7 +55,7 @@ def _thumbnails(font: Path) -> np.ndarray:
 
 
 @functools.cache
-def letter_fonts() -> tuple[Path, ...]:
+def find_letter_fonts() -> tuple[Path, ...]:
     """matplotlib's fonts whose letters look like letters: alike to the reference font's."""
     folder = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
     reference = _thumbnails(folder / REFERENCE_FONT)
@@ -68,7 +68,7 @@ def letter_fonts() -> tuple[Path, ...]:
 def _bank() -> Tensor:
     """Every letter of every font, (letters, 1, CANVAS, CANVAS) in 0..1, in its own proportions."""
     bank = []
-    for font in letter_fonts():
+    for font in find_letter_fonts():
         for letter in LETTERS:
             image = _draw(font, letter)
             scale = LETTER_EXTENT / max(image.size)
@@ -132,4 +132,4 @@ def render(count: int, seed: int, size: int = 32) -> Pixels:
 
 def glyphs(store: Store, *, count: int = 10_000, size: int = 32, seed: int = 0) -> Images:
     """The query set: ``count`` letters at ``size`` pixels, drawn once and kept."""
-    return generated(store, "glyphs", render, count=count, size=size, seed=seed)
+    return load_generated(store, "glyphs", render, count=count, size=size, seed=seed)

@@ -14,12 +14,12 @@ from PIL import Image
 
 from fmsteal.base.errors import DataError
 from fmsteal.base.store import Store, digest, write_json
-from fmsteal.data.available import seen_by
-from fmsteal.data.decode import decode, first_fault
-from fmsteal.data.files import Found, find_images, spell
-from fmsteal.data.images import Images, Task, chosen, load, save
-from fmsteal.data.layout import Layout, classes_of, lay_out, require_classes
-from fmsteal.data.opening import MAX_PIXELS, limit_of_ours, open_image
+from fmsteal.data.available import look_with
+from fmsteal.data.decode import decode, describe_first_fault
+from fmsteal.data.files import FoundFiles, find_images, spell
+from fmsteal.data.images import Images, Task, choose_ids, load, save
+from fmsteal.data.layout import FolderLayout, classes_of, lay_out, require_classes
+from fmsteal.data.opening import MAX_PIXELS, lift_pillow_limit, open_image
 from fmsteal.identity.rules import declare
 
 log = logging.getLogger(__name__)
@@ -46,7 +46,7 @@ def look_for_pool(root: str) -> None:
     find_images(Path(root).expanduser())
 
 
-@seen_by(look_for_task)
+@look_with(look_for_task)
 @declare(version=2)
 def task(
     store: Store,
@@ -63,8 +63,8 @@ def task(
 ) -> Task:
     """A classification task from ``root/<class>/<image>``; how it is laid out is found by `lay_out`.
 
-    Splits and subsets that are made here are stratified: every class has its share in them (`balanced.ordered`). An
-    image is turned as its EXIF orientation says.
+    Splits and subsets that are made here are stratified: every class has its share in them
+    (`balanced.order_stratified`). An image is turned as its EXIF orientation says.
 
     Args:
         store: where the decoded images are kept.
@@ -82,17 +82,17 @@ def task(
         DataError: the folder is no task, has a single class, or an image cannot be read.
     """
     found = locate_splits(root, test_root)
-    images = decoded(store, found.train, size, broken, max_pixels)
+    images = decode_task(store, found.train, size, broken, max_pixels)
     if found.test is None:
         train, test = images.split(test_share, seed, stratified=True)
     else:
-        train, test = images, decoded(store, found.test, size, broken, max_pixels)
+        train, test = images, decode_task(store, found.test, size, broken, max_pixels)
         beside = f"; not looked at: {', '.join(found.left[:10])}" if found.left else ""
         _tell(f"{found.train} is the training split, {found.test} the test split{beside}")
     return Task(train, test).reduced(train_count, test_count, seed, stratified=True)
 
 
-def locate_splits(root: str, test_root: str | None) -> Layout:
+def locate_splits(root: str, test_root: str | None) -> FolderLayout:
     """Where a task's class folders are.
 
     Raises:
@@ -101,14 +101,14 @@ def locate_splits(root: str, test_root: str | None) -> Layout:
     found = lay_out(Path(root).expanduser())
     if test_root is not None:
         other = lay_out(Path(test_root).expanduser())
-        found = Layout(found.train, other.test or other.train)
+        found = FolderLayout(found.train, other.test or other.train)
     for folder in (found.train, found.test):
         if folder is not None:
             require_classes(folder, classes_of(folder))
     return found
 
 
-@seen_by(look_for_pool)
+@look_with(look_for_pool)
 def pool(
     store: Store,
     root: str,
@@ -121,15 +121,15 @@ def pool(
 ) -> Images:
     """A query set: all images below ``root``, at any depth, or a random ``count`` of them; no others are decoded."""
     folder = Path(root).expanduser()
-    return load(artifact(store, folder, size, broken, max_pixels, labelled=False, count=count, seed=seed))
+    return load(decode_folder(store, folder, size, broken, max_pixels, labelled=False, count=count, seed=seed))
 
 
-def decoded(store: Store, root: Path, size: int, broken: Broken, max_pixels: int = MAX_PIXELS) -> Images:
+def decode_task(store: Store, root: Path, size: int, broken: Broken, max_pixels: int = MAX_PIXELS) -> Images:
     """The images of a folder of classes, decoded if they were not."""
-    return load(artifact(store, root, size, broken, max_pixels, labelled=True))
+    return load(decode_folder(store, root, size, broken, max_pixels, labelled=True))
 
 
-def artifact(
+def decode_folder(
     store: Store,
     root: Path,
     size: int,
@@ -142,7 +142,7 @@ def artifact(
 ) -> Path:
     """The images of a folder (a random ``count`` of them) as an artifact, keyed by its files, size and resampling."""
     found = find_images(root)
-    names = [found.names[at] for at in chosen(len(found.names), count, seed)]
+    names = [found.names[at] for at in choose_ids(len(found.names), count, seed)]
     classes = classes_of(root) if labelled else []
     _tell_found(root, found, classes)
     _require_images(root, set(classes) - {name.partition("/")[0] for name in names})
@@ -164,7 +164,7 @@ def artifact(
         return open_image(root / names[at], size, max_pixels), place[names[at].split("/")[0]] if labelled else -1
 
     def build(out: Path, scratch: Path) -> None:
-        with limit_of_ours():
+        with lift_pillow_limit():
             found = decode(
                 len(names), read, size, scratch, lambda done, of: store.tell(f"decode {root.name}", done, of)
             )
@@ -179,7 +179,7 @@ def artifact(
     return store.get("images", root.name or "root", spec, build)
 
 
-def _tell_found(root: Path, found: Found, classes: Sequence[str]) -> None:
+def _tell_found(root: Path, found: FoundFiles, classes: Sequence[str]) -> None:
     """Say what a folder holds; pictures that cannot be read are worth a warning."""
     more = ", ..." if len(classes) > 5 else ""
     of = f" of {len(classes)} classes ({', '.join(classes[:5])}{more})" if classes else ""
@@ -213,7 +213,7 @@ def _account_for(faults: dict[int, str], files: Sequence[Path], broken: Broken) 
     """Refuse, or pass over with a warning, what cannot be decoded."""
     if not faults:
         return
-    first = first_fault(faults, files)
+    first = describe_first_fault(faults, files)
     if len(faults) == len(files):
         raise DataError(f"None of {len(files)} image files can be decoded, first {first}.")
     if broken == "error":

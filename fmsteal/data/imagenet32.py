@@ -17,7 +17,7 @@ from numpy.lib.format import open_memmap
 
 from fmsteal.base.errors import DataError
 from fmsteal.base.store import Store, digest
-from fmsteal.data.images import PIXELS, Images, Pixels, chosen, load, save
+from fmsteal.data.images import PIXELS, Images, Pixels, choose_ids, load, save
 from fmsteal.identity.rules import declare
 
 CLASSES = 1000  # labels run from 1 to as many
@@ -64,7 +64,7 @@ def pool(
 
     def build(out: Path, scratch: Path) -> None:
         counts = [len(read_batch(file, size)) for file in files]  # all are seen to be sound before any is kept
-        some = chosen(sum(counts), count, seed)
+        some = choose_ids(sum(counts), count, seed)
         pixels = open_memmap(out / PIXELS, "w+", np.uint8, (len(some), 3, size, size))
         first = done = 0
         for file, length in zip(files, counts, strict=True):  # one in memory at a time

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from fmsteal.base.errors import DataError
 from fmsteal.base.store import digest, read_json, write_json
-from fmsteal.data.balanced import ordered
+from fmsteal.data.balanced import order_stratified
 
 Pixels = npt.NDArray[np.uint8]
 Labels = npt.NDArray[np.int64]
@@ -175,7 +175,7 @@ class Images:
         """
         if self.labels is None:
             raise DataError("Images without labels cannot be stratified by label.")
-        return ordered(self.labels, seed)
+        return order_stratified(self.labels, seed)
 
     def some(self, count: int | None, seed: int) -> Images:
         """A random ``count`` of the images, in their order; all of them for None."""
@@ -185,7 +185,7 @@ class Images:
         """A random ``count`` of the images, in their order, and the rest; for None all of them, and no rest."""
         if count is None or count == len(self):
             return self, None
-        some = chosen(len(self), count, seed)
+        some = choose_ids(len(self), count, seed)
         if stratified:
             some = np.sort(self.ordered(seed)[:count])
         return self.subset(some), self.subset(np.setdiff1d(np.arange(len(self)), some))
@@ -228,14 +228,14 @@ class Task:
         return len(self.train.classes)
 
 
-def chosen(total: int, count: int | None, seed: int) -> Ids:
+def choose_ids(total: int, count: int | None, seed: int) -> Ids:
     """A random ``count`` of ``total`` ids, ascending; all of them for None. Fewer by the same seed are among more."""
     if count is not None and not 0 < count <= total:
         raise DataError(f"{count} images are asked for of {total}.")
     return np.sort(np.random.default_rng(seed).permutation(total)[:count])
 
 
-def joined(parts: Sequence[Images], pixels: Pixels) -> Images:
+def join(parts: Sequence[Images], pixels: Pixels) -> Images:
     """One set, without labels, of several, whose ``pixels`` lie one after the other in one array."""
     return Images(pixels, digest([part.digest for part in parts]), parts=tuple(parts))
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fmsteal.base.errors import DataError
-from fmsteal.data.files import entries, is_image, is_plain
+from fmsteal.data.files import is_image, is_plain, list_folder
 
 SPLITS = {
     "train": ("train", "training"),
@@ -18,7 +18,7 @@ SPLITS = {
 
 
 @dataclass(frozen=True)
-class Layout:
+class FolderLayout:
     """Where the class folders are.
 
     Attributes:
@@ -32,7 +32,7 @@ class Layout:
     left: Sequence[str] = ()
 
 
-def lay_out(root: Path) -> Layout:
+def lay_out(root: Path) -> FolderLayout:
     """Find splits and classes below ``root``.
 
     A training folder beside one for testing or validation are splits, under any of the names in `SPLITS`; validation
@@ -54,13 +54,13 @@ def lay_out(root: Path) -> Layout:
         fits = [test for test in tests if classes_of(test) == classes_of(train)]
         test = (fits or tests)[0]
         taken = {splits["train"].name, others[tests.index(test)].name}
-        return Layout(train, test, [name for name in below if name not in taken])
+        return FolderLayout(train, test, [name for name in below if name not in taken])
     if splits and len(splits) == len(below) and "train" not in splits:
         raise DataError(
             f"{folder} holds {' and '.join(below)}, but no training split. Name that one train, or give the splits: "
             "data.root=/path/to/train data.test_root=/path/to/test."
         )
-    return Layout(folder)
+    return FolderLayout(folder)
 
 
 def classes_of(root: Path) -> list[str]:
@@ -69,7 +69,7 @@ def classes_of(root: Path) -> list[str]:
     Raises:
         DataError: an image lies beside them.
     """
-    stray = next((item.path for item in entries(root) if _is_stray(item)), None)
+    stray = next((item.path for item in list_folder(root) if _is_stray(item)), None)
     if stray is not None:
         raise DataError(f"{stray} lies outside any class folder; a task is laid out as {root}/<class>/<image>.")
     return _folders(root)
@@ -94,7 +94,7 @@ def _unwrap(folder: Path) -> Path:
     while (real := os.path.realpath(folder)) not in seen:
         seen.add(real)
         below = _folders(folder)
-        if len(below) != 1 or any(_is_stray(item) for item in entries(folder)) or not _folders(folder / below[0]):
+        if len(below) != 1 or any(_is_stray(item) for item in list_folder(folder)) or not _folders(folder / below[0]):
             break
         folder = folder / below[0]
     return folder
@@ -115,7 +115,7 @@ def _splits(folder: Path, below: Sequence[str]) -> dict[str, Path]:
 
 
 def _folders(folder: Path) -> list[str]:
-    return [item.name for item in entries(folder) if item.is_dir()]
+    return [item.name for item in list_folder(folder) if item.is_dir()]
 
 
 def _is_stray(item: os.DirEntry[str]) -> bool:

@@ -10,8 +10,8 @@ import numpy as np
 
 from fmsteal.base.errors import DataError
 from fmsteal.base.store import Store, read_json
-from fmsteal.data.available import seen_by
-from fmsteal.data.image_folder import NAMES, Broken, artifact
+from fmsteal.data.available import look_with
+from fmsteal.data.image_folder import NAMES, Broken, decode_folder
 from fmsteal.data.images import Images, Task, load
 from fmsteal.data.layout import classes_of
 from fmsteal.data.opening import MAX_PIXELS
@@ -30,7 +30,7 @@ def look_for_task(dataset: Literal["cub200", "indoor67"], root: str) -> None:
     classes_of(folder / _IMAGES[dataset])
 
 
-@seen_by(look_for_task)
+@look_with(look_for_task)
 def task(
     store: Store,
     dataset: Literal["cub200", "indoor67"],
@@ -59,7 +59,7 @@ def task(
     """
     folder = Path(root).expanduser()
     splits = _SPLITS[dataset](folder)
-    place = artifact(store, folder / _IMAGES[dataset], size, broken, max_pixels, labelled=True)
+    place = decode_folder(store, folder / _IMAGES[dataset], size, broken, max_pixels, labelled=True)
     images, where = load(place), {name: at for at, name in enumerate(read_json(place / NAMES))}
 
     def part(listed: list[str]) -> Images:

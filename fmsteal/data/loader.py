@@ -65,7 +65,7 @@ class TensorLoader:
         order = random.permutation(len(self.targets))
         view = torch.from_numpy(random.integers(self.inputs.shape[0], size=len(order))) if self.views else None
         for start in range(0, len(self) * self.batch_size, self.batch_size):
-            ids = share(order[start : start + self.batch_size])
+            ids = take_share(order[start : start + self.batch_size])
             picked = torch.from_numpy(ids)
             if not isinstance(self.inputs, Tensor):
                 batch = torch.from_numpy(self.inputs[ids])
@@ -74,7 +74,7 @@ class TensorLoader:
             yield batch, self.targets[picked]
 
 
-def share(batch: Ids) -> Ids:
+def take_share(batch: Ids) -> Ids:
     """This process's part of a batch; where it cannot be divided evenly, its first images are seen twice."""
     if not torch.distributed.is_initialized():
         return batch

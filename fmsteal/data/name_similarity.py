@@ -3,7 +3,7 @@
 An attacker who knows the names of the victim's classes, and has labelled public images, takes more of those classes
 that a text tower puts near the victim's. As the authors' code has it, a class is worth the sum of the cosines between
 its name and the victim's, scaled from 0, the least of all classes, to 1, the greatest; images are drawn from each in
-proportion to its size times its worth, at random. Where they round each class by itself, here the largest remainders
+proportion to its size times its worth, at random. Where they round each class separately, here the largest remainders
 make up the exact count, and what a class is too small for goes to the others.
 """
 
@@ -19,16 +19,16 @@ from omegaconf import OmegaConf
 from fmsteal.base.errors import DataError
 from fmsteal.base.store import Store
 from fmsteal.config import build
-from fmsteal.data.available import seen_by
+from fmsteal.data.available import look_with
 from fmsteal.data.class_names import Names, spell_classes
 from fmsteal.data.images import Images, Task
-from fmsteal.networks.clip import ClipSpec, require_templates, text_features
+from fmsteal.networks.clip import ClipSpec, load_text_features, require_templates
 
 DIGITS = 4  # of a cosine that count: further ones differ between machines
 
 
 def look(clip: dict[str, Any]) -> None:
-    """See that the text tower can be had, as far as that shows without the network.
+    """See that the text tower is available, as far as that shows without the network.
 
     Raises:
         ConfigError, DataError: it cannot.
@@ -36,7 +36,7 @@ def look(clip: dict[str, Any]) -> None:
     build.make(OmegaConf.create(clip)).require_weights()
 
 
-@seen_by(look)
+@look_with(look)
 def pool(
     store: Store,
     task: Task,
@@ -66,7 +66,7 @@ def pool(
 
     Raises:
         ConfigError: a class has no name, or two have the same.
-        DataError: there are not so many images of classes with a worth above 0, or they have no labels.
+        DataError: there are not enough images of classes with a worth above 0, or they have no labels.
     """
     source: Task = build.make(OmegaConf.create(of), store=store)
     images: Images = getattr(source, split)
@@ -77,7 +77,7 @@ def pool(
     spec: ClipSpec = build.make(OmegaConf.create(clip))
     spec.require_weights()
     templates = require_templates(template, "query.template")
-    rows = text_features(spec, [*own, *victims], templates, store).double().numpy()
+    rows = load_text_features(spec, [*own, *victims], templates, store).double().numpy()
     worth = worth_of(np.round(rows[: len(own)] @ rows[len(own) :].T, DIGITS))
     quotas = share_out(count, worth, np.bincount(images.labels, minlength=len(own)))
     random = np.random.default_rng(seed)

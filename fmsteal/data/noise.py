@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from fmsteal.base.store import Store
-from fmsteal.data.generated import generated
+from fmsteal.data.generated import load_generated
 from fmsteal.data.images import Images, Pixels
 
 
@@ -16,4 +16,4 @@ def render(count: int, seed: int, size: int) -> Pixels:
 
 def noise(store: Store, *, count: int = 10_000, size: int = 32, seed: int = 0) -> Images:
     """The query set: ``count`` images at ``size`` pixels, drawn once and kept."""
-    return generated(store, "noise", render, count=count, size=size, seed=seed)
+    return load_generated(store, "noise", render, count=count, size=size, seed=seed)

@@ -12,7 +12,7 @@ from PIL import Image, ImageOps
 
 from fmsteal.base.errors import DataError
 
-MAX_PIXELS = 64_000_000  # an image of so many takes 256 MB while it is decoded
+MAX_PIXELS = 64_000_000  # an image of this size takes 256 MB while it is decoded
 TWELVE_BITS = 4095
 _ORIENTATION = 0x0112  # of EXIF
 
@@ -42,7 +42,7 @@ def open_image(file: Path, size: int, max_pixels: int) -> Image.Image:
 
 
 @contextmanager
-def limit_of_ours() -> Iterator[None]:
+def lift_pillow_limit() -> Iterator[None]:
     """Set Pillow's own limit aside, which cannot be chosen for one data set."""
     before = Image.MAX_IMAGE_PIXELS
     Image.MAX_IMAGE_PIXELS = None

@@ -20,7 +20,7 @@ BLOCK = 256  # images at a time
 Thumbnails = npt.NDArray[np.float32]
 
 
-def overlap(store: Store, pool: Images, task: Task) -> dict[str, int]:
+def count_overlap(store: Store, pool: Images, task: Task) -> dict[str, int]:
     """How many images of the task's training and test split are also in ``pool``.
 
     Images are held to be the same if their grey thumbnails correlate by more than `ALIKE`. That finds nearly all copies
@@ -50,13 +50,13 @@ def _rows(store: Store, images: Images) -> Tensor:
     stored = images.whole()
 
     def build(out: Path, scratch: Path) -> None:
-        np.save(out / "thumbnails.npy", thumbnails(stored))
+        np.save(out / "thumbnails.npy", make_thumbnails(stored))
 
     place = store.get("thumbnails", f"{len(stored)}", {"images": stored.digest, **_SETTINGS}, build)
     return torch.from_numpy(np.load(place / "thumbnails.npy", mmap_mode="r")[images.place(np.arange(len(images)))])
 
 
-def thumbnails(images: Images) -> Thumbnails:
+def make_thumbnails(images: Images) -> Thumbnails:
     """Grey levels on a `GRID`, of zero mean and length 1, ``(N, GRID * GRID)``; all zero where nearly plain."""
     parts = [np.zeros((0, GRID * GRID), np.float32)]
     for start in range(0, len(images), BLOCK):

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from fmsteal.base.store import Store
-from fmsteal.data.generated import generated
+from fmsteal.data.generated import load_generated
 from fmsteal.data.images import Images, Pixels
 
 CHUNK = 500  # images drawn together; each chunk has its own random stream
@@ -87,4 +87,4 @@ def render(count: int, seed: int, size: int = 32) -> Pixels:
 
 def procedural(store: Store, *, count: int = 10_000, size: int = 32, seed: int = 0) -> Images:
     """The query set: ``count`` images at ``size`` pixels, drawn once and kept."""
-    return generated(store, "procedural", render, count=count, size=size, seed=seed)
+    return load_generated(store, "procedural", render, count=count, size=size, seed=seed)

@@ -9,7 +9,7 @@ import torch
 import torchvision.transforms.v2.functional as TF
 from torch import Tensor, nn
 
-from fmsteal.data.draws import checked
+from fmsteal.data.draws import check_setting
 
 _BINS = 31
 _Operation = Callable[[Tensor, float], Tensor]
@@ -30,8 +30,8 @@ class RandAugment(nn.Module):
 
     def __init__(self, operations: int = 2, magnitude: int = 14) -> None:
         super().__init__()
-        self.operations = int(checked("operations", operations, 0, float("inf")))
-        self.magnitude = int(checked("magnitude", magnitude, 0, _BINS - 1))
+        self.operations = int(check_setting("operations", operations, 0, float("inf")))
+        self.magnitude = int(check_setting("magnitude", magnitude, 0, _BINS - 1))
 
     def identity(self) -> dict[str, int]:
         """The settings that decide the augmentation."""

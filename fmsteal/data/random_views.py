@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fmsteal.base.seeds import seeded
+from fmsteal.base.seeds import seed_block
 from fmsteal.data.images import Ids, Images, Pixels
 
 CHUNK = 256  # images of a set held as floating-point numbers at a time
@@ -51,13 +51,13 @@ class Views(nn.Module):
         return x.clamp(0, 1)
 
 
-def drawn(views: nn.Module, images: Images, ids: Ids, *name: object) -> Pixels:
+def draw_views(views: nn.Module, images: Images, ids: Ids, *name: object) -> Pixels:
     """A random view of each of ``images[ids]``, uint8 ``(n, 3, H, W)``; the same whenever it has the same name.
 
     Images, because what an attacker sends to an API is a file of 8 bits a channel.
     """
     out = np.empty((len(ids), *images.pixels.shape[1:]), np.uint8)
-    with seeded("drawn", *name), torch.no_grad():
+    with seed_block("drawn", *name), torch.no_grad():
         for start in range(0, len(ids), CHUNK):
             part = slice(start, start + CHUNK)
             seen = views(torch.from_numpy(np.array(images.pixels[ids[part]])))

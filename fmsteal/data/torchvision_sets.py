@@ -13,9 +13,9 @@ import torchvision
 
 from fmsteal.base.errors import ConfigError, DataError
 from fmsteal.base.store import Store, digest
-from fmsteal.data.available import seen_by
-from fmsteal.data.decode import decode, first_fault
-from fmsteal.data.images import Images, Task, chosen, load, save
+from fmsteal.data.available import look_with
+from fmsteal.data.decode import decode, describe_first_fault
+from fmsteal.data.images import Images, Task, choose_ids, load, save
 from fmsteal.identity.rules import declare
 
 
@@ -28,7 +28,7 @@ def look_for_task(
     size: int = 32,
     download: bool = True,
 ) -> None:
-    """See that both splits can be had; what may be downloaded, is.
+    """See that both splits are available; what may be downloaded, is.
 
     Raises:
         DataError: one cannot.
@@ -48,7 +48,7 @@ def look_for_pool(
     count: int | None = None,
     seed: int = 0,
 ) -> None:
-    """See that a split is decoded already, or can be had; what may be downloaded, is.
+    """See that a split is decoded already, or is available; what may be downloaded, is.
 
     Raises:
         DataError: it cannot.
@@ -65,7 +65,7 @@ def look_for_pool(
     _open(dataset, place, split, download)
 
 
-@seen_by(look_for_task)
+@look_with(look_for_task)
 @declare(machine=frozenset({"root", "download"}))
 def task(
     store: Store,
@@ -97,25 +97,25 @@ def task(
         train_count: a random subset of the training images; None for all.
         test_count: the same for the test images.
         test_share: see ``test``.
-        test_each: set aside so many images of each class instead, by ``seed``.
+        test_each: set aside this many images of each class instead, by ``seed``.
         without: names of classes that are left out.
         seed: of split and subsets.
     """
     if test_each is not None and test is not None:
         raise ConfigError(f"data.test_each={test_each} is for data sets without a test split: {dataset} has one.")
-    first = decoded(store, dataset, root, train, size, download)
+    first = decode_split(store, dataset, root, train, size, download)
     first = first.without(without) if without else first
     if test is None:
         training, testing = first.split(test_share, seed) if test_each is None else first.split_each(test_each, seed)
     else:
-        other = decoded(store, dataset, root, test, size, download)
+        other = decode_split(store, dataset, root, test, size, download)
         training, testing = first, other.without(without) if without else other
     if training.labels is None:  # STL-10's train+unlabeled, for pre-training: of the task's classes all the same
         training = replace(training, classes=testing.classes)
     return Task(training, testing).reduced(train_count, test_count, seed)
 
 
-@seen_by(look_for_pool)
+@look_with(look_for_pool)
 @declare(machine=frozenset({"root", "download"}))
 def pool(
     store: Store,
@@ -129,10 +129,10 @@ def pool(
     seed: int = 0,
 ) -> Images:
     """A query set: the images of one split without labels, or a random ``count`` of them; no others are decoded."""
-    return decoded(store, dataset, root, split, size, download, count, seed).unlabelled()
+    return decode_split(store, dataset, root, split, size, download, count, seed).unlabelled()
 
 
-def decoded(
+def decode_split(
     store: Store,
     dataset: str,
     root: str,
@@ -147,14 +147,14 @@ def decoded(
 
     def build(out: Path, scratch: Path) -> None:
         items = _open(dataset, place, split, download)
-        some = chosen(len(items), count, seed)
+        some = choose_ids(len(items), count, seed)
 
         def tell(done: int, of: int) -> None:
             store.tell(f"decode {dataset}", done, of)
 
         found = decode(len(some), lambda at: items[some[at]], size, scratch, tell)
         if found.faults:
-            first = first_fault(found.faults, some.tolist())
+            first = describe_first_fault(found.faults, some.tolist())
             raise DataError(f"{len(found.faults)} images of {dataset} cannot be read, first number {first}.")
         unlabelled = found.labels.min() < 0  # STL-10's unlabelled split
         named = getattr(items, "classes", None) or getattr(items, "categories", None)
@@ -200,7 +200,7 @@ def _open(dataset: str, root: Path, split: dict[str, Any], download: bool) -> An
         except Exception as error:  # whatever a refused connection raises
             reason = error
     raise DataError(
-        f"{dataset} is not under {root} and could not be had ({type(reason).__name__}: {reason}). Fetch it where "
+        f"{dataset} is not under {root} and could not be fetched ({type(reason).__name__}: {reason}). Fetch it where "
         f"there is a network, with torchvision.datasets.{dataset}(root, download=True), and give that folder: "
         "data.root=/path (query.root=/path)."
     )

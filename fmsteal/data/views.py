@@ -10,14 +10,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fmsteal.base.seeds import seeded
-from fmsteal.data.augment import Augment, RandomAffine, augmented, describe
+from fmsteal.base.seeds import seed_block
+from fmsteal.data.augment import Augment, RandomAffine, apply_augment, describe
 from fmsteal.data.images import Ids, Images
 
 
 @dataclass(frozen=True)
 class View:
-    """View ``number`` of every image: the same whenever it is looked at, in whatever company."""
+    """View ``number`` of every image: the same whenever it is looked at, in any batch."""
 
     augment: Augment
     number: int
@@ -30,16 +30,16 @@ class View:
         """The view of the images ``ids``, float ``(n, 3, H, W)`` in [0, 1]."""
         pixels = torch.from_numpy(np.array(images.pixels[ids]))
         if isinstance(self.augment, RandomAffine):
-            return self.augment.moved(pixels, _drawn(self.augment, self.number, len(images))[torch.from_numpy(ids)])
+            return self.augment.move(pixels, _drawn(self.augment, self.number, len(images))[torch.from_numpy(ids)])
         seen = []
-        for at, image in enumerate(ids.tolist()):  # by itself: what it draws must not depend on its company
-            with seeded("view", self.number, image):
-                seen.append(augmented(self.augment, pixels[at : at + 1]))
+        for at, image in enumerate(ids.tolist()):  # by itself: what it draws must not depend on its batch
+            with seed_block("view", self.number, image):
+                seen.append(apply_augment(self.augment, pixels[at : at + 1]))
         return torch.cat(seen)
 
 
 @functools.lru_cache(maxsize=4)
 def _drawn(augment: RandomAffine, number: int, count: int) -> Tensor:
     """The maps ``(count, 2, 3)`` of a view, for every image of a set."""
-    with seeded("view", number):
+    with seed_block("view", number):
         return augment.matrices(count)

@@ -24,12 +24,12 @@ from fmsteal.base.errors import ConfigError, DataError
 from fmsteal.config.answers import Answers
 from fmsteal.data.images import Images
 from fmsteal.defenses.base import name_of
-from fmsteal.defenses.probabilities import distributions
+from fmsteal.defenses.probabilities import to_distributions
 from fmsteal.oracle.guard import Ask, Depends, Guard, Reply
 from fmsteal.oracle.ledger import Question
 from fmsteal.training.classifier import Classifier, save_weights
 from fmsteal.training.context import Context
-from fmsteal.training.inference import in_batches
+from fmsteal.training.inference import run_in_batches
 from fmsteal.training.learners import ClassifierLearner
 
 if TYPE_CHECKING:
@@ -107,18 +107,18 @@ class MisinformationGuard:
 
     def reply(self, ask: Ask) -> Reply:
         """The mixed rows."""
-        p = distributions(ask.answers, self._name)
+        p = to_distributions(ask.answers, self._name)
         if not len(p):
             return Reply(ask.answers)
         images = ask.images()
-        wrong = in_batches(self._model, lambda part: images[part], len(images), self._ctx).double().softmax(1)
-        return Reply(mixed(p, wrong, self._tau, self._nu).float())
+        wrong = run_in_batches(self._model, lambda part: images[part], len(images), self._ctx).double().softmax(1)
+        return Reply(mix_answers(p, wrong, self._tau, self._nu).float())
 
     def fold(self, questions: Sequence[Question], log: Sequence[bytes]) -> None:
         """There is no state."""
 
 
-def mixed(p: Tensor, wrong: Tensor, tau: float, nu: float) -> Tensor:
+def mix_answers(p: Tensor, wrong: Tensor, tau: float, nu: float) -> Tensor:
     """``(1 - a) p + a wrong`` of each row ``(n, K)``, with ``a = 1 / (1 + exp(nu (max p - tau)))``."""
     share = (nu * (tau - p.amax(1, keepdim=True))).sigmoid()
     return (1 - share) * p + share * wrong

@@ -119,7 +119,7 @@ def prepare(defense: Defense, victim: Victim, train: Images, ctx: Context) -> Gu
         guard = defense.prepare(victim, train, ctx)
     except FmstealError:
         raise
-    except Exception as error:  # of whatever kind, by whoever wrote the defense
+    except Exception as error:  # of any kind: somebody else may have written the defense
         raise DefenseError(f"{name} could not be prepared ({type(error).__name__}: {error}).") from error
     missing = [part for part in ("reply", "fold") if not callable(getattr(guard, part, None))]
     missing += [part for part in _numbers(defense) if not _positive(getattr(guard, part, None))]

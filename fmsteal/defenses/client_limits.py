@@ -44,7 +44,7 @@ class ClientLimits:
         return LimitGuard(victim.width, self.queries, self.per_second, name_of(self))
 
 
-class Account(NamedTuple):
+class ClientAccount(NamedTuple):
     """How many answers a client has had, and when it may have the next, in seconds on the clock."""
 
     answered: int = 0
@@ -57,19 +57,19 @@ class LimitGuard:
     def __init__(self, width: int, queries: int | None, per_second: float | None, name: str) -> None:
         self.width = width
         self._queries, self._pause, self._name = queries, 1 / per_second if per_second else 0.0, name
-        self._accounts: dict[int, Account] = defaultdict(Account)
+        self._accounts: dict[int, ClientAccount] = defaultdict(ClientAccount)
 
     def reply(self, ask: Ask) -> Reply:
         """The answers as they are, where they are not refused."""
         accounts, now = dict(self._accounts), ask.now
         log, seconds, refused = [], [], []
         for question in ask.questions:
-            account = accounts.get(question.client, Account())
+            account = accounts.get(question.client, ClientAccount())
             no = self._queries is not None and account.answered >= self._queries
             wait = 0.0 if no else max(0.0, account.free - now)
             now += wait
             if not no:
-                account = Account(account.answered + 1, now + self._pause)
+                account = ClientAccount(account.answered + 1, now + self._pause)
             accounts[question.client] = account
             log.append(_ENTRY.pack(no, account.free))
             seconds.append(wait)
@@ -88,4 +88,4 @@ class LimitGuard:
             if len(entry) != _ENTRY.size:
                 raise foreign_entry(self._name, entry)
             no, free = _ENTRY.unpack(entry)
-            self._accounts[question.client] = Account(self._accounts[question.client].answered + (not no), free)
+            self._accounts[question.client] = ClientAccount(self._accounts[question.client].answered + (not no), free)

@@ -31,7 +31,7 @@ class FeatureTopK(RowDefense):
 
 
 class FeatureRounding(RowDefense):
-    """Answers the normalised embedding rounded to so many decimals; a row may become all zero."""
+    """Answers the normalised embedding rounded to ``decimals`` decimals; a row may become all zero."""
 
     answers: ClassVar[Answers] = "embeddings"
 

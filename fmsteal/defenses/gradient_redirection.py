@@ -17,10 +17,10 @@ from torch.func import functional_call, jvp
 
 from fmsteal.base.errors import ConfigError
 from fmsteal.config.answers import Answers
-from fmsteal.data.images import chosen
+from fmsteal.data.images import choose_ids
 from fmsteal.defenses.base import name_of
-from fmsteal.defenses.probabilities import distributions
-from fmsteal.defenses.surrogate import AT_ONCE, Surrogate, in_parts
+from fmsteal.defenses.probabilities import to_distributions
+from fmsteal.defenses.surrogate import AT_ONCE, Surrogate, apply_in_parts
 from fmsteal.oracle.guard import Ask, Depends, Guard, Reply
 from fmsteal.oracle.ledger import Question
 
@@ -65,7 +65,7 @@ class GradientRedirection:
             return BatchGuard(surrogate, self.epsilon, name, self.batch)
         if self.z == "ones":
             return RedirectingGuard(surrogate, self.epsilon, name, ones(surrogate))
-        ids = chosen(len(train), min(AT_ONCE, len(train)), self.seed)
+        ids = choose_ids(len(train), min(AT_ONCE, len(train)), self.seed)
         p = victim.answer(victim.raw(train, ids, ctx))
         return RedirectingGuard(
             surrogate, self.epsilon, name, mean_gradient(surrogate, torch.from_numpy(np.array(train.pixels[ids])), p)
@@ -81,11 +81,11 @@ class RedirectingGuard:
 
     def reply(self, ask: Ask) -> Reply:
         """The redirected rows."""
-        p = distributions(ask.answers, self._name)
+        p = to_distributions(ask.answers, self._name)
         if not len(p):
             return Reply(p)
-        g = in_parts(lambda images: scores(self._surrogate, images, self._direction), ask.images())
-        return Reply(redirected(p, g, self._epsilon).float())
+        g = apply_in_parts(lambda images: scores(self._surrogate, images, self._direction), ask.images())
+        return Reply(redirect(p, g, self._epsilon).float())
 
     def fold(self, questions: Sequence[Question], log: Sequence[bytes]) -> None:
         """There is no state."""
@@ -100,7 +100,9 @@ class BatchGuard(RedirectingGuard):
 
     def reply(self, ask: Ask) -> Reply:
         """The redirected rows of a batch."""
-        self._direction = mean_gradient(self._surrogate, ask.images(), distributions(ask.answers, self._name).float())
+        self._direction = mean_gradient(
+            self._surrogate, ask.images(), to_distributions(ask.answers, self._name).float()
+        )
         return super().reply(ask)
 
 
@@ -123,7 +125,7 @@ def scores(surrogate: Surrogate, images: Tensor, direction: Direction) -> Tensor
     return moved[1].detach()
 
 
-def redirected(p: Tensor, g: Tensor, epsilon: float) -> Tensor:
+def redirect(p: Tensor, g: Tensor, epsilon: float) -> Tensor:
     """The row within epsilon of p with the least ``<y, g>``, all of them float64 ``(n, K)``."""
     order = g.argsort(dim=1, descending=True, stable=True)
     mass = p.gather(1, order)

@@ -15,7 +15,7 @@ from torch import Tensor
 from fmsteal.base.errors import ConfigError
 from fmsteal.defenses.base import RowGuard
 from fmsteal.defenses.probabilities import ProbabilityDefense
-from fmsteal.defenses.surrogate import Surrogate, in_parts
+from fmsteal.defenses.surrogate import Surrogate, apply_in_parts
 from fmsteal.oracle.guard import Ask, Guard
 
 if TYPE_CHECKING:
@@ -56,21 +56,21 @@ class MAD(ProbabilityDefense):
         """Return perturbed rows, ``(n, K)``."""
         if not len(p):
             return p
-        return mad(p, in_parts(self._surrogate, ask.images()).exp(), self.epsilon, self.keep_label)
+        return mad(p, apply_in_parts(self._surrogate, ask.images()).exp(), self.epsilon, self.keep_label)
 
 
 def mad(p: Tensor, q: Tensor, epsilon: float, keep_label: bool = False) -> Tensor:
     """The answers to distributions ``p`` for a surrogate that says ``q``, both float64 ``(n, K)``."""
     if not keep_label:
-        return towards_vertex(p, q, epsilon)
-    target = labelled_target(p, q)
+        return move_towards_vertex(p, q, epsilon)
+    target = find_labelled_target(p, q)
     distance = (target - p).abs().sum(1, keepdim=True)
     still = (distance == 0) | (p == q).all(1, keepdim=True)
     share = (epsilon / distance.masked_fill(still, 1)).clip(max=1)
     return torch.where(still, p, p + share * (target - p)).clip(min=0)
 
 
-def towards_vertex(p: Tensor, q: Tensor, epsilon: float) -> Tensor:
+def move_towards_vertex(p: Tensor, q: Tensor, epsilon: float) -> Tensor:
     """The answers whose target is the vertex of the simplex that is farthest from p in angle as seen from q."""
     u = p - q
     squared = torch.sub(1 + q.square().sum(1, keepdim=True), q, alpha=2)  # of the way from q to each vertex
@@ -84,7 +84,7 @@ def towards_vertex(p: Tensor, q: Tensor, epsilon: float) -> Tensor:
     return (p * (1 - share)).scatter_add_(1, vertex, share)
 
 
-def labelled_target(p: Tensor, q: Tensor) -> Tensor:
+def find_labelled_target(p: Tensor, q: Tensor) -> Tensor:
     """The same among uniform distributions over the top class and any others; that class leads by `LEAD`."""
     top = p.argmax(1, keepdim=True)
     others = torch.arange(p.shape[1]).expand_as(p)

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from fmsteal.base.errors import ConfigError
-from fmsteal.data.images import chosen
+from fmsteal.data.images import choose_ids
 from fmsteal.defenses.base import foreign_entry, name_of
 from fmsteal.oracle.guard import Ask, Depends, Guard, Reply
 from fmsteal.oracle.ledger import Question
@@ -57,7 +57,7 @@ class MMD:
                 f"defense.window={self.window} needs at least {2 * self.window} training images, but there are "
                 f"{len(train)}: defense.window={max(2, len(train) // 4)}."
             )
-        ids = np.random.default_rng(self.seed).permutation(chosen(len(train), windows * self.window, self.seed))
+        ids = np.random.default_rng(self.seed).permutation(choose_ids(len(train), windows * self.window, self.seed))
         rows = victim.raw(train, ids, ctx).double()
         return WindowGuard(victim.width, TwoSample(rows, windows, self.alpha), self.window, name_of(self))
 
@@ -71,13 +71,13 @@ class TwoSample:
         distances = torch.pdist(benign)
         self.width = float(distances.median()) or 1.0
         self._windows = benign.chunk(windows)
-        self._inner = [within(self.kernel(part, part)) for part in self._windows]
+        self._inner = [mean_within(self.kernel(part, part)) for part in self._windows]
         figures = [self.figure(part, number) for number, part in enumerate(self._windows)]
         self.threshold = float(torch.tensor(figures, dtype=torch.float64).quantile(1 - alpha))
 
     def figure(self, window: Tensor, without: int | None = None) -> float:
         """The mean MMD^2 of a window, ``(w, D)``, against all benign ones, or all but one."""
-        own = within(self.kernel(window, window))
+        own = mean_within(self.kernel(window, window))
         others = [number for number in range(len(self._windows)) if number != without]
         found = [own + self._inner[n] - 2 * float(self.kernel(window, self._windows[n]).mean()) for n in others]
         return sum(found) / len(found)
@@ -87,7 +87,7 @@ class TwoSample:
         return (-torch.cdist(one, other).square() / (2 * self.width**2)).exp()
 
 
-def within(kernel: Tensor) -> float:
+def mean_within(kernel: Tensor) -> float:
     """The mean of a kernel over pairs of different rows of one window."""
     n = len(kernel)
     return float((kernel.sum() - kernel.diagonal().sum()) / (n * (n - 1)))

@@ -18,7 +18,7 @@ from fmsteal.base.errors import ConfigError
 from fmsteal.config.answers import Answers
 from fmsteal.defenses.base import foreign_entry, name_of
 from fmsteal.defenses.growing import Growing
-from fmsteal.defenses.probabilities import distributions
+from fmsteal.defenses.probabilities import to_distributions
 from fmsteal.oracle.guard import Ask, Guard, Reply
 from fmsteal.oracle.ledger import Question
 
@@ -66,14 +66,14 @@ class CentroidGuard:
 
     def reply(self, ask: Ask) -> Reply:
         """A centroid for each row, those that rows before it in the same ask have made included."""
-        p = distributions(ask.answers, self._name).float().numpy()
+        p = to_distributions(ask.answers, self._name).float().numpy()
         fresh: dict[_Place, list[Row]] = defaultdict(list)
         answers, log = [], []
         for question, row, label in zip(ask.questions, p, p.argmax(1).tolist(), strict=True):
             place = self._place(question, label)
-            found = first_within(self._rows(place), row, self._epsilon)
+            found = find_first_within(self._rows(place), row, self._epsilon)
             if found is None and fresh[place]:
-                found = first_within(np.stack(fresh[place]), row, self._epsilon)
+                found = find_first_within(np.stack(fresh[place]), row, self._epsilon)
             if found is None:
                 fresh[place].append(row)
             answers.append(row if found is None else found)
@@ -101,7 +101,7 @@ class CentroidGuard:
         return self._centroids[place].rows if place in self._centroids else np.zeros((0, self.width), np.float32)
 
 
-def first_within(centroids: Row, row: Row, epsilon: float) -> Row | None:
+def find_first_within(centroids: Row, row: Row, epsilon: float) -> Row | None:
     """The first of the centroids ``(m, K)`` whose L1 distance from the row is at most epsilon; None if none is."""
     if not len(centroids):
         return None

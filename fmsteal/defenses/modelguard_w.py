@@ -24,7 +24,7 @@ class ModelGuardW(ProbabilityDefense):
     """Answers ``argmin_y sum_j log(p_j + 1e-6) y_j`` with ``|y - p|_1 <= epsilon``, on the simplex.
 
     The top class keeps a lead of ``margin`` over each other, which survives float32, and a rounding to d decimals if
-    it is at least 1e-d. Where even that cannot be had within epsilon (ties of tiny ones), p is answered.
+    it is at least 1e-d. Where even that is impossible within epsilon (ties of tiny ones), p is answered.
     """
 
     def __init__(self, epsilon: float = 1.0, margin: float = 1e-4) -> None:

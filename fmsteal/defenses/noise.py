@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from fmsteal.base.errors import ConfigError
-from fmsteal.defenses.probabilities import ProbabilityDefense, normalised
+from fmsteal.defenses.probabilities import ProbabilityDefense, normalise
 from fmsteal.oracle.guard import Ask
 
 
@@ -38,7 +38,7 @@ class Noise(ProbabilityDefense):
         if not len(p):
             return p
         noise = [self.draw(p.shape[1], ask.generator(row, per=self.per)) for row in range(len(p))]
-        return normalised((p + self.sigma * torch.stack(noise)).clip(min=0), p)
+        return normalise((p + self.sigma * torch.stack(noise)).clip(min=0), p)
 
 
 class Gaussian(Noise):

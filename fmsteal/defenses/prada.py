@@ -41,7 +41,7 @@ SIDE = 32
 PIXELS = 3 * SIDE * SIDE
 EVERY = 10  # questions between two tests
 FEWEST = 10  # distances of a label that are looked at
-ENOUGH = 100  # distances that are tested, at least so many and one
+ENOUGH = 100  # distances that are tested: more than this many
 MOST = 5000
 _HEAD = struct.Struct("<iBd")  # label, bits, distance
 _FIRST, _JOINS, _ALARM = 1, 2, 4  # bits: the label's first image, which has no distance; one that joins its set
@@ -64,10 +64,10 @@ class Prada:
 
     def prepare(self, victim: Victim, train: Images, ctx: Context) -> Guard:
         """Nothing is prepared: nobody has asked anything."""
-        return Watch(victim.width, self.delta, name_of(self))
+        return PradaGuard(victim.width, self.delta, name_of(self))
 
 
-class Watch:
+class PradaGuard:
     """Watches each client; the log holds what each question does to the state, an image that joins its set included."""
 
     def __init__(self, width: int, delta: float, name: str) -> None:
@@ -79,7 +79,7 @@ class Watch:
         """The answers as they are, with a flag where the client's alarm is on after its question."""
         if not ask.questions:
             return Reply(ask.answers)
-        images, labels = compared(ask.images()), ask.answers.argmax(1).tolist()
+        images, labels = shrink(ask.images()), ask.answers.argmax(1).tolist()
         places = [(question.client, label) for question, label in zip(ask.questions, labels, strict=True)]
         drafts = {client: self._client(client).fork() for client, _ in places}
         rows_of: dict[tuple[int, int], list[int]] = defaultdict(list)
@@ -204,7 +204,7 @@ class Nearest:
         self._joined.append(self._at)
 
 
-def compared(images: Tensor) -> Image:
+def shrink(images: Tensor) -> Image:
     """Images as they are compared, uint8 ``(n, PIXELS)``."""
     pixels = images.float() if images.is_floating_point() else images.float() / 255
     if pixels.shape[2:] != (SIDE, SIDE):

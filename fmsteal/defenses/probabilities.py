@@ -30,10 +30,10 @@ class ProbabilityDefense(RowDefense):
         Raises:
             DefenseError: what it gets are no distributions.
         """
-        return self.perturb(distributions(answers, name_of(self)), ask).float()
+        return self.perturb(to_distributions(answers, name_of(self)), ask).float()
 
 
-def distributions(answers: Tensor, name: str) -> Tensor:
+def to_distributions(answers: Tensor, name: str) -> Tensor:
     """The rows in float64, each divided by its sum.
 
     Raises:
@@ -51,7 +51,7 @@ def distributions(answers: Tensor, name: str) -> Tensor:
     return rows / sums
 
 
-def normalised(rows: Tensor, otherwise: Tensor) -> Tensor:
+def normalise(rows: Tensor, otherwise: Tensor) -> Tensor:
     """Rows ``(n, K)`` of numbers from 0 on, divided by their sums; a row that is all 0 is the one of ``otherwise``."""
     sums = rows.sum(dim=1, keepdim=True)
     empty = sums <= 0

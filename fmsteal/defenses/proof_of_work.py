@@ -1,10 +1,11 @@
 """Proof of work: who learns more than an honest client has to wait (Dziedzic, Kaleem, Lu, Papernot, ICLR 2022).
 
-A client's questions cost it ``clip(base^|cost - expected|, 0.1, 2948)`` seconds for each 64 of them, where cost is what
-they have told so far, and expected what so many of an honest client's tell. The paper measures that as the privacy loss
-of PATE (base 1.0075) or of a private nearest neighbour search (1.18 or 1.05). Here it is the entropy of the answers in
-nats; expected is so many times the mean entropy of the answers to training images, which flatters nobody: the victim is
-surer of those than of an honest client's. Nobody solves a puzzle: the seconds go onto the simulated clock.
+A client's questions cost it ``clip(base^|cost - expected|, 0.1, 2948)`` seconds for each 64 of them, where cost is how
+much they have revealed so far, and expected is how much as many of an honest client's would. The paper measures that as
+the privacy loss of PATE (base 1.0075) or of a private nearest neighbour search (1.18 or 1.05). Here it is the entropy
+of the answers in nats; expected is their number times the mean entropy of the answers to training images, which
+flatters nobody: the victim is surer of those than of an honest client's. Nobody solves a puzzle: the seconds go onto
+the simulated clock.
 """
 
 from __future__ import annotations
@@ -21,9 +22,9 @@ from torch import Tensor
 
 from fmsteal.base.errors import ConfigError
 from fmsteal.config.answers import Answers
-from fmsteal.data.images import chosen
+from fmsteal.data.images import choose_ids
 from fmsteal.defenses.base import foreign_entry, name_of
-from fmsteal.defenses.probabilities import distributions
+from fmsteal.defenses.probabilities import to_distributions
 from fmsteal.oracle.guard import Ask, Depends, Guard, Reply
 from fmsteal.oracle.ledger import Question
 
@@ -52,9 +53,9 @@ class ProofOfWork:
 
     def prepare(self, victim: Victim, train: Images, ctx: Context) -> Guard:
         """Ask the victim what its answers to training images tell."""
-        ids = chosen(len(train), min(HONEST, len(train)), 0)
+        ids = choose_ids(len(train), min(HONEST, len(train)), 0)
         honest = entropies(victim.answer(victim.raw(train, ids, ctx)).double())
-        return Meter(victim.width, self.base, float(honest.mean()), name_of(self))
+        return WorkGuard(victim.width, self.base, float(honest.mean()), name_of(self))
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ class Told:
     nats: float = 0.0
 
 
-class Meter:
+class WorkGuard:
     """Sums what each client was told; the log holds the entropy of each answer."""
 
     def __init__(self, width: int, base: float, honest: float, name: str) -> None:
@@ -77,7 +78,7 @@ class Meter:
         """The answers as they are, with seconds for those that end a batch of their client's."""
         clients, log, seconds = dict(self._clients), [], []
         for question, nats in zip(
-            ask.questions, entropies(distributions(ask.answers, self._name)).tolist(), strict=True
+            ask.questions, entropies(to_distributions(ask.answers, self._name)).tolist(), strict=True
         ):
             told = _added(clients.get(question.client, Told()), nats)
             clients[question.client] = told
@@ -104,7 +105,7 @@ def entropies(p: Tensor) -> Tensor:
 
 
 def price(base: float, excess: float) -> float:
-    """Seconds for a batch, for so many nats above or below what is expected."""
+    """Seconds for a batch, by how many nats it is above or below what is expected."""
     return max(LEAST, math.exp(min(abs(excess) * math.log(base), math.log(MOST))))
 
 

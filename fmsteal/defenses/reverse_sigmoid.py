@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from fmsteal.base.errors import ConfigError
-from fmsteal.defenses.probabilities import ProbabilityDefense, normalised
+from fmsteal.defenses.probabilities import ProbabilityDefense, normalise
 from fmsteal.oracle.guard import Ask
 
 LEAST = 1e-9  # p is kept that far off 0 and 1: the smaller, the fewer labels are kept
@@ -36,4 +36,4 @@ def reverse_sigmoid(p: Tensor, beta: float, gamma: float) -> Tensor:
     """The perturbed rows of distributions ``p``, ``(n, K)``; a row of which nothing is left stays as it is."""
     inner = p.clip(LEAST, 1 - LEAST)
     shift = beta * ((gamma * (inner.log() - (-inner).log1p())).sigmoid() - 0.5)
-    return normalised((p - shift).clip(min=0), p)
+    return normalise((p - shift).clip(min=0), p)

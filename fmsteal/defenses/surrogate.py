@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fmsteal.base.seeds import seeded
+from fmsteal.base.seeds import seed_block
 
 SIDE = 32  # pixels, to which images are resized
 AT_ONCE = 64  # images that pass together, always: what an image gets must not depend on how many others there are
@@ -23,7 +23,7 @@ class Surrogate(nn.Module):
 
     def __init__(self, classes: int, seed: int) -> None:
         super().__init__()
-        with seeded("defense", "surrogate", seed):
+        with seed_block("defense", "surrogate", seed):
             self.trunk = nn.Sequential(
                 nn.Conv2d(3, 16, 3, stride=2, padding=1),
                 nn.ReLU(),
@@ -45,7 +45,7 @@ class Surrogate(nn.Module):
         return self.head(self.trunk(2 * pixels - 1)).log_softmax(1)
 
 
-def in_parts(of: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
+def apply_in_parts(of: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
     """``of`` applied to `AT_ONCE` images ``(n, ...)`` at a time, the last part filled up: ``(n, K)`` in float64."""
     found = []
     for part in images.split(AT_ONCE):

@@ -41,7 +41,7 @@ class TopK(RowDefense):
 
 
 class Rounding(RowDefense):
-    """Answers probabilities rounded to so many decimals; rows need not sum to 1."""
+    """Answers probabilities rounded to ``decimals`` decimals; rows need not sum to 1."""
 
     answers: ClassVar[Answers] = "probabilities"
 

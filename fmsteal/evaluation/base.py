@@ -12,7 +12,7 @@ import numpy.typing as npt
 from torch import Tensor, nn
 
 from fmsteal.base.errors import ConfigError
-from fmsteal.base.metric import Metric, by_name, from_mapping
+from fmsteal.base.metric import Metric, index_by_name, make_metrics
 from fmsteal.base.store import Store
 from fmsteal.data.images import Ids, Images, Task
 from fmsteal.evaluation.forwards import classify, embed
@@ -132,7 +132,7 @@ class Evaluation(Measurement, Protocol):
         ...
 
 
-def measurements(evaluation: Evaluation) -> dict[str, Measurement]:
+def list_measurements(evaluation: Evaluation) -> dict[str, Measurement]:
     """All measurements of an evaluation by name: the main one, then the further ones in their order.
 
     Raises:
@@ -147,7 +147,7 @@ def measurements(evaluation: Evaluation) -> dict[str, Measurement]:
 
 def gather_inputs(evaluation: Evaluation, store: Store) -> dict[str, str]:
     """Digests of all images that an evaluation's measurements look at beside the task's, by name."""
-    each = [find_inputs(measurement, store) for measurement in measurements(evaluation).values()]
+    each = [find_inputs(measurement, store) for measurement in list_measurements(evaluation).values()]
     return {name: digest for found in each for name, digest in found.items()}
 
 
@@ -162,15 +162,15 @@ def measure(measurement: Measurement, pair: Pair, ctx: Context) -> Measured:
     found = measurement.run(pair, ctx)
     if isinstance(found, Measured):
         return found
-    return Measured(from_mapping(found) if isinstance(found, Mapping) else list(found))
+    return Measured(make_metrics(found) if isinstance(found, Mapping) else list(found))
 
 
 def measure_all(evaluation: Evaluation, pair: Pair, ctx: Context) -> Measured:
     """Run all measurements of an evaluation, and put together what they find."""
     metrics: dict[str, Metric] = {}
     predictions: Predictions = {}
-    for measurement in measurements(evaluation).values():
+    for measurement in list_measurements(evaluation).values():
         found = measure(measurement, pair, ctx)
-        metrics |= by_name(found.metrics)
+        metrics |= index_by_name(found.metrics)
         predictions |= found.predictions
     return Measured(list(metrics.values()), predictions)

@@ -29,7 +29,7 @@ def show_classes(tracker: Tracker, place: str, images: Images, victim: Labels, t
     """
     names = list(images.classes)
     labels = np.array(images.labels)
-    columns = ("class", "images", "victim accuracy", "thief accuracy", "victim says so", "agreement")
+    columns = ("class", "images", "victim accuracy", "thief accuracy", "predicted by victim", "agreement")
     tracker.table(f"{place}/per_class", columns, per_class(names, labels, victim, thief))
     tracker.table(f"{place}/confusion", ("victim", "thief", "images"), confusion(names, victim, thief))
     shown = [
@@ -40,7 +40,8 @@ def show_classes(tracker: Tracker, place: str, images: Images, victim: Labels, t
 
 
 def per_class(names: Sequence[str], labels: Labels, victim: Labels, thief: Labels) -> list[Row]:
-    """Of each class: its images and both accuracies on them; how often the victim says so, and the thief then too."""
+    """Of each class: its images and both accuracies on them; how often the victim predicts
+    it, and how often the thief then does too."""
 
     def share(which: npt.NDArray[np.bool_]) -> float | None:
         return float(which.mean()) if len(which) else None

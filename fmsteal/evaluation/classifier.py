@@ -95,7 +95,7 @@ class ClassifierEvaluation(Measurement):
             log.warning("No test/kappa: of a victim that answers one class, agreement beyond chance is not defined")
         else:
             found.append(Metric("test/kappa", beyond, "agreement beyond chance (Cohen's kappa)", bounds=(-1, 1)))
-        wrong, unsure = victim.argmax(1) != labels, metrics.least_sure(victim)
+        wrong, unsure = victim.argmax(1) != labels, metrics.find_least_sure(victim)
         for name, ids, label in (
             ("agreement_victim_wrong", wrong.nonzero()[:, 0], "agreement where the victim is wrong"),
             ("agreement_least_sure", unsure, "agreement on the victim's least sure tenth"),

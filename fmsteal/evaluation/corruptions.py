@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional as vision
 
-from fmsteal.base.seeds import derived_seed
+from fmsteal.base.seeds import derive_seed
 from fmsteal.data.images import Pixels
 
 CIFAR = {  # severities 1 to 5
@@ -35,11 +35,11 @@ SMALL = 64  # pixels of the largest image that takes CIFAR's strengths
 CHUNK = 64  # images held as floating-point numbers at a time
 
 
-def corrupted(pixels: Pixels, name: str, severity: int, chunk: int = CHUNK) -> Pixels:
+def corrupt_images(pixels: Pixels, name: str, severity: int, chunk: int = CHUNK) -> Pixels:
     """Images ``(N, 3, H, W)`` under the corruption ``name``; the same ones in every job, whatever ``chunk`` is."""
     small = max(pixels.shape[-2:]) <= SMALL
     strength = (CIFAR if small else IMAGENET)[name][severity - 1]
-    corrupt = _functions(np.random.default_rng(derived_seed(name, severity)))[name]
+    corrupt = _functions(np.random.default_rng(derive_seed(name, severity)))[name]
     out = np.empty_like(pixels)
     for start in range(0, len(pixels), chunk):
         part = slice(start, start + chunk)

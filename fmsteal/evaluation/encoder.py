@@ -18,14 +18,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fmsteal.base.errors import ConfigError
-from fmsteal.base.metric import Metric, by_name
+from fmsteal.base.metric import Metric, index_by_name
 from fmsteal.base.store import Store
 from fmsteal.config.answers import Answers
 from fmsteal.data.images import Ids, Images, Task
 from fmsteal.evaluation import downstream, metrics
 from fmsteal.evaluation.base import Measured, Measurement, Pair, Predictions, sample
 from fmsteal.evaluation.by_class import show_classes
-from fmsteal.evaluation.fidelity import nearest, overlap
+from fmsteal.evaluation.fidelity import find_nearest, overlap
 from fmsteal.evaluation.forwards import embed
 from fmsteal.evaluation.heads import Head, KNNHead
 from fmsteal.evaluation.similarity import cka
@@ -105,7 +105,7 @@ class EncoderEvaluation(Measurement):
                 judged = self._judge(name, head, each, both)
                 found += judged.metrics
                 predictions |= judged.predictions
-        return Measured([*found, *_means(by_name(found), list(sets))], predictions)
+        return Measured([*found, *_means(index_by_name(found), list(sets))], predictions)
 
     def _alike(self, pair: Pair, both: Embeddings) -> list[Metric]:
         """How alike the embeddings of the task's own test images are; no head is trained.
@@ -118,7 +118,7 @@ class EncoderEvaluation(Measurement):
         found = [Metric("test/cka", cka(v[some], t[some]), "CKA of embeddings")]
         if len(some) > 1:
             reach = min(NEIGHBOURS, len(some) - 1)
-            share = overlap(nearest(v[some], reach), nearest(t[some], reach), reach)
+            share = overlap(find_nearest(v[some], reach), find_nearest(t[some], reach), reach)
             found.append(Metric("test/neighbours", share, f"common of {NEIGHBOURS} nearest neighbours"))
         if not pair.comparable:
             log.info(

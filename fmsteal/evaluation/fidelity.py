@@ -16,9 +16,9 @@ from fmsteal.data.images import Ids, Images
 from fmsteal.evaluation.base import Measured, Measurement, Pair, sample
 from fmsteal.evaluation.retrieval import picture
 from fmsteal.evaluation.similarity import cka
-from fmsteal.evaluation.stages import Stages, backbone_of, matched
+from fmsteal.evaluation.trunk_stages import TrunkStages, backbone_of, match_stages
 from fmsteal.training.context import Context
-from fmsteal.training.inference import of_images
+from fmsteal.training.inference import compute_outputs
 from fmsteal.victims.base import Victim
 
 QUANTILES = (5, 25, 50, 75, 95)  # per cent
@@ -60,7 +60,7 @@ class Fidelity(Measurement):
         found = [_cosine(name, value) for name, value in cosines(target, thief).items()] if pair.comparable else []
         if len(ids) > 1:
             reach = min(max(*NEIGHBOURS, self.shown), len(ids) - 1)
-            near = nearest(target, reach), nearest(thief, reach)
+            near = find_nearest(target, reach), find_nearest(thief, reach)
             found += [
                 Metric(f"fidelity/neighbours@{k}", overlap(*near, k), f"overlap of the {k} nearest") for k in NEIGHBOURS
             ]
@@ -90,7 +90,7 @@ def _cosine(name: str, value: float) -> Metric:
     return Metric(f"fidelity/cosine_{name}", value, f"cosine of embeddings, {words}", None if name == "std" else True)
 
 
-def nearest(rows: Tensor, k: int) -> Tensor:
+def find_nearest(rows: Tensor, k: int) -> Tensor:
     """The ``k`` nearest other rows of each row by cosine, the nearest first: ids ``(n, k)``, k below n."""
     unit, found = F.normalize(rows), []
     for start in range(0, len(unit), 1024):
@@ -112,19 +112,19 @@ def stage_cka(victim: Victim, thief: nn.Module, images: Images, ids: Ids, ctx: C
     trunks = backbone_of(victim.model), backbone_of(thief)
     if trunks[0] is None or trunks[1] is None:
         return {}
-    with Stages(trunks[0]) as own, Stages(trunks[1]) as other:
+    with TrunkStages(trunks[0]) as own, TrunkStages(trunks[1]) as other:
         if not own.widths or not other.widths:
             return {}
         stored = images.whole()
 
         def compute(missing: Ids) -> Rows:
             victim.calls.compute(len(missing))
-            return of_images(own, stored, missing, ctx).numpy()
+            return compute_outputs(own, stored, missing, ctx).numpy()
 
         victim.calls.show(len(ids))
         spec = {"victim": victim.key, "images": stored.digest, "widths": own.widths}
         cache = ctx.rows("stages", victim.key, spec)
-        rows = torch.from_numpy(cache.get(images.place(ids), compute)), of_images(other, images, ids, ctx)
+        rows = torch.from_numpy(cache.get(images.place(ids), compute)), compute_outputs(other, images, ids, ctx)
         first, second = rows[0].split(own.widths, 1), rows[1].split(other.widths, 1)
-    pairs = matched(len(first), len(second))
+    pairs = match_stages(len(first), len(second))
     return {f"stage{i}": cka(first[a], second[b]) for i, (a, b) in enumerate(pairs, start=1)}

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fmsteal.base.errors import ConfigError
-from fmsteal.base.seeds import derived_seed, seeded
+from fmsteal.base.seeds import derive_seed, seed_block
 
 Tell = Callable[[int, int], None]
 
@@ -113,8 +113,8 @@ class MLPHead(Head):
     ) -> Tensor:
         """See `Head`; initialisation, order and dropout depend on the seed alone."""
         x, y = _unit(train), labels.to(train.device)
-        order = np.random.default_rng(derived_seed("head order", seed))
-        with seeded("head", seed), torch.enable_grad():
+        order = np.random.default_rng(derive_seed("head order", seed))
+        with seed_block("head", seed), torch.enable_grad():
             net = self._network(x.shape[1], classes).to(x.device)
             optimizer = torch.optim.Adam(net.parameters(), self.lr, fused=True)
             for epoch in range(self.epochs):

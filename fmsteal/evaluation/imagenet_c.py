@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fmsteal.base.errors import ConfigError, DataError
-from fmsteal.base.seeds import derived_seed
+from fmsteal.base.seeds import derive_seed
 from fmsteal.base.store import Store
 from fmsteal.data.images import Images, Pixels, load, save
 
@@ -29,7 +29,7 @@ PACKAGE = "imagecorruptions-imaug"
 LEAST = 32  # pixels of a side, below which the package refuses an image
 
 
-def installed() -> str:
+def find_version() -> str:
     """The package's version.
 
     Raises:
@@ -46,7 +46,7 @@ def installed() -> str:
     return found
 
 
-def corrupted(images: Images, name: str, severity: int, store: Store) -> Images:
+def corrupt_images(images: Images, name: str, severity: int, store: Store) -> Images:
     """Images under the corruption ``name``, without labels; made once and kept in the store.
 
     Raises:
@@ -59,7 +59,7 @@ def corrupted(images: Images, name: str, severity: int, store: Store) -> Images:
             f"suite=imagenet_c takes images of at least {LEAST} pixels, these have {size}: data.size={LEAST}, or "
             "evaluation.also.robustness.suite=basic."
         )
-    spec = {"images": images.digest, "corruption": name, "severity": severity, PACKAGE: installed()}
+    spec = {"images": images.digest, "corruption": name, "severity": severity, PACKAGE: find_version()}
     return load(
         store.get("corrupted", name, spec, lambda out, _: save(out, _apply(np.asarray(images.pixels), name, severity)))
     )
@@ -71,7 +71,7 @@ def _apply(pixels: Pixels, name: str, severity: int) -> Pixels:
     made = np.empty_like(pixels)
     with _own_random_state():
         for number, image in enumerate(pixels):
-            seed = derived_seed(name, severity, number)
+            seed = derive_seed(name, severity, number)
             np.random.seed(seed)  # noqa: NPY002  # the package's generator
             more = {"seed": seed} if name in SEEDED else {}
             seen: npt.NDArray[np.uint8] = np.ascontiguousarray(image.transpose(1, 2, 0))

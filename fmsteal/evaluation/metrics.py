@@ -38,7 +38,7 @@ def kappa(victim: Tensor, thief: Tensor) -> float | None:
     return (agreement(victim, thief) - chance) / (1 - chance)
 
 
-def least_sure(logits: Tensor) -> Tensor:
+def find_least_sure(logits: Tensor) -> Tensor:
     """Row numbers of the tenth of the images that a model is least sure of, rounded up, the least sure first.
 
     How sure it is, is the largest softmax probability; of equally sure ones the first images.

@@ -22,7 +22,7 @@ from fmsteal.config.answers import Answers
 from fmsteal.data.images import Ids, Images, Task, content_digest
 from fmsteal.evaluation import metrics
 from fmsteal.evaluation.base import Measured, Measurement, Pair, sample
-from fmsteal.evaluation.corruptions import NAMES, corrupted
+from fmsteal.evaluation.corruptions import NAMES, corrupt_images
 from fmsteal.training.context import Context
 from fmsteal.training.inference import logits
 
@@ -82,7 +82,7 @@ class OutOfDistribution(Measurement):
         labels = torch.from_numpy(np.array(pair.task.test.labels)[ids])
         found: list[Metric] = []
         for done, severity in enumerate(self.severities, start=1):
-            pixels = corrupted(clean, name, severity)
+            pixels = corrupt_images(clean, name, severity)
             victim, thief = _both(pair, Images(pixels, content_digest(pixels)), np.arange(len(pixels)), ctx)
             place, where = f"ood/{name}-{severity}", f"{WORDS[name]}, severity {severity}"
             own, victims = metrics.accuracy(thief, labels), metrics.accuracy(victim, labels)

@@ -23,7 +23,7 @@ from fmsteal.data.images import Ids, Images, content_digest
 from fmsteal.evaluation import corruptions, imagenet_c, metrics
 from fmsteal.evaluation.base import Measured, Measurement, Pair, sample
 from fmsteal.evaluation.forwards import classify
-from fmsteal.evaluation.white_box import PGD, thief_withstanding, victim_withstanding
+from fmsteal.evaluation.white_box import PGD, find_thief_withstanding, find_victim_withstanding
 from fmsteal.training.context import Context
 from fmsteal.training.perturb import has_gradients
 from fmsteal.victims.base import VictimMaker
@@ -88,7 +88,7 @@ class Robustness(Measurement):
         Raises:
             ConfigError: it is not installed.
         """
-        return {imagenet_c.PACKAGE: imagenet_c.installed()} if self.suite == "imagenet_c" else {}
+        return {imagenet_c.PACKAGE: imagenet_c.find_version()} if self.suite == "imagenet_c" else {}
 
     def check_victim(self, victim: VictimMaker) -> None:
         """Refuse a white-box attack on an API without gradients, before anything is paid."""
@@ -128,9 +128,9 @@ class Robustness(Measurement):
             about = f"under {attack.steps} steps of PGD, eps {255 * attack.eps:g}/255"
             for model in models:
                 if model == "victim":
-                    holds = victim_withstanding(pair.victim, test, labels, ids, attack, ctx)
+                    holds = find_victim_withstanding(pair.victim, test, labels, ids, attack, ctx)
                 else:
-                    holds = thief_withstanding(pair.thief, test, labels, ids, attack, ctx)
+                    holds = find_thief_withstanding(pair.thief, test, labels, ids, attack, ctx)
                 name = "victim_accuracy" if model == "victim" else "accuracy"
                 share = float(holds.mean())
                 found.append(_share(f"{attack.name}/{name}", share, f"{model} accuracy {about}", None, len(ids)))
@@ -159,8 +159,8 @@ class Robustness(Measurement):
 
     def _corrupted(self, clean: Images, name: str, severity: int, ctx: Context) -> Images:
         if self.suite == "imagenet_c":
-            return imagenet_c.corrupted(clean, name, severity, ctx.store)
-        pixels = corruptions.corrupted(np.asarray(clean.pixels), name, severity)
+            return imagenet_c.corrupt_images(clean, name, severity, ctx.store)
+        pixels = corruptions.corrupt_images(np.asarray(clean.pixels), name, severity)
         return Images(pixels, content_digest(pixels))
 
     def _require_corruption(self, name: str) -> None:

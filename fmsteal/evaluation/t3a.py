@@ -102,7 +102,7 @@ class T3A(Measurement):
             logits = batch @ weight.T + bias
             rows, labels = torch.cat([rows, batch]), torch.cat([labels, logits.argmax(1)])
             unsure = torch.cat([unsure, entropies(logits)])
-            kept = surest(labels, unsure, self.keep)
+            kept = find_surest(labels, unsure, self.keep)
             rows, labels, unsure = rows[kept], labels[kept], unsure[kept]
             if number >= self.wait:
                 means = torch.zeros_like(weight).index_add_(0, labels, F.normalize(rows, dim=1))
@@ -135,7 +135,7 @@ def entropies(logits: Tensor) -> Tensor:
     return -(log_p.exp() * log_p).sum(1)
 
 
-def surest(labels: Tensor, unsure: Tensor, keep: int | None) -> Tensor:
+def find_surest(labels: Tensor, unsure: Tensor, keep: int | None) -> Tensor:
     """The places of the ``keep`` rows of each label with the least entropy, in their order; of equal ones the first."""
     if keep is None:
         return torch.arange(len(labels))

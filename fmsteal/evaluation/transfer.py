@@ -14,13 +14,13 @@ from torch import Tensor, nn
 
 from fmsteal.base.errors import ConfigError
 from fmsteal.base.metric import Metric
-from fmsteal.base.seeds import seeded
+from fmsteal.base.seeds import seed_block
 from fmsteal.config.answers import Answers
 from fmsteal.data.images import Ids, Images
 from fmsteal.evaluation.base import Measured, Measurement, Pair, sample
 from fmsteal.training.context import Context
-from fmsteal.training.inference import in_batches
-from fmsteal.training.perturb import fgsm, pgd, restored
+from fmsteal.training.inference import run_in_batches
+from fmsteal.training.perturb import fgsm, pgd, restore_after
 
 
 @dataclass(frozen=True)
@@ -67,8 +67,8 @@ class Transfer(Measurement):
         found: list[Metric] = []
         for name in ("fgsm", "pgd"):
             examples = self._examples(name, pair.thief, images, away, ctx)
-            with restored(pair.thief):
-                own = in_batches(pair.thief, examples.__getitem__, len(ids), ctx).argmax(1)
+            with restore_after(pair.thief):
+                own = run_in_batches(pair.thief, examples.__getitem__, len(ids), ctx).argmax(1)
             victims = pair.victim.raw_images(examples, ctx).argmax(1)
             found += self._figures(name, _share(victims != victim), _share(own != thief), _share(victims == own))
         if self.labels == "own":
@@ -94,7 +94,7 @@ class Transfer(Measurement):
     def _examples(self, name: str, model: nn.Module, images: Tensor, labels: Tensor, ctx: Context) -> Tensor:
         device, size = ctx.training.device, ctx.training.inference_batch or 64
         parts = []
-        with restored(model), seeded("transfer", ctx.seed):
+        with restore_after(model), seed_block("transfer", ctx.seed):
             model.to(device).eval()
             for x, y in zip(images.split(size), labels.split(size), strict=True):
                 if name == "fgsm":

@@ -15,12 +15,12 @@ import torch
 from torch import Tensor, nn
 
 from fmsteal.base.rows import Rows
-from fmsteal.base.seeds import derived_seed
+from fmsteal.base.seeds import derive_seed
 from fmsteal.data.images import Ids, Images
-from fmsteal.networks.backbones import laid_out
+from fmsteal.networks.backbones import set_memory_format
 from fmsteal.training.context import Context
-from fmsteal.training.inference import in_batches
-from fmsteal.training.perturb import pgd, restored
+from fmsteal.training.inference import run_in_batches
+from fmsteal.training.perturb import pgd, restore_after
 from fmsteal.victims.base import Victim
 
 Flags = npt.NDArray[np.bool_]
@@ -54,7 +54,7 @@ class PGD:
         return pgd(model, images, labels, self.eps, step, self.steps, start, stop=True)
 
 
-def withstanding(
+def find_withstanding(
     model: nn.Module, images: Images, labels: Tensor, ids: Ids, attack: PGD, ctx: Context, who: str = "model"
 ) -> Flags:
     """Which of the images ``ids`` with these ``labels`` withstand the attack: ``(n,)``.
@@ -63,15 +63,15 @@ def withstanding(
     """
     device, size = ctx.training.device, ctx.training.inference_batch or 64
     pixels = torch.from_numpy(np.array(images.pixels[ids])).float() / 255
-    with restored(model):
-        standing = in_batches(model, lambda part: pixels[part], len(ids), ctx).argmax(1) == labels
+    with restore_after(model):
+        standing = run_in_batches(model, lambda part: pixels[part], len(ids), ctx).argmax(1) == labels
         for restart in range(attack.restarts):
             chunks = standing.nonzero()[:, 0].split(size) if standing.any() else ()
             for number, some in enumerate(chunks):
                 x, y = pixels[some].to(device), labels[some].to(device)
-                laid_out(model.to(device).eval(), ctx.training.layout)
+                set_memory_format(model.to(device).eval(), ctx.training.layout)
                 made = attack.examples(model, x, y, ids[some.numpy()], restart)
-                answers = in_batches(model, made.__getitem__, len(some), ctx)
+                answers = run_in_batches(model, made.__getitem__, len(some), ctx)
                 standing[some] = answers.argmax(1) == labels[some]
                 done = restart * len(ids) + min(len(ids), (number + 1) * size)
                 ctx.progress.update(f"{attack.name} on {who}", done, attack.restarts * len(ids))
@@ -79,7 +79,9 @@ def withstanding(
     return standing.numpy()
 
 
-def victim_withstanding(victim: Victim, images: Images, labels: Tensor, ids: Ids, attack: PGD, ctx: Context) -> Flags:
+def find_victim_withstanding(
+    victim: Victim, images: Images, labels: Tensor, ids: Ids, attack: PGD, ctx: Context
+) -> Flags:
     """The same of a victim: found once, and shared with all jobs that measure it on these images.
 
     Every image that passes the victim, forwards for its gradient too, is counted with its calls.
@@ -91,7 +93,7 @@ def victim_withstanding(victim: Victim, images: Images, labels: Tensor, ids: Ids
         counted = victim.model.register_forward_pre_hook(lambda _, seen: victim.calls.compute(len(seen[0])))
         try:
             wanted = torch.tensor([given[place] for place in missing.tolist()])
-            found = withstanding(victim.model, stored, wanted, missing, attack, ctx, "victim")
+            found = find_withstanding(victim.model, stored, wanted, missing, attack, ctx, "victim")
         finally:
             counted.remove()
         return found.astype(np.float32)[:, None]
@@ -103,11 +105,13 @@ def victim_withstanding(victim: Victim, images: Images, labels: Tensor, ids: Ids
     return ctx.rows("withstanding", victim.key, spec).get(places, compute)[:, 0] > 0
 
 
-def thief_withstanding(thief: nn.Module, images: Images, labels: Tensor, ids: Ids, attack: PGD, ctx: Context) -> Flags:
+def find_thief_withstanding(
+    thief: nn.Module, images: Images, labels: Tensor, ids: Ids, attack: PGD, ctx: Context
+) -> Flags:
     """The same of a thief, which no other job has."""
-    return withstanding(thief, images.whole(), labels, images.place(ids), attack, ctx, "thief")
+    return find_withstanding(thief, images.whole(), labels, images.place(ids), attack, ctx, "thief")
 
 
 def _start(shape: torch.Size, number: int, restart: int) -> Tensor:
-    drawn = np.random.default_rng(derived_seed("pgd", number, restart)).uniform(-1, 1, shape)
+    drawn = np.random.default_rng(derive_seed("pgd", number, restart)).uniform(-1, 1, shape)
     return torch.from_numpy(drawn.astype(np.float32))

@@ -28,5 +28,5 @@ def borrow_hydra() -> Iterator[None]:
         from fmsteal import cli
 
         cli.register()
-        cli.only_our_ray()
+        cli.forget_other_ray()
         yield

@@ -10,7 +10,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
 from fmsteal.base.errors import ConfigError
-from fmsteal.base.quoting import quoted, unquoted
+from fmsteal.base.quoting import quote_override, unquote_override
 from fmsteal.face.borrowing import borrow_hydra
 from fmsteal.sweep.overrides import preview, require_effect
 
@@ -27,7 +27,7 @@ def compose(overrides: Sequence[str] = ()) -> DictConfig:
     words = spell_words(overrides)
     with borrow_hydra():
         refuse_sweeps(words)
-        cfg = preview(arguments(words))
+        cfg = preview(make_arguments(words))
         require_effect(cfg, words)
     return OmegaConf.masked_copy(cfg, [str(name) for name in cfg if name != "hydra"])
 
@@ -48,7 +48,7 @@ def spell_words(overrides: Sequence[str]) -> list[str]:
                 f"{word} is for the command line; here are key=value alone. A sweep: fmsteal.run_sweep([...]); "
                 "configs of your own: hydra.searchpath=[file:///my/conf]; -q is quiet=true."
             )
-    return [quoted(word) for word in overrides]
+    return [quote_override(word) for word in overrides]
 
 
 def refuse_sweeps(words: Sequence[str]) -> None:
@@ -63,9 +63,11 @@ def refuse_sweeps(words: Sequence[str]) -> None:
         except HydraException:  # which is told where the config is composed
             continue
         if swept:
-            raise ConfigError(f"{unquoted(word)} is a sweep: fmsteal.run_sweep([...]) runs one. Here give one value.")
+            raise ConfigError(
+                f"{unquote_override(word)} is a sweep: fmsteal.run_sweep([...]) runs one. Here give one value."
+            )
 
 
-def arguments(words: Sequence[str], multirun: bool = False) -> Namespace:
+def make_arguments(words: Sequence[str], multirun: bool = False) -> Namespace:
     """The command line of these words, as `fmsteal.cli` takes it."""
     return Namespace(overrides=list(words), config_dir=None, multirun=multirun, cfg=None)

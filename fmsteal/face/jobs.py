@@ -153,7 +153,7 @@ def load(folder: str | os.PathLike[str]) -> Job:
     """
     place = Path(folder).expanduser().absolute()
     _require_job(place)
-    entry = results.entry_of(place)
+    entry = results.read_job(place)
     if entry.result is not None:
         return Job(place, entry.result)
     if entry.failure is not None:
@@ -182,7 +182,7 @@ def _require_job(place: Path) -> None:
         raise JobError(f"{place} prepared a victim and stole nothing. The jobs of its sweep lie in {place.parents[1]}.")
     if JobFolder(place).hydra.is_dir() or isinstance(read_json(JobFolder(place).result), dict):
         return
-    if jobs := [job.name for job, _ in results.job_folders(place)]:
+    if jobs := [job.name for job, _ in results.list_job_folders(place)]:
         raise JobError(
             f"{place} holds {len(jobs)} jobs. Open one of them: fmsteal.load({str(place / jobs[0])!r}); or all of "
             f"their figures: fmsteal.table({str(place)!r})."

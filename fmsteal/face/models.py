@@ -34,9 +34,9 @@ def load_thief(theft: TheftFolder, record: Mapping[str, Any]) -> nn.Module:
         DataError: the public weights of its frozen trunk are not there.
     """
     try:
-        for file in stolen.files(theft):
+        for file in stolen.list_files(theft):
             require_whole(file, record["files"].get(file.name), "Run a job of this theft again: it is trained anew.")
-        if record["thief"]["form"] != "none" and not stolen.files(theft):
+        if record["thief"]["form"] != "none" and not stolen.list_files(theft):
             raise TheftError(f"{theft.path} has lost its thief. Run a job of this theft again: it is trained anew.")
     except StoreError as error:
         raise TheftError(str(error)) from error

@@ -23,7 +23,7 @@ from fmsteal.base.errors import ConfigError, FmstealError, JobError
 from fmsteal.base.on_hydra import error_of, run_in_process
 from fmsteal.config import derived, searchpath
 from fmsteal.face.borrowing import borrow_hydra
-from fmsteal.face.composing import arguments, refuse_sweeps, spell_words
+from fmsteal.face.composing import make_arguments, refuse_sweeps, spell_words
 from fmsteal.face.jobs import Job, load
 from fmsteal.records import results
 from fmsteal.records.folders import LOG
@@ -50,10 +50,10 @@ def run(overrides: Sequence[str] = ()) -> Job:
         refuse_sweeps(words)
         from fmsteal import cli
 
-        cfg = cli.refuse_nonsense(arguments(words))
+        cfg = cli.refuse_nonsense(make_arguments(words))
         if str(cfg.stage.value) == "victims":
             raise ConfigError("stage=victims has no result to open: leave it out, or use the command line.")
-        with derived.stored(searchpath.folders(searchpath.given(arguments(words)))):
+        with derived.stored(searchpath.find_folders(searchpath.parse_places(make_arguments(words)))):
             done = run_in_process(words, _task, paths.folder("conf"), name="fmsteal")
     if done.status is JobStatus.FAILED:
         error: Exception = error_of(done)
@@ -114,11 +114,11 @@ def run_sweep(overrides: Sequence[str]) -> list[Job]:
     with borrow_hydra():
         from fmsteal import cli
 
-        args = arguments(words, multirun=True)
+        args = make_arguments(words, multirun=True)
         cli.name_sweep(args)
         folder = Path(cli.refuse_nonsense(args).hydra.sweep.dir)
     code, said = _command(["-m", *args.overrides])
-    jobs = [entry for entry in results.planned(folder) or () if entry.stage != "victim"]
+    jobs = [entry for entry in results.list_planned(folder) or () if entry.stage != "victim"]
     if code:
         failed = [
             f"{entry.key}: {(entry.failure or {}).get('error')}" for entry in jobs if entry.state == results.FAILED

@@ -36,5 +36,5 @@ def table(*folders: str | os.PathLike[str]) -> pandas.DataFrame:
     places = [Path(folder) for folder in folders]
     for place in places:
         tidy.require_jobs(place)
-    rows = [row for place in places for row in tidy.rows_of(place)]
-    return pandas.DataFrame(rows, columns=tidy.columns_of(rows))
+    rows = [row for place in places for row in tidy.make_rows(place)]
+    return pandas.DataFrame(rows, columns=tidy.list_columns(rows))

@@ -19,13 +19,32 @@ from omegaconf import DictConfig, OmegaConf, read_write
 from fmsteal.base.store import digest
 from fmsteal.config.local import is_digest, is_path
 from fmsteal.identity.content import Contents
-from fmsteal.identity.nodes import Idle, effective, idle, whole
+from fmsteal.identity.nodes import Idle, find_idle, keep_effective, to_whole
 from fmsteal.identity.resolving import resolve
 
 __all__ = [
-    "ANY_SEED", "AXES", "KEY_VERSION", "MACHINE", "OF_VICTIM", "axes", "cell_key", "cell_settings", "find", "flat",
-    "hash_of", "identity", "is_digest", "is_path", "job_key", "key_hash", "node_identity", "resolved", "settings",
-    "victim_axes", "victim_key", "without_effect",
+    "ANY_SEED",
+    "AXES",
+    "KEY_VERSION",
+    "MACHINE",
+    "OF_VICTIM",
+    "axes",
+    "cell_key",
+    "cell_settings",
+    "find",
+    "find_without_effect",
+    "flatten",
+    "hash_of",
+    "identity",
+    "is_digest",
+    "is_path",
+    "job_key",
+    "key_hash",
+    "node_identity",
+    "resolve_groups",
+    "settings",
+    "victim_axes",
+    "victim_key",
 ]  # fmt: skip
 
 KEY_VERSION = 2
@@ -44,10 +63,10 @@ _HASH = re.compile(r"-([0-9a-f]{16})$")
 
 
 def identity(cfg: DictConfig, values: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """All that decides the theft, nested and readable; ``values`` are `resolved`, if they were found before."""
-    values = resolved(cfg) if values is None else values
-    ignored, content = frozenset(found.key for found in idle(dict(values))), _contents(str(cfg.cache)).of
-    found = {name: effective(values[name], name, ignored, content) for name in _THEFT}
+    """All that decides the theft, nested and readable; ``values`` are `resolve_groups`, if they were found before."""
+    values = resolve_groups(cfg) if values is None else values
+    ignored, content = frozenset(found.key for found in find_idle(dict(values))), _contents(str(cfg.cache)).of
+    found = {name: keep_effective(values[name], name, ignored, content) for name in _THEFT}
     if found["budget"].get("name") == "budget":  # ours: nothing but a number
         del found["budget"]["name"]
     edition = {"edition": values["edition"]} if values.get("edition") is not None else {}
@@ -57,17 +76,17 @@ def identity(cfg: DictConfig, values: Mapping[str, Any] | None = None) -> dict[s
 def node_identity(node: DictConfig, path: str) -> Any:
     """What of any other config node counts, by the same rules; ``path`` is its dotted key."""
     value, root = OmegaConf.to_container(node, resolve=True, throw_on_missing=True), node._get_root()
-    ignored = frozenset(found.key for found in idle(value, path))
+    ignored = frozenset(found.key for found in find_idle(value, path))
     cache = OmegaConf.select(root, "cache") if isinstance(root, DictConfig) else None
-    return effective(value, path, ignored, _contents(None if cache is None else str(cache)).of)
+    return keep_effective(value, path, ignored, _contents(None if cache is None else str(cache)).of)
 
 
-def without_effect(cfg: DictConfig) -> list[Idle]:
+def find_without_effect(cfg: DictConfig) -> list[Idle]:
     """The settings of a job that play no part in it, as far as the classes that it names say so."""
-    return list(idle(resolved(cfg)))
+    return list(find_idle(resolve_groups(cfg)))
 
 
-def resolved(cfg: DictConfig) -> dict[str, Any]:
+def resolve_groups(cfg: DictConfig) -> dict[str, Any]:
     """The groups that decide the theft as plain values, all interpolations resolved.
 
     Raises:
@@ -82,7 +101,7 @@ def resolved(cfg: DictConfig) -> dict[str, Any]:
 
 def settings(cfg: DictConfig) -> dict[str, Any]:
     """The `identity` of a job, flat by dotted key."""
-    return dict(sorted(flat(identity(cfg)).items()))
+    return dict(sorted(flatten(identity(cfg)).items()))
 
 
 def cell_settings(cfg: DictConfig) -> dict[str, Any]:
@@ -166,7 +185,7 @@ def axes(cfg: DictConfig, choices: Mapping[str, Any]) -> dict[str, Any]:
         **chosen,
         "victim_adaptation": OmegaConf.select(cfg, "victim.adaptation", default="none"),
         "thief_adaptation": OmegaConf.select(cfg, "thief.adaptation", default="none"),
-        "queries": whole(OmegaConf.select(cfg, "budget.queries")),
+        "queries": to_whole(OmegaConf.select(cfg, "budget.queries")),
         "seed": cfg.seed,
     }
 
@@ -180,11 +199,11 @@ def victim_axes(found: Mapping[str, Any], seed: Any) -> dict[str, Any]:
     return {name: found[name] if name in OF_VICTIM else none[name] for name in found} | {"seed": seed}
 
 
-def flat(value: Any, key: str = "") -> dict[str, Any]:
+def flatten(value: Any, key: str = "") -> dict[str, Any]:
     """Nested dictionaries as one, by dotted key."""
     if not isinstance(value, dict):
         return {key: value}
-    inner = [flat(v, f"{key}.{name}" if key else str(name)) for name, v in value.items()]
+    inner = [flatten(v, f"{key}.{name}" if key else str(name)) for name, v in value.items()]
     return {k: v for part in inner for k, v in part.items()}
 
 

@@ -43,7 +43,7 @@ class Idle:
         return key == self.key or key.startswith(f"{self.key}.")
 
 
-def idle(value: Any, path: str = "", root: Any = None) -> Iterator[Idle]:
+def find_idle(value: Any, path: str = "", root: Any = None) -> Iterator[Idle]:
     """The settings below a node (plain, resolved) that have no effect, as the classes in the table say.
 
     Of another group (``root`` has them all) they speak only where that is made by a class of ours as well.
@@ -59,16 +59,16 @@ def idle(value: Any, path: str = "", root: Any = None) -> Iterator[Idle]:
                     continue
                 yield Idle(key, path, entry.name if entry else "", met)
     for key, child in _children(value):
-        yield from idle(child, f"{path}.{key}" if path else key, root)
+        yield from find_idle(child, f"{path}.{key}" if path else key, root)
 
 
-def effective(value: Any, path: str, ignored: frozenset[str], content: Callable[[str], str]) -> Any:
+def keep_effective(value: Any, path: str, ignored: frozenset[str], content: Callable[[str], str]) -> Any:
     """What of a node (plain, resolved) counts.
 
     Args:
         value: the node, or a value in it.
         path: its dotted key from the config's root.
-        ignored: dotted keys that have no effect, see `idle`.
+        ignored: dotted keys that have no effect, see `find_idle`.
         content: stands for a path by what is there.
 
     Returns:
@@ -82,21 +82,21 @@ def effective(value: Any, path: str, ignored: frozenset[str], content: Callable[
             inside = f"{path}.{key}" if path else str(key)
             if key in SPECIAL or key in known.machine or inside in ignored:
                 continue
-            counted = effective(child, inside, ignored, content)
-            if key not in known.defaults or not same(counted, known.defaults[key]):
+            counted = keep_effective(child, inside, ignored, content)
+            if key not in known.defaults or not are_same(counted, known.defaults[key]):
                 found[f"{key}_" if key in known.head else str(key)] = counted
         return found
     if isinstance(value, list):
-        return [effective(child, f"{path}.{i}", ignored, content) for i, child in enumerate(value)]
-    return content(value) if is_path(path, value) else whole(value)
+        return [keep_effective(child, f"{path}.{i}", ignored, content) for i, child in enumerate(value)]
+    return content(value) if is_path(path, value) else to_whole(value)
 
 
-def whole(value: Any) -> Any:
+def to_whole(value: Any) -> Any:
     """A float without a fraction as the int that it is: ``100.0`` and ``100`` are one."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-def same(one: Any, other: Any) -> bool:
+def are_same(one: Any, other: Any) -> bool:
     """Whether two plain values are the same, where ``true`` is not ``1``."""
     if isinstance(one, dict | list):
         return type(one) is type(other) and json.dumps(one, sort_keys=True) == json.dumps(other, sort_keys=True)
@@ -127,7 +127,7 @@ def _known(target: str) -> _Known:
 def _normal(value: Any) -> Any:
     if isinstance(value, dict):
         return {str(k): _normal(v) for k, v in value.items()}
-    return [_normal(v) for v in value] if isinstance(value, list) else whole(value)
+    return [_normal(v) for v in value] if isinstance(value, list) else to_whole(value)
 
 
 def _children(value: Any) -> Iterator[tuple[str, Any]]:
@@ -144,7 +144,7 @@ def _option(node: Any, name: str) -> Any:
         return None
     if first not in node:
         return _known(node["_target_"]).defaults.get(first) if "_target_" in node and not rest else None
-    return _option(node[first], rest) if rest else whole(node[first])
+    return _option(node[first], rest) if rest else to_whole(node[first])
 
 
 def _met(node: Any, root: Any, name: str) -> Any:
@@ -153,7 +153,7 @@ def _met(node: Any, root: Any, name: str) -> Any:
 
 
 def _meets(value: Any, wanted: Any) -> bool:
-    return any(same(value, one) for one in wanted) if isinstance(wanted, list) else same(value, wanted)
+    return any(are_same(value, one) for one in wanted) if isinstance(wanted, list) else are_same(value, wanted)
 
 
 def _is_ours(node: Any) -> bool:

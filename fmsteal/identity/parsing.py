@@ -11,7 +11,7 @@ import omegaconf.base
 
 
 @contextmanager
-def parsed_once() -> Iterator[None]:
+def parse_once() -> Iterator[None]:
     """Let OmegaConf keep the parse tree of each interpolation; trees are read and never changed."""
     made = omegaconf.base.parse
     omegaconf.base.parse = _parse

@@ -13,7 +13,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf, read_write
 
-from fmsteal.identity.parsing import parsed_once
+from fmsteal.identity.parsing import parse_once
 
 SEED = -(2**61) + 1  # stands for a job's seed in what is kept
 MOST = 4096  # groups that are kept
@@ -24,7 +24,7 @@ _kept: dict[str, Any] = {}
 
 
 def resolve(cfg: DictConfig, name: str) -> Any:
-    """A group of ``cfg`` as plain values, all interpolations resolved; nobody else has the containers.
+    """A group of ``cfg`` as plain values, all interpolations resolved; the containers are the caller's alone.
 
     Raises:
         OmegaConfBaseException: a value is missing, or depends on one that is.
@@ -41,7 +41,7 @@ def resolve(cfg: DictConfig, name: str) -> Any:
 
 
 def _resolve(cfg: DictConfig, name: str) -> Any:
-    with parsed_once():
+    with parse_once():
         return OmegaConf.to_container(cfg[name], resolve=True, throw_on_missing=True)
 
 

@@ -45,7 +45,7 @@ def entries() -> dict[str, Entry]:
 
 
 def find(target: str) -> Entry | None:
-    """What is known of an import path, also through `FACE` or of before a class moved; None of what is not ours."""
+    """What is known of an import path, also through `FACE` or from before a class moved; None of foreign ones."""
     return entries().get(find_current(_behind_face().get(target, target)))
 
 

@@ -33,22 +33,22 @@ _NO_PART = ("fmsteal.tracking.", "fmsteal.plugins.", "fmsteal.sweep.")  # they d
 def main() -> None:
     """Write the table, or say why not."""
     try:
-        found = merged(entries() if FILE.exists() else {}, collected())
+        found = merge(entries() if FILE.exists() else {}, collect())
     except ConfigError as error:
         sys.exit(f"write_names: {error}")
     write(FILE, found)
     print(f"{FILE}: {len(found)} names")
 
 
-def collected() -> dict[str, Entry]:
+def collect() -> dict[str, Entry]:
     """All that the configs name by ``_target_``, as the code has it; without names."""
     texts = [file.read_text() for name in ("conf", "sweeps") for file in paths.folder(name).rglob("*.yaml")]
     code = (line.split("#")[0] for text in texts for line in text.splitlines())
     targets = {match for line in code for match in _TARGET.findall(line) if not match.startswith(_NO_PART)}
-    return {target: described(locate(target)) for target in sorted(targets)} | OTHERS
+    return {target: describe(locate(target)) for target in sorted(targets)} | OTHERS
 
 
-def described(target: Any) -> Entry:
+def describe(target: Any) -> Entry:
     """Version, defaults and rules of a class or function; its name is empty."""
     takes = inspect.signature(target).parameters.values()
     made = {f.name: f.default_factory for f in dataclasses.fields(target)} if dataclasses.is_dataclass(target) else {}
@@ -73,7 +73,7 @@ def described(target: Any) -> Entry:
     )
 
 
-def merged(table: Mapping[str, Entry], found: Mapping[str, Entry]) -> dict[str, Entry]:
+def merge(table: Mapping[str, Entry], found: Mapping[str, Entry]) -> dict[str, Entry]:
     """The new table: what was ``found``, by the names that are in the ``table``.
 
     Raises:
@@ -95,12 +95,12 @@ def merged(table: Mapping[str, Entry], found: Mapping[str, Entry]) -> dict[str, 
     return {path: replace(entry, name=names[path]) for path, entry in found.items()}
 
 
-def problems(table: Mapping[str, Entry], found: Mapping[str, Entry]) -> list[str]:
+def find_problems(table: Mapping[str, Entry], found: Mapping[str, Entry]) -> list[str]:
     """What is wrong with a table, beside the code it is for: each by name."""
     twice = [name for name, times in Counter(entry.name for entry in table.values()).items() if times > 1]
     said = [f"{sum(e.name == n for e in table.values())} classes have the stable name '{n}'" for n in sorted(twice)]
     try:
-        wanted = merged(table, found)
+        wanted = merge(table, found)
     except ConfigError as error:
         return [*said, *str(error).splitlines()]
     other = sorted(path for path in wanted.keys() | table.keys() if wanted.get(path) != table.get(path))

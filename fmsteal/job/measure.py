@@ -17,11 +17,11 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 from fmsteal.base.metric import record as record_metrics
-from fmsteal.base.store import checksum, digest, explained, publish, sync
-from fmsteal.evaluation.base import Measurement, Pair, find_inputs, measure, measurements
+from fmsteal.base.store import checksum, digest, explain_errors, publish, sync
+from fmsteal.evaluation.base import Measurement, Pair, find_inputs, list_measurements, measure
 from fmsteal.identity.keys import node_identity
 from fmsteal.job.parts import Parts
-from fmsteal.job.theft import damage, read_sealed, write_sealed
+from fmsteal.job.theft import find_damage, read_sealed, write_sealed
 from fmsteal.records.folders import MeasurementFolder, TheftFolder
 from fmsteal.tracking.shown import Recorder
 from fmsteal.training.context import Context
@@ -85,14 +85,14 @@ class Found:
         self.victim_forwards += record["victim_forwards"]
 
 
-def asked(cfg: DictConfig, parts: Parts) -> list[Asked]:
+def list_asked(cfg: DictConfig, parts: Parts) -> list[Asked]:
     """The measurements that a job's config asks for, each once: of ``evaluation``, and of ``evaluations``."""
     found: dict[str, Asked] = {}
     nodes, made = [cfg.evaluation, *cfg.evaluations], [parts.evaluation, *parts.evaluations]
     for node, evaluation in zip(nodes, made, strict=True):
         whole = dict(node_identity(node, "evaluation"))
         further = whole.pop("also", {})
-        for name, what in measurements(evaluation).items():
+        for name, what in list_measurements(evaluation).items():
             known = further.get(name, whole)
             found.setdefault(digest([name, known]), Asked(name, what, known))
     return list(found.values())
@@ -143,7 +143,7 @@ class Measurements:
         if not folder.path.is_dir():
             return folder, None
         record = read_sealed(folder.record)
-        faults = [f"{folder.record.name} is damaged"] if record is None else damage(folder.path, record)
+        faults = [f"{folder.record.name} is damaged"] if record is None else find_damage(folder.path, record)
         if not faults:
             return folder, record
         log.warning("%s: damaged (%s). It is measured again", folder.path, ", ".join(faults))
@@ -154,7 +154,7 @@ class Measurements:
         self, folder: MeasurementFolder, spec: Mapping[str, Any], what: Measurement, pair: Pair, ctx: Context
     ) -> Record:
         """Measure into a folder that is complete as soon as it is there; returns its record."""
-        with explained(self.theft.path):
+        with explain_errors(self.theft.path):
             self.theft.measurements.mkdir(parents=True, exist_ok=True)
             for stale in self.theft.measurements.glob(".tmp-*"):  # left by a process that was killed
                 shutil.rmtree(stale, ignore_errors=True)
@@ -162,7 +162,7 @@ class Measurements:
         try:
             fresh.chmod(self.theft.measurements.stat().st_mode)
             written = self._write(MeasurementFolder(fresh), spec, what, pair, ctx)
-            with explained(self.theft.path):
+            with explain_errors(self.theft.path):
                 publish(fresh, folder.path)
         finally:
             shutil.rmtree(fresh, ignore_errors=True)
@@ -175,7 +175,7 @@ class Measurements:
         before = calls.computed["measurement"]
         with calls.during("measurement"):
             found = measure(what, pair, replace(ctx, run_dir=folder.path, tracker=shown))
-        with explained(self.theft.path):
+        with explain_errors(self.theft.path):
             shown.write()
             if found.predictions:
                 np.savez(folder.predictions, **found.predictions)  # type: ignore[arg-type]

@@ -10,7 +10,7 @@ from fmsteal.attacks.base import Attack
 from fmsteal.base.errors import ConfigError
 from fmsteal.config import answers, build
 from fmsteal.defenses.base import Defense
-from fmsteal.evaluation.base import Evaluation, measurements
+from fmsteal.evaluation.base import Evaluation, list_measurements
 from fmsteal.job import protocols
 from fmsteal.oracle.oracle import Budget
 from fmsteal.tracking.base import Tracking
@@ -58,7 +58,7 @@ class Parts:
         if (check_thief := getattr(parts.attack, "check_thief", None)) is not None:
             check_thief(parts.thief)
         for evaluation in (parts.evaluation, *parts.evaluations):
-            for measurement in measurements(evaluation).values():
+            for measurement in list_measurements(evaluation).values():
                 if (check_victim := getattr(measurement, "check_victim", None)) is not None:
                     check_victim(parts.victim)
         return parts

@@ -13,30 +13,30 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from fmsteal.attacks.own_data import labelled_images
-from fmsteal.base.environment import environment
+from fmsteal.attacks.own_data import find_labelled_images
+from fmsteal.base.environment import describe_environment
 from fmsteal.base.errors import DataError
 from fmsteal.base.lease import LEASE_SECONDS
 from fmsteal.base.progress import Progress
-from fmsteal.base.store import Store, explained, write_text
+from fmsteal.base.store import Store, explain_errors, write_text
 from fmsteal.config import build
 from fmsteal.config.schema import Overlap
 from fmsteal.data.images import Images, Task
-from fmsteal.data.overlap import overlap
+from fmsteal.data.overlap import count_overlap
 from fmsteal.evaluation.base import Pair, find_inputs
 from fmsteal.evaluation.sound import require_telling
 from fmsteal.identity.keys import identity
 from fmsteal.job import stolen
 from fmsteal.job.batches import require_batches
-from fmsteal.job.measure import Known, Measurements, asked
+from fmsteal.job.measure import Known, Measurements, list_asked
 from fmsteal.job.meter import Meter
 from fmsteal.job.parts import Parts
 from fmsteal.job.protocols import check_attack, is_ours, make_victim, require_images, require_task
-from fmsteal.job.publish import Job, publish, replay
+from fmsteal.job.publish import JobInfo, publish, replay
 from fmsteal.job.steal import steal, train_again
-from fmsteal.job.theft import Theft, held
+from fmsteal.job.theft import Theft, hold
 from fmsteal.job.victims import remember
-from fmsteal.records.folders import THEFTS, theft_of
+from fmsteal.records.folders import THEFTS, find_theft
 from fmsteal.tracking.base import RunInfo, keep_last
 from fmsteal.training.context import Context
 from fmsteal.victims.base import Victim
@@ -45,7 +45,7 @@ from fmsteal.victims.content import know
 log = logging.getLogger(__name__)
 
 
-def run(cfg: DictConfig, job: Job) -> dict[str, Any]:
+def run(cfg: DictConfig, job: JobInfo) -> dict[str, Any]:
     """Run one job to its result. Interrupted, it goes on where it was when it is called again."""
     parts = Parts.of(cfg)
     with hold_theft(cfg, job) as theft:
@@ -58,14 +58,14 @@ def run(cfg: DictConfig, job: Job) -> dict[str, Any]:
                 victim = functools.cache(lambda: prepare(cfg, job, parts, task, ctx))
                 content = describe(task, pool, parts)
                 if record is None:
-                    for each in asked(cfg, parts):  # images that cannot be had are found before anything is paid
+                    for each in list_asked(cfg, parts):  # missing images are found before anything is paid
                         find_inputs(each.what, store)
                     if is_ours(parts.victim):
                         require_telling(victim(), task, ctx)
                     meter.victim = victim()
                     theft.begin({**content, "victim": victim().digest})
                     closed, thief = steal(cfg, theft, victim(), pool, task, parts, meter, ctx)
-                    record = theft.seal({**closed, **tell_origin(job)}, stolen.files(theft.folder))
+                    record = theft.seal({**closed, **tell_origin(job)}, stolen.list_files(theft.folder))
                 else:
                     theft.require_content({**content, **({} if is_ours(parts.victim) else {"victim": victim().digest})})
                     replay(theft, record, ctx)
@@ -78,12 +78,12 @@ def run(cfg: DictConfig, job: Job) -> dict[str, Any]:
                         model = train_again(cfg, theft, victim(), pool, task, parts, ctx)
                     return Pair(victim(), model, (parts.victim, parts.thief), task, ctx, known)
 
-                measured = Measurements(theft.folder, record, content).run(asked(cfg, parts), pair, ctx)
+                measured = Measurements(theft.folder, record, content).run(list_asked(cfg, parts), pair, ctx)
                 return publish(cfg, job, theft, record, measured, ctx)
 
 
-def prepare_victim(cfg: DictConfig, job: Job) -> dict[str, Any]:
-    """Put the job's victim into the store and end: the first stage of a sweep. Interrupted, it goes on likewise."""
+def prepare_victim(cfg: DictConfig, job: JobInfo) -> dict[str, Any]:
+    """Put the job's victim into the store and end: the first stage of a sweep. Interrupted, it goes on alike."""
     parts = Parts.of(cfg)
     meter = Meter(job.files.cost)
     with Progress(on_update=meter.save, alone=job.bar) as progress:
@@ -101,17 +101,17 @@ def prepare_victim(cfg: DictConfig, job: Job) -> dict[str, Any]:
 
 
 @contextmanager
-def hold_theft(cfg: DictConfig, job: Job) -> Iterator[Theft]:
+def hold_theft(cfg: DictConfig, job: JobInfo) -> Iterator[Theft]:
     """Find the job's theft, or begin it, and hold it; the job's folder says which it is.
 
     Raises:
         LeaseBusy: another process holds it, and this job is one that is queued again.
     """
-    root, own = Path(cfg.output).absolute() / THEFTS, theft_of(job.files)
+    root, own = Path(cfg.output).absolute() / THEFTS, find_theft(job.files)
     anew = own is None and (bool(cfg.force) or not cfg.reuse)
     patience = 2 * LEASE_SECONDS if job.requeued else None  # a dead holder is told by then
-    with held(root, job.key, identity(cfg), None if own is None else own.path, anew, patience) as theft:
-        with explained(job.folder):
+    with hold(root, job.key, identity(cfg), None if own is None else own.path, anew, patience) as theft:
+        with explain_errors(job.folder):
             job.files.path.mkdir(parents=True, exist_ok=True)
             write_text(job.files.theft, os.path.relpath(theft.folder.path, job.folder.absolute()))
         yield theft
@@ -122,7 +122,7 @@ def load_images(cfg: DictConfig, parts: Parts, store: Store) -> tuple[Task, Imag
     task = load_task(cfg, store)
     pool = require_images(build.make(cfg.query, store=store, task=task), cfg.query._target_)
     check_attack(parts.attack, parts.budget, pool)
-    labelled_images(parts.attack, task)  # those that it asks for are there, or it is refused
+    find_labelled_images(parts.attack, task)  # those that it asks for are there, or it is refused
     require_batches(parts, task, pool)
     mind_overlap(store, pool, task, cfg.overlap)
     return task, pool
@@ -135,10 +135,16 @@ def load_task(cfg: DictConfig, store: Store) -> Task:
 
 @contextmanager
 def open_context(
-    cfg: DictConfig, job: Job, parts: Parts, store: Store, progress: Progress, theft: Theft | None, kind: str = "thief"
+    cfg: DictConfig,
+    job: JobInfo,
+    parts: Parts,
+    store: Store,
+    progress: Progress,
+    theft: Theft | None,
+    kind: str = "thief",
 ) -> Iterator[Context]:
     """What the stages of a job are handed, its run in the tracker begun; of an open theft they write to its folder."""
-    config, env = OmegaConf.to_container(cfg, resolve=True), environment()
+    config, env = OmegaConf.to_container(cfg, resolve=True), describe_environment()
     how = {"name": job.name, "jobs": job.jobs, "requeued": job.requeued}
     folder, curves = (job.folder, job.files.curves) if theft is None else (theft.folder.path, theft.folder.curves)
     if theft is None and kind == "thief":  # those of its theft are sent again
@@ -149,7 +155,7 @@ def open_context(
         yield Context(store, folder, parts.training, tracker, progress, cfg.seed, paid)
 
 
-def prepare(cfg: DictConfig, job: Job, parts: Parts, task: Task, ctx: Context) -> Victim:
+def prepare(cfg: DictConfig, job: JobInfo, parts: Parts, task: Task, ctx: Context) -> Victim:
     """The job's victim, from the store or made now; the store is told that it is there, the run where it was made."""
     made = make_victim(parts.victim, task, ctx)
     victim, mine = know(made, is_ours(parts.victim), task, ctx), ctx.tracker.identity
@@ -164,7 +170,7 @@ def mind_overlap(store: Store, pool: Images, task: Task, how: Overlap) -> None:
     """Warn of a query set that holds the victim's own images, or refuse it."""
     if how is Overlap.allow:
         return
-    shared = {split: count for split, count in overlap(store, pool, task).items() if count}
+    shared = {split: count for split, count in count_overlap(store, pool, task).items() if count}
     if not shared:
         return
     counts = " and ".join(f"{count} of the {split} split" for split, count in shared.items())
@@ -176,7 +182,7 @@ def mind_overlap(store: Store, pool: Images, task: Task, how: Overlap) -> None:
 
 def describe(task: Task, pool: Images, parts: Parts) -> dict[str, str]:
     """Digests of what the job works on: its key names them, these tell that they are what they were."""
-    labelled = labelled_images(parts.attack, task)
+    labelled = find_labelled_images(parts.attack, task)
     return {
         "training images": task.train.digest,
         "test images": task.test.digest,
@@ -186,8 +192,8 @@ def describe(task: Task, pool: Images, parts: Parts) -> dict[str, str]:
     }
 
 
-def tell_origin(job: Job) -> dict[str, Any]:
+def tell_origin(job: JobInfo) -> dict[str, Any]:
     """Which code and which command made a theft, and where."""
-    env = environment()
+    env = describe_environment()
     code = {"version": env["packages"]["fmsteal"], "git": env["git"], "dirty": env["git_dirty"]}
     return {"code": code, "env": env, "command": job.command, "job": str(job.folder.absolute())}

@@ -12,7 +12,7 @@ from torch import nn
 from fmsteal.attacks.base import Attack
 from fmsteal.base.errors import ConfigError, FmstealError, VictimError
 from fmsteal.data.images import Images, Task
-from fmsteal.evaluation.base import Evaluation, measurements
+from fmsteal.evaluation.base import Evaluation, list_measurements
 from fmsteal.oracle.oracle import Budget
 from fmsteal.training.context import Context
 from fmsteal.victims.base import Victim, VictimMaker
@@ -62,7 +62,7 @@ def require_methods(key: str, part: object, kind: str) -> None:
 
 
 def require_takes(what: str, function: Any, takes: tuple[str, ...]) -> None:
-    """See that a function can be called with so many arguments.
+    """See that a function takes this number of arguments.
 
     Raises:
         ConfigError: it cannot; ``what`` names it.
@@ -107,7 +107,7 @@ def require_measurements(evaluation: Evaluation) -> None:
             f"evaluation ({name_of(evaluation)}) has no {missing[0]}: a measurement stands below evaluation.also, "
             "beside the evaluation that it is made with (defaults: [classify])."
         )
-    for name, measurement in measurements(evaluation).items():
+    for name, measurement in list_measurements(evaluation).items():
         if measurement is not evaluation:
             require_methods(f"evaluation.also.{name}", measurement, "evaluation")
 
@@ -135,7 +135,7 @@ def check_attack(attack: Attack, budget: Budget, pool: Images) -> None:
         check(budget, pool)
     except FmstealError:
         raise
-    except Exception as error:  # of whatever kind, by whoever wrote it
+    except Exception as error:  # of any kind, by any author
         raise ConfigError(f"attack ({name_of(attack)}) refuses budget or query set: {_said(error)}") from error
 
 

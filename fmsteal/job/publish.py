@@ -14,14 +14,14 @@ from typing import Any
 import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
-from fmsteal.base.environment import environment
-from fmsteal.base.store import checksum, explained, place, sync
+from fmsteal.base.environment import describe_environment
+from fmsteal.base.store import checksum, explain_errors, link_or_copy, sync
 from fmsteal.identity.keys import cell_settings
 from fmsteal.job import stolen
 from fmsteal.job.measure import Found
 from fmsteal.job.theft import Record, Theft, write_sealed
 from fmsteal.records.folders import JobFolder
-from fmsteal.records.results import SCHEMA, asked_of, keep_config, paths
+from fmsteal.records.results import SCHEMA, digest_asked, keep_config, stamp_paths
 from fmsteal.tracking.base import read_points
 from fmsteal.tracking.shown import show
 from fmsteal.training.context import Context
@@ -31,7 +31,7 @@ PARTS = ("metrics", "intervals", "about")  # of what was measured, and before th
 
 
 @dataclass(frozen=True)
-class Job:
+class JobInfo:
     """Which job this is, where it writes, which victim's key it shares with other jobs, and if it shows a bar.
 
     ``name``, ``jobs`` and ``requeued`` are for its tracker: see `RunInfo`.
@@ -56,14 +56,16 @@ class Job:
 def replay(theft: Theft, record: Record, ctx: Context) -> None:
     """Send the curves of a sealed theft to this job's own run; say where it comes from."""
     log.info("%s is stolen already: nothing is asked or trained", theft.folder.path.name)
-    ours, theirs = environment(), record["code"]
+    ours, theirs = describe_environment(), record["code"]
     if (ours["git"], ours["packages"]["fmsteal"]) != (theirs["git"], theirs["version"]):
         log.info("it was stolen by other code than this: fmsteal %s, commit %s", theirs["version"], theirs["git"])
     for (name, x), points in itertools.groupby(read_points(theft.folder.curves), key=lambda point: point[:2]):
         ctx.tracker.log({metric: value for _, _, metric, value in points}, (name, x))
 
 
-def publish(cfg: DictConfig, job: Job, theft: Theft, record: Record, measured: Found, ctx: Context) -> dict[str, Any]:
+def publish(
+    cfg: DictConfig, job: JobInfo, theft: Theft, record: Record, measured: Found, ctx: Context
+) -> dict[str, Any]:
     """Write ``result.json``: last, so that it vouches for the other files."""
     own, queries = job.files, record["cost"]["cost/queries"]
     price = float(cfg.budget.get("usd_per_1000", 0.0))
@@ -79,13 +81,13 @@ def publish(cfg: DictConfig, job: Job, theft: Theft, record: Record, measured: F
         cost["cost/evaluation_queries"] = measured.victim_forwards
         cost["cost/evaluation_usd"] = measured.victim_forwards * price / 1000
     ctx.tracker.summary({**found["metrics"], **cost, "api/width": record["ledger"]["width"]})
-    with explained(job.folder):
+    with explain_errors(job.folder):
         for folder in measured.folders.values():
             show(folder, own, ctx.tracker)
-        place(theft.folder.curves, own.curves)
+        link_or_copy(theft.folder.curves, own.curves)
         join_predictions([folder.predictions for folder in measured.folders.values()], own.predictions)
         ctx.tracker.artifact("predictions", own.predictions)
-        for file in stolen.files(theft.folder):
+        for file in stolen.list_files(theft.folder):
             ctx.tracker.artifact("thief", file)
         keep_config(own)
         files = [p for p in (own.predictions, own.curves, own.config, own.choices, own.overrides) if p.is_file()]
@@ -98,17 +100,17 @@ def publish(cfg: DictConfig, job: Job, theft: Theft, record: Record, measured: F
             "sweep_id": cfg.sweep_id,
             "axis": job.axis,
             "settings": cell_settings(cfg),
-            "asked": asked_of(cfg),
+            "asked": digest_asked(cfg),
             **found,
             "measurements": list(measured.folders),
             "cost": cost,
             "budget": int(cfg.budget.queries),
             "width": record["ledger"]["width"],
             "command": job.command,
-            "paths": paths(cfg),
+            "paths": stamp_paths(cfg),
             "notes": OmegaConf.to_container(cfg.notes, resolve=True),
             "inputs": record["inputs"],
-            "env": environment(),
+            "env": describe_environment(),
             "tracker": ctx.tracker.place,
             "files": {p.relative_to(job.folder).as_posix(): checksum(p) for p in files},
         }
@@ -122,7 +124,7 @@ def join_predictions(files: Sequence[Path], target: Path) -> None:
     """Put the predictions of several measurements into one file; of a single one the file is the very same."""
     there = [file for file in files if file.is_file()]
     if len(there) == 1:
-        place(there[0], target)
+        link_or_copy(there[0], target)
         return
     arrays: dict[str, Any] = {}
     for file in there:

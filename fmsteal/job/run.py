@@ -16,11 +16,11 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from fmsteal.base import stopping
-from fmsteal.base.environment import origin
+from fmsteal.base.environment import find_origin
 from fmsteal.base.errors import ConfigError, FmstealError, LeaseBusy
 from fmsteal.base.lease import lease
 from fmsteal.base.quoting import spell_command
-from fmsteal.base.store import explained, read_json, write_json
+from fmsteal.base.store import explain_errors, read_json, write_json
 from fmsteal.config.schema import Stage
 from fmsteal.identity.keys import axes, find, hash_of, job_key, victim_axes, victim_key
 from fmsteal.job import resolvers
@@ -42,7 +42,7 @@ def run_job(cfg: DictConfig) -> dict[str, Any]:
     """
     hydra = HydraConfig.get()
     shared = hydra.mode == RunMode.MULTIRUN and not _alone(hydra.launcher)
-    with stopping.worker() if shared else nullcontext(), stopping.heeded():
+    with stopping.run_worker() if shared else nullcontext(), stopping.heed():
         return _run_in_folder(cfg)
 
 
@@ -52,7 +52,7 @@ def _run_in_folder(cfg: DictConfig) -> dict[str, Any]:
     named = victim_key if cfg.stage is Stage.victims else job_key
     key = find(folder.parent, named(cfg, hydra.runtime.choices)).name  # which may have another slug there
     try:
-        with explained(folder), lease(JobFolder(folder).lease, f"job {key}"):
+        with explain_errors(folder), lease(JobFolder(folder).lease, f"job {key}"):
             if cfg.force:
                 _clear_once(JobFolder(folder))
             result = _run(cfg, key, folder)
@@ -71,7 +71,7 @@ def _run_in_folder(cfg: DictConfig) -> dict[str, Any]:
 
 def _run(cfg: DictConfig, key: str, folder: Path) -> dict[str, Any]:
     stage = "victim" if cfg.stage is Stage.victims else "thief"
-    result = results.finished(folder, key, cfg) if stage == "thief" else None
+    result = results.find_finished(folder, key, cfg) if stage == "thief" else None
     if result is not None:
         log.info("%s is finished already (force=true does it again)", key)
         results.put_config_back(JobFolder(folder))
@@ -83,12 +83,12 @@ def _run(cfg: DictConfig, key: str, folder: Path) -> dict[str, Any]:
     hydra = HydraConfig.get()
     axis, command, jobs = _columns(cfg, stage), _command(cfg), _jobs_of_sweep(folder, stage)
     from fmsteal.job.pipeline import prepare_victim, run
-    from fmsteal.job.publish import Job
+    from fmsteal.job.publish import JobInfo
 
     try:
         name, alone = _name(axis, jobs, stage), _alone(hydra.launcher)
         victim = victim_key(cfg, hydra.runtime.choices)
-        job = Job(key, folder, axis, command, victim, _shows_bar(cfg), name, max(1, len(jobs)), requeued=alone)
+        job = JobInfo(key, folder, axis, command, victim, _shows_bar(cfg), name, max(1, len(jobs)), requeued=alone)
         return run(cfg, job) if stage == "thief" else prepare_victim(cfg, job)
     except LeaseBusy as error:
         log.info("%s This job ends and is to be run again.", error)
@@ -96,8 +96,8 @@ def _run(cfg: DictConfig, key: str, folder: Path) -> dict[str, Any]:
         write_json(files.waiting, {"job_key": key, "theft": theft, "command": command})
         return {"job_key": key, "waiting": str(error)}
     except BaseException as error:
-        if stopping.told() or isinstance(error, KeyboardInterrupt):
-            log.info("cut off: %s", stopping.told() or "stopped by Ctrl-C")
+        if stopping.was_told() or isinstance(error, KeyboardInterrupt):
+            log.info("cut off: %s", stopping.was_told() or "stopped by Ctrl-C")
             raise
         if isinstance(error, Exception):  # a forced job that failed, not one that ended itself
             files.forced.unlink(missing_ok=True)
@@ -116,16 +116,16 @@ def _columns(cfg: DictConfig, stage: str) -> dict[str, Any]:
 def _jobs_of_sweep(folder: Path, stage: str) -> list[dict[str, Any]]:
     """The jobs of the sweep that a job's folder is part of, as the sweep has recorded them; none of a single job."""
     sweep = folder.parent.parent if stage == "victim" else folder.parent  # sweeps/<sweep_id>/victims/<key>
-    return list((results.recorded(sweep) or {"jobs": {}})["jobs"].values())
+    return list((results.read_plan(sweep) or {"jobs": {}})["jobs"].values())
 
 
 def _name(axis: dict[str, Any], jobs: list[dict[str, Any]], stage: str) -> str:
     """What this job's run is called; of a sweep's job its log says so too."""
-    from fmsteal.tracking.naming import chosen, run_name, varying
+    from fmsteal.tracking.naming import find_chosen, find_varying, run_name
 
     hydra = HydraConfig.get()
     words = hydra.overrides.task
-    name = run_name(axis, words, varying(jobs) if jobs else chosen(axis, words), stage)
+    name = run_name(axis, words, find_varying(jobs) if jobs else find_chosen(axis, words), stage)
     if hydra.mode == RunMode.MULTIRUN:
         _name_in_log(name)
     return name
@@ -171,7 +171,7 @@ def _command(cfg: DictConfig) -> str:
     if not preset and cfg.sweep_id and not any(word.startswith("sweep_id=") for word in words):
         words.append(f"sweep_id={cfg.sweep_id}")
     sources = [s.path for s in hydra.runtime.config_sources if s.provider == "command-line"]
-    extra = [origin(path.removeprefix("file://")) for path in sources]
+    extra = [find_origin(path.removeprefix("file://")) for path in sources]
     return spell_command(["fmsteal", *preset, *words, *(f"--config-dir={path}" for path in extra)])
 
 

@@ -16,11 +16,11 @@ from omegaconf import DictConfig
 from torch import Tensor, nn
 
 from fmsteal.attacks.base import AttackContext
-from fmsteal.attacks.own_data import labelled_images
+from fmsteal.attacks.own_data import find_labelled_images
 from fmsteal.base.errors import AttackError, BudgetExceeded, FmstealError, TheftError
 from fmsteal.base.metric import Metric
 from fmsteal.base.metric import record as record_metrics
-from fmsteal.base.store import explained
+from fmsteal.base.store import explain_errors
 from fmsteal.data.images import Ids, Images, Task
 from fmsteal.defenses.base import name_of, prepare
 from fmsteal.job import stolen
@@ -61,7 +61,7 @@ class Account:
         self._open = True
 
     def pay(self, answers: int) -> None:
-        """The block is over; so many of its answers have reached the disk."""
+        """The block is over; ``answers`` of it have reached the disk."""
         self.answered += answers
         self._open = False
 
@@ -91,7 +91,7 @@ def steal(
     account, made, look = Account(), stolen.Made(), take_look(pool)
     oracle, thief, found = let_attack(cfg, theft, victim, pool, task, parts, account, made, ctx)
     theft.lease.require()
-    with explained(theft.folder.path):
+    with explain_errors(theft.folder.path):
         known = stolen.write(theft.folder, thief, parts.thief, made, look)
         keep_last(theft.folder.curves)
     record = {
@@ -136,7 +136,7 @@ def let_attack(
     oracle = put_behind_api(theft, victim, pool, task, parts, account, ctx)
     width = victim.width if victim.answers == "probabilities" else None
     with name_attack(cfg.attack._target_), blame_attack(oracle), watch(victim, account):
-        own = labelled_images(parts.attack, task)
+        own = find_labelled_images(parts.attack, task)
         attack_ctx = AttackContext(parts.thief, ctx, lambda: oracle.answered, made.note, own)
         thief = made.settle(parts.attack.run(oracle, pool, attack_ctx))
         thief = stolen.require_sound(thief, width, take_look(pool))
@@ -158,7 +158,7 @@ def put_behind_api(
     ledger = Ledger(theft.folder.ledger, account_name(theft, victim), guard.width)
     account.before = len(ledger)
     account.closed = account.closed or theft.was_sealed
-    spending = Spending(ctx.tracker, parts.budget.usd, last_told(theft.folder.curves))
+    spending = Spending(ctx.tracker, parts.budget.usd, find_last_logged(theft.folder.curves))
     spending(len(ledger), parts.budget.queries)  # a run may have been killed before it told of its last answers
 
     def tell(used: int, allowed: int) -> None:
@@ -201,7 +201,7 @@ def put_behind_api(
     )
 
 
-def last_told(curves: Path) -> int:
+def find_last_logged(curves: Path) -> int:
     """Up to how many queries a theft's curves say what they have cost."""
     return int(max((x for name, x, metric, _ in read_points(curves) if (name, metric) == SPENT), default=0))
 
@@ -272,7 +272,7 @@ def name_attack(attack: str) -> Iterator[None]:
 
 @contextmanager
 def blame_attack(oracle: Oracle) -> Iterator[None]:
-    """Take whatever goes wrong for the attack's failure; what it has paid for stays in the ledger.
+    """Report whatever goes wrong as the attack's failure; what it has paid for stays in the ledger.
 
     Raises:
         AttackError: for any error but the project's own, which pass as they are.
@@ -281,7 +281,7 @@ def blame_attack(oracle: Oracle) -> Iterator[None]:
         yield
     except FmstealError:
         raise
-    except Exception as error:  # of whatever kind, by whoever wrote the attack
+    except Exception as error:  # of any kind: somebody else may have written the attack
         raise AttackError(
             f"it failed after {oracle.used} queries ({type(error).__name__}: {error}). The answers are kept: the same "
             f"command goes on from them. The stack trace is in {JobFolder(Path()).failure}."

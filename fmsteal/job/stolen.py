@@ -122,7 +122,7 @@ def require_sound(thief: object, width: int | None, look: Tensor) -> nn.Module:
     return thief
 
 
-def files(folder: TheftFolder) -> list[Path]:
+def list_files(folder: TheftFolder) -> list[Path]:
     """The files that hold the thief."""
     return [file for file in (folder.thief, folder.program) if file.is_file()]
 

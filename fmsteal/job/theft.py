@@ -19,7 +19,7 @@ from typing import Any
 
 from fmsteal.base.errors import DataError, TheftError
 from fmsteal.base.lease import LEASE_SECONDS, Lease, lease
-from fmsteal.base.store import checksum, digest, explained, read_json, sync, write_json
+from fmsteal.base.store import checksum, digest, explain_errors, read_json, sync, write_json
 from fmsteal.identity.keys import KEY_VERSION, hash_of
 from fmsteal.records.folders import TheftFolder
 
@@ -65,7 +65,7 @@ class Theft:
             log.warning("%s is damaged: it is written again", self.folder.begun)
         before = _known(self.folder) or {"key": self.key, "key_version": KEY_VERSION, "inputs": dict(inputs)}
         kept = {name: before[name] for name in ("key", "key_version", "inputs")}
-        with explained(self.folder.path):
+        with explain_errors(self.folder.path):
             write_sealed(self.folder.begun, {"schema": SCHEMA, "identity": self.identity, **kept})
 
     def require_content(self, inputs: Mapping[str, str]) -> None:
@@ -82,7 +82,7 @@ class Theft:
                 self._forget_curves()
             return None
         _require_readable(self.folder, record)
-        if damaged := damage(self.folder.path, record):
+        if damaged := find_damage(self.folder.path, record):
             log.warning(
                 "%s: damaged (%s). The thief is trained again from the answers that were paid for; none is asked again",
                 self.folder.path,
@@ -114,7 +114,7 @@ class Theft:
         """
         self.lease.require()
         own = (self.folder.begun, self.folder.ledger, self.folder.defense_log, self.folder.curves, *thief)
-        with explained(self.folder.path):
+        with explain_errors(self.folder.path):
             files = [file for file in own if file.is_file()]
             for file in files:
                 sync(file)
@@ -142,13 +142,13 @@ class Theft:
             "in this way and run the same command: it goes on from them. Where they can no longer be accounted for, "
             "force=true makes a further theft beside this one."
         )
-        with explained(self.folder.path):
+        with explain_errors(self.folder.path):
             write_json(self.folder.refused, {"key": self.key, "why": why, "unaccounted": unaccounted})
         return TheftError(said)
 
 
 @contextmanager
-def held(
+def hold(
     root: Path,
     key: str,
     identity: Mapping[str, Any],
@@ -173,7 +173,7 @@ def held(
         TheftError: the folder of that name holds another theft.
     """
     folder = choose(root, key, identity, own, anew)
-    with explained(folder.path), lease(folder.lease, f"theft {folder.path.name}", seconds, patience) as claim:
+    with explain_errors(folder.path), lease(folder.lease, f"theft {folder.path.name}", seconds, patience) as claim:
         _require_own(folder, identity)
         yield Theft(folder, key, identity, claim)
 
@@ -181,11 +181,11 @@ def held(
 def choose(
     root: Path, key: str, identity: Mapping[str, Any], own: Path | None = None, anew: bool = False
 ) -> TheftFolder:
-    """Where a job's theft is, or will be: see `held`. Of several the latest sealed one is taken."""
+    """Where a job's theft is, or will be: see `hold`. Of several the latest sealed one is taken."""
     wanted = hash_of(key)
     if own is not None and (name := _NAME.fullmatch(own.name)) and name["hash"] == wanted:
         return TheftFolder(root / own.name)
-    there = numbered(root).get(wanted, {})
+    there = list_numbered(root).get(wanted, {})
     if not there and (moved := _rekeyed(root, key, identity)) is not None:
         there = {1: moved.name}
     if not there:
@@ -199,7 +199,7 @@ def choose(
 
 def is_sealed(root: Path, key: str) -> bool:
     """Whether a theft of the job is sealed, as far as its files' being there tells."""
-    return bool(_sealed(root, numbered(root).get(hash_of(key), {})))
+    return bool(_sealed(root, list_numbered(root).get(hash_of(key), {})))
 
 
 def _sealed(root: Path, there: Mapping[int, str]) -> list[int]:
@@ -209,7 +209,7 @@ def _sealed(root: Path, there: Mapping[int, str]) -> list[int]:
 _listed: dict[Path, tuple[int, dict[str, dict[int, str]]]] = {}
 
 
-def numbered(root: Path) -> dict[str, dict[int, str]]:
+def list_numbered(root: Path) -> dict[str, dict[int, str]]:
     """The thefts below a folder: names by hash and number. Read again only when the folder has changed."""
     try:
         stamp = root.stat().st_mtime_ns
@@ -226,7 +226,7 @@ def numbered(root: Path) -> dict[str, dict[int, str]]:
     return found
 
 
-def damage(folder: Path, record: Mapping[str, Any]) -> list[str]:
+def find_damage(folder: Path, record: Mapping[str, Any]) -> list[str]:
     """What is wrong with the files of a folder that a record vouches for."""
     found = []
     for name, known in record.get("files", {}).items():
@@ -301,7 +301,7 @@ def _rekeyed(root: Path, key: str, identity: Mapping[str, Any]) -> Path | None:
     note, others = root / NAMED_BY, False
     if read_json(note) == KEY_VERSION or not root.is_dir():
         return None
-    for names in numbered(root).values():
+    for names in list_numbered(root).values():
         for name in names.values():
             record = _known(TheftFolder(root / name)) or {}
             if record.get("key_version", KEY_VERSION) == KEY_VERSION:
@@ -314,6 +314,6 @@ def _rekeyed(root: Path, key: str, identity: Mapping[str, Any]) -> Path | None:
             except OSError:  # another process was first
                 return root / key if (root / key).is_dir() else None
     if not others:
-        with explained(root):
+        with explain_errors(root):
             write_json(note, KEY_VERSION)
     return None

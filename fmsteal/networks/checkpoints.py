@@ -24,7 +24,7 @@ _TOKENS = ("register_tokens", "reg_token", "dist_token")  # with them it is anot
 _PATCHES = "patch_embed.proj.weight"
 
 
-def fitted(state: State, trunk: nn.Module, file: Path | str, model: str, convert: Convert | None = None) -> State:
+def fit_to_trunk(state: State, trunk: nn.Module, file: Path | str, model: str, convert: Convert | None = None) -> State:
     """A file's tensors under the names of ``trunk``; named in the file as timm, torchvision or SimCLR codes name them.
 
     A prefix (``module.``, ``encoder_q.``, ``state_dict.backbone.model.``, any other) may stand before the names. The

@@ -76,7 +76,7 @@ class ClipSpec:
 
         Raises:
             ConfigError: open_clip is not installed.
-            DataError: its weights could not be had, or are of another architecture.
+            DataError: its weights could not be loaded, or are of another architecture.
         """
         known = _open_clip()
         name = self.model if self._config is None else f"local-dir:{self._config.parent}"
@@ -96,7 +96,7 @@ class ClipSpec:
         except Exception as error:  # open_clip and the hub's client raise many kinds
             said = str(error).strip().splitlines()
             raise DataError(
-                f"The towers of clip.model={self.model} with clip.weights={self.weights} could not be had "
+                f"The towers of clip.model={self.model} with clip.weights={self.weights} could not be loaded "
                 f"({type(error).__name__}: {said[0] if said else ''}). A tag needs the network; a path is of a file "
                 "with the weights of that very model."
             ) from error
@@ -125,7 +125,7 @@ def embed_texts(model: nn.Module, tokenize: Tokenizer, names: Sequence[str], tem
     return torch.stack(rows)
 
 
-def text_features(spec: ClipSpec, names: Sequence[str], templates: Sequence[str], store: Store) -> Tensor:
+def load_text_features(spec: ClipSpec, names: Sequence[str], templates: Sequence[str], store: Store) -> Tensor:
     """What `embed_texts` makes of names, from the store if it was asked before."""
 
     def build(out: Path, scratch: Path) -> None:

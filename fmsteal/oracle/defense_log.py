@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from fmsteal.base.errors import LedgerError
-from fmsteal.base.store import append, explained
+from fmsteal.base.store import append, explain_errors
 from fmsteal.oracle.ledger import Ledger, Question
 
 SCHEMA = 1
@@ -26,7 +26,7 @@ _FLAG = struct.Struct("<Hd")
 _REFUSED, _LOGGED = 1, 2
 
 
-class Row(NamedTuple):
+class LogRow(NamedTuple):
     """One question, and what the defense made of it.
 
     Attributes:
@@ -63,7 +63,7 @@ class DefenseLog:
         self._header = {"fmsteal": "defense log", "schema": SCHEMA, "job": job, "defense": defense}
         self._size = 0
 
-    def replay(self, ledger: Ledger) -> list[Row]:
+    def replay(self, ledger: Ledger) -> list[LogRow]:
         """The rows that count, in order: of questions that were answered, and of those that were refused.
 
         A row whose question has no answer belongs to a block that was never handed out. At the end of the file such
@@ -86,7 +86,7 @@ class DefenseLog:
         kept = set(last.values()).difference(lacking)
         return [rows[place] for place in range(count) if place in kept]
 
-    def append(self, rows: Sequence[Row]) -> None:
+    def append(self, rows: Sequence[LogRow]) -> None:
         """Write the rows down; returns once they are on the disk.
 
         Raises:
@@ -96,7 +96,7 @@ class DefenseLog:
         data = b"".join(_framed(_packed(row)) for row in rows)
         if self._size == 0:
             data = self._line() + data
-        with explained(self.path.parent):
+        with explain_errors(self.path.parent):
             if not append(self.path, data, self._size):
                 raise LedgerError(f"Another process is writing to {self.path}; this one stops.")
         self._size += len(data)
@@ -104,7 +104,7 @@ class DefenseLog:
     def _line(self) -> bytes:
         return json.dumps(self._header, sort_keys=True).encode() + b"\n"
 
-    def _read(self) -> tuple[list[Row], list[int]]:
+    def _read(self) -> tuple[list[LogRow], list[int]]:
         """All whole rows, and where each begins, with the end of the last."""
         content, line = self.path.read_bytes(), self._line()
         if line.startswith(content):  # killed while writing the very first row
@@ -147,7 +147,7 @@ def _framed(packed: bytes) -> bytes:
     return _FRAME.pack(len(packed), zlib.crc32(length), zlib.crc32(packed)) + packed
 
 
-def _packed(row: Row) -> bytes:
+def _packed(row: LogRow) -> bytes:
     client, image, nth = row.question
     bits = _REFUSED * row.refused + _LOGGED * (row.log is not None)
     fixed = _FIXED.pack(client, nth, image, row.now, row.usd, row.seconds, bits, len(row.flags))
@@ -156,7 +156,7 @@ def _packed(row: Row) -> bytes:
     return fixed + flags + (row.log or b"")
 
 
-def _unpacked(packed: bytes) -> Row:
+def _unpacked(packed: bytes) -> LogRow:
     client, nth, image, now, usd, seconds, bits, count = _FIXED.unpack_from(packed)
     at, flags = _FIXED.size, {}
     for _ in range(count):
@@ -164,4 +164,4 @@ def _unpacked(packed: bytes) -> Row:
         at += _FLAG.size + length
         flags[packed[at - length : at].decode()] = value
     log = packed[at:] if bits & _LOGGED else None
-    return Row(Question(client, image, nth), now, usd, seconds, bool(bits & _REFUSED), flags, log)
+    return LogRow(Question(client, image, nth), now, usd, seconds, bool(bits & _REFUSED), flags, log)

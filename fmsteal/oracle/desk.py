@@ -11,7 +11,7 @@ from torch import Tensor
 
 from fmsteal.base.errors import DefenseError, FmstealError, VictimError
 from fmsteal.oracle.blocks import Block
-from fmsteal.oracle.defense_log import DefenseLog, Row
+from fmsteal.oracle.defense_log import DefenseLog, LogRow
 from fmsteal.oracle.guard import Ask, Guard
 from fmsteal.oracle.ledger import Ledger, Question
 from fmsteal.oracle.replies import hear
@@ -82,7 +82,7 @@ class Desk:
             self._settle(rows)
         return len(answered)
 
-    def _settle(self, rows: Sequence[Row]) -> None:
+    def _settle(self, rows: Sequence[LogRow]) -> None:
         """Take rows that are on the disk into the state."""
         for row in rows:
             self.tally.add(row)
@@ -94,7 +94,7 @@ class Desk:
             self._guard.fold([question for question, _ in logged], [log for _, log in logged])
         except FmstealError:
             raise
-        except Exception as error:  # of whatever kind, by whoever wrote the defense
+        except Exception as error:  # of any kind: somebody else may have written the defense
             raise DefenseError(
                 f"{self.name} failed to remember what it logged ({type(error).__name__}: {error}). The answers and "
                 f"{self._log.path} are kept."

@@ -24,7 +24,7 @@ def correct(message: bytes, crc: int) -> tuple[bytes, int] | None:
     return bytes(mended), crc
 
 
-def one_bit_apart(one: bytes, other: bytes) -> bool:
+def differ_in_one_bit(one: bytes, other: bytes) -> bool:
     """Whether two byte strings of one length differ in exactly one bit."""
     if len(one) != len(other):
         return False

@@ -19,7 +19,7 @@ class Index:
     """Rows 0, 1, 2 ... by their 24-byte keys, uint64 ``(n, 3)``. Open addressing, all keys of a call at once."""
 
     def __init__(self, room: int = 0) -> None:
-        """Begin an index with room for so many keys; it grows all the same."""
+        """Begin an index with room for ``room`` keys; it grows all the same."""
         self._keys: Keys = np.empty((room, 3), np.uint64)
         self._table: npt.NDArray[np.int32] = np.full(max(_LEAST, _slots_for(room)), _FREE, np.int32)
         self._count = 0
@@ -52,7 +52,7 @@ class Index:
             _, first = np.unique(keys, axis=0, return_index=True)
             added &= np.isin(np.arange(len(keys)), first)
         new = keys[added]
-        self._keys = grown(self._keys, self._count, len(new))
+        self._keys = grow(self._keys, self._count, len(new))
         self._keys[self._count : self._count + len(new)] = new
         begin, self._count = self._count, self._count + len(new)
         if 2 * self._count > len(self._table):
@@ -102,7 +102,7 @@ class Counts:
         """Count each key once more, as often as it is there."""
         before = len(self._index)
         self._index.add(keys)
-        self._counts = grown(self._counts, before, len(self._index) - before)
+        self._counts = grow(self._counts, before, len(self._index) - before)
         self._counts[before : len(self._index)] = 0
         np.add.at(self._counts, self._index.find(keys), 1)
 
@@ -117,7 +117,7 @@ def keys_of(questions: Sequence[tuple[int, bytes, int]]) -> Keys:
     return np.concatenate([numbers.view("<u8"), digests], axis=1).astype(np.uint64, copy=False)
 
 
-def grown(array: npt.NDArray[Any], used: int, more: int) -> npt.NDArray[Any]:
+def grow(array: npt.NDArray[Any], used: int, more: int) -> npt.NDArray[Any]:
     """The array, with room for ``more`` rows after those ``used``; what is copied is an eighth larger than needed."""
     if used + more <= len(array):
         return array

@@ -21,9 +21,9 @@ import numpy as np
 import numpy.typing as npt
 
 from fmsteal.base.errors import LedgerError
-from fmsteal.base.store import append, explained, sync
+from fmsteal.base.store import append, explain_errors, sync
 from fmsteal.oracle.header import SCHEMA, Header, is_torn, parse, spell
-from fmsteal.oracle.index import Index, grown, keys_of
+from fmsteal.oracle.index import Index, grow, keys_of
 from fmsteal.oracle.records import CHUNK, KEY, Records, bytes_of, checksums, kind_of
 from fmsteal.oracle.repair import Repaired, repair
 from fmsteal.records.folders import LEDGER_HEAD
@@ -62,7 +62,7 @@ class Ledger:
         self._size = 0
         self._line = b""  # the header as it is in the file
         self._is_copied = False
-        with explained(path.parent):
+        with explain_errors(path.parent):
             if path.exists() and path.stat().st_size:
                 self._load()
 
@@ -118,7 +118,7 @@ class Ledger:
         bytes_of(records)[:, :KEY] = keys.view(np.uint8).reshape(-1, KEY)
         records["answer"] = answers
         records["crc"] = checksums(records)
-        with explained(self.path.parent):
+        with explain_errors(self.path.parent):
             self._write(answers.shape[1], records.tobytes())
         self._width = answers.shape[1]
         self._remember(keys, answers)
@@ -189,13 +189,13 @@ class Ledger:
         """
         if found.damage:
             aside = self.path.with_name(f"{self.path.name}.damaged-{time.time_ns()}")
-            with explained(self.path.parent):
+            with explain_errors(self.path.parent):
                 shutil.copyfile(self.path, aside)
                 sync(aside)
             log.warning("%s: %s; the file as it was is %s", self.path, ", ".join(found.damage), aside)
         if found.flips:
             log.warning("%s: %d flipped bits are put right", self.path, found.flips)
-        with explained(self.path.parent):
+        with explain_errors(self.path.parent):
             fresh = self.path.with_name(f".{self.path.name}.tmp")
             fresh.write_bytes(found.line + found.records.data)
             sync(fresh)
@@ -242,11 +242,11 @@ class Ledger:
         self._index.add(keys)
         if self._answers.shape[1] != answers.shape[1]:
             self._answers = np.empty((0, answers.shape[1]), np.float32)
-        self._answers = grown(self._answers, begin, len(answers))
+        self._answers = grow(self._answers, begin, len(answers))
         self._answers[begin : len(self)] = answers
 
 
-def paid(path: Path) -> int:
+def count_paid(path: Path) -> int:
     """How many answers a ledger holds, by its size. Only reads: a job may be writing to it."""
     try:
         with path.open("rb") as stream:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from fmsteal.oracle.flips import one_bit_apart
+from fmsteal.oracle.flips import differ_in_one_bit
 from fmsteal.oracle.header import Header, is_like, parse, spell
 from fmsteal.oracle.records import Salvage, find_whole, kind_of, salvage, width_of
 
@@ -67,7 +67,7 @@ def repair(content: bytes, header: Header | None, job: str, width: int | None, c
             begin = len(due)
             if first is not None and not content.startswith(due):
                 begin = first - _damaged_before(first - len(due), size)
-            flipped = begin == len(due) and one_bit_apart(content[: len(due)], due)
+            flipped = begin == len(due) and differ_in_one_bit(content[: len(due)], due)
             whole = content.startswith(due)
             return Repaired(due, known.width, salvage(content, begin, known.width), flipped, not (flipped or whole))
     if header is None:
@@ -76,7 +76,7 @@ def repair(content: bytes, header: Header | None, job: str, width: int | None, c
     if sought is None:
         return Repaired(line, header.width, salvage(content, len(line), header.width), False, False)
     due = spell(job, sought, checked=False)
-    flipped = one_bit_apart(line, due)
+    flipped = differ_in_one_bit(line, due)
     return Repaired(due, sought, salvage(content, len(line), sought), flipped, not flipped)
 
 

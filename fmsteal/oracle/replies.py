@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from fmsteal.base.errors import DefenseError, FmstealError
-from fmsteal.oracle.defense_log import Row
+from fmsteal.oracle.defense_log import LogRow
 from fmsteal.oracle.guard import Ask, Guard, Reply
 
 
@@ -25,7 +25,7 @@ class Said:
 
     answers: Tensor
     refused: Sequence[bool]
-    rows: Sequence[Row] | None
+    rows: Sequence[LogRow] | None
 
 
 def hear(guard: Guard, ask: Ask, name: str) -> Said:
@@ -38,7 +38,7 @@ def hear(guard: Guard, ask: Ask, name: str) -> Said:
         reply = guard.reply(ask)
     except FmstealError:
         raise
-    except Exception as error:  # of whatever kind, by whoever wrote the defense
+    except Exception as error:  # of any kind: somebody else may have written the defense
         raise DefenseError(f"{name} failed to answer ({type(error).__name__}: {error}); nothing is counted.") from error
     if not isinstance(reply, Reply):
         raise DefenseError(f"{name} returned {type(reply).__name__}, where a Reply was due.")
@@ -57,7 +57,8 @@ def hear(guard: Guard, ask: Ask, name: str) -> Said:
     rows, now = [], ask.now
     for row, question in enumerate(ask.questions):
         here = {flag: values[row] for flag, values in flags.items()}
-        rows.append(Row(question, now, usd[row], seconds[row], refused[row], here, None if log is None else log[row]))
+        kept = None if log is None else log[row]
+        rows.append(LogRow(question, now, usd[row], seconds[row], refused[row], here, kept))
         now += seconds[row]
     return Said(answers, refused, rows)
 
@@ -89,5 +90,5 @@ def _column(name: str, what: str, values: Tensor | None, count: int) -> list[flo
         return [0.0] * count
     numbers = torch.as_tensor(values).detach().double().cpu()
     if tuple(numbers.shape) != (count,) or not numbers.isfinite().all():
-        raise DefenseError(f"{name}: {what} has shape {tuple(numbers.shape)}; {count} finite numbers are due.")
+        raise DefenseError(f"{name}: {what} has shape {tuple(numbers.shape)}; {count} finite numbers are expected.")
     return numbers.tolist()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from fmsteal.oracle.defense_log import Row
+from fmsteal.oracle.defense_log import LogRow
 
 
 class Tally:
@@ -16,7 +16,7 @@ class Tally:
         self._refused = 0
         self._flags: Counter[str] = Counter()
 
-    def add(self, row: Row) -> None:
+    def add(self, row: LogRow) -> None:
         """Count a row."""
         self.now += row.seconds
         self._usd += row.usd

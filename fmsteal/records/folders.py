@@ -279,7 +279,7 @@ class MeasurementFolder:
         return self.path / TABLES
 
 
-def theft_of(job: JobFolder) -> TheftFolder | None:
+def find_theft(job: JobFolder) -> TheftFolder | None:
     """The theft of a job, as its result says or, while it is under way, its `JobFolder.theft`.
 
     Both hold the folder's path, absolute or relative to the job's folder. None for a victim's job, for a job that has

@@ -13,9 +13,9 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 
 from fmsteal.base.errors import StoreError
-from fmsteal.base.lease import LEASE_SECONDS, held
+from fmsteal.base.lease import LEASE_SECONDS, is_held
 from fmsteal.base.store import digest, read_json, write_text
-from fmsteal.identity.keys import flat, hash_of, is_path, node_identity
+from fmsteal.identity.keys import flatten, hash_of, is_path, node_identity
 from fmsteal.records.folders import HYDRA, JobFolder, SweepFolder
 from fmsteal.records.shapes import fault_of_result, mend_failure, mend_plan
 
@@ -31,7 +31,7 @@ DONE, RUNNING, FAILED, KILLED, WAITING, MISSING, UNREADABLE = STATES = (
 )  # fmt: skip
 
 
-def finished(folder: Path, key: str, cfg: DictConfig) -> Result | None:
+def find_finished(folder: Path, key: str, cfg: DictConfig) -> Result | None:
     """The result of job ``key`` in ``folder``, if it has all that ``cfg`` asks for.
 
     It counts only while nothing that it was made from was touched. Where something was (another path of the same
@@ -40,8 +40,8 @@ def finished(folder: Path, key: str, cfg: DictConfig) -> Result | None:
     result, _ = _read(JobFolder(folder).result)
     if not isinstance(result, dict) or fault_of_result(result) or result.get("schema") != SCHEMA:
         return None
-    same = hash_of(result["job_key"]) == hash_of(key) and result.get("asked") == asked_of(cfg)
-    return result if same and result.get("paths") == paths(cfg) else None
+    same = hash_of(result["job_key"]) == hash_of(key) and result.get("asked") == digest_asked(cfg)
+    return result if same and result.get("paths") == stamp_paths(cfg) else None
 
 
 def keep_config(job: JobFolder) -> None:
@@ -61,7 +61,7 @@ def put_config_back(job: JobFolder) -> None:
             write_text(job.hydra / file.name, file.read_text())
 
 
-def asked_of(cfg: DictConfig) -> str:
+def digest_asked(cfg: DictConfig) -> str:
     """A digest of the measurements that a job's config asks for."""
     return digest([node_identity(node, "evaluation") for node in (cfg.evaluation, *cfg.evaluations)])
 
@@ -69,13 +69,13 @@ def asked_of(cfg: DictConfig) -> str:
 READING = ("data", "query", "victim", "thief", "evaluation")
 
 
-def paths(cfg: DictConfig, reading: Sequence[str] = READING) -> dict[str, list[Any]]:
+def stamp_paths(cfg: DictConfig, reading: Sequence[str] = READING) -> dict[str, list[Any]]:
     """The local paths that groups of a config read from, by dotted key, each with a stamp of when it was touched.
 
     Of a file the stamp is size and time; of a folder the times of it and of its sub-folders, two levels down.
     """
     groups = {name: OmegaConf.to_container(cfg[name], resolve=True) for name in reading}
-    found = {key: Path(value).expanduser().absolute() for key, value in flat(groups).items() if is_path(key, value)}
+    found = {key: Path(value).expanduser().absolute() for key, value in flatten(groups).items() if is_path(key, value)}
     return {key: [str(path), _stamp(path)] for key, path in found.items()}
 
 
@@ -89,7 +89,7 @@ def _stamp(path: Path) -> str | None:
 
 
 @dataclass(frozen=True)
-class Entry:
+class JobOnDisk:
     """A job of a sweep, as its folder shows it.
 
     Attributes:
@@ -138,10 +138,10 @@ class Sweep:
     command: str | None = None
 
 
-def of_sweep(folder: Path) -> Sweep:
+def read_sweep(folder: Path) -> Sweep:
     """Read the jobs of a sweep's folder that were begun."""
     sweep = Sweep()
-    entries = begun(folder)
+    entries = list_begun(folder)
     for entry in entries:
         if entry.result is not None:
             sweep.results.append(entry.result)
@@ -151,21 +151,22 @@ def of_sweep(folder: Path) -> Sweep:
             sweep.failures.append({"job_key": entry.key, "error": entry.fault})
         else:
             sweep.unfinished.append(entry.key)
-    sweep.victims = [e.failure for e in begun(SweepFolder(folder).victims) if e.failure is not None]
-    record, there = recorded(folder) or {}, {entry.key for entry in entries}
+    sweep.victims = [e.failure for e in list_begun(SweepFolder(folder).victims) if e.failure is not None]
+    record, there = read_plan(folder) or {}, {entry.key for entry in entries}
     sweep.waiting = {key: job["victim"] for key, job in record.get("jobs", {}).items() if key not in there}
     sweep.command = record.get("command")
     return sweep
 
 
-def begun(folder: Path) -> list[Entry]:
+def list_begun(folder: Path) -> list[JobOnDisk]:
     """The jobs that have a folder, by name; a folder that is not there has none."""
     return [
-        Entry(job.name, job, UNREADABLE, fault=fault) if fault else entry_of(job) for job, fault in job_folders(folder)
+        JobOnDisk(job.name, job, UNREADABLE, fault=fault) if fault else read_job(job)
+        for job, fault in list_job_folders(folder)
     ]
 
 
-def job_folders(folder: Path) -> Iterator[tuple[Path, str]]:
+def list_job_folders(folder: Path) -> Iterator[tuple[Path, str]]:
     """The folders of jobs in a folder, by name, each with why it cannot be looked into, if so."""
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
         try:
@@ -178,7 +179,7 @@ def job_folders(folder: Path) -> Iterator[tuple[Path, str]]:
             yield path, ""
 
 
-def recorded(folder: Path) -> dict[str, Any] | None:
+def read_plan(folder: Path) -> dict[str, Any] | None:
     """What a sweep was asked for, see `fmsteal.sweep.record`; None where that is not recorded, or not readably.
 
     Raises:
@@ -200,7 +201,7 @@ def recorded(folder: Path) -> dict[str, Any] | None:
     return mend_plan(record) if isinstance(schema, int) and isinstance(record.get("jobs"), dict) else None
 
 
-def planned(folder: Path) -> list[Entry] | None:
+def list_planned(folder: Path) -> list[JobOnDisk] | None:
     """All jobs of a sweep: those it was asked for, by key, then others that were begun. None without a record.
 
     Victims that somebody works on, or that failed, come first.
@@ -208,16 +209,19 @@ def planned(folder: Path) -> list[Entry] | None:
     Raises:
         StoreError: the record was written by a newer fmsteal.
     """
-    record = recorded(folder)
+    record = read_plan(folder)
     if record is None:
         return None
-    there = {entry.key: entry for entry in begun(folder)}
-    victims = [replace(entry, stage="victim") for entry in begun(SweepFolder(folder).victims)]
+    there = {entry.key: entry for entry in list_begun(folder)}
+    victims = [replace(entry, stage="victim") for entry in list_begun(SweepFolder(folder).victims)]
     found = [
-        v for v in victims if v.state == FAILED or held(JobFolder(v.folder).lease)
+        v for v in victims if v.state == FAILED or is_held(JobFolder(v.folder).lease)
     ]  # one that is prepared leaves no result
     for key, job in record["jobs"].items():
-        entry, overrides = there.pop(key, None) or Entry(key, folder / key, MISSING), tuple(job.get("overrides", ()))
+        entry, overrides = (
+            there.pop(key, None) or JobOnDisk(key, folder / key, MISSING),
+            tuple(job.get("overrides", ())),
+        )
         known = {
             "overrides": overrides or entry.overrides,
             "axis": entry.axis or job.get("axis"),
@@ -227,10 +231,10 @@ def planned(folder: Path) -> list[Entry] | None:
     return found + list(there.values())
 
 
-def entry_of(folder: Path) -> Entry:
+def read_job(folder: Path) -> JobOnDisk:
     """A job that was begun, as its folder shows it."""
     job = JobFolder(folder)
-    found = Entry(folder.name, folder, KILLED, overrides=_overrides(job.overrides))
+    found = JobOnDisk(folder.name, folder, KILLED, overrides=_overrides(job.overrides))
     if os.path.lexists(job.failure):  # removed when a job starts, so it is the last word
         failure = mend_failure(_read(job.failure)[0], folder.name)
         return replace(found, state=FAILED, failure=failure, stage=failure.get("stage"), axis=failure.get("axis"))
@@ -239,7 +243,7 @@ def entry_of(folder: Path) -> Entry:
         return replace(found, state=UNREADABLE, fault=fault)
     if result is not None:
         return replace(found, state=DONE, result={"job_key": folder.name, **result}, axis=result["axis"])
-    if held(job.lease):
+    if is_held(job.lease):
         return replace(found, state=RUNNING)
     if job.waiting.exists():
         return replace(found, state=WAITING)

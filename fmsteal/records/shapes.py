@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, TypeGuard
 
-from fmsteal.base.shown import command
+from fmsteal.base.shown import make_typable
 
 LATEST = 2.0**33  # seconds since 1970, as a time of the day
 Record = dict[str, Any]
@@ -56,7 +56,7 @@ def mend_plan(record: Record) -> Record:
     return {
         **record,
         "jobs": jobs,
-        "command": command(record.get("command")),
+        "command": make_typable(record.get("command")),
         "begun": begun if is_number(begun) and 0 <= begun < LATEST else None,
         "fixed": _mapping(record.get("fixed")),
         "varied": [name for name in record.get("varied") or () if isinstance(name, str)]

@@ -10,7 +10,7 @@ from omegaconf import DictConfig
 
 from fmsteal.base.errors import DataError, FmstealError
 from fmsteal.base.store import Store, digest
-from fmsteal.config.build import targets
+from fmsteal.config.build import find_targets
 from fmsteal.config.schema import Stage
 from fmsteal.data.available import require_available
 from fmsteal.identity.keys import node_identity
@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 
 def require_data(jobs: Sequence[DictConfig], stage: Stage) -> None:
-    """See that every data set, query set and downstream set of the jobs can be had; what may be fetched, is.
+    """See that every data set, query set and downstream set of the jobs is available; what may be fetched, is.
 
     Raises:
         DataError: some cannot; each is listed.
@@ -27,13 +27,13 @@ def require_data(jobs: Sequence[DictConfig], stage: Stage) -> None:
     missing = [f"{key}: {error}" for key, error in _missing(jobs, stage)]
     if missing:
         many = f"{len(missing)} data sets" if len(missing) > 1 else "A data set"
-        raise DataError(f"{many} cannot be had:\n" + "\n".join(missing) + "\nNo job was run.")
+        raise DataError(f"{many} are not available:\n" + "\n".join(missing) + "\nNo job was run.")
 
 
 def _missing(jobs: Sequence[DictConfig], stage: Stage) -> Iterator[tuple[str, FmstealError]]:
     seen: set[str] = set()
     for cfg in jobs:
-        for key, node in targets(cfg):
+        for key, node in find_targets(cfg):
             group = key.partition(".")[0]
             if group not in ("data", "query", "evaluation", "evaluations"):
                 continue

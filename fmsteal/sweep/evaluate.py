@@ -13,7 +13,7 @@ from pathlib import Path
 
 from fmsteal.base.errors import ConfigError, FmstealError
 from fmsteal.records.folders import RUNS, SWEEPS, JobFolder
-from fmsteal.records.results import Entry, begun, load_yaml, planned
+from fmsteal.records.results import JobOnDisk, list_begun, list_planned, load_yaml
 
 TEXT = """\
 Measure more of finished jobs: what their evaluation and the one named here ask for and nobody has measured yet. No
@@ -40,7 +40,7 @@ def main(words: Sequence[str], run: Callable[[Sequence[str]], None]) -> None:
             raise ConfigError(
                 "Name the folders of the sweeps: fmsteal evaluate outputs/sweeps/quickstart evaluation=similarity."
             )
-        commands = [command(Path(folder), overrides) for folder in folders]
+        commands = [make_command(Path(folder), overrides) for folder in folders]
     except FmstealError as error:
         sys.exit(f"fmsteal: {error}")
     failed = False
@@ -54,13 +54,13 @@ def main(words: Sequence[str], run: Callable[[Sequence[str]], None]) -> None:
     sys.exit(int(failed))
 
 
-def command(folder: Path, overrides: Sequence[str]) -> list[str]:
+def make_command(folder: Path, overrides: Sequence[str]) -> list[str]:
     """The words that measure the jobs of a folder, after ``fmsteal``.
 
     Raises:
         ConfigError: it holds no jobs.
     """
-    jobs = entries(folder)
+    jobs = list_jobs(folder)
     output = folder.absolute().parent if folder.name == RUNS else folder.absolute().parent.parent
     known = folder.name == RUNS or folder.absolute().parent.name == SWEEPS
     here = [f"output='{output}'"] if known and output != Path("outputs").absolute() else []
@@ -68,26 +68,26 @@ def command(folder: Path, overrides: Sequence[str]) -> list[str]:
     return ["-m", *words, f"hydra.sweep.dir='{folder.absolute()}'", f"hydra.sweeper.of='{folder.absolute()}'"]
 
 
-def measured_again(folder: Path, overrides: Sequence[str]) -> list[list[str]]:
+def add_overrides(folder: Path, overrides: Sequence[str]) -> list[list[str]]:
     """The jobs of a folder as they are and with further ``overrides``: each two of one key, measured in both ways."""
     place = [word for word in overrides if word.startswith("output=")]
-    found = [[*entry.overrides, *place] for entry in entries(folder)]
+    found = [[*entry.overrides, *place] for entry in list_jobs(folder)]
     return [*found, *([*job, *overrides] for job in found)]
 
 
-def entries(folder: Path) -> list[Entry]:
+def list_jobs(folder: Path) -> list[JobOnDisk]:
     """The jobs of a sweep's folder, or of single runs.
 
     Raises:
         ConfigError: there are none.
     """
-    found = [entry for entry in planned(folder) or begun(folder) if entry.stage != "victim"]
+    found = [entry for entry in list_planned(folder) or list_begun(folder) if entry.stage != "victim"]
     if not found:
         raise ConfigError(f"{folder} holds no jobs. Name the folder of a sweep (outputs/sweeps/...), or outputs/runs.")
     return found
 
 
-def _search_path(entry: Entry) -> list[str]:
+def _search_path(entry: JobOnDisk) -> list[str]:
     """Where a job found the configs of others."""
     try:
         hydra = load_yaml(JobFolder(entry.folder).choices.read_text())["hydra"]

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from fmsteal.base.environment import ORIGIN, git_state
+from fmsteal.base.environment import ORIGIN, read_git_state
 from fmsteal.base.on_hydra import SharedLoader
 from fmsteal.base.store import checksum, digest, publish, write_json
 from fmsteal.identity import table
@@ -23,7 +23,7 @@ from fmsteal.identity import table
 _PACKAGE = Path(__file__).parent.parent
 
 
-def copied(source: Path, files: Iterable[Path], folder: Path, known: dict[str, Any] | None = None) -> Path:
+def copy_files(source: Path, files: Iterable[Path], folder: Path, known: dict[str, Any] | None = None) -> Path:
     """Copy files of ``source`` into ``folder``, under their content's name; ``known`` is told of them."""
     origin = {"path": str(source), **(known or {})}
     named = {p.relative_to(source).as_posix(): checksum(p) for p in sorted(files)}
@@ -49,17 +49,17 @@ def configs(loader: SharedLoader, folder: Path) -> SharedLoader:
     Jobs that start tomorrow are the ones that were checked today.
     """
     folder = folder.absolute()  # workers may run elsewhere
-    return loader.moved(lambda source: copied(source, _yaml(source), folder))
+    return loader.moved(lambda source: copy_files(source, _yaml(source), folder))
 
 
-def code(folder: Path) -> Path:
+def copy_code(folder: Path) -> Path:
     """A copy of the package's modules and of the table of names, made in ``folder``; it remembers their commit."""
     files = [*_PACKAGE.rglob("*.py"), table.FILE]
-    return copied(_PACKAGE.parent, files, folder.absolute(), {"git": git_state()})
+    return copy_files(_PACKAGE.parent, files, folder.absolute(), {"git": read_git_state()})
 
 
 @contextmanager
-def imported_from(copy: Path) -> Iterator[None]:
+def import_from(copy: Path) -> Iterator[None]:
     """Let processes that are started meanwhile import the package from a copy, and this one what it has not yet.
 
     loky and Ray workers are given this process's `sys.path`, sbatch takes the variables along. PYTHONSAFEPATH keeps

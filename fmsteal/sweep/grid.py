@@ -18,20 +18,20 @@ from omegaconf.errors import OmegaConfBaseException
 
 from fmsteal.base.errors import ConfigError, FmstealError
 from fmsteal.base.on_hydra import SharedLoader, combinations
-from fmsteal.base.quoting import quoted, spell
+from fmsteal.base.quoting import quote_override, spell
 from fmsteal.base.store import digest
 from fmsteal.identity.keys import (
     axes,
     cell_key,
     cell_settings,
     find,
-    flat,
+    find_without_effect,
+    flatten,
     hash_of,
     identity,
     job_key,
-    resolved,
+    resolve_groups,
     victim_key,
-    without_effect,
 )
 from fmsteal.identity.resolving import resolve
 from fmsteal.job import victims
@@ -46,7 +46,7 @@ NAMED = 5  # settings without effect that are named, about
 
 
 @dataclass(frozen=True)
-class Cell:
+class SweepJob:
     """One job of the grid.
 
     Attributes:
@@ -83,7 +83,7 @@ class Grid:
     """All jobs of a sweep, each once.
 
     Attributes:
-        cells: the jobs.
+        jobs: the jobs.
         fixed: the settings that are the same in all of them, the seed apart.
         varied: the settings that are not; one that is neither is at its default in all of them.
         repeated: how many combinations were the same as one before, and are not run again.
@@ -92,7 +92,7 @@ class Grid:
         unlike: the pickled configs of jobs without a result, one for every part that is not like one seen before.
     """
 
-    cells: Sequence[Cell]
+    jobs: Sequence[SweepJob]
     fixed: dict[str, Any]
     varied: frozenset[str] = frozenset()
     repeated: int = 0
@@ -103,7 +103,7 @@ class Grid:
     @property
     def merged(self) -> str:
         """How many combinations are the same as others, or differ in what is measured, in words; nothing if none is."""
-        said, of = [], self.repeated + self.joined + len(self.cells)
+        said, of = [], self.repeated + self.joined + len(self.jobs)
         if self.repeated:
             why = f" ({'; '.join(self.idle)})" if self.idle else ""
             said.append(f"{self.repeated} of {of} combinations are the same as others{why}")
@@ -114,7 +114,7 @@ class Grid:
         return "; ".join(said)
 
 
-def checked(loader: SharedLoader, master: DictConfig, jobs: Sequence[Sequence[str]]) -> Grid:
+def check_jobs(loader: SharedLoader, master: DictConfig, jobs: Sequence[Sequence[str]]) -> Grid:
     """Compose and check every job of a sweep, each given by its overrides.
 
     Only jobs without a result are checked against the classes they name: one job for every part that is not like one
@@ -125,7 +125,7 @@ def checked(loader: SharedLoader, master: DictConfig, jobs: Sequence[Sequence[st
         ConfigError: what is wrong with the first job that something is wrong with.
     """
     merging = _Merging()
-    for overrides, cfg in composed(loader, master, jobs):
+    for overrides, cfg in compose_jobs(loader, master, jobs):
         with _naming(overrides):
             values = _resolved(cfg)
             found = identity(cfg, values)
@@ -143,7 +143,7 @@ class _Merging:
 
     def __init__(self) -> None:
         self.unlike: list[tuple[Sequence[str], bytes]] = []  # overrides and pickled config, see `Grid.unlike`
-        self._cells: dict[str, Cell] = {}  # by the hash of their key
+        self._cells: dict[str, SweepJob] = {}  # by the hash of their key
         self._evaluations: dict[str, list[Any]] = {}  # by the same hash
         self._known, self._seen = _Known(), set[str]()
         self._names = set[str]()
@@ -152,11 +152,11 @@ class _Merging:
 
     def add(self, overrides: Sequence[str], cfg: DictConfig, values: dict[str, Any], found: dict[str, Any]) -> None:
         """Take a combination, with its config, that config's parts as plain values, and its identity."""
-        cell = self._known.cell(overrides, cfg, found)
-        key = hash_of(cell.key)
-        if self._cells.setdefault(key, cell) is cell:
-            self._keep_settings(flat(found))
-        self._merge(key, cell, cfg, values)
+        job = self._known.make_job(overrides, cfg, found)
+        key = hash_of(job.key)
+        if self._cells.setdefault(key, job) is job:
+            self._keep_settings(flatten(found))
+        self._merge(key, job, cfg, values)
         if not self._cells[key].finished and (fresh := _parts(cfg, values) - self._seen):
             self._seen |= fresh
             self.unlike.append((overrides, pickle.dumps(cfg)))
@@ -167,19 +167,19 @@ class _Merging:
         fixed = given if self._fixed is None else self._fixed
         self._fixed = {k: v for k, v in fixed.items() if k in given and given[k] == v}
 
-    def _merge(self, key: str, cell: Cell, cfg: DictConfig, values: dict[str, Any]) -> None:
+    def _merge(self, key: str, job: SweepJob, cfg: DictConfig, values: dict[str, Any]) -> None:
         """Count a combination that is the same job as one before, and let that one measure what it asks for."""
         asked = [values["evaluation"], *OmegaConf.to_container(cfg.evaluations, resolve=True)]  # type: ignore[misc]
         first, before = self._cells[key], self._evaluations.setdefault(key, asked)
-        if first is cell:
+        if first is job:
             return
         if more := [node for node in asked if node not in before]:
             self._joined += 1
             before += more
-            self._cells[key] = _joined(first, cell, cfg, before)
+            self._cells[key] = _joined(first, job, cfg, before)
             return
         self._repeated += 1
-        self._idle |= _idle(first, cell.overrides, cfg) if len(self._idle) < NAMED else {}
+        self._idle |= _idle(first, job.overrides, cfg) if len(self._idle) < NAMED else {}
 
     def grid(self) -> Grid:
         """The jobs of all combinations that were taken."""
@@ -195,15 +195,17 @@ class _Merging:
         )
 
 
-def expanded(loader: SharedLoader, arguments: Sequence[str]) -> list[list[str]]:
+def expand(loader: SharedLoader, arguments: Sequence[str]) -> list[list[str]]:
     """The overrides of each job, in Hydra's own order: the last axis changes fastest."""
     parsed = OverridesParser.create(loader).parse_overrides(list(arguments))
     jobs = combinations(parsed)
-    spelt = {word: quoted(word) for word in {word for job in jobs for word in job}}  # what glob(*) finds has no quotes
+    spelt = {
+        word: quote_override(word) for word in {word for job in jobs for word in job}
+    }  # what glob(*) finds has no quotes
     return [[spelt[word] for word in job] for job in jobs]
 
 
-def composed(
+def compose_jobs(
     loader: SharedLoader, master: DictConfig, jobs: Sequence[Sequence[str]]
 ) -> Iterator[tuple[Sequence[str], DictConfig]]:
     """Each job with its config, and with the options that are for its choices alone (`fmsteal.sweep.only`).
@@ -257,7 +259,7 @@ def _resolved(cfg: DictConfig) -> dict[str, Any]:
     """
     require_known(cfg)
     try:
-        return {**resolved(cfg), "evaluation": resolve(cfg, "evaluation")}
+        return {**resolve_groups(cfg), "evaluation": resolve(cfg, "evaluation")}
     except OmegaConfBaseException as error:
         with suppress(OmegaConfBaseException):
             require_complete(cfg)  # says it better, if that is what it is
@@ -271,7 +273,7 @@ class _Known:
         self.cells: dict[tuple[str, ...], str] = {}  # by their jobs' overrides but the seed
         self.victims: dict[str, str] = {}  # a victim's key by its hash: the slug of the first job that has it
 
-    def cell(self, overrides: Sequence[str], cfg: DictConfig, found: dict[str, Any]) -> Cell:
+    def make_job(self, overrides: Sequence[str], cfg: DictConfig, found: dict[str, Any]) -> SweepJob:
         """A job of the grid, from its ``overrides``, its config and its identity."""
         choices = {str(name): choice for name, choice in cfg.hydra.runtime.choices.items()}
         axis, but_seed = axes(cfg, choices), tuple(o for o in overrides if not o.startswith("seed="))
@@ -281,10 +283,10 @@ class _Known:
         folder = find(sweep, job_key(cfg, choices, found))
         victim = find(SweepFolder(sweep).victims, victim_key(cfg, choices, found)).name
         victim = self.victims.setdefault(hash_of(victim), victim)
-        finished = not cfg.force and results.finished(folder, folder.name, cfg) is not None
+        finished = not cfg.force and results.find_finished(folder, folder.name, cfg) is not None
         queries, price = axis["queries"], OmegaConf.select(cfg, "budget.usd_per_1000", default=0.0)
         asked = queries if isinstance(queries, int) else 0
-        return Cell(
+        return SweepJob(
             overrides=tuple(o for o in overrides if not o.startswith("stage=")),
             key=folder.name,
             axis=axis,
@@ -295,18 +297,18 @@ class _Known:
             queries=asked,
             usd=asked * price / 1000 if isinstance(price, int | float) else 0.0,
             finished=finished,
-            victim_ready=victims.ready(cfg, victim),
+            victim_ready=victims.is_ready(cfg, victim),
             sealed=not cfg.force and cfg.reuse and is_sealed(Path(cfg.output).absolute() / THEFTS, folder.name),
         )
 
 
-def _joined(first: Cell, cell: Cell, cfg: DictConfig, evaluations: Sequence[Any]) -> Cell:
+def _joined(first: SweepJob, job: SweepJob, cfg: DictConfig, evaluations: Sequence[Any]) -> SweepJob:
     """The one job of two that differ in their evaluation alone; ``cfg`` is the later one's."""
-    names = [*first.axis["evaluation"].split("+"), cell.axis["evaluation"]]
+    names = [*first.axis["evaluation"].split("+"), job.axis["evaluation"]]
     own = cfg.evaluation, cfg.evaluations
     with open_dict(cfg):
         cfg.evaluation, cfg.evaluations = evaluations[0], evaluations[1:]
-        finished = not cfg.force and results.finished(first.folder, first.key, cfg) is not None
+        finished = not cfg.force and results.find_finished(first.folder, first.key, cfg) is not None
         cfg.evaluation, cfg.evaluations = own
     words = (word for word in first.overrides if not word.startswith("evaluations="))
     return replace(
@@ -317,10 +319,10 @@ def _joined(first: Cell, cell: Cell, cfg: DictConfig, evaluations: Sequence[Any]
     )
 
 
-def _idle(first: Cell, overrides: Sequence[str], cfg: DictConfig) -> dict[str, None]:
+def _idle(first: SweepJob, overrides: Sequence[str], cfg: DictConfig) -> dict[str, None]:
     """What was given otherwise than for the first of two equal jobs and has no effect, in words."""
     given = {word.partition("=")[0].lstrip("+") for word in set(overrides) ^ set(first.overrides)}
-    found = [idle for idle in without_effect(cfg) if any(idle.covers(key) for key in given)]
+    found = [idle for idle in find_without_effect(cfg) if any(idle.covers(key) for key in given)]
     return {f"{key} has no effect with {i.reason}": None for i in found for key in sorted(given) if i.covers(key)}
 
 

@@ -34,7 +34,7 @@ SBATCH = {  # options of the launcher, as sbatch calls them where it does not ca
 CANCEL_SECONDS = 2.0  # for Slurm to take the order
 
 
-def ready(launcher: DictConfig) -> None:
+def make_ready(launcher: DictConfig) -> None:
     """Make sure that the chosen launcher can launch; asks Slurm whether it would take a job, and submits none.
 
     Raises:
@@ -64,11 +64,11 @@ def ready(launcher: DictConfig) -> None:
 
 
 @contextmanager
-def stoppable(launcher: DictConfig) -> Iterator[None]:
+def cancel_when_stopped(launcher: DictConfig) -> Iterator[None]:
     """Launch jobs in the block; where the command is told to end meanwhile, those that run elsewhere end too."""
     target = str(launcher.get("_target_", ""))
     if target.endswith(".JoblibLauncher"):
-        with stopping.workers():
+        with stopping.run_workers():
             yield
     elif target.endswith(".SlurmLauncher"):
         try:

@@ -131,7 +131,7 @@ def launch(
     cloudpickle.register_pickle_by_value(ray_worker)  # it decides where the worker imports from
     begin = ray.remote(**options.of_task)(ray_worker.begin)
     variables = {k: v for k, v in os.environ.items() if not k.startswith(("RAY_", "CUDA_"))}
-    place = ray_worker.Place(str(Path.cwd()), list(sys.path), variables)
+    place = ray_worker.Driver(str(Path.cwd()), list(sys.path), variables)
     shared = ray.put(cloudpickle.dumps((context, config, task, Singleton.get_state())))
     waiting: dict[Future[Any], int] = {}
     for number, job in enumerate(jobs):

@@ -65,7 +65,7 @@ def outlive_dead_jobs() -> None:
 
     @functools.wraps(submit)
     def submitted(executor: Any, submissions: Any) -> Any:
-        with stopping.postponed():  # a job that Slurm has taken is known here: it can be cancelled
+        with stopping.postpone():  # a job that Slurm has taken is known here: it can be cancelled
             return submit(executor, submissions)
 
     @functools.wraps(finished)

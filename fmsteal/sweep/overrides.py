@@ -18,10 +18,10 @@ from omegaconf.errors import OmegaConfBaseException
 
 from fmsteal.base import paths
 from fmsteal.base.errors import ConfigError
-from fmsteal.base.quoting import quoted
+from fmsteal.base.quoting import quote_override
 from fmsteal.config import searchpath
 from fmsteal.config.schema import Config
-from fmsteal.identity.keys import without_effect
+from fmsteal.identity.keys import find_without_effect
 from fmsteal.sweep.only import Only
 
 LONGEST = 200  # letters of a sweep's name
@@ -34,10 +34,10 @@ def preview(args: argparse.Namespace) -> DictConfig:
     Raises:
         ConfigError: a misspelt option, key or value: named, with what there is.
     """
-    overrides, places = list(args.overrides), searchpath.given(args)
+    overrides, places = list(args.overrides), searchpath.parse_places(args)
     searchpath.require_available(places)
     conf = str(paths.folder("conf"))
-    with searchpath.known(places), initialize_config_dir(config_dir=conf, version_base="1.3"):
+    with searchpath.add_places(places), initialize_config_dir(config_dir=conf, version_base="1.3"):
         name = "config"
         try:
             parser = OverridesParser.create(GlobalHydra.instance().config_loader())
@@ -129,7 +129,7 @@ def _refuse_empty(overrides: list[Override]) -> None:
 def _first(override: Override) -> str:
     if not override.is_sweep_override():
         return str(override.input_line)
-    return quoted(f"{override.get_key_element()}={next(iter(override.sweep_string_iterator()))}")
+    return quote_override(f"{override.get_key_element()}={next(iter(override.sweep_string_iterator()))}")
 
 
 def require_complete(cfg: DictConfig) -> None:
@@ -182,7 +182,7 @@ def require_effect(cfg: DictConfig, overrides: Sequence[str]) -> None:
     """
     parsed = OverridesParser.create().parse_overrides(list(overrides))
     given = {o.key_or_group: str(o.input_line) for o in parsed if not o.is_delete() and "/" not in o.key_or_group}
-    for found in without_effect(cfg):
+    for found in find_without_effect(cfg):
         for key in (key for key in given if found.covers(key)):
             raise ConfigError(
                 f"{given[key]} has no effect with {found.reason}: leave it out, or change {found.owner or found.key}."

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 
 @dataclass
-class Place:
+class Driver:
     """Where the sweep runs: its current folder, what it imports from, its environment."""
 
     folder: str
@@ -19,7 +19,7 @@ class Place:
     environment: dict[str, str]
 
 
-def begin(place: Place, shared: bytes, number: int, overrides: list[str]) -> str | None:
+def begin(place: Driver, shared: bytes, number: int, overrides: list[str]) -> str | None:
     """Compose a job and run it. None, or what it raised."""
     import pickle
     import socket

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from fmsteal.base.errors import ConfigError
-from fmsteal.base.store import explained, write_json
+from fmsteal.base.store import explain_errors, write_json
 from fmsteal.records.folders import SweepFolder
-from fmsteal.records.results import SCHEMA, recorded
+from fmsteal.records.results import SCHEMA, read_plan
 from fmsteal.sweep.grid import Grid
 
 
@@ -21,7 +21,7 @@ def refuse_earlier(folder: Path) -> None:
         ConfigError: it was begun by an earlier version.
         StoreError: it was begun by a newer one.
     """
-    before = recorded(folder)
+    before = read_plan(folder)
     if before is not None and before.get("schema", 1) < SCHEMA:
         raise ConfigError(
             f"{folder} was begun by an earlier fmsteal, whose jobs have other keys: finish it with that version, or "
@@ -38,7 +38,7 @@ def require_same(folder: Path, grid: Grid) -> None:
         ConfigError: it has.
         StoreError: it was written by a newer version.
     """
-    before = recorded(folder)
+    before = read_plan(folder)
     if before is None:
         return
     known, varied = before.get("fixed", {}), grid.varied | set(before.get("varied", ()))
@@ -76,14 +76,14 @@ def write(folder: Path, grid: Grid, command: str | None, conf: dict[str, str], c
     victim's key, the overrides that make it, its axes, its cell), ``command`` (the one to continue, None leaves it),
     ``conf`` (where each config source was frozen) and ``code`` (the same of the package, if it was).
     """
-    before = recorded(folder) or {}
+    before = read_plan(folder) or {}
     known = before.get("fixed", grid.fixed)
     fixed = {k: v for k, v in known.items() if k in grid.fixed and grid.fixed[k] == v}
     jobs = {
-        cell.key: {"victim": cell.victim, "overrides": list(cell.overrides), "axis": cell.axis, "cell": cell.cell}
-        for cell in grid.cells
+        job.key: {"victim": job.victim, "overrides": list(job.overrides), "axis": job.axis, "cell": job.cell}
+        for job in grid.jobs
     }
-    with explained(folder):
+    with explain_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         value: dict[str, Any] = {
             "schema": SCHEMA,

@@ -23,21 +23,21 @@ from omegaconf import DictConfig
 
 from fmsteal.base import command_line, stopping
 from fmsteal.base.errors import FmstealError
-from fmsteal.base.lease import held, lease
+from fmsteal.base.lease import is_held, lease
 from fmsteal.base.on_hydra import SharedLoader, error_of
 from fmsteal.base.store import read_json, require_writable
 from fmsteal.config.schema import Stage
-from fmsteal.job.victims import prepared
+from fmsteal.job.victims import is_prepared
 from fmsteal.records import results
 from fmsteal.records.folders import HYDRA, VICTIMS, JobFolder, SweepFolder, TheftFolder
-from fmsteal.records.results import Entry
+from fmsteal.records.results import JobOnDisk
 from fmsteal.sweep import frozen, launchers, record
-from fmsteal.sweep.evaluate import measured_again
-from fmsteal.sweep.grid import Cell, Grid, checked, expanded
-from fmsteal.tracking.naming import run_name, varying
+from fmsteal.sweep.evaluate import add_overrides
+from fmsteal.sweep.grid import Grid, SweepJob, check_jobs, expand
+from fmsteal.tracking.naming import find_varying, run_name
 
 if TYPE_CHECKING:
-    from fmsteal.report.show.live import Stage as Shown
+    from fmsteal.report.show.live import StageJobs
 
 log = logging.getLogger(__name__)
 WAITED = 2.0  # seconds between two looks at thefts that others work on
@@ -76,9 +76,9 @@ def run(
         grid = _compose_grid(arguments, master, loader, mixed, of)
     except FmstealError as error:
         raise CompactHydraException(f"fmsteal: {error}") from error
-    plan = Plan(grid, master.stage)
-    done = sum(cell.finished for cell in grid.cells)
-    log.info("%d jobs are checked, in %.1f s; %d are finished already", len(grid.cells), time.monotonic() - began, done)
+    plan = SweepPlan(grid, master.stage)
+    done = sum(job.finished for job in grid.jobs)
+    log.info("%d jobs are checked, in %.1f s; %d are finished already", len(grid.jobs), time.monotonic() - began, done)
     if master.dry_run:
         from fmsteal.sweep.plan import show_plan
 
@@ -93,24 +93,24 @@ def run(
 
     context.config_loader = frozen.configs(loader, place.conf)
     sources = {s.provider: s.path for s in context.config_loader.get_sources() if s.scheme() == "file"}
-    copy = frozen.code(place.code) if freeze else None
+    copy = frozen.copy_code(place.code) if freeze else None
     command = command_line.spell_continuing()
     try:
-        with _held(place), frozen.imported_from(copy) if copy else nullcontext():
+        with _held(place), frozen.import_from(copy) if copy else nullcontext():
             if of is None or place.record.is_file():  # single runs have no record
                 record.write(folder, grid, command if of is None else None, sources, copy)
             launches = Launches(master, context, task, folder)
-            with live.shown(plan.shown("victims", folder), master.quiet):
-                launches.victims(plan.victims)
-            with live.shown(plan.shown("thieves", folder), master.quiet):
-                launches.thieves(plan.thefts)
-                launches.thieves(plan.measured)
-                launches.waiting(plan.thieves)
+            with live.show_stage(plan.make_stage("victims", folder), master.quiet):
+                launches.prepare_victims(plan.victims)
+            with live.show_stage(plan.make_stage("thieves", folder), master.quiet):
+                launches.run_thieves(plan.thefts)
+                launches.run_thieves(plan.measured)
+                launches.run_waiting(plan.thieves)
     finally:
-        if stopping.told() is None:  # who stops a sweep is told how to go on, and no more
+        if stopping.was_told() is None:  # who stops a sweep is told how to go on, and no more
             from fmsteal.report.show.table import show_sweep
 
-            show_sweep(results.of_sweep(folder), folder)
+            show_sweep(results.read_sweep(folder), folder)
     _require_done(plan, launches)
 
 
@@ -126,9 +126,9 @@ def _compose_grid(
     require_writable(folder)
     record.refuse_earlier(folder)
     if of is None:
-        grid = checked(loader, master, expanded(loader, arguments))
+        grid = check_jobs(loader, master, expand(loader, arguments))
     else:
-        grid = only_stolen(checked(loader, master, measured_again(Path(of), arguments)))
+        grid = keep_stolen(check_jobs(loader, master, add_overrides(Path(of), arguments)))
     if not mixed:
         record.require_same(folder, grid)
     return grid
@@ -138,21 +138,21 @@ def _compose_grid(
 def _held(place: SweepFolder) -> Iterator[None]:
     """Show that a command runs the sweep: `fmsteal status --watch` waits for jobs that are not begun while one does."""
     for left in place.commands():
-        if not held(left):
+        if not is_held(left):
             Path(f"{left}.lease").unlink(missing_ok=True)
     with lease(place.command(secrets.token_hex(4)), "this sweep"):
         yield
 
 
-def only_stolen(grid: Grid) -> Grid:
+def keep_stolen(grid: Grid) -> Grid:
     """The jobs of a grid whose theft is sealed: those that can be measured without stealing."""
-    able = [cell for cell in grid.cells if cell.sealed]
-    if left := len(grid.cells) - len(able):
+    able = [job for job in grid.jobs if job.sealed]
+    if left := len(grid.jobs) - len(able):
         log.warning("%d jobs are left out: their theft is not finished", left)
-    return replace(grid, cells=able)
+    return replace(grid, jobs=able)
 
 
-class Plan:
+class SweepPlan:
     """What of a grid is run.
 
     Attributes:
@@ -163,33 +163,33 @@ class Plan:
 
     def __init__(self, grid: Grid, stage: Stage) -> None:
         self.grid, self.stage = grid, stage
-        needed = [cell for cell in grid.cells if not cell.finished]
-        first_of = {cell.victim: cell for cell in reversed(needed)}  # the first job of each victim makes it
-        self.ready = {cell.victim for cell in grid.cells if cell.victim_ready}
-        wanted = [cell for cell in needed if first_of[cell.victim] is cell and cell.victim not in self.ready]
-        self.victims: Sequence[Cell] = wanted if stage is not Stage.thieves else []
+        needed = [job for job in grid.jobs if not job.finished]
+        first_of = {job.victim: job for job in reversed(needed)}  # the first job of each victim makes it
+        self.ready = {job.victim for job in grid.jobs if job.victim_ready}
+        wanted = [job for job in needed if first_of[job.victim] is job and job.victim not in self.ready]
+        self.victims: Sequence[SweepJob] = wanted if stage is not Stage.thieves else []
         thieves = needed if stage is not Stage.victims else []
-        self.thefts: Sequence[Cell] = [cell for cell in thieves if not cell.sealed]
-        self.measured: Sequence[Cell] = [cell for cell in thieves if cell.sealed]
+        self.thefts: Sequence[SweepJob] = [job for job in thieves if not job.sealed]
+        self.measured: Sequence[SweepJob] = [job for job in thieves if job.sealed]
 
     @property
-    def thieves(self) -> Sequence[Cell]:
+    def thieves(self) -> Sequence[SweepJob]:
         """All jobs that are run for a result."""
         return [*self.thefts, *self.measured]
 
-    def shown(self, name: Literal["victims", "thieves"], folder: Path) -> Shown:
+    def make_stage(self, name: Literal["victims", "thieves"], folder: Path) -> StageJobs:
         """A launch as it is shown while it is under way."""
         from fmsteal.report.show import live
 
         place = SweepFolder(folder)
         if name == "victims":
-            keys = {cell.victim: cell for cell in self.victims}
-            entries = {key: Entry(key, place.victim(key).path, results.MISSING, "victim") for key in keys}
-            return live.Stage(name, entries, {}, prepared=lambda key: prepared(keys[key].cache, key))
-        entries = {c.key: Entry(c.key, c.folder, results.MISSING, "thief", c.overrides) for c in self.thieves}
-        differing = varying([{"axis": cell.axis, "overrides": cell.overrides} for cell in self.grid.cells])
-        names = {cell.key: run_name(cell.axis, cell.overrides, differing, "thief") for cell in self.thieves}
-        return live.Stage(name, entries, names, before=sum(cell.finished for cell in self.grid.cells))
+            keys = {job.victim: job for job in self.victims}
+            entries = {key: JobOnDisk(key, place.victim(key).path, results.MISSING, "victim") for key in keys}
+            return live.StageJobs(name, entries, {}, prepared=lambda key: is_prepared(keys[key].cache, key))
+        entries = {c.key: JobOnDisk(c.key, c.folder, results.MISSING, "thief", c.overrides) for c in self.thieves}
+        differing = find_varying([{"axis": job.axis, "overrides": job.overrides} for job in self.grid.jobs])
+        names = {job.key: run_name(job.axis, job.overrides, differing, "thief") for job in self.thieves}
+        return live.StageJobs(name, entries, names, before=sum(job.finished for job in self.grid.jobs))
 
 
 class Launches:
@@ -203,33 +203,33 @@ class Launches:
         self.failed_victims: set[str] = set()
         self.error: Exception | None = None
 
-    def victims(self, cells: Sequence[Cell]) -> None:
-        """Prepare the victim of each cell."""
-        folders = [f"{VICTIMS}/{cell.victim}" for cell in cells]
-        self._launch([[*cell.overrides, "stage=victims"] for cell in cells], folders)
+    def prepare_victims(self, jobs: Sequence[SweepJob]) -> None:
+        """Prepare the victim of each job."""
+        folders = [f"{VICTIMS}/{job.victim}" for job in jobs]
+        self._launch([[*job.overrides, "stage=victims"] for job in jobs], folders)
         raised = [self._job(folder).failure.is_file() for folder in folders]
-        self.failed_victims = {cell.victim for cell, failed in zip(cells, raised, strict=True) if failed}
+        self.failed_victims = {job.victim for job, failed in zip(jobs, raised, strict=True) if failed}
 
-    def thieves(self, cells: Sequence[Cell]) -> None:
+    def run_thieves(self, jobs: Sequence[SweepJob]) -> None:
         """Run the jobs, but for those whose victim has just failed.
 
         What a victim raised its thieves would raise too, one after the other, each with a device of its own: they wait
         for the sweep to be run again. Where a victim's job was killed instead, the first thief goes on with it.
         """
-        for cell in cells:  # what an earlier launch found says nothing about this one
-            JobFolder(cell.folder).waiting.unlink(missing_ok=True)
-        able = [cell for cell in cells if cell.victim not in self.failed_victims]
-        if len(able) < len(cells):
-            log.warning("%d jobs are left out: their victim failed", len(cells) - len(able))
-        self._launch([list(cell.overrides) for cell in able], [cell.key for cell in able])
+        for job in jobs:  # what an earlier launch found says nothing about this one
+            JobFolder(job.folder).waiting.unlink(missing_ok=True)
+        able = [job for job in jobs if job.victim not in self.failed_victims]
+        if len(able) < len(jobs):
+            log.warning("%d jobs are left out: their victim failed", len(jobs) - len(able))
+        self._launch([list(job.overrides) for job in able], [job.key for job in able])
 
-    def waiting(self, cells: Sequence[Cell]) -> None:
-        """Run jobs again that ended since another process worked on their theft, as soon as that one is through."""
+    def run_waiting(self, jobs: Sequence[SweepJob]) -> None:
+        """Run jobs again that ended since another process worked on their theft, as soon as that one has finished."""
         told = 0
-        while left := [cell for cell in cells if JobFolder(cell.folder).waiting.is_file()]:
-            free = [cell for cell in left if not _is_busy(cell)]
+        while left := [job for job in jobs if JobFolder(job.folder).waiting.is_file()]:
+            free = [job for job in left if not _is_busy(job)]
             if free:
-                self.thieves(free)
+                self.run_thieves(free)
                 continue
             if len(left) != told:
                 log.info("%d jobs wait for thefts that other processes work on", len(left))
@@ -244,7 +244,7 @@ class Launches:
         if not jobs:
             return
         try:
-            with stopping.heeded(), launchers.stoppable(self._chosen):
+            with stopping.heed(), launchers.cancel_when_stopped(self._chosen):
                 done = self._launcher.launch(jobs, initial_job_idx=self._launched)
             for name, job in zip(folders, done, strict=False):
                 if job.status is JobStatus.FAILED and not self._job(name).failure.is_file():
@@ -257,25 +257,25 @@ class Launches:
         self._launched += len(jobs)
 
 
-def _require_done(plan: Plan, launches: Launches) -> None:
+def _require_done(plan: SweepPlan, launches: Launches) -> None:
     if plan.stage is Stage.victims:
         asked, what = len(plan.victims), "victims are not prepared"
-        missing = sum(not prepared(cell.cache, cell.victim) for cell in plan.victims)
+        missing = sum(not is_prepared(job.cache, job.victim) for job in plan.victims)
     else:
-        asked, what = len(plan.grid.cells), "jobs have no result"
-        missing = sum(not _has_result(cell) for cell in plan.thieves)
+        asked, what = len(plan.grid.jobs), "jobs have no result"
+        missing = sum(not _has_result(job) for job in plan.thieves)
     if missing:
         gave_up = f" The launcher gave up: {launches.error}." if launches.error else ""
         raise CompactHydraException(f"fmsteal: {missing} of {asked} {what}.{gave_up}")
 
 
-def _has_result(cell: Cell) -> bool:
-    job = JobFolder(cell.folder)
-    result = read_json(job.result)
-    return isinstance(result, dict) and result.get("job_key") == cell.key and not job.failure.is_file()
+def _has_result(job: SweepJob) -> bool:
+    files = JobFolder(job.folder)
+    result = read_json(files.result)
+    return isinstance(result, dict) and result.get("job_key") == job.key and not files.failure.is_file()
 
 
-def _is_busy(cell: Cell) -> bool:
-    waits = read_json(JobFolder(cell.folder).waiting)
+def _is_busy(job: SweepJob) -> bool:
+    waits = read_json(JobFolder(job.folder).waiting)
     place = waits.get("theft") if isinstance(waits, dict) else None
-    return isinstance(place, str) and held(TheftFolder(cell.folder / place).lease)
+    return isinstance(place, str) and is_held(TheftFolder(job.folder / place).lease)

@@ -20,7 +20,7 @@ CLOUD = ("api.forge.coreweave.com", FORMER)
 PATIENCE = 10.0  # seconds for a server to answer
 
 
-def server() -> str:
+def find_server() -> str:
     """The server's address: WANDB_BASE_URL, what `wandb login --host` has kept, or W&B's own cloud.
 
     Raises:
@@ -29,10 +29,10 @@ def server() -> str:
     try:
         return str(read_settings().base_url)
     except REFUSED as error:
-        raise refused(error) from error
+        raise find_refusal(error) from error
 
 
-def refused(error: Exception) -> ConfigError:
+def find_refusal(error: Exception) -> ConfigError:
     """What W&B says of its settings, in one line."""
     said = str(error)
     if isinstance(error, ValidationError):
@@ -45,7 +45,7 @@ def auto_mode() -> Literal["online", "offline"]:
     """``online`` if there is a login, without asking for one; else ``offline``."""
     if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
         return "online"
-    host = urlparse(server()).netloc
+    host = urlparse(find_server()).netloc
     places = [os.environ["NETRC"]] if os.environ.get("NETRC") else ["~/.netrc", "~/_netrc"]
     file = next((path for path in (Path(place).expanduser() for place in places) if path.exists()), None)
     try:
@@ -58,12 +58,12 @@ def auto_mode() -> Literal["online", "offline"]:
 
 
 def require_reachable() -> None:
-    """Knock at the server's port; behind a proxy, which may know the way, take it on trust.
+    """Try the server's port; behind a proxy, which may have a route of its own, assume that it is there.
 
     Raises:
         FmstealError: nobody answers. `wandb sync` would try again for minutes.
     """
-    where = server()
+    where = find_server()
     address = urlparse(where)
     settings = read_settings()
     if address.scheme in getproxies() or settings.http_proxy or settings.https_proxy:

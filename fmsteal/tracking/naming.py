@@ -21,14 +21,14 @@ ORDER = (
 LONGEST = 128  # characters that W&B takes of a name
 
 
-def varying(jobs: Iterable[Mapping[str, Any]]) -> set[str]:
+def find_varying(jobs: Iterable[Mapping[str, Any]]) -> set[str]:
     """What the jobs of a sweep, as ``sweep.json`` has them, do not have in common: axes and settings, by name."""
     jobs = list(jobs)
     found = _differing([_values(job.get("overrides", ())) for job in jobs])
     return found | _differing([job["axis"] for job in jobs if "axis" in job])
 
 
-def chosen(axis: Mapping[str, Any], words: Sequence[str]) -> set[str]:
+def find_chosen(axis: Mapping[str, Any], words: Sequence[str]) -> set[str]:
     """What of a single job is not the default."""
     named = _values(words).keys() | {n for n, choice in _defaults().items() if axis.get(n, choice) != choice}
     return named - {n for n, choice in _defaults().items() if axis.get(n) == choice}
@@ -40,7 +40,7 @@ def run_name(axis: Mapping[str, Any], words: Sequence[str], varying: Collection[
     Args:
         axis: the job's columns.
         words: the job's overrides.
-        varying: what tells the job from others, see `varying` and `chosen`.
+        varying: what tells the job from others, see `find_varying` and `find_chosen`.
         kind: ``thief`` or ``victim``.
     """
     own, varying = _values(words), set(varying)

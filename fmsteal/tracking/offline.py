@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from fmsteal.base.lease import held
+from fmsteal.base.lease import is_held
 from fmsteal.records.folders import WANDB, JobFolder
-from fmsteal.tracking.on_wandb import records
+from fmsteal.tracking.on_wandb import read_records
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Fragment:
     @property
     def ended(self) -> bool:
         """Whether the run was finished, well or not; else its process was killed, or is at work."""
-        return any(record.WhichOneof("record_type") == "exit" for record in records(self.file))
+        return any(record.WhichOneof("record_type") == "exit" for record in read_records(self.file))
 
     @property
     def synced(self) -> bool:
@@ -44,7 +44,7 @@ class Fragment:
 
 
 @dataclass(frozen=True)
-class Plan:
+class UploadPlan:
     """What of the runs below some folders is uploaded.
 
     Attributes:
@@ -60,7 +60,7 @@ class Plan:
     running: Sequence[Path]
 
 
-def plan(folders: Sequence[Path], again: bool = False) -> Plan:
+def plan(folders: Sequence[Path], again: bool = False) -> UploadPlan:
     """What is to be uploaded; ``again`` takes the runs that were uploaded before, too.
 
     The last fragment of a run that was finished holds all points: a job that goes on logs its earlier ones again. Where
@@ -72,7 +72,7 @@ def plan(folders: Sequence[Path], again: bool = False) -> Plan:
             fragment = Fragment(file)
             if fragment not in runs.setdefault((fragment.job, fragment.id), []):
                 runs[fragment.job, fragment.id].append(fragment)
-    running = sorted({job for job, _ in runs if held(JobFolder(job).lease)})
+    running = sorted({job for job, _ in runs if is_held(JobFolder(job).lease)})
     chosen = [
         next((f for f in reversed(of_run) if f.ended), of_run[-1])
         for (job, _), of_run in runs.items()
@@ -80,4 +80,4 @@ def plan(folders: Sequence[Path], again: bool = False) -> Plan:
     ]
     upload = [f for f in chosen if again or not f.synced]
     older = sum(len(of_run) for (job, _), of_run in runs.items() if job not in running) - len(chosen)
-    return Plan(upload, len(chosen) - len(upload), older, running)
+    return UploadPlan(upload, len(chosen) - len(upload), older, running)

@@ -7,7 +7,7 @@ and fails where that is another one.
 - `forget_run`: a run whose service is gone cannot be finished, and W&B starts no other while it takes it for open.
 - `read_settings`: `wandb.setup` says the same and starts the service.
 - `check_environment`: a wrong WANDB_* variable is refused before anything is trained, not when the run begins.
-- `records`: the format of a ``.wandb`` file. W&B reads it only to upload it.
+- `read_records`: the format of a ``.wandb`` file. W&B reads it only to upload it.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def check_environment() -> None:
     wandb.Settings().update_from_env_vars(dict(os.environ))
 
 
-def records(file: Path) -> Iterator[Any]:
+def read_records(file: Path) -> Iterator[Any]:
     """The records of a ``.wandb`` file: LevelDB's log format, each protobuf; of a torn file those that are whole."""
     data, place, parts = file.read_bytes(), HEADER, b""
     while place + HEADER <= len(data):

@@ -21,7 +21,7 @@ from fmsteal.base.errors import ConfigError
 from fmsteal.base.store import digest
 from fmsteal.records.folders import JobFolder
 from fmsteal.tracking.base import CsvTracker, RunInfo, Tracker
-from fmsteal.tracking.login import auto_mode, refused
+from fmsteal.tracking.login import auto_mode, find_refusal
 from fmsteal.tracking.naming import LONGEST
 from fmsteal.tracking.on_wandb import REFUSED, SERVICE_GONE, UNREACHABLE, check_environment, forget_run
 
@@ -40,7 +40,7 @@ class WandbTracking:
         project: W&B project; None for WANDB_PROJECT, or ``fmsteal`` where that is not set.
         entity: team or user; None for the login's default.
         mode: ``auto`` is online with a login (API key, identity token or netrc entry), else offline; WANDB_MODE wins.
-        system_metrics: log CPU, memory and GPU use in sweeps of at most so many jobs; a single job counts as 1.
+        system_metrics: log CPU, memory and GPU use in sweeps of at most this many jobs; a single job counts as 1.
         tables: send the evaluation's tables and pictures; they are in the job's ``tables/`` in any case.
         artifacts: what is kept with the run: ``victim`` (by the run that made it), ``thief``, ``predictions``.
         init_timeout: seconds to wait for the server before falling back to offline.
@@ -67,7 +67,7 @@ class WandbTracking:
             wandb.Settings(project=self._project(), run_tags=self.tags or None)
             check_environment()
         except REFUSED as error:
-            raise refused(error) from error
+            raise find_refusal(error) from error
 
     def _project(self) -> str:
         return self.project or os.environ.get("WANDB_PROJECT") or PROJECT
@@ -98,16 +98,16 @@ class WandbTracking:
         def mark() -> None:
             unfinished = wandb.run is started
             if run.requeued and unfinished:
-                with outlived():
+                with outlive_service():
                     started.mark_preempting()
 
         def finish(code: int = 1) -> None:
-            with outlived():
+            with outlive_service():
                 started.finish(exit_code=code)
 
         try:
             last = (mark, finish, wandb.teardown) if run.requeued else ()
-            with warned(signal.SIGTERM, mark), warned(signal.SIGUSR2, *last), staged(run.folder):
+            with warn_at_signal(signal.SIGTERM, mark), warn_at_signal(signal.SIGUSR2, *last), keep_staging(run.folder):
                 yield WandbTracker(run, started, self)
             code = 0
         except SystemExit:  # after Slurm was asked to queue the job again
@@ -126,7 +126,7 @@ class WandbTracking:
             mode = auto_mode() if mode == "auto" else mode
             return self._init(run, mode)
         except ValueError as error:  # how its settings say that they are not valid
-            raise refused(error) from error
+            raise find_refusal(error) from error
         except UNREACHABLE as error:
             if mode == "offline":
                 raise
@@ -180,7 +180,7 @@ class WandbTracker(CsvTracker):
     def log(self, metrics: Mapping[str, float], x: tuple[str, float]) -> None:
         """Add a point to each curve."""
         super().log(metrics, x)
-        with outlived():
+        with outlive_service():
             self._send(metrics, *x)
 
     def _send(self, metrics: Mapping[str, float], name: str, x: float) -> None:
@@ -196,19 +196,19 @@ class WandbTracker(CsvTracker):
     def summary(self, metrics: Mapping[str, float]) -> None:
         """Set the final figures in the run's summary, and as one point: runs are drawn against each other's queries."""
         super().summary(metrics)
-        with outlived():
+        with outlive_service():
             self._run.log(dict(metrics))
             self._run.summary.update(dict(metrics))
 
     def image(self, name: str, path: Path) -> None:
         """Send a picture; the run keeps a copy."""
-        with outlived():
+        with outlive_service():
             self._run.log({name: wandb.Image(str(path))})
 
     def images(self, name: str, shown: Sequence[tuple[Image.Image, str]]) -> None:
         """Send pictures; the run keeps a copy."""
         if self._how.tables and shown:
-            with outlived():
+            with outlive_service():
                 self._run.log({name: [wandb.Image(picture, caption=caption) for picture, caption in shown]})
 
     def table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
@@ -216,7 +216,7 @@ class WandbTracker(CsvTracker):
         super().table(name, columns, rows)
         if self._how.tables:
             data = [list(row) for row in rows]
-            with outlived():
+            with outlive_service():
                 self._run.log({name: wandb.Table(columns=list(columns), data=data, allow_mixed_types=True)})
 
     def artifact(self, kind: str, path: Path) -> None:
@@ -228,13 +228,13 @@ class WandbTracker(CsvTracker):
         for file in files:
             name = file.relative_to(path).as_posix() if path.is_dir() else file.name
             kept.add_file(str(file.absolute()), name=name, policy="immutable")
-        with outlived():
+        with outlive_service():
             self._run.log_artifact(kept)
 
     def link(self, name: str, run: Mapping[str, Any] | None) -> None:
         """Name the other run in the config, and in a column to compare runs by."""
         known = dict(run) if run is not None else {"id": "none", "url": None}
-        with outlived():
+        with outlive_service():
             self._run.config.update({name: known, f"axis.{name}": known["id"]}, allow_val_change=True)
 
     @property
@@ -264,7 +264,7 @@ def run_id(group: str | None, key: str) -> str:
 
 
 @contextmanager
-def outlived() -> Iterator[None]:
+def outlive_service() -> Iterator[None]:
     """Go on where W&B's service has died: of the SIGTERM that Slurm sends to all processes of a job, to make it stop.
 
     The job itself may have minutes left, or the whole of it. The curves are in the CSV file; a job that is queued again
@@ -277,7 +277,7 @@ def outlived() -> Iterator[None]:
 
 
 @contextmanager
-def staged(folder: Path) -> Iterator[None]:
+def keep_staging(folder: Path) -> Iterator[None]:
     """Let what tables are sent from wait in the job's folder: offline, not in the home of the node the job ran on."""
     if "WANDB_DATA_DIR" in os.environ:
         yield
@@ -290,7 +290,7 @@ def staged(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def warned(number: signal.Signals, *tell: Callable[[], None]) -> Iterator[None]:
+def warn_at_signal(number: signal.Signals, *tell: Callable[[], None]) -> Iterator[None]:
     """Call ``tell`` at a signal, where the job has a handler of its own for it, as submitit gives it, before that one.
 
     From another thread, for which it waits `TOLD_WITHIN` seconds at most: the handler may have interrupted W&B itself,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from fmsteal.data.augment import augmented
+from fmsteal.data.augment import apply_augment
 from fmsteal.training.classifier import Loss, SupervisedModule
 from fmsteal.training.perturb import pgd
 from fmsteal.training.recipe import Recipe
@@ -26,7 +26,7 @@ class AdversarialModule(SupervisedModule):
 
     def loss(self, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss between the network's logits for the examples and the labels ``(n,)``."""
-        images, labels = augmented(self.augment, batch[0]), batch[1]
+        images, labels = apply_augment(self.augment, batch[0]), batch[1]
         start = 2 * torch.rand_like(images) - 1
         made = pgd(self.net, images, labels, self.eps, self.step, self.attack_steps, start)
         return self.loss_function(self.net(made), labels), {}

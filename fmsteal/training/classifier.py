@@ -9,7 +9,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from fmsteal.data.augment import augmented
+from fmsteal.data.augment import apply_augment
 from fmsteal.networks.backbones import Backbone, BackboneSpec
 from fmsteal.training.recipe import Recipe, StealModule
 
@@ -72,7 +72,7 @@ class SupervisedModule(StealModule):
         """The loss between the network's logits and the targets."""
         inputs, targets = batch
         if self.augment is not None and inputs.ndim == 4:
-            inputs = augmented(self.augment, inputs)
+            inputs = apply_augment(self.augment, inputs)
         return self.loss_function(self.net(inputs), targets), {}
 
 

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from fmsteal.base.progress import Progress
 from fmsteal.base.rows import RowCache
-from fmsteal.base.store import Store, digest, explained, sync
+from fmsteal.base.store import Store, digest, explain_errors, sync
 from fmsteal.records.folders import WORK
 from fmsteal.tracking.base import Tracker
 from fmsteal.training.trainer import Training
@@ -75,7 +75,7 @@ class Context:
                 log.warning("%s is damaged (%s): making it again", path, error)
         made = make()
         fresh = path.with_suffix(".tmp")
-        with explained(self.run_dir):
+        with explain_errors(self.run_dir):
             with fresh.open("wb") as stream:
                 np.savez(stream, kept=made)
             sync(fresh)

@@ -28,7 +28,7 @@ from torch import Tensor
 
 from fmsteal.base.errors import DataError
 from fmsteal.training.classifier import Loss
-from fmsteal.training.newton import Head, Rotated, Work
+from fmsteal.training.newton import FittedHead, Rotated, Work
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +41,7 @@ ROUGH = 0.3
 PENALTIES = tuple(10.0**-power for power in range(6))
 #: Fits of a head: one for each of them, and the last one to all rows.
 FITS = len(PENALTIES) + 1
-#: One row of so many is held out to choose the penalty by.
+#: One row in this many is held out to choose the penalty by.
 PART = 5
 #: A smaller penalty is not tried if the last one gained less than this share of what all before have gained.
 WORTH = 1e-2
@@ -233,7 +233,7 @@ class Kept:
         self.path = None if folder is None else folder / KEPT
         self.digest = data.digest
         self.tried: dict[float, tuple[float, float]] = {}
-        self.heads: dict[float, Head] = {}
+        self.heads: dict[float, FittedHead] = {}
         if self.path is not None and self.path.is_file():
             self._read(data.inputs.device)
 
@@ -246,19 +246,19 @@ class Kept:
             return
         if state["digest"] == self.digest:
             self.tried = {penalty: (loss, agreement) for penalty, loss, agreement in state["tried"]}
-            self.heads = {penalty: Head(weight, bias) for penalty, weight, bias in state["heads"]}
+            self.heads = {penalty: FittedHead(weight, bias) for penalty, weight, bias in state["heads"]}
 
     @property
-    def head(self) -> Head | None:
+    def head(self) -> FittedHead | None:
         """That of the smallest penalty so far."""
         return self.heads[min(self.heads)] if self.heads else None
 
-    def choose(self) -> tuple[float, Head]:
+    def choose(self) -> tuple[float, FittedHead]:
         """The penalty with the smallest loss, and its head."""
         best = min(self.tried, key=lambda penalty: self.tried[penalty][0])
         return best, self.heads[best]
 
-    def add(self, penalty: float, loss: float, agreement: float, head: Head) -> None:
+    def add(self, penalty: float, loss: float, agreement: float, head: FittedHead) -> None:
         """Remember a penalty; of the heads, the best one's and the latest."""
         self.tried[penalty], self.heads[penalty] = (loss, agreement), head
         self.heads = {known: self.heads[known] for known in {self.choose()[0], penalty}}

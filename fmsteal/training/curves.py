@@ -30,7 +30,7 @@ class Curves:
             self.progress.update(f"train {self.stage}", epoch, self.epochs, f"loss {metrics['loss']:.4f}")
 
     @contextmanager
-    def relayed(self) -> Iterator[Relay]:
+    def relay(self) -> Iterator[Relay]:
         """Give what a training process can call in place of these curves, which live in this process.
 
         Raises, in the end, what these curves raised: training goes on meanwhile, and must not wait for a full queue.

@@ -25,9 +25,9 @@ class HeldOut:
     Attributes:
         ids: which pool images.
         answers: the API's, ``(n, C)``.
-        patience: stop after so many measured epochs in a row that are not better than the best; None: train all.
+        patience: stop after this many measured epochs in a row that are not better than the best; None: train all.
         by: what makes an epoch the best: ``agreement`` with the answers' argmax, or ``macro_f1`` (`macro_f1`).
-        every: measure every so many epochs, and the last.
+        every: measure after every this many epochs, and after the last.
     """
 
     ids: Ids
@@ -100,7 +100,7 @@ class BestEpoch(Callback):
         done = trainer.current_epoch + 1
         if done % self.every and done != trainer.max_epochs:
             return
-        found, loss = trainer.strategy.broadcast(self.measured(pl_module.net))  # or processes could part ways
+        found, loss = trainer.strategy.broadcast(self.measure(pl_module.net))  # or processes could part ways
         if trainer.logger is not None and trainer.is_global_zero:
             trainer.logger.log_metrics({f"held_out_{self.by}": found, "held_out_loss": loss}, step=done)
         better = (found, -loss) > self.score
@@ -129,7 +129,7 @@ class BestEpoch(Callback):
         self.score, self.stale, self.weights = (found, loss), state_dict["stale"], state_dict["weights"]
 
     @torch.no_grad()
-    def measured(self, net: nn.Module) -> tuple[float, float]:
+    def measure(self, net: nn.Module) -> tuple[float, float]:
         """How well the network finds the held-out answers' argmax (`by`), and its mean cross-entropy to the answers."""
         device = next(net.parameters()).device
         net.eval()

@@ -11,11 +11,11 @@ from torch import Tensor, nn
 from fmsteal.base.rows import Rows
 from fmsteal.data.images import Ids, Images
 from fmsteal.data.views import View
-from fmsteal.networks.backbones import BackboneSpec, laid_out
+from fmsteal.networks.backbones import BackboneSpec, set_memory_format
 from fmsteal.training.classifier import Classifier
 from fmsteal.training.context import Context
 from fmsteal.training.encoder import Encoder
-from fmsteal.training.tuning import best_batch
+from fmsteal.training.tuning import find_best_batch
 
 SHOWN_FROM = 1000  # images in one call, for which progress is worth showing
 
@@ -27,15 +27,15 @@ def logits(model: nn.Module, images: Images, ids: Ids, ctx: Context) -> Tensor:
     """
     if isinstance(model, Classifier | Encoder) and model.frozen is not None:
         rows = features(model.frozen, model.backbone, images, ids, ctx)
-        return in_batches(model.trained, lambda part: rows[part], len(rows), ctx)
-    return of_images(model, images, ids, ctx)
+        return run_in_batches(model.trained, lambda part: rows[part], len(rows), ctx)
+    return compute_outputs(model, images, ids, ctx)
 
 
 def penultimate(model: Classifier, images: Images, ids: Ids, ctx: Context) -> Tensor:
     """What goes into the last layer of a classifier, float32 ``(n, D)``; from the store if its trunk is frozen."""
     if model.frozen is not None:
         return features(model.frozen, model.backbone, images, ids, ctx)
-    return of_images(model.backbone, images, ids, ctx)
+    return compute_outputs(model.backbone, images, ids, ctx)
 
 
 def features(
@@ -51,29 +51,29 @@ def features(
 
     def compute(new: Ids) -> Rows:
         if view is None:
-            return of_images(trunk, stored, new, ctx).numpy()
-        return in_batches(trunk, lambda part: view.of(stored, new[part]), len(new), ctx).numpy()
+            return compute_outputs(trunk, stored, new, ctx).numpy()
+        return run_in_batches(trunk, lambda part: view.of(stored, new[part]), len(new), ctx).numpy()
 
     return torch.from_numpy(ctx.rows("features", spec.model, key).get(images.place(ids), compute))
 
 
-def of_images(model: nn.Module, images: Images, ids: Ids, ctx: Context) -> Tensor:
+def compute_outputs(model: nn.Module, images: Images, ids: Ids, ctx: Context) -> Tensor:
     """Outputs of ``model`` for the images ``ids``, straight from the pixels."""
-    return in_batches(model, lambda part: torch.from_numpy(np.array(images.pixels[ids[part]])), len(ids), ctx)
+    return run_in_batches(model, lambda part: torch.from_numpy(np.array(images.pixels[ids[part]])), len(ids), ctx)
 
 
 @torch.no_grad()
-def in_batches(model: nn.Module, rows: Callable[[slice], Tensor], count: int, ctx: Context) -> Tensor:
+def run_in_batches(model: nn.Module, rows: Callable[[slice], Tensor], count: int, ctx: Context) -> Tensor:
     """Run ``count`` rows through a model, left in eval mode on the trainer's device; returns float32 on the CPU.
 
     The last batch is padded to full size: kernels are chosen by batch size, and a row's result must not depend on
     how many others were asked for with it.
     """
     device = ctx.training.device
-    model = laid_out(model.to(device=device).eval(), ctx.training.layout)
+    model = set_memory_format(model.to(device=device).eval(), ctx.training.layout)
     if not count:
         return torch.zeros(0, 0)
-    size = ctx.training.inference_batch or best_batch(ctx.store, model, rows(slice(0, 1)))
+    size = ctx.training.inference_batch or find_best_batch(ctx.store, model, rows(slice(0, 1)))
     parts = []
     for start in range(0, count, size):
         batch = rows(slice(start, min(start + size, count)))

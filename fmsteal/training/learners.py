@@ -12,13 +12,13 @@ from lightning.pytorch.callbacks import Callback
 from torch import Tensor, nn
 
 from fmsteal.base.errors import ConfigError
-from fmsteal.base.seeds import derived_seed, seeded
+from fmsteal.base.seeds import derive_seed, seed_block
 from fmsteal.base.store import write_json
 from fmsteal.config.answers import Answers
 from fmsteal.data.images import Ids, Images, Picked
 from fmsteal.data.loader import TensorLoader
 from fmsteal.identity.rules import Ignores
-from fmsteal.networks.backbones import BackboneSpec, laid_out
+from fmsteal.networks.backbones import BackboneSpec, set_memory_format
 from fmsteal.records.results import EPOCHS
 from fmsteal.training.classifier import Classifier, Loss, SupervisedModule
 from fmsteal.training.context import Context
@@ -127,7 +127,7 @@ class ClassifierLearner(Learner):
 
         A thief's random numbers are never the victim's, even where both have the same backbone and seed.
         """
-        with seeded(role, "init", self.seed):
+        with seed_block(role, "init", self.seed):
             backbone = self.backbone.build(pretrained=self.pretrained)
             return Classifier(backbone, num_classes, self.backbone if self.adaptation == "probe" else None)
 
@@ -189,10 +189,10 @@ class ClassifierLearner(Learner):
         """
         model = self.build(num_classes, role)
         if self.lora is not None:
-            with seeded(role, "lora", self.seed):
+            with seed_block(role, "lora", self.seed):
                 inject(model, self.lora, self.backbone.model)
-        laid_out(model, ctx.training.layout)
-        order, seed = derived_seed(role, "order", self.seed), derived_seed(role, "epochs", self.seed)
+        set_memory_format(model, ctx.training.layout)
+        order, seed = derive_seed(role, "order", self.seed), derive_seed(role, "epochs", self.seed)
         if self.adaptation != "probe":
             return Untrained(model, self.recipe, order, seed, Images.picked, Images.picked)
         model.backbone.requires_grad_(False)
@@ -319,7 +319,7 @@ class EncoderLearner(Learner):
         Raises:
             ConfigError: its features cannot be brought to that width in this way.
         """
-        with seeded("thief", "init", self.seed):
+        with seed_block("thief", "init", self.seed):
             backbone = self.backbone.build(pretrained=self.pretrained)
             if self.adaptation == "probe":
                 match: Match = "linear" if width is None else "map"

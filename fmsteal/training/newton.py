@@ -29,7 +29,7 @@ MOST = 2**24  # numbers in the rows' Hessians, above which they are taken to be 
 
 
 @dataclass(frozen=True)
-class Head:
+class FittedHead:
     """Weights ``(D, C)`` and bias ``(C,)`` for features that are centred and scaled, float64."""
 
     weight: Tensor
@@ -61,15 +61,15 @@ class Rotated:
         other.rows = {kind: rows[mask] for kind, rows in self.rows.items()}
         return other
 
-    def start(self, head: Head | None, classes: int) -> Tensor:
+    def start(self, head: FittedHead | None, classes: int) -> Tensor:
         """The unknowns of a head, or zeros."""
         if head is None:
             return self.axes.new_zeros(self.axes.shape[1] + 1, classes)
         return torch.cat([self.axes.T @ head.weight, head.bias[None]])
 
-    def head(self, t: Tensor) -> Head:
+    def head(self, t: Tensor) -> FittedHead:
         """The head of unknowns."""
-        return Head(self.axes @ t[:-1], t[-1])
+        return FittedHead(self.axes @ t[:-1], t[-1])
 
     def logits(self, t: Tensor) -> Tensor:
         """``(n, C)``, of the precision of ``t``."""
@@ -121,7 +121,7 @@ class Hessians:
 class Point:
     """Where a minimisation ended."""
 
-    head: Head
+    head: FittedHead
     loss: float
     gradient: float
     needed: float
@@ -134,7 +134,9 @@ class Work:
         self.loss, self.classes = loss, classes
         self.steps = self.products = 0
 
-    def minimise(self, problem: Rotated, targets: Tensor, l2: float, head: Head | None, tolerance: float) -> Point:
+    def minimise(
+        self, problem: Rotated, targets: Tensor, l2: float, head: FittedHead | None, tolerance: float
+    ) -> Point:
         """F's minimum to a relative ``tolerance``, from a head or zeros: Newton's method with a line search."""
         t = problem.start(head, self.classes)
         logits, curve = problem.logits(t), problem.penalised(t)

@@ -60,7 +60,7 @@ def pgd(
 def has_gradients(model: nn.Module, image: Tensor) -> bool:
     """Whether a model's outputs for one image ``(3, H, W)`` can be differentiated by it: those of an API cannot."""
     device = next((p.device for p in model.parameters()), None)
-    with restored(model), torch.enable_grad():
+    with restore_after(model), torch.enable_grad():
         try:
             return bool(model.eval()(image[None].to(device).requires_grad_()).requires_grad)
         except RuntimeError:  # as of what makes an array of the image
@@ -68,7 +68,7 @@ def has_gradients(model: nn.Module, image: Tensor) -> bool:
 
 
 @contextmanager
-def restored(model: nn.Module) -> Iterator[None]:
+def restore_after(model: nn.Module) -> Iterator[None]:
     """Put a model's device, and the train mode of all its parts, back as they were."""
     training = {module: module.training for module in model.modules()}
     device = next((p.device for p in model.parameters()), None)

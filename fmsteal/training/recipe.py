@@ -134,7 +134,7 @@ class Recipe:
         return replace(self, epochs=max(self.epochs, math.ceil(self.min_steps / steps_per_epoch)))
 
     def lr_factor(self, epoch: float, batches: int = 1) -> float:
-        """The learning rate's factor after ``epoch`` (fractional) epochs of so many batches."""
+        """The learning rate's factor after ``epoch`` (fractional) epochs of ``batches`` batches."""
         if epoch < self.warmup_epochs:
             return (epoch + 1e-3) / (self.warmup_epochs + 1e-3)
         if self.schedule == "cosine":

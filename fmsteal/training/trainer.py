@@ -23,7 +23,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor
 
 from fmsteal.base.errors import ConfigError
-from fmsteal.base.processes import SPAWN, SyncedBatchNorm, training_processes
+from fmsteal.base.processes import SPAWN, SyncedBatchNorm, run_training_processes
 from fmsteal.base.progress import Progress
 from fmsteal.base.store import write_json
 from fmsteal.data.loader import TensorLoader
@@ -145,7 +145,7 @@ class Training:
         module.train()
         require_whole(module.net, loader)
         module.compiled = self.compile
-        with warnings.catch_warnings(), curves.relayed() if processes > 1 else nullcontext(curves) as receive:
+        with warnings.catch_warnings(), curves.relay() if processes > 1 else nullcontext(curves) as receive:
             warnings.filterwarnings("ignore", message=".*does not have many workers.*")
             warnings.filterwarnings("ignore", message=".*lr_scheduler.step.*")
             warnings.filterwarnings("ignore", message=".*smaller than the logging interval.*")
@@ -164,7 +164,7 @@ class Training:
                     *callbacks,
                 ],
             )
-            with training_processes():
+            with run_training_processes():
                 trainer.fit(module, loader, ckpt_path=checkpoint if checkpoint.is_file() else None, weights_only=True)
         module.eval()
 
@@ -189,7 +189,7 @@ class Training:
         return trainer.world_size
 
     def _share_of_devices(self, processes: int) -> dict[str, Any]:
-        """The trainer's options for so many of its devices: all, or the first alone."""
+        """The trainer's options for all of its devices, or for the first alone."""
         if self.processes == 1:
             return {}
         if processes == 1:

@@ -16,7 +16,7 @@ LEAST_SECONDS = 0.2  # of measuring, per size
 WORTH = 1.05  # a larger batch has to be this much faster: it costs memory, and more padding
 
 
-def best_batch(store: Store, model: nn.Module, example: Tensor) -> int:
+def find_best_batch(store: Store, model: nn.Module, example: Tensor) -> int:
     """The batch size of the most images per second for inputs like ``example`` ``(1, ...)`` on the model's device.
 
     The first answer stands for this store, device and version of torch: batch sizes decide the last bits of a
@@ -32,7 +32,9 @@ def best_batch(store: Store, model: nn.Module, example: Tensor) -> int:
     }
 
     def build(out: Path, scratch: Path) -> None:
-        write_json(out / "speeds.json", {str(size): speed for size, speed in speeds(model, example.to(device)).items()})
+        write_json(
+            out / "speeds.json", {str(size): speed for size, speed in measure_speeds(model, example.to(device)).items()}
+        )
 
     found = read_json(store.get("tuning", type(model).__name__.lower(), spec, build) / "speeds.json")
     return pick({int(size): speed for size, speed in found.items()})
@@ -48,7 +50,9 @@ def pick(speeds: dict[int, float]) -> int:
 
 
 @torch.no_grad()
-def speeds(model: nn.Module, example: Tensor, clock: Callable[[], float] = time.perf_counter) -> dict[int, float]:
+def measure_speeds(
+    model: nn.Module, example: Tensor, clock: Callable[[], float] = time.perf_counter
+) -> dict[int, float]:
     """Images per second by batch size, up to the largest that fits into the device's memory."""
     found: dict[int, float] = {}
     for size in SIZES:

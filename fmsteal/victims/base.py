@@ -15,7 +15,7 @@ from fmsteal.base.rows import Rows
 from fmsteal.config.answers import Answers
 from fmsteal.data.images import Ids, Images, Task
 from fmsteal.training.context import Context
-from fmsteal.training.inference import in_batches, logits
+from fmsteal.training.inference import logits, run_in_batches
 from fmsteal.training.learners import Learner
 from fmsteal.victims.calls import Calls
 
@@ -77,7 +77,7 @@ class Victim:
         def compute(missing: Ids) -> Tensor:
             self.calls.compute(len(missing))
             some = images[torch.from_numpy(missing)]
-            return in_batches(self.model, lambda part: some[part], len(some), ctx)
+            return run_in_batches(self.model, lambda part: some[part], len(some), ctx)
 
         ids = np.arange(len(images))
         if not self.paid or self.calls.purpose != "measurement":  # an attack's are in its ledger

@@ -11,13 +11,13 @@ import torch
 from torch import nn
 
 from fmsteal.base.errors import ConfigError
-from fmsteal.base.seeds import derived_seed, seeded
+from fmsteal.base.seeds import derive_seed, seed_block
 from fmsteal.base.store import checksum
 from fmsteal.config.answers import Answers
 from fmsteal.data.images import Task
 from fmsteal.data.loader import TensorLoader
 from fmsteal.data.random_views import Views
-from fmsteal.networks.backbones import BackboneSpec, laid_out
+from fmsteal.networks.backbones import BackboneSpec, set_memory_format
 from fmsteal.training.classifier import save_weights
 from fmsteal.training.context import Context
 from fmsteal.training.recipe import Recipe
@@ -88,22 +88,22 @@ class SimCLRVictim(VictimMaker):
         return Victim(f"{place.name}-{checksum(weights)[:8]}", model.eval(), self.answers, place=place)
 
     def _train(self, task: Task, ctx: Context, out: Path, scratch: Path) -> None:
-        with seeded("victim", "init", self.seed):
+        with seed_block("victim", "init", self.seed):
             net = Projected(self.backbone.build(pretrained=False), self.projection)
         ids = np.arange(len(task.train))
         loader = TensorLoader(
             task.train.picked(ids),
             torch.zeros(len(ids)),  # no labels
             self.recipe.batch_size,
-            derived_seed("victim", "order", self.seed),
+            derive_seed("victim", "order", self.seed),
             whole=True,
         )
         module = SimCLRModule(
-            laid_out(net, ctx.training.layout),
+            set_memory_format(net, ctx.training.layout),
             self.views,
             self.temperature,
             self.recipe.for_steps(len(loader)),
-            derived_seed("victim", "epochs", self.seed),
+            derive_seed("victim", "epochs", self.seed),
         )
         ctx.training.fit(module, loader, stage="victim", scratch=scratch, tracker=ctx.tracker, progress=ctx.progress)
         encoder = nn.ModuleDict({"backbone": net.backbone.cpu()})  # the head is dropped

@@ -62,7 +62,7 @@ class ZeroShotVictim(VictimMaker):
 
         Raises:
             ConfigError: a class has no name, or two have the same.
-            DataError: the towers could not be had, or do not see squares.
+            DataError: the towers could not be loaded, or do not see squares.
         """
         texts = spell_classes(task.train.classes, self.names, "victim.names")
         clip, tokenize = self.clip.load()

@@ -16,9 +16,9 @@ from fmsteal.attacks.base import AttackContext
 from fmsteal.attacks.strategies import Round, by_entropy, by_margin
 from fmsteal.base.errors import AttackError, ConfigError
 from fmsteal.config import build
-from tests.attacks import colour_api
-from tests.conftest import composed
-from tests.training.test_learners import context
+from tests.support import colour_api
+from tests.support.composing import composed
+from tests.support.small_task import context
 
 
 @pytest.fixture

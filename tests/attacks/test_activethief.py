@@ -26,48 +26,16 @@ from fmsteal.oracle.ledger import Ledger
 from fmsteal.oracle.oracle import Budget, Oracle
 from fmsteal.training.context import Context
 from fmsteal.victims.base import Victim
-from tests.attacks.an_api import in_front_of
-from tests.conftest import composed
-from tests.training.test_learners import context
+from tests.attacks.brightest_api import POOL, Brightest, recorded, thief_of
+from tests.support.an_api import in_front_of
+from tests.support.composing import composed
+from tests.support.small_task import context
 
 STRATEGIES = ("random", "entropy", "margin", "kcenter", "dfal", "dfal_kcenter", "dfal_code", "dfal_kcenter_code")
-COLOURS = np.random.default_rng(1).integers(0, 200, (60, 3, 1, 1))
-POOL = Images(
-    (COLOURS + np.random.default_rng(2).integers(0, 56, (60, 3, 16, 16))).astype(np.uint8), "coloured squares"
-)
-QUICK = ("thief=resnet10t", "thief.backbone.size=32", "recipes.scratch.epochs=2", "recipes.scratch.min_steps=0")
-
-
-class Brightest(nn.Module):
-    """A victim that tells an image's brightest channel."""
-
-    width = 3
-
-    def forward(self, images: Tensor) -> Tensor:
-        x = images.float() / 255 if images.dtype == torch.uint8 else images
-        return 10 * x.mean(dim=(2, 3))
 
 
 def oracle_for(ctx: Context, queries: int) -> Oracle:
     return in_front_of(Victim("brightest", Brightest(), "probabilities"), POOL, ctx, queries)
-
-
-def recorded(oracle: Oracle, monkeypatch: pytest.MonkeyPatch) -> list[list[int]]:
-    """What an oracle is asked from now on, call by call."""
-    calls: list[list[int]] = []
-    ask = oracle.ask
-
-    def listening(ids: Ids, client: int = 0) -> Tensor:
-        answers = ask(ids, client)
-        calls.append(ids.tolist())
-        return answers
-
-    monkeypatch.setattr(oracle, "ask", listening)
-    return calls
-
-
-def thief_of(ctx: Context) -> AttackContext:
-    return AttackContext(build.make(composed(*QUICK).thief), ctx)
 
 
 def active(*overrides: str) -> Any:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from fmsteal.attacks.base import AttackContext
-from fmsteal.attacks.copycat import balanced
+from fmsteal.attacks.copycat import balance_classes
 from fmsteal.attacks.losses import hard_cross_entropy, soft_cross_entropy
 from fmsteal.base.errors import ConfigError
 from fmsteal.config import build
@@ -23,8 +23,8 @@ from fmsteal.oracle.guard import Ask
 from fmsteal.oracle.ledger import Ledger
 from fmsteal.oracle.oracle import Budget, Oracle
 from fmsteal.training.context import Context
-from tests.conftest import composed
-from tests.training.test_learners import context
+from tests.support.composing import composed
+from tests.support.small_task import context
 
 POOL = Images(np.random.default_rng(1).integers(0, 256, (40, 3, 8, 8)).astype(np.uint8), "pool")
 SURE = torch.softmax(torch.randn(40, 3, generator=torch.Generator().manual_seed(0)) + torch.tensor([1.5, 0, -1]), 1)
@@ -90,7 +90,7 @@ def test_copycat_balances_the_labels_and_pays_for_none_twice(tmp_path: Path) -> 
 @given(st.lists(st.integers(0, 5), min_size=1, max_size=60), st.integers(0, 99))
 @settings(max_examples=80, deadline=None)
 def test_balanced_rows_are_an_equal_share_of_each_label(labels: list[int], seed: int) -> None:
-    rows = balanced(torch.tensor(labels), seed)
+    rows = balance_classes(torch.tensor(labels), seed)
     each = len(labels) // len(set(labels))
     for label in set(labels):
         times = [rows.tolist().count(row) for row, found in enumerate(labels) if found == label]

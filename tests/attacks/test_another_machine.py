@@ -15,7 +15,7 @@ from fmsteal.attacks.base import AttackContext
 from fmsteal.base.errors import BudgetExceeded
 from fmsteal.oracle import blocks
 from fmsteal.oracle.ledger import Ledger, Question
-from tests.attacks.colour_api import Killed, steal
+from tests.support.colour_api import Killed, steal
 
 QUERIES = 30
 # What is asked by whom, the answers after which it is killed, and the end of the round that these are in.

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from fmsteal.attacks.bandit import AdaptiveKnockoff, Bandit, Learner, Shelves, thumbnails
+from fmsteal.attacks.bandit import AdaptiveKnockoff, Bandit, BanditLearner, Shelves, make_thumbnails
 from fmsteal.attacks.bandit_rewards import Reward, Rewards
 from fmsteal.attacks.base import AttackContext
 from fmsteal.attacks.losses import soft_cross_entropy
@@ -25,9 +25,9 @@ from fmsteal.data.images import Images
 from fmsteal.oracle.ledger import Ledger
 from fmsteal.oracle.oracle import Budget
 from fmsteal.training.classifier import soft_cross_entropies
-from tests.attacks.colour_api import CLASSES, POOL, QUICK, killed_and_again, oracle_for, same_weights, steal
-from tests.conftest import composed
-from tests.training.test_learners import context
+from tests.support.colour_api import CLASSES, POOL, QUICK, killed_and_again, oracle_for, same_weights, steal
+from tests.support.composing import composed
+from tests.support.small_task import context
 
 KINDS = get_args(Reward)
 LABELS = np.arange(len(POOL)) % 5
@@ -212,7 +212,7 @@ def test_arms_are_labels_or_clusters_of_what_looks_alike(tmp_path: Path) -> None
 
 
 def test_thumbnails_are_means_of_blocks() -> None:
-    small = thumbnails(POOL)
+    small = make_thumbnails(POOL)
     assert small.shape == (80, 192)
     wanted = np.array(POOL.pixels[7], np.float64)[1, 4:6, 10:12].mean() / 255  # block (2, 5) of 8 x 8, green
     assert small[7].reshape(3, 8, 8)[1, 2, 5] == pytest.approx(wanted, rel=1e-5)
@@ -222,7 +222,7 @@ def test_thumbnails_are_means_of_blocks() -> None:
 def test_a_thief_learns_on_the_way(thief: str, batch: int, tmp_path: Path) -> None:
     ctx = context(tmp_path)
     overrides = QUICK if thief == "resnet10t" else (f"thief={thief}", "thief.backbone.size=32")
-    learner = Learner(made(lr=0.05), AttackContext(build.make(composed(*overrides).thief), ctx), POOL, CLASSES)
+    learner = BanditLearner(made(lr=0.05), AttackContext(build.make(composed(*overrides).thief), ctx), POOL, CLASSES)
     trunk = {k: v.clone() for k, v in learner.model.backbone.state_dict().items()}
     ids = np.arange(batch)
     answers = oracle_for(ctx, batch).ask(ids)
@@ -237,13 +237,13 @@ def test_a_thief_learns_on_the_way(thief: str, batch: int, tmp_path: Path) -> No
 def test_the_loss_is_that_of_the_thief_before_it_learns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     order: list[tuple[str, list[int]]] = []
     for name in ("logits", "learn"):
-        method = getattr(Learner, name)
+        method = getattr(BanditLearner, name)
 
-        def spied(self: Learner, ids: Any, *more: Any, name: str = name, method: Any = method) -> Any:
+        def spied(self: BanditLearner, ids: Any, *more: Any, name: str = name, method: Any = method) -> Any:
             order.append((name, ids.tolist()))
             return method(self, ids, *more)
 
-        monkeypatch.setattr(Learner, name, spied)
+        monkeypatch.setattr(BanditLearner, name, spied)
     ctx = theirs(tmp_path)
     fitted: list[Any] = []
     monkeypatch.setattr(ctx, "fit_thief", lambda *given: fitted.append(given) or nn.Identity())

@@ -4,26 +4,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor
 
 from fmsteal.attacks.cont_steal_two_view import Anchor, two_view_loss
 from fmsteal.base.errors import AttackError, ConfigError
 from fmsteal.config import build
-from tests.conftest import composed
-from tests.exact import agree, dimensions, embeddings, seeds, several, unit
-
-
-def loop(thief: Tensor, victim: Tensor, temperature: float, anchor: Anchor) -> Tensor:
-    s, v = [unit(row) for row in thief], [unit(row) for row in victim]
-    total = thief.new_zeros(())
-    for i in range(len(s)):
-        negatives = thief.new_zeros(())
-        for j in range(len(s)):
-            if j != i:
-                across = v[i] @ s[j] if anchor == "victim" else s[i] @ v[j]
-                negatives = negatives + (across / temperature).exp() + (s[i] @ s[j] / temperature).exp()
-        total = total - ((s[i] @ v[i] / temperature).exp() / negatives).log()
-    return total / len(s)
+from tests.attacks.published import two_view
+from tests.support.composing import composed
+from tests.support.exact import agree, dimensions, embeddings, seeds, several
 
 
 @given(several, dimensions, seeds, st.sampled_from([0.07, 0.5]), st.sampled_from(["victim", "thief"]))
@@ -32,7 +19,7 @@ def test_is_its_formula(n: int, d: int, seed: int, temperature: float, anchor: A
     thief, victim = embeddings(seed, (n, d), (n, d))
     agree(
         lambda s, v: two_view_loss(s, v, temperature, anchor),
-        lambda s, v: loop(s, v, temperature, anchor),
+        lambda s, v: two_view(s, v, temperature, anchor),
         thief,
         victim,
     )

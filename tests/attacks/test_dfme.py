@@ -19,19 +19,19 @@ from fmsteal.attacks.dfme import (
     Game,
     Generator,
     disagreement,
+    draw_directions,
     forward_differences,
-    recovered_logits,
-    shown,
-    training,
-    unit_directions,
+    recover_logits,
+    set_training_mode,
+    squash,
 )
 from fmsteal.base.errors import AttackError, ConfigError
 from fmsteal.config import build
 from fmsteal.oracle.ledger import Ledger
 from fmsteal.oracle.oracle import Budget
-from tests.attacks.colour_api import CLASSES, POOL, QUICK, Colours, killed_and_again, oracle_for, same_weights, steal
-from tests.conftest import composed
-from tests.training.test_learners import context
+from tests.support.colour_api import CLASSES, POOL, QUICK, Colours, killed_and_again, oracle_for, same_weights, steal
+from tests.support.composing import composed
+from tests.support.small_task import context
 
 LITTLE = ("attack=dfme", "attack.size=16", "attack.width=4", "attack.noise=8")
 
@@ -48,8 +48,8 @@ def objective_of(student: nn.Module, victim: nn.Module) -> object:
     """The generator's objective: what it shows, what is answered, what the student makes of it."""
 
     def objective(points: Tensor) -> Tensor:
-        images = shown(points)
-        return disagreement(student(images), recovered_logits(victim(images).softmax(1)))
+        images = squash(points)
+        return disagreement(student(images), recover_logits(victim(images).softmax(1)))
 
     return objective
 
@@ -79,7 +79,7 @@ def test_along_a_basis_the_differences_are_the_gradient(n: int) -> None:
 
 def test_along_random_directions_they_are_so_on_average() -> None:
     objective, x = setting(2)
-    directions = unit_directions(20_000, x.shape, torch.Generator().manual_seed(0)).double()
+    directions = draw_directions(20_000, x.shape, torch.Generator().manual_seed(0)).double()
     estimated, _ = forward_differences(objective, x, directions, 1e-6)  # type: ignore[arg-type]
     wanted = true_gradient(objective, x)
     error = (estimated - wanted).flatten(1).norm(dim=1) / wanted.flatten(1).norm(dim=1)
@@ -103,7 +103,7 @@ def test_one_direction_by_hand() -> None:
 
 
 def test_directions_are_of_length_one_for_each_image_and_all_different() -> None:
-    u = unit_directions(3, torch.Size([4, 3, 5, 5]), torch.Generator().manual_seed(0))
+    u = draw_directions(3, torch.Size([4, 3, 5, 5]), torch.Generator().manual_seed(0))
     torch.testing.assert_close(u.flatten(2).norm(dim=2), torch.ones(3, 4))
     assert len({tuple(row) for row in u.flatten(0, 1).flatten(1).tolist()}) == 12
 
@@ -113,9 +113,9 @@ def test_directions_are_of_length_one_for_each_image_and_all_different() -> None
 def test_logits_come_back_from_probabilities_up_to_their_mean(n: int, classes: int, seed: int) -> None:
     logits = 3 * torch.randn(n, classes, generator=torch.Generator().manual_seed(seed))
     torch.testing.assert_close(
-        recovered_logits(logits.softmax(1)), logits - logits.mean(1, keepdim=True), rtol=1e-3, atol=1e-3
+        recover_logits(logits.softmax(1)), logits - logits.mean(1, keepdim=True), rtol=1e-3, atol=1e-3
     )
-    assert recovered_logits(torch.eye(classes)).isfinite().all()  # labels only
+    assert recover_logits(torch.eye(classes)).isfinite().all()  # labels only
 
 
 @pytest.mark.parametrize(("directions", "student_steps"), [(1, 5), (3, 2)])
@@ -178,7 +178,7 @@ def test_a_frozen_trunk_stays_as_it_is(tmp_path: Path) -> None:
     stolen = DFME(size=8, batch=4, noise=4, width=4).run(oracle, POOL, AttackContext(thief, ctx))
     assert all(torch.equal(v, start[k]) for k, v in stolen.backbone.state_dict().items())
     assert not torch.equal(stolen.head.weight, thief.build(CLASSES).head.weight)
-    training(stolen)
+    set_training_mode(stolen)
     assert stolen.head.training and not any(part.training for part in stolen.backbone.modules())
 
 
@@ -198,8 +198,8 @@ def test_the_generators_gradient_is_the_published_codes(
     seen: dict[str, Tensor] = {}
     plain = nn.Module.register_full_backward_hook
     plain(game.generator, lambda module, given, out: seen.update(slope=out[0].clone()))
-    drawn = dfme.unit_directions
-    monkeypatch.setattr(dfme, "unit_directions", lambda *a: seen.setdefault("u", drawn(*a)))
+    drawn = dfme.draw_directions
+    monkeypatch.setattr(dfme, "draw_directions", lambda *a: seen.setdefault("u", drawn(*a)))
     shown_to = game.generator.forward
     monkeypatch.setattr(game.generator, "forward", lambda z: seen.setdefault("x", shown_to(z)))
     game.generator_step()
@@ -222,17 +222,17 @@ def test_the_generators_gradient_is_the_published_codes(
 def test_images_of_the_published_range_are_cifars_standardised_pixels() -> None:
     attack = build.make(composed("attack=dfme_standardised").attack)
     raw = torch.randn(5, 3, 8, 8)
-    images = shown(raw, attack.centre, attack.spread)
+    images = squash(raw, attack.centre, attack.spread)
     mean, std = (torch.tensor(side).view(1, 3, 1, 1) for side in ([0.4914, 0.4822, 0.4465], [0.2023, 0.1994, 0.2010]))
     torch.testing.assert_close((images - mean) / std, raw.tanh())
-    torch.testing.assert_close(shown(raw), (raw.tanh() + 1) / 2)
+    torch.testing.assert_close(squash(raw), (raw.tanh() + 1) / 2)
     for wrong in ({"centre": [0.5, 0.5, 0.2]}, {"spread": [0.5, 0.5]}, {"spread": [0.5, 0.5, 0.0]}):
         with pytest.raises(ConfigError, match=r"attack\.centre and attack\.spread are three numbers"):
             DFME(**wrong)  # type: ignore[arg-type]
 
 
 def test_images_are_made_in_the_size_asked_for_and_between_0_and_1() -> None:
-    images = shown(Generator(7, 4, 20)(torch.randn(3, 7)))
+    images = squash(Generator(7, 4, 20)(torch.randn(3, 7)))
     assert images.shape == (3, 3, 20, 20) and 0 <= images.min() < 0.4 and 0.6 < images.max() <= 1
 
 

@@ -9,30 +9,14 @@ from torch import Tensor
 
 from fmsteal.attacks import embedding_losses as losses
 from fmsteal.base.errors import AttackError
-from tests.exact import agree, dimensions, embeddings, images, seeds, several, unit
-
-
-def mse_loop(thief: Tensor, victim: Tensor) -> Tensor:
-    pairs = zip(thief.flatten(), victim.flatten(), strict=True)
-    return torch.stack([(s - v) ** 2 for s, v in pairs]).mean()
+from tests.attacks.published import infonce_loop, mse_loop
+from tests.support.exact import agree, dimensions, embeddings, images, seeds, several
 
 
 @given(images, dimensions, seeds)
 @settings(max_examples=20, deadline=None)
 def test_mse(n: int, d: int, seed: int) -> None:
     agree(losses.mse, mse_loop, *embeddings(seed, (n, d), (n, d)))
-
-
-def infonce_loop(thief: Tensor, victim: Tensor, temperature: float) -> Tensor:
-    sides = [[unit(row) for row in side] for side in (thief, victim)]
-    each = []
-    for a in (0, 1):
-        for i, anchor in enumerate(sides[a]):
-            others = [
-                (anchor @ z / temperature).exp() for b in (0, 1) for j, z in enumerate(sides[b]) if (a, i) != (b, j)
-            ]
-            each.append(torch.stack(others).sum().log() - anchor @ sides[1 - a][i] / temperature)
-    return torch.stack(each).mean()
 
 
 @given(several, dimensions, seeds, st.sampled_from([0.07, 0.5]))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -15,47 +14,17 @@ from fmsteal.attacks.base import AttackContext
 from fmsteal.base.errors import AttackError, ConfigError
 from fmsteal.config import build
 from fmsteal.config.answers import choices
-from fmsteal.data.images import Images
 from fmsteal.defenses.base import RowDefense
 from fmsteal.defenses.embeddings import FeatureNoise
 from fmsteal.oracle.guard import Ask
 from fmsteal.oracle.ledger import Ledger
 from fmsteal.oracle.oracle import Budget, Oracle
-from fmsteal.training.context import Context
-from fmsteal.training.inference import of_images
-from fmsteal.victims.base import Victim
-from tests.attacks.an_api import in_front_of
-from tests.conftest import TINY, composed
-from tests.training.test_learners import context
+from fmsteal.training.inference import compute_outputs
+from tests.attacks.embedding_api import POOL, QUICK, Brightness, oracle_for, steal
+from tests.support.composing import composed
+from tests.support.small_task import context
 
-RANDOM = np.random.default_rng(1)
-LEVELS = RANDOM.integers(0, 200, (64, 3, 2, 1)).repeat(8, axis=2)  # of each image's upper and lower half
-POOL = Images((LEVELS + RANDOM.integers(0, 56, (64, 3, 16, 16))).astype(np.uint8), "pool")
-THIEF = ("thief=encoder_resnet10", "backbone@thief.backbone=resnet10t", "thief.backbone.size=32", f"thief.{TINY}")
-QUICK = ("task=embed", *THIEF, "attack.recipe.epochs=2", "attack.recipe.batch_size=8")
 ATTACKS = sorted(set(choices("attack", "embeddings")) - {"public_encoder"})  # which no budget is too small for
-
-
-class Brightness(nn.Module):
-    """A target whose embedding is the mean colour of both halves of the image: no two images alike."""
-
-    width = 6
-
-    def forward(self, images: Tensor) -> Tensor:
-        x = images.float() / 255 if images.dtype == torch.uint8 else images
-        return nn.functional.adaptive_avg_pool2d(x, (2, 1)).flatten(1)
-
-
-def oracle_for(ctx: Context, queries: int, defense: Any = None, pool: Images = POOL) -> Oracle:
-    return in_front_of(Victim("brightness", Brightness(), "embeddings"), pool, ctx, queries, defense)
-
-
-def steal(folder: Path, queries: int, *overrides: str, defense: Any = None) -> tuple[nn.Module, Oracle]:
-    cfg = composed(*QUICK, *overrides)
-    ctx = context(folder)
-    attack, oracle = build.make(cfg.attack), oracle_for(ctx, queries, defense)
-    attack.check(oracle.budget, POOL)
-    return attack.run(oracle, POOL, AttackContext(build.make(cfg.thief), ctx)), oracle
 
 
 @pytest.mark.parametrize(
@@ -79,7 +48,7 @@ def test_each_attack_pays_for_what_it_asks_and_returns_an_encoder(
 ) -> None:
     thief, oracle = steal(tmp_path, 33, *attack)
     assert oracle.used == len(Ledger(tmp_path / "ledger.bin", "job")) == used
-    embedded = of_images(thief, POOL, np.arange(5), context(tmp_path))
+    embedded = compute_outputs(thief, POOL, np.arange(5), context(tmp_path))
     assert embedded.shape == (5, 6) and embedded.isfinite().all() and not thief.training
 
 
@@ -122,8 +91,8 @@ def test_an_attack_that_does_not_say_what_it_is_made_for_is_told_when_the_thief_
 def test_the_encoder_learns_what_the_target_answers(tmp_path: Path) -> None:
     thief, _ = steal(tmp_path, 60, "attack=direct", "attack.recipe.epochs=40", "attack.recipe.lr=3e-3", "defense=none")
     ids = np.arange(64)
-    target = of_images(Brightness(), POOL, ids, context(tmp_path))
-    error = (of_images(thief, POOL, ids, context(tmp_path)) - target).square().mean()
+    target = compute_outputs(Brightness(), POOL, ids, context(tmp_path))
+    error = (compute_outputs(thief, POOL, ids, context(tmp_path)) - target).square().mean()
     assert error < 0.5 * target.var(dim=0).mean()
 
 
@@ -164,7 +133,7 @@ def test_views_asked_about_once_are_the_same_in_every_epoch(tmp_path: Path) -> N
 
 def test_averaging_takes_noise_away(tmp_path: Path) -> None:
     ids = np.arange(30)
-    target = nn.functional.normalize(of_images(Brightness(), POOL, ids, context(tmp_path)))
+    target = nn.functional.normalize(compute_outputs(Brightness(), POOL, ids, context(tmp_path)))
     errors = {}
     for repeats in (1, 9):
         ctx = context(tmp_path / str(repeats))
@@ -242,7 +211,7 @@ def test_a_setting_that_plays_no_part_is_refused(setting: str) -> None:
 def test_what_was_not_trained_on_the_targets_answers_is_not_compared_number_by_number(tmp_path: Path) -> None:
     thief, oracle = steal(tmp_path, 16, "attack=pretrain", "attack.recipe.batch_size=8")
     assert oracle.used == 0 and thief.aligned is False
-    assert of_images(thief, POOL, np.arange(2), context(tmp_path)).shape == (2, 96)
+    assert compute_outputs(thief, POOL, np.arange(2), context(tmp_path)).shape == (2, 96)
 
 
 @pytest.mark.parametrize("loss", ["infonce", "softnn", "barlow"])

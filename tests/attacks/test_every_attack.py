@@ -16,10 +16,11 @@ from fmsteal.config import build
 from fmsteal.config.answers import choices
 from fmsteal.oracle.ledger import Ledger
 from fmsteal.oracle.oracle import Budget
-from fmsteal.training.inference import of_images
-from tests.attacks import colour_api, test_encoders
-from tests.conftest import composed
-from tests.training.test_learners import context
+from fmsteal.training.inference import compute_outputs
+from tests.attacks import embedding_api
+from tests.support import colour_api
+from tests.support.composing import composed
+from tests.support.small_task import context
 
 SMALL_DFME = ("attack.batch=8", "attack.noise=8", "attack.width=8", "attack.size=16")  # 256 images make no smoke
 SMALLER = {"dfme": SMALL_DFME, "dfme_standardised": SMALL_DFME}
@@ -37,7 +38,7 @@ CLASSIFY = sorted(choices("attack", "probabilities"))
 
 @pytest.mark.parametrize("name", EMBED + CLASSIFY)
 def test_an_attack_runs_within_its_budget(name: str, tmp_path: Path) -> None:
-    api, quick = (test_encoders, test_encoders.QUICK) if name in EMBED else (colour_api, colour_api.QUICK)
+    api, quick = (embedding_api, embedding_api.QUICK) if name in EMBED else (colour_api, colour_api.QUICK)
     cfg = composed(*QUICK.get(name, quick), f"attack={name}", *SMALLER.get(name, ()))
     ctx, budget = context(tmp_path), 0 if name in ASK_NOTHING - {"pretrain"} else 60
     attack, learner, oracle = build.make(cfg.attack), build.make(cfg.thief), api.oracle_for(ctx, budget)
@@ -46,13 +47,13 @@ def test_an_attack_runs_within_its_budget(name: str, tmp_path: Path) -> None:
     thief = attack.run(oracle, api.POOL, AttackContext(learner, ctx, labelled=LABELLED))
     assert oracle.used == len(Ledger(ctx.run_dir / "ledger.bin", "job")) <= 60
     assert oracle.used == 0 if name in ASK_NOTHING else oracle.used > 45
-    outputs = of_images(thief, api.POOL, np.arange(3), ctx)
+    outputs = compute_outputs(thief, api.POOL, np.arange(3), ctx)
     assert outputs.isfinite().all() and (outputs.shape == (3, oracle.width) or name in OWN_WIDTH)
 
 
 @pytest.mark.parametrize("name", EMBED + CLASSIFY)
 def test_no_attack_takes_a_budget_of_nothing_for_something(name: str) -> None:
-    api, quick = (test_encoders, test_encoders.QUICK) if name in EMBED else (colour_api, colour_api.QUICK)
+    api, quick = (embedding_api, embedding_api.QUICK) if name in EMBED else (colour_api, colour_api.QUICK)
     attack = build.make(composed(*QUICK.get(name, quick), f"attack={name}").attack)
     wrong = Budget(60) if name in ASK_NOTHING - {"pretrain"} else Budget(0)
     with pytest.raises(ConfigError, match=f"[Bb]udget (is|of) {wrong.queries} queries"):

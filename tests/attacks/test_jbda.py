@@ -23,9 +23,9 @@ from fmsteal.networks.backbones import Backbone
 from fmsteal.oracle.ledger import Ledger
 from fmsteal.oracle.oracle import Budget
 from fmsteal.training import inference, learners
-from tests.attacks.colour_api import CLASSES, POOL, QUICK, killed_and_again, oracle_for, same_weights, steal
-from tests.conftest import composed
-from tests.training.test_learners import context
+from tests.support.colour_api import CLASSES, POOL, QUICK, killed_and_again, oracle_for, same_weights, steal
+from tests.support.composing import composed
+from tests.support.small_task import context
 
 
 class Curved(nn.Module):
@@ -70,7 +70,7 @@ def test_each_image_steps_as_it_would_alone(
     monkeypatch.setattr(jbda, "GRADIENT_BATCH", batch)
     model, pixels, answers = Curved(8), POOL.pixels[:n, :, :8, :8].copy(), answers_for(n)
     attack = JBDA(selection=drawn, loss=soft_cross_entropy, seeds=3, step=0.0981, direction=direction)
-    made = attack.made(model, pixels, answers, np.random.default_rng(0), 0)
+    made = attack.make_images(model, pixels, answers, np.random.default_rng(0), 0)
     assert made.dtype == np.uint8 and not np.array_equal(made, pixels)
     for image, new, answer in zip(pixels, made, answers, strict=True):
         np.testing.assert_array_equal(new, stepped(model, image, int(answer.argmax()), direction, 0.0981))
@@ -86,7 +86,7 @@ def test_the_two_directions_raise_and_lower_the_labels_logit() -> None:
 
     for direction, sign in (("logit", 1), ("loss", -1)):
         attack = JBDA(selection=drawn, loss=soft_cross_entropy, seeds=3, step=0.02, direction=direction)  # type: ignore[arg-type]
-        made = attack.made(model, pixels, answers, np.random.default_rng(0), 0)
+        made = attack.make_images(model, pixels, answers, np.random.default_rng(0), 0)
         assert (sign * (sure(made) - sure(pixels))).mean() > 0.01
 
 
@@ -96,7 +96,7 @@ def test_the_step_turns_round_every_tau_rounds() -> None:
     attack = JBDA(selection=drawn, loss=soft_cross_entropy, seeds=3, step=0.0981, tau=3)
     for number, sign in enumerate([1, 1, 1, -1, -1, -1, 1]):  # the paper's (-1)^floor(rho / 3)
         assert attack.step_of(number) == sign * 0.0981
-        made = attack.made(model, pixels, answers, np.random.default_rng(0), number)
+        made = attack.make_images(model, pixels, answers, np.random.default_rng(0), number)
         for image, new, answer in zip(pixels, made, answers, strict=True):
             np.testing.assert_array_equal(new, stepped(model, image, int(answer.argmax()), "logit", sign * 0.0981))
     assert [build.make(composed("attack=jbda_ce").attack).step_of(n) for n in (0, 5)] == [0.1, 0.1]
@@ -119,7 +119,7 @@ def test_each_image_walks_as_it_would_alone(n: int, batch: int, monkeypatch: pyt
     monkeypatch.setattr(jbda, "GRADIENT_BATCH", batch)
     model, pixels, answers = Curved(8), POOL.pixels[:n, :, :8, :8].copy(), answers_for(n)
     attack = build.make(composed("attack=jbda_tr").attack)
-    made = attack.made(model, pixels, answers, np.random.default_rng(5), 0)
+    made = attack.make_images(model, pixels, answers, np.random.default_rng(5), 0)
     targets = np.random.default_rng(5).integers(CLASSES, size=(8, 3 * n))
     assert len({tuple(row) for row in targets.T}) == 3 * n  # the three walks of an image go different ways
     for row in range(3 * n):
@@ -164,14 +164,14 @@ def test_what_is_asked_about_is_what_is_trained_on(tmp_path: Path, monkeypatch: 
 @pytest.mark.parametrize("views", [0, 2])
 def test_each_image_passes_a_frozen_trunk_once(views: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     passed = 0
-    of_images, in_batches = inference.of_images, inference.in_batches
+    of_images, in_batches = inference.compute_outputs, inference.run_in_batches
 
     def counted(model: nn.Module, rows: Any, count: int, ctx: Any) -> Tensor:
         nonlocal passed
         passed += count * isinstance(model, Backbone)
         return in_batches(model, rows, count, ctx)
 
-    monkeypatch.setattr(inference, "in_batches", counted)
+    monkeypatch.setattr(inference, "run_in_batches", counted)
     probe = ["recipes.probe.epochs=1", "recipes.probe.augment.flip=0.5", f"recipes.probe.views={views}"]
     cfg = composed("thief=efficientnet_lite0", "thief.backbone.size=32", *probe, "attack=jbda")
     ctx = context(tmp_path)
@@ -202,7 +202,7 @@ def test_images_are_asked_about_in_blocks_as_they_would_be_together(
     ask = oracle.ask_images
     monkeypatch.setattr(oracle, "ask_images", lambda images: (sizes.append(len(images)), ask(images))[1])
     monkeypatch.setattr(asked_views, "ANSWERED_AT_ONCE", 4)
-    torch.testing.assert_close(asked_views.asked(oracle, pixels), want, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(asked_views.ask_views(oracle, pixels), want, rtol=1e-5, atol=1e-6)
     assert sizes == [4, 4, 2] and oracle.used == 10
 
 
@@ -223,7 +223,7 @@ def test_later_rounds_start_from_a_uniform_few() -> None:
 
 def test_as_many_seeds_as_the_budget_and_the_options_say() -> None:
     attack = JBDA(selection=drawn, loss=soft_cross_entropy, seeds=150)
-    assert [attack.seeded(Budget(n)) for n in (1, 3, 10, 100, 750, 10_000)] == [1, 2, 2, 20, 150, 150]
+    assert [attack.count_seeds(Budget(n)) for n in (1, 3, 10, 100, 750, 10_000)] == [1, 2, 2, 20, 150, 150]
 
 
 @pytest.mark.parametrize("attack", ["jbda", "jbda_tr"])

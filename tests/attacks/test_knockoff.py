@@ -24,9 +24,9 @@ from fmsteal.data.images import Images
 from fmsteal.oracle.oracle import Budget
 from fmsteal.training.held_out import HeldOut
 from fmsteal.victims.base import Victim
-from tests.attacks.an_api import in_front_of
-from tests.attacks.test_activethief import POOL, Brightest, recorded, thief_of
-from tests.training.test_learners import context
+from tests.attacks.brightest_api import POOL, Brightest, recorded, thief_of
+from tests.support.an_api import in_front_of
+from tests.support.small_task import context
 
 
 @given(st.integers(1, 9), st.integers(2, 8), st.integers(0, 999))

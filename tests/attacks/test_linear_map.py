@@ -19,11 +19,11 @@ from fmsteal.job import stolen
 from fmsteal.networks.backbones import BackboneSpec
 from fmsteal.oracle.oracle import Budget, Oracle
 from fmsteal.records.folders import TheftFolder
-from fmsteal.training.inference import logits, of_images
+from fmsteal.training.inference import compute_outputs, logits
 from fmsteal.victims.base import Victim
-from tests.attacks.an_api import in_front_of
-from tests.conftest import composed
-from tests.training.test_learners import context
+from tests.support.an_api import in_front_of
+from tests.support.composing import composed
+from tests.support.small_task import context
 
 POOL = Images(np.random.default_rng(4).integers(0, 256, (48, 3, 32, 32), dtype=np.uint8), "pool")
 THIEF = ("task=embed", "thief=encoder_efficientnet_lite0_probe", "thief.backbone.size=32")
@@ -57,7 +57,7 @@ def test_the_map_is_the_ridge_of_the_answers_and_is_loaded_as_it_was(tmp_path: P
     thief, oracle, attacker, made = steal(tmp_path, 40, "attack=linear_map", "+attack.penalties=[0.01]")
     ctx, every = context(tmp_path), np.arange(48)
     assert oracle.used == 40
-    outputs, target = of_images(thief, POOL, every, ctx), of_images(Behind(), POOL, every, ctx)
+    outputs, target = compute_outputs(thief, POOL, every, ctx), compute_outputs(Behind(), POOL, every, ctx)
     asked = random(48, 40, attacker.seed)
     x = attacker.public_features(POOL, every).double().numpy()
     alpha = 0.01 * 40 * x[asked].var(axis=0).mean()
@@ -69,15 +69,15 @@ def test_the_map_is_the_ridge_of_the_answers_and_is_loaded_as_it_was(tmp_path: P
     assert known["form"] == "weights" and folder.thief.stat().st_size < 40_000  # the map alone: the trunk is public
     for again in (stolen.load(folder, known), stolen.open_thief(folder.thief)):
         assert again is not None
-        torch.testing.assert_close(of_images(again, POOL, every, ctx), outputs, rtol=0, atol=0)
+        torch.testing.assert_close(compute_outputs(again, POOL, every, ctx), outputs, rtol=0, atol=0)
 
 
 def test_the_penalty_is_chosen_by_answers_held_out(tmp_path: Path) -> None:
     ctx, every = context(tmp_path), np.arange(48)
-    target, errors = of_images(Behind(), POOL, every, ctx), {}
+    target, errors = compute_outputs(Behind(), POOL, every, ctx), {}
     for name, penalties in (("chosen", "[1e-6,1e-2,100.0]"), ("strong", "[100.0]")):
         thief, *_ = steal(tmp_path / name, 40, "attack=linear_map", f"+attack.penalties={penalties}")
-        errors[name] = (of_images(thief, POOL, every, ctx) - target).square().mean()
+        errors[name] = (compute_outputs(thief, POOL, every, ctx) - target).square().mean()
     assert errors["chosen"] < errors["strong"] / 2
 
 
@@ -85,14 +85,14 @@ def test_a_public_encoder_is_the_trunk_as_published_and_costs_nothing(tmp_path: 
     thief, oracle, attacker, made = steal(tmp_path, 0, "attack=public_encoder")
     ctx, every = context(tmp_path), np.arange(48)
     assert oracle.used == 0 and thief.aligned is False
-    plain = of_images(LITE0.build(pretrained=True), POOL, every, ctx)
-    torch.testing.assert_close(of_images(thief, POOL, every, ctx), plain, rtol=0, atol=0)
+    plain = compute_outputs(LITE0.build(pretrained=True), POOL, every, ctx)
+    torch.testing.assert_close(compute_outputs(thief, POOL, every, ctx), plain, rtol=0, atol=0)
     torch.testing.assert_close(logits(thief, POOL, every, ctx), plain, rtol=1e-5, atol=1e-5)
     folder = TheftFolder(tmp_path)
     known = stolen.write(folder, thief, attacker.thief, made, torch.from_numpy(POOL.pixels[:8]))
     again = stolen.load(folder, known)
     assert again is not None and again.aligned is False
-    torch.testing.assert_close(of_images(again, POOL, every, ctx), plain, rtol=0, atol=0)
+    torch.testing.assert_close(compute_outputs(again, POOL, every, ctx), plain, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize(
@@ -127,4 +127,4 @@ def test_a_budget_of_two_and_bad_options_are_refused() -> None:
 
 def test_three_answers_are_enough_to_run(tmp_path: Path) -> None:
     thief, oracle, _, _ = steal(tmp_path, 3, "attack=linear_map")
-    assert oracle.used == 3 and of_images(thief, POOL, np.arange(4), context(tmp_path)).isfinite().all()
+    assert oracle.used == 3 and compute_outputs(thief, POOL, np.arange(4), context(tmp_path)).isfinite().all()

@@ -12,25 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from fmsteal.attacks.mixmatch import LEAST_ALPHA, MixMatch, MixMatchModule, guessed, mixed, mixmatch_loss
+from fmsteal.attacks.mixmatch import LEAST_ALPHA, MixMatch, MixMatchModule, guess_answers, mix_up, mixmatch_loss
 from fmsteal.attacks.selection import random
 from fmsteal.base.errors import ConfigError
 from fmsteal.config import build
 from fmsteal.training.recipe import Recipe
-from tests.conftest import composed
-from tests.exact import agree, seeds
-
-classes = st.integers(2, 7)
-rows = st.integers(1, 5)
-
-
-def softmax(row: Tensor) -> Tensor:
-    powers = [torch.exp(z) for z in row]
-    return torch.stack([p / sum(powers) for p in powers])
-
-
-def logits(seed: int, *shape: int) -> Tensor:
-    return 2 * torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+from tests.attacks.logits import classes, logits, rows, softmax
+from tests.support.composing import composed
+from tests.support.exact import agree, seeds
 
 
 @given(rows, rows, classes, seeds, st.sampled_from([0.0, 1.0, 75.0]))
@@ -58,7 +47,7 @@ def test_the_loss_is_equations_3_to_5(labelled: int, others: int, count: int, se
 @settings(max_examples=30, deadline=None)
 def test_guesses_are_equations_6_and_7(images: int, views: int, count: int, seed: int, temperature: float) -> None:
     z = logits(seed, views, images, count).double()
-    found = guessed(z.flatten(0, 1), views, temperature)
+    found = guess_answers(z.flatten(0, 1), views, temperature)
     for i in range(images):
         mean = sum(softmax(z[v, i]) for v in range(views)) / views
         powers = [p ** (1 / temperature) for p in mean]
@@ -67,8 +56,8 @@ def test_guesses_are_equations_6_and_7(images: int, views: int, count: int, seed
 
 def test_sharpening_by_hand() -> None:
     answer = torch.tensor([[0.6, 0.3, 0.1]])
-    torch.testing.assert_close(guessed(answer.log(), 1, 1.0), answer)
-    torch.testing.assert_close(guessed(answer.log(), 1, 0.5), torch.tensor([[0.36, 0.09, 0.01]]) / 0.46)
+    torch.testing.assert_close(guess_answers(answer.log(), 1, 1.0), answer)
+    torch.testing.assert_close(guess_answers(answer.log(), 1, 0.5), torch.tensor([[0.36, 0.09, 0.01]]) / 0.46)
 
 
 @given(st.integers(1, 9), seeds, st.sampled_from([0.75, 0.1, 16.0]), st.booleans())
@@ -77,7 +66,7 @@ def test_mixtures_are_equations_8_to_11(count: int, seed: int, alpha: float, ima
     inputs = torch.randn(count, *([3, 2, 2] if images else [5]), generator=torch.Generator().manual_seed(seed))
     targets = logits(seed, count, 3).softmax(dim=1)
     torch.manual_seed(seed)
-    mixture, answers = mixed(inputs, targets, alpha)
+    mixture, answers = mix_up(inputs, targets, alpha)
     torch.manual_seed(seed)
     beta = torch.distributions.Beta(torch.full((count,), alpha), torch.full((count,), alpha)).sample().tolist()
     partner = torch.randperm(count).tolist()
@@ -92,7 +81,7 @@ def test_mixtures_are_equations_8_to_11(count: int, seed: int, alpha: float, ima
 def test_shares_are_drawn_for_each_row_from_the_folded_beta(alpha: float) -> None:
     torch.manual_seed(0)
     marks = torch.eye(300)  # a mixture names both of its rows, and their shares
-    mixture, answers = mixed(marks, marks, alpha)
+    mixture, answers = mix_up(marks, marks, alpha)
     shares = mixture.diagonal()
     torch.testing.assert_close(mixture, answers)
     assert shares.min() >= 0.5 and len(shares.unique()) > (250 if alpha > 0.1 else 5)
@@ -131,7 +120,7 @@ def test_a_step_by_hand(labels: Any) -> None:
     guess = ((made.student(u[:3]).softmax(1) + made.student(u[3:]).softmax(1)) / 2) ** 2
     guess = guess / guess.sum(1, keepdim=True)
     torch.manual_seed(3)
-    inputs, targets = mixed(torch.cat([x, u]), torch.cat([known, guess, guess]), 0.75)
+    inputs, targets = mix_up(torch.cat([x, u]), torch.cat([known, guess, guess]), 0.75)
     p = made.student(inputs).softmax(1)
     cross = -(targets[:2] * p[:2].log()).sum(1).mean()
     square = (targets[2:] - p[2:]).square().sum() / (3 * 6)

@@ -12,25 +12,26 @@ import torch.nn.functional as F
 
 from fmsteal.attacks.base import AttackContext
 from fmsteal.attacks.losses import soft_cross_entropy
-from fmsteal.attacks.own_data import labelled_images
+from fmsteal.attacks.own_data import find_labelled_images
 from fmsteal.attacks.selection import random
 from fmsteal.base.errors import AttackError, ConfigError
 from fmsteal.config import build
 from fmsteal.data.digits import digits
-from tests.attacks import colour_api
-from tests.conftest import Run, composed
-from tests.training.test_learners import context
+from tests.support import colour_api
+from tests.support.commands import Run
+from tests.support.composing import composed
+from tests.support.small_task import context
 
 TASK = digits(size=8, test=60, train_count=300)
 
 
 def test_unseen_images_are_none_of_the_victims(tmp_path: Path) -> None:
-    unseen = labelled_images(build.make(composed("attack=own_data").attack), TASK)
+    unseen = find_labelled_images(build.make(composed("attack=own_data").attack), TASK)
     assert unseen is not None and len(unseen) == 1797 - 60 - 300
     seen = set(TASK.train.image_digests(np.arange(300)))  # digits has a few scans twice
     assert len(seen & set(unseen.image_digests(np.arange(len(unseen))))) < 5
-    assert labelled_images(build.make(composed("attack=own_data_ceiling").attack), TASK) is TASK.train
-    assert labelled_images(build.make(composed("attack=knockoff").attack), TASK) is None
+    assert find_labelled_images(build.make(composed("attack=own_data_ceiling").attack), TASK) is TASK.train
+    assert find_labelled_images(build.make(composed("attack=knockoff").attack), TASK) is None
 
 
 def test_the_thief_is_the_one_trained_on_those_labels(tmp_path: Path) -> None:
@@ -50,13 +51,13 @@ def test_the_thief_is_the_one_trained_on_those_labels(tmp_path: Path) -> None:
 
 def test_what_is_not_there_is_named_before_anything_is_trained(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"trained on all of the 1737 that there are.*data\.train_count=N"):
-        labelled_images(build.make(composed("attack=own_data").attack), digits(size=8, test=60))
+        find_labelled_images(build.make(composed("attack=own_data").attack), digits(size=8, test=60))
     more = build.make(composed("attack=own_data", "attack.images=1438").attack)
     with pytest.raises(ConfigError, match=r"attack\.images=1438 is more than the 1437 .* did not see: choose"):
-        labelled_images(more, TASK)
+        find_labelled_images(more, TASK)
     ceiling = build.make(composed("attack=own_data_ceiling", "attack.images=301").attack)
     with pytest.raises(ConfigError, match="301 is more than the 300 labelled images that the victim was trained on"):
-        labelled_images(ceiling, TASK)
+        find_labelled_images(ceiling, TASK)
     with pytest.raises(ConfigError, match=r"attack\.images must be at least 1"):
         build.make(composed("attack=own_data", "attack.images=0").attack)
     ctx = context(tmp_path)

@@ -23,9 +23,9 @@ from fmsteal.attacks.selection import random
 from fmsteal.base.errors import ConfigError
 from fmsteal.config import build
 from fmsteal.training.recipe import Recipe
-from tests.attacks.test_mixmatch import classes, logits, rows, softmax
-from tests.conftest import composed
-from tests.exact import agree, seeds
+from tests.attacks.logits import classes, logits, rows, softmax
+from tests.support.composing import composed
+from tests.support.exact import agree, seeds
 
 shares = st.sampled_from([0.0, 0.4, 1.0])
 temperatures = st.sampled_from([1.0, 1.5, 4.0])

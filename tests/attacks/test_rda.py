@@ -7,30 +7,14 @@ import torch
 import torch.nn.functional as F
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from torch import Tensor, nn
+from torch import nn
 
 from fmsteal.attacks.rda import FLOOR, prototypes, rda_loss
 from fmsteal.base.errors import AttackError
 from fmsteal.config import build
-from tests.conftest import composed
-from tests.exact import agree, dimensions, embeddings, images, seeds, several, unit
-
-
-def loop(views: Tensor, targets: Tensor, temperature: float, alpha: float, beta: float) -> Tensor:
-    total = views.new_zeros(())
-    for view in views:
-        s = [unit(row) for row in view]
-        for i in range(len(s)):
-            negatives = views.new_zeros(())
-            for j in range(len(s)):
-                if j != i:
-                    negatives = negatives + (s[i] @ targets[j] / temperature).exp() + (s[i] @ s[j] / temperature).exp()
-            con = -((s[i] @ targets[i] / temperature).exp() / negatives).log()
-            p = targets[i]
-            cos = s[i] @ p / (s[i].square().sum() * p.square().sum()).sqrt().clamp_min(1e-8)
-            align = -((cos + 1).clamp_min(FLOOR) / (s[i] - p).square().sum().clamp_min(FLOOR)).log()
-            total = total + alpha * con + beta * align
-    return total / (len(views) * views.shape[1])
+from tests.attacks.published import rda
+from tests.support.composing import composed
+from tests.support.exact import agree, dimensions, embeddings, images, seeds, several, unit
 
 
 @given(
@@ -47,7 +31,7 @@ def test_is_its_formula(n: int, d: int, m: int, seed: int, weights: tuple[float,
     assume(torch.cosine_similarity(views, p, dim=-1).min() > -0.999)  # float32 has few digits of cos + 1 left there
     agree(
         lambda s, p: rda_loss(s, p, 0.07, alpha, beta)[0] / (alpha + beta),
-        lambda s, p: loop(s, p, 0.07, alpha, beta) / (alpha + beta),
+        lambda s, p: rda(s, p, 0.07, alpha, beta) / (alpha + beta),
         views,
         p,
         float32=1e-5 if d > 12 else 1e-3,  # in many dimensions, cos + 1 and ||s - p||^2 are far from 0

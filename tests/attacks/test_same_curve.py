@@ -17,14 +17,17 @@ from fmsteal.config import build
 from fmsteal.data.images import Picked
 from fmsteal.data.loader import TensorLoader
 from fmsteal.training.recipe import StealModule
-from tests.attacks.test_cont_steal import loop as cont_steal
-from tests.attacks.test_cont_steal_two_view import loop as two_view
-from tests.attacks.test_embedding_losses import infonce_loop, mse_loop
-from tests.attacks.test_rda import loop as rda
-from tests.attacks.test_stolen_encoder import loop as stolen_encoder
-from tests.attacks.test_stolen_encoder_rda import loop as stolen_encoder_rda
-from tests.conftest import composed
-from tests.training.test_learners import context
+from tests.attacks.published import (
+    cont_steal,
+    infonce_loop,
+    mse_loop,
+    rda,
+    stolen_encoder,
+    stolen_encoder_rda,
+    two_view,
+)
+from tests.support.composing import composed
+from tests.support.small_task import context
 
 RANDOM = np.random.default_rng(0)
 PIXELS = RANDOM.integers(0, 256, (28, 3, 8, 8), dtype=np.uint8)

@@ -13,14 +13,14 @@ from sklearn.cluster import KMeans
 from sklearn.neighbors import NearestNeighbors
 
 from fmsteal.attacks.base import AttackContext
-from fmsteal.attacks.selection import herding, kcenter_features, most_typical, random, select, typiclust
+from fmsteal.attacks.selection import find_most_typical, herding, kcenter_features, random, select, typiclust
 from fmsteal.base.errors import ConfigError
 from fmsteal.config import build
 from fmsteal.oracle.ledger import Ledger
 from fmsteal.training.context import Context
-from tests.attacks import colour_api
-from tests.conftest import composed
-from tests.training.test_learners import context
+from tests.support import colour_api
+from tests.support.composing import composed
+from tests.support.small_task import context
 
 FROZEN = ("thief=efficientnet_lite0", "thief.backbone.size=32")
 IN_FEATURES = ("kcenter_features", "herding", "typiclust")
@@ -79,7 +79,7 @@ def test_typicality_against_scikit_learn(n: int, k: int, seed: int) -> None:
     k, x = min(k, n - 1), torch.nn.functional.normalize(rows(n, seed))
     distances, _ = NearestNeighbors(n_neighbors=k + 1).fit(x.numpy()).kneighbors(x.numpy())
     mean = distances[:, 1:].mean(axis=1)
-    assert mean[most_typical(x, k)] == pytest.approx(mean.min())
+    assert mean[find_most_typical(x, k)] == pytest.approx(mean.min())
 
 
 @pytest.mark.parametrize(("n", "count"), [(60, 4), (60, 45), (60, 60), (7, 7), (40, 1)])

@@ -21,9 +21,9 @@ from fmsteal.oracle.ledger import Ledger
 from fmsteal.oracle.oracle import Budget
 from fmsteal.training import inference
 from fmsteal.training.recipe import Recipe
-from tests.attacks.colour_api import POOL, QUICK, Killed, oracle_for, same_weights
-from tests.conftest import composed
-from tests.training.test_learners import context
+from tests.support.colour_api import POOL, QUICK, Killed, oracle_for, same_weights
+from tests.support.composing import composed
+from tests.support.small_task import context
 
 NAMES = ["mixmatch", "querywise"]
 PROBE = (
@@ -109,13 +109,13 @@ def test_a_frozen_trunk_sees_each_image_once(
     name: str, views: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rows = []
-    in_batches = inference.in_batches
+    in_batches = inference.run_in_batches
 
     def counted(model: nn.Module, what: Any, count: int, ctx: Any) -> Any:
         rows.append(count if any(p.ndim == 4 for p in model.parameters()) else 0)
         return in_batches(model, what, count, ctx)
 
-    monkeypatch.setattr(inference, "in_batches", counted)
+    monkeypatch.setattr(inference, "run_in_batches", counted)
     augmented = (f"thief.recipe.views={views}", *SHIFTED) if views else ()
     thief, _ = stolen(tmp_path, *PROBE, *augmented, f"attack={name}")
     held = 4 if name == "querywise" else 0  # these as they are
@@ -145,7 +145,7 @@ def test_what_is_not_asked_about_changes_the_thief(name: str, tmp_path: Path) ->
 def test_without_what_they_add_they_are_knockoff(
     name: str, without: tuple[str, ...], knockoff: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fmsteal.attacks.mixmatch.mixed", lambda inputs, targets, alpha: (inputs, targets))
+    monkeypatch.setattr("fmsteal.attacks.mixmatch.mix_up", lambda inputs, targets, alpha: (inputs, targets))
     options = [f"attack.{each}" for each in (*without, "ema=0")]
     ours, _ = stolen(tmp_path / "ours", *PROBE, f"attack={name}", *options)
     plain, _ = stolen(tmp_path / "plain", *PROBE, "attack=knockoff", *knockoff)

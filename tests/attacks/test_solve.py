@@ -10,46 +10,40 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from safetensors.torch import save_file
 from scipy.optimize import minimize
 from sklearn.linear_model import Ridge
 from torch import Tensor, nn
 
 from fmsteal.attacks.base import AttackContext
-from fmsteal.attacks.equations import Equations, Head, System
+from fmsteal.attacks.equations import EquationHead, Equations, System
 from fmsteal.attacks.selection import random
-from fmsteal.attacks.solve import better
-from fmsteal.attacks.solved_head import limits, solve_head, split
+from fmsteal.attacks.solve import is_better
+from fmsteal.attacks.solved_head import find_limit, solve_head, split_rows
 from fmsteal.base.errors import ConfigError
 from fmsteal.config import build
-from fmsteal.data.images import Images
 from fmsteal.defenses.base import NoDefense
 from fmsteal.defenses.truncation import HardLabel, Rounding, TopK, top_k
 from fmsteal.job.parts import Parts
 from fmsteal.networks.backbones import BackboneSpec
 from fmsteal.oracle.oracle import Oracle
 from fmsteal.training.classifier import Classifier
-from fmsteal.training.inference import of_images
+from fmsteal.training.inference import compute_outputs
 from fmsteal.victims.base import Victim
-from tests.attacks.an_api import in_front_of
-from tests.conftest import composed
-from tests.training.test_learners import context
-
-CLASSES = 5
-RANDOM = np.random.default_rng(4)
-POOL = Images(RANDOM.integers(0, 256, (500, 3, 16, 16)).astype(np.uint8), "pool")
-LAST = np.arange(400, 500)  # images that the attacks below do not ask about
-TRUNK = ("thief=resnet10t", "thief.backbone.model=test_resnet", "thief.backbone.size=16", "thief.adaptation=probe")
-QUICK = ("thief.recipe.epochs=3", "thief.recipe.min_steps=0", "query.count=null")
+from tests.attacks.linear_api import CLASSES, LAST, POOL, TRUNK, a_victim, found, weights
+from tests.support.an_api import in_front_of
+from tests.support.composing import composed
+from tests.support.small_task import context
 
 
-def draw(seed: int, n: int, width: int, classes: int = CLASSES, size: float = 1.0) -> tuple[Tensor, Head, Tensor]:
+def draw(
+    seed: int, n: int, width: int, classes: int = CLASSES, size: float = 1.0
+) -> tuple[Tensor, EquationHead, Tensor]:
     """Features of very different sizes, a head, and the float32 softmax of what it says of them."""
     generator = torch.Generator().manual_seed(seed)
     features = torch.randn(n, width, generator=generator) * torch.logspace(0, -2, width) + 0.3
     weight = torch.randn(classes, width, generator=generator)
     bias = torch.randn(classes, generator=generator)
-    return features, Head(weight.double(), bias.double()), (size * (features @ weight.T + bias)).softmax(1)
+    return features, EquationHead(weight.double(), bias.double()), (size * (features @ weight.T + bias)).softmax(1)
 
 
 def without_mean(rows: Tensor) -> Tensor:
@@ -138,7 +132,7 @@ def test_features_of_another_trunk_leave_equations_that_do_not_hold() -> None:
 def test_the_held_out_fifth_decides_and_all_rows_are_fitted() -> None:
     features, _, answers = draw(0, 40, 60)
     noisy = (answers.log() + torch.randn(answers.shape, generator=torch.Generator().manual_seed(2))).softmax(1)
-    solved, (train, held) = solve_head(features, noisy, seed=3), split(40, 3)
+    solved, (train, held) = solve_head(features, noisy, seed=3), split_rows(40, 3)
     assert len(held) == 8 and sorted([*train, *held]) == list(range(40))
     found = {}
     for penalty in (1e-12, 1e-8, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1):
@@ -153,57 +147,30 @@ def test_the_held_out_fifth_decides_and_all_rows_are_fitted() -> None:
 @settings(max_examples=40, deadline=None)
 def test_answers_that_are_no_equations_are_noticed(seed: int, classes: int, decimals: int) -> None:
     answers = draw(seed, 30, 4, classes)[2]
-    assert limits(answers) is None
-    assert limits(torch.round(answers, decimals=decimals)) in [
+    assert find_limit(answers) is None
+    assert find_limit(torch.round(answers, decimals=decimals)) in [
         *(f"rounded to {d} decimals" for d in range(decimals + 1)),
         "labels",
     ]
-    assert limits(top_k(answers, 1)) == limits(top_k(answers, 1, renormalise=True)) == "labels"
+    assert find_limit(top_k(answers, 1)) == find_limit(top_k(answers, 1, renormalise=True)) == "labels"
     if classes > 2:
         for renormalise in (False, True):
-            assert limits(top_k(answers, classes - 1, renormalise)) == "truncated"
-        assert str(limits(answers * 0.9)).startswith("no probabilities")
+            assert find_limit(top_k(answers, classes - 1, renormalise)) == "truncated"
+        assert str(find_limit(answers * 0.9)).startswith("no probabilities")
 
 
 def test_a_saturated_softmax_is_not_taken_for_a_truncated_one() -> None:
     answers = draw(0, 100, 20, size=60.0)[2]
-    assert (answers == 0).any() and limits(answers) is None
+    assert (answers == 0).any() and find_limit(answers) is None
 
 
 def test_one_is_better_than_another_only_beyond_chance() -> None:
     hits = torch.zeros(40, dtype=torch.bool)
     one, two = hits.clone(), hits.clone()
     one[:10] = True
-    assert better(one, hits) and not better(hits, one) and not better(one, one)
+    assert is_better(one, hits) and not is_better(hits, one) and not is_better(one, one)
     two[5:14] = True  # 5 against 4
-    assert not better(one, two)
-
-
-def weights(folder: Path, seed: int) -> Path:
-    """A small trunk that somebody has published."""
-    import timm
-
-    torch.manual_seed(seed)
-    model = timm.create_model("test_resnet", num_classes=0)
-    for norm in model.modules():
-        if isinstance(norm, nn.BatchNorm2d):
-            nn.init.normal_(norm.running_mean, std=0.3)
-            nn.init.uniform_(norm.weight, 0.5, 1.5)
-    file = folder / f"trunk-{seed}.safetensors"
-    save_file(model.state_dict(), file)
-    return file
-
-
-def a_victim(spec: BackboneSpec, size: float = 1.0) -> Victim:
-    """A head on a public trunk whose answers differ from image to image."""
-    torch.manual_seed(9)
-    model = Classifier(spec.build(pretrained=True), CLASSES)
-    with torch.no_grad():
-        features = model.backbone.eval()(torch.from_numpy(np.array(POOL.pixels[:100])))
-        weight = torch.randn(CLASSES, features.shape[1])
-        model.head.weight.copy_(2 * size * weight / (features @ weight.T).std(0).mean())
-        model.head.bias.copy_(-(features.mean(0) @ model.head.weight.T))
-    return Victim("made", model.eval(), "probabilities")
+    assert not is_better(one, two)
 
 
 def stolen(
@@ -222,12 +189,8 @@ def stolen(
 
 def agreement(thief: nn.Module, victim: Victim, ctx: AttackContext) -> float:
     job = ctx._job()
-    both = [of_images(model, POOL, LAST, job).argmax(1) for model in (thief, victim.model)]
+    both = [compute_outputs(model, POOL, LAST, job).argmax(1) for model in (thief, victim.model)]
     return float((both[0] == both[1]).double().mean())
-
-
-def found(ctx: AttackContext) -> dict[str, float]:
-    return {metric.name: metric.value for metric in ctx.found}
 
 
 @pytest.mark.parametrize("size", [1.0, 12.0])
@@ -275,8 +238,8 @@ def test_a_trained_trunk_gets_a_solved_head_where_that_is_better(tmp_path: Path)
     for name, value in plain.backbone.state_dict().items():
         torch.testing.assert_close(thief.backbone.state_dict()[name], value, rtol=0, atol=0)
     asked = random(len(POOL), 200, 0)
-    due = without_mean(of_images(victim.model, POOL, asked, ctx._job()).double())
-    off = [(without_mean(of_images(t, POOL, asked, ctx._job()).double()) - due).norm() for t in (thief, plain)]
+    due = without_mean(compute_outputs(victim.model, POOL, asked, ctx._job()).double())
+    off = [(without_mean(compute_outputs(t, POOL, asked, ctx._job()).double()) - due).norm() for t in (thief, plain)]
     assert off[0] < 0.9 * off[1]
 
 

@@ -4,33 +4,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor
 
 from fmsteal.attacks.stolen_encoder import Distance, distances, stolen_encoder_loss
 from fmsteal.base.errors import ConfigError
-from tests.exact import agree, dimensions, embeddings, images, seeds, unit
+from tests.attacks.published import stolen_encoder
+from tests.support.exact import agree, dimensions, embeddings, images, seeds
 
 DISTANCES: list[Distance] = ["l2", "l1", "cosine"]
-
-
-def one(s: Tensor, v: Tensor, distance: str, n: int) -> Tensor:
-    s, v = unit(s), unit(v)
-    if distance == "l2":
-        return torch.dist(s, v)
-    return (
-        (1 - s @ v) / n
-        if distance == "cosine"
-        else sum(((a - b).abs() for a, b in zip(s, v, strict=True)), s.new_zeros(()))
-    )
-
-
-def loop(clean: Tensor, views: Tensor, targets: Tensor, lam: float, distance: str) -> Tensor:
-    total, n, k = clean.new_zeros(()), len(clean), len(views)
-    for i in range(n):
-        total = total + one(clean[i], targets[i], distance, n)
-        for j in range(k):
-            total = total + lam / k * one(views[j, i], targets[i], distance, n)
-    return total
 
 
 @given(
@@ -41,7 +21,7 @@ def test_is_its_formula(n: int, d: int, k: int, seed: int, distance: Distance, l
     clean, views, targets = embeddings(seed, (n, d), (k, n, d), (n, d))
     agree(
         lambda s, a, v: stolen_encoder_loss(s, a, v, lam, distance),
-        lambda s, a, v: loop(s, a, v, lam, distance),
+        lambda s, a, v: stolen_encoder(s, a, v, lam, distance),
         clean,
         views,
         targets,

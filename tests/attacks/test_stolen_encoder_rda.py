@@ -3,28 +3,23 @@ from __future__ import annotations
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor
 
 from fmsteal.attacks.stolen_encoder_rda import rda_style_loss
-from tests.exact import agree, dimensions, embeddings, images, seeds, unit
-
-
-def loop(clean: Tensor, views: Tensor, targets: Tensor, lam: float) -> Tensor:
-    total, (n, d), k = clean.new_zeros(()), clean.shape, len(views)
-    for i in range(n):
-        for c in range(d):
-            want = unit(targets[i])[c]
-            total = total + (unit(clean[i])[c] - want) ** 2 / (n * d)
-            for j in range(k):
-                total = total + lam * (unit(views[j, i])[c] - want) ** 2 / (n * d * k)
-    return total
+from tests.attacks.published import stolen_encoder_rda
+from tests.support.exact import agree, dimensions, embeddings, images, seeds, unit
 
 
 @given(images, st.integers(1, 9), st.sampled_from([1, 3]), seeds, st.sampled_from([1.0, 20.0]))
 @settings(max_examples=15, deadline=None)
 def test_is_its_formula(n: int, d: int, k: int, seed: int, lam: float) -> None:
     clean, views, targets = embeddings(seed, (n, d), (k, n, d), (n, d))
-    agree(lambda s, a, v: rda_style_loss(s, a, v, lam), lambda s, a, v: loop(s, a, v, lam), clean, views, targets)
+    agree(
+        lambda s, a, v: rda_style_loss(s, a, v, lam),
+        lambda s, a, v: stolen_encoder_rda(s, a, v, lam),
+        clean,
+        views,
+        targets,
+    )
 
 
 @given(images, dimensions, seeds)

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from fmsteal.attacks import strategies
 from fmsteal.attacks.deepfool import distances, distances_of_code
-from fmsteal.attacks.kcenter import farthest_first
-from fmsteal.attacks.strategies import Round, entropy, lowest, margin
+from fmsteal.attacks.kcenter import pick_farthest_first
+from fmsteal.attacks.strategies import Round, entropy, margin, pick_lowest
 from fmsteal.base.errors import ConfigError
 
 
@@ -45,23 +45,23 @@ def test_kcenter_picks_what_a_plain_loop_picks(
     random = np.random.default_rng(seed)
     points = random.integers(0, 4, (n + m, width)) / 4 if grid else random.random((n + m, width))  # a grid has ties
     rows, centres = points[:n], points[n:]
-    picks = farthest_first(torch.from_numpy(rows), torch.from_numpy(centres), count)
+    picks = pick_farthest_first(torch.from_numpy(rows), torch.from_numpy(centres), count)
     assert picks.tolist() == greedy(rows.tolist(), centres.tolist(), count)
 
 
 def test_kcenter_tells_sure_rows_apart() -> None:
     sure = torch.tensor([[1.0, 0.0], [1 - 1e-5, 1e-5], [1 - 3e-5, 3e-5], [1 - 2e-5, 2e-5]])
-    picks = farthest_first(sure, sure[:1], 4)
+    picks = pick_farthest_first(sure, sure[:1], 4)
     assert picks.tolist() == greedy(sure.double().tolist(), sure[:1].double().tolist(), 4) == [2, 1, 3, 0]
 
 
 def test_many_centres_are_gone_through_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     rows, centres = torch.rand(50, 3), torch.rand(40, 3)
-    whole = farthest_first(rows, centres, 10)
+    whole = pick_farthest_first(rows, centres, 10)
     monkeypatch.setattr("fmsteal.attacks.kcenter.HELD", 150)
-    np.testing.assert_array_equal(farthest_first(rows, centres, 10), whole)
+    np.testing.assert_array_equal(pick_farthest_first(rows, centres, 10), whole)
     with pytest.raises(ValueError, match="51 rows cannot be picked from 50"):
-        farthest_first(rows, centres, 51)
+        pick_farthest_first(rows, centres, 51)
 
 
 class Small(nn.Module):
@@ -207,7 +207,7 @@ def test_uncertain_images_come_first() -> None:
     by = {int(i): (-float(entropy(ROWS[i : i + 1])), float(margin(ROWS[i : i + 1]))) for i in now.unasked}
     assert strategies.by_entropy(now, 6).tolist() == sorted(by, key=lambda i: by[i][0])[:6]
     assert strategies.by_margin(now, 6).tolist() == sorted(by, key=lambda i: by[i][1])[:6]
-    assert lowest(np.array([4, 9, 2]), torch.tensor([1.0, 0.0, 1.0]), 2).tolist() == [9, 4]
+    assert pick_lowest(np.array([4, 9, 2]), torch.tensor([1.0, 0.0, 1.0]), 2).tolist() == [9, 4]
 
 
 def test_kcenter_starts_from_what_was_asked() -> None:

@@ -23,12 +23,12 @@ from fmsteal.job import stolen
 from fmsteal.networks.backbones import BackboneSpec
 from fmsteal.oracle.oracle import Budget
 from fmsteal.records.folders import TheftFolder
-from fmsteal.training.inference import of_images
+from fmsteal.training.inference import compute_outputs
 from fmsteal.victims.base import Victim
-from tests.attacks.an_api import in_front_of
-from tests.attacks.test_solve import CLASSES, LAST, POOL, QUICK, TRUNK, a_victim, found, weights
-from tests.conftest import composed
-from tests.training.test_learners import context
+from tests.attacks.linear_api import CLASSES, LAST, POOL, QUICK, TRUNK, a_victim, found, weights
+from tests.support.an_api import in_front_of
+from tests.support.composing import composed
+from tests.support.small_task import context
 
 NAMES = ("one", "two", "three")
 
@@ -108,7 +108,8 @@ def test_the_thief_is_kept_and_loaded_with_the_trunk_that_was_named(tmp_path: Pa
     assert isinstance(again, nn.Module) and known["backbone"]["weights"] == candidates["three"].weights
     job = ctx._job()
     answers = [
-        of_images(model, POOL, LAST, job) for model in (victim.model, thief, again, stolen.open_thief(folder.thief))
+        compute_outputs(model, POOL, LAST, job)
+        for model in (victim.model, thief, again, stolen.open_thief(folder.thief))
     ]
     assert (answers[0].argmax(1) == answers[1].argmax(1)).all()
     for other in answers[2:]:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from fmsteal.base.errors import ConfigError
-from fmsteal.base.metric import Metric, by_name, from_mapping, record
+from fmsteal.base.metric import Metric, index_by_name, make_metrics, record
 
 
 def test_a_metric_without_a_label_is_called_by_its_name() -> None:
@@ -41,8 +41,8 @@ def test_a_result_holds_figures_intervals_and_what_they_are() -> None:
 
 def test_of_two_with_one_name_the_later_counts_and_plain_numbers_have_no_direction() -> None:
     first, other, again = Metric("a", 1), Metric("b", 2), Metric("a", 3)
-    assert list(by_name([first, other, again]).values()) == [again, other]
-    (plain,) = from_mapping({"margin/distance": 2})
+    assert list(index_by_name([first, other, again]).values()) == [again, other]
+    (plain,) = make_metrics({"margin/distance": 2})
     assert plain.value == 2 and plain.higher_is_better is None
 
 

@@ -16,19 +16,19 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from fmsteal.base.errors import ConfigError
-from fmsteal.base.shown import cell, command, printable
+from fmsteal.base.shown import escape_cell, make_printable, make_typable
 from fmsteal.base.store import write_json
 from fmsteal.report.commands import main
 from fmsteal.report.show.table import console
 from fmsteal.sweep.overrides import require_name
-from tests.report.read.test_status import begun, finish, plan, said
+from tests.support.job_folders import begun, finish, plan, said
 
 EVIL = "\x1b[2J\x1b]0;owned\x07\r\x9b31m\u202e"
 
 
 @given(st.text())
 def test_nothing_printable_steers_a_terminal(text: str) -> None:
-    shown = printable(text + EVIL)
+    shown = make_printable(text + EVIL)
     assert not {c for c in shown if unicodedata.category(c) == "Cc"} - {"\n", "\t"}
     for kept in text:
         assert kept in shown or unicodedata.category(kept) in ("Cc", "Cf")
@@ -45,7 +45,7 @@ def test_nothing_printable_steers_a_terminal(text: str) -> None:
     ],
 )
 def test_a_command_that_only_runs_itself_is_shown_as_it_is(typed: str) -> None:
-    assert command(typed) == typed
+    assert make_typable(typed) == typed
 
 
 @pytest.mark.parametrize(
@@ -60,24 +60,24 @@ def test_a_command_that_only_runs_itself_is_shown_as_it_is(typed: str) -> None:
 )  # fmt: skip
 def test_a_shell_runs_nothing_but_the_command(harm: str, tmp_path: Path) -> None:
     """With a real shell, in which `fmsteal` does nothing."""
-    shown = command(harm)
-    assert shown is not None and "\n" not in shown and printable(shown) == shown
+    shown = make_typable(harm)
+    assert shown is not None and "\n" not in shown and make_printable(shown) == shown
     subprocess.run(["bash", "-c", f"fmsteal() {{ :; }}\n{shown}\n"], cwd=tmp_path, capture_output=True, timeout=20)
     assert not list(tmp_path.iterdir())
 
 
 @given(st.text())
 def test_whatever_a_file_holds_is_one_command_of_ours_or_none(text: str) -> None:
-    shown = command("fmsteal " + text)
+    shown = make_typable("fmsteal " + text)
     if shown is not None:
-        assert shlex.split(shown)[0] == "fmsteal" and printable(shown) == shown and "\n" not in shown
+        assert shlex.split(shown)[0] == "fmsteal" and make_printable(shown) == shown and "\n" not in shown
 
 
 @pytest.mark.parametrize(
     "other", ["rm -rf ~", "fmstealer x", "", None, 3, ["fmsteal"], "sudo fmsteal", "fmsteal 'open"]
 )
 def test_what_is_no_command_of_ours_is_not_shown(other: object) -> None:
-    assert command(other) is None
+    assert make_typable(other) is None
 
 
 def test_status_shows_a_planned_command_without_harm(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -105,12 +105,12 @@ def test_no_command_prints_control_characters_of_a_file(tmp_path: Path, capsys: 
 
 @pytest.mark.parametrize("text", ["=1+1", "+cmd|' /C calc'!A0", "-2+3", "@SUM(A1)", "\t=1", "\r=1", "=", "-", "--x"])
 def test_text_that_is_a_formula_is_neutralised(text: str) -> None:
-    assert cell(text) == f"'{text}"
+    assert escape_cell(text) == f"'{text}"
 
 
 @pytest.mark.parametrize("value", [-0.5, 3, None, True, "", "-0.5", "+1e3", "x=1", "a-b", "1=2", float("nan"), "'=1"])
 def test_numbers_and_other_text_stay(value: object) -> None:
-    assert cell(value) is value
+    assert escape_cell(value) is value
 
 
 def test_a_table_of_results_runs_nothing_in_a_spreadsheet(tmp_path: Path) -> None:
@@ -155,7 +155,7 @@ def test_a_sweep_has_one_name_and_one_place(tmp_path: Path) -> None:
 
 def fmsteal(folder: Path, *words: str) -> str:
     """Run the command line up to where it would run a job."""
-    from tests.conftest import environment
+    from tests.support.commands import environment
 
     code = "import sys; sys.argv[0] = 'fmsteal'; from fmsteal.cli import main; main()"
     done = subprocess.run(

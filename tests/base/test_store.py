@@ -14,7 +14,7 @@ import pytest
 from fmsteal.base import store as store_module
 from fmsteal.base.errors import StoreError
 from fmsteal.base.store import Store, checksum, digest, publish, require_readable, seal, write_json
-from tests.conftest import Run
+from tests.support.commands import Run
 
 SPEC = {"what": "test", "n": 1}
 

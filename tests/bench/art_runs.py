@@ -31,7 +31,7 @@ from torch import Tensor, nn
 from fmsteal import cli
 from fmsteal.base import paths
 from fmsteal.data.images import Images, Task, load, save
-from fmsteal.networks.backbones import BackboneSpec, laid_out
+from fmsteal.networks.backbones import BackboneSpec, set_memory_format
 
 if TYPE_CHECKING:
     from fmsteal.job.pipeline import Parts
@@ -148,14 +148,14 @@ def ours(folder: Path, attack: str, seed: int, overrides: list[str]) -> dict[str
     from fmsteal.attacks.base import AttackContext
     from fmsteal.job.parts import Parts
     from fmsteal.job.steal import Account, account_name, put_behind_api
-    from fmsteal.job.theft import held
+    from fmsteal.job.theft import hold
     from fmsteal.oracle.ledger import Ledger, Question
 
     parts = Parts.of(composed(*overrides, f"attack={attack}", f"seed={seed}"))
     task, pool = images(folder)
     ctx = surroundings(parts, folder, f"{attack}-{seed}", seed)
     victim = parts.victim.prepare(task, ctx)
-    with held(folder / "thefts", f"{attack}-{seed}-{'0' * 16}", {"attack": attack}) as theft:
+    with hold(folder / "thefts", f"{attack}-{seed}-{'0' * 16}", {"attack": attack}) as theft:
         account = Account()
         oracle = put_behind_api(theft, victim, pool, task, parts, account, ctx)
         attacker = AttackContext(parts.thief, ctx)
@@ -184,7 +184,7 @@ class Net(nn.Module):
         self.backbone = BackboneSpec(**setup["backbones"][role]).build(pretrained=False)
         self.head = nn.Linear(self.backbone.num_features, setup["classes"])
         self.load_state_dict(load_file(folder / weights))
-        laid_out(self, layout)
+        set_memory_format(self, layout)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.head(self.backbone(x))

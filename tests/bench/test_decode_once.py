@@ -27,7 +27,7 @@ from torchvision.datasets import ImageFolder
 from torchvision.transforms import CenterCrop, Compose, PILToTensor, Resize
 
 from fmsteal.base.store import Store, read_json
-from fmsteal.data.image_folder import NAMES, artifact
+from fmsteal.data.image_folder import NAMES, decode_folder
 from fmsteal.data.images import load
 from fmsteal.data.loader import TensorLoader
 from fmsteal.data.procedural import render
@@ -71,7 +71,7 @@ def test_decode_once(
 ) -> None:
     root = request.getfixturevalue(folder)
     began = time.perf_counter()
-    place = artifact(Store(tmp_path), root, size, "error", labelled=True)
+    place = decode_folder(Store(tmp_path), root, size, "error", labelled=True)
     once = time.perf_counter() - began
     images = load(place)
     assert images.labels is not None

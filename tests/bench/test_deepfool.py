@@ -17,10 +17,10 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from torch import Tensor
 
 from fmsteal.attacks.deepfool import distances
-from fmsteal.base.seeds import seeded
+from fmsteal.base.seeds import seed_block
 from tests.bench.turns import paired
 
-with seeded("bench"):
+with seed_block("bench"):
     MODEL = timm.create_model("resnet10t", num_classes=10).eval()
 IMAGES = torch.rand(64, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 

@@ -23,7 +23,7 @@ from torch import Tensor
 from torch.func import functional_call
 
 from fmsteal.defenses.base import Defense
-from fmsteal.defenses.gradient_redirection import Direction, mean_gradient, redirected, scores
+from fmsteal.defenses.gradient_redirection import Direction, mean_gradient, redirect, scores
 from fmsteal.defenses.mad import MAD, mad
 from fmsteal.defenses.modelguard_s import ModelGuardS
 from fmsteal.defenses.modelguard_w import ModelGuardW, modelguard_w
@@ -32,10 +32,9 @@ from fmsteal.defenses.prada import Prada
 from fmsteal.defenses.reverse_sigmoid import ReverseSigmoid
 from fmsteal.defenses.surrogate import Surrogate
 from tests.bench.turns import paired
-from tests.defenses.asking import asked, guard_of, question
-from tests.defenses.simplex import dirichlet
-from tests.defenses.test_modelguard_w import by_linprog
-from tests.defenses.test_prada import CLASSES, Agent, ask_of, stream
+from tests.support.asking import asked, guard_of, question
+from tests.support.published_defenses import CLASSES, Agent, ask_of, by_linprog, stream
+from tests.support.simplex import dirichlet
 
 EPSILON = 1.0
 
@@ -119,7 +118,7 @@ def test_gradient_redirection(benchmark: BenchmarkFixture, classes: int, claim: 
     direction = mean_gradient(surrogate, images, p)
 
     def ours() -> Tensor:
-        return redirected(p.double(), scores(surrogate, images, direction).double(), EPSILON).float()
+        return redirect(p.double(), scores(surrogate, images, direction).double(), EPSILON).float()
 
     def same(theirs: Tensor, mine: Tensor) -> None:  # scores that differ in their last digits may order ties otherwise
         torch.testing.assert_close(mine, theirs, rtol=0, atol=1e-4)

@@ -18,12 +18,12 @@ import torch.nn.functional as F
 from pytest_benchmark.fixture import BenchmarkFixture
 from torch import Tensor, nn
 
-from fmsteal.base.seeds import derived_seed, seeded
+from fmsteal.base.seeds import derive_seed, seed_block
 from fmsteal.data.digits import digits
 from fmsteal.evaluation.heads import MLPHead
 from fmsteal.networks.backbones import BackboneSpec
-from fmsteal.training.inference import of_images
-from tests.training.test_learners import context
+from fmsteal.training.inference import compute_outputs
+from tests.support.small_task import context
 
 EPOCHS, RUN = 100, 10
 TASK = digits(size=32, test=100, train_count=256)
@@ -38,8 +38,8 @@ def embedded(encoder: nn.Module, pixels: Tensor) -> Tensor:
 def every_epoch(encoder: nn.Module, epochs: int) -> nn.Module:
     """The loop one would write by hand: each batch passes the encoder, then the head."""
     pixels = torch.from_numpy(np.asarray(TASK.train.pixels[np.arange(256)]))
-    order = np.random.default_rng(derived_seed("head order", 0))
-    with seeded("head", 0):
+    order = np.random.default_rng(derive_seed("head order", 0))
+    with seed_block("head", 0):
         head = MLPHead()._network(512, TASK.num_classes)
         optimizer = torch.optim.Adam(head.parameters(), 1e-4)
         for _ in range(epochs):
@@ -57,11 +57,11 @@ def test_an_encoder_is_judged_on_embeddings_made_once(benchmark: BenchmarkFixtur
     encoder = encoder.to(memory_format=torch.channels_last)
     ctx = context(tmp_path)
     ids, test_ids = np.arange(256), np.arange(100)
-    of_images(encoder, TASK.train, ids[:64], ctx)  # warm up
-    test = of_images(encoder, TASK.test, test_ids, ctx)
+    compute_outputs(encoder, TASK.train, ids[:64], ctx)  # warm up
+    test = compute_outputs(encoder, TASK.test, test_ids, ctx)
 
     def ours(epochs: int) -> Tensor:
-        train = of_images(encoder, TASK.train, ids, ctx)
+        train = compute_outputs(encoder, TASK.train, ids, ctx)
         return MLPHead(epochs=epochs).fit_predict(train, LABELS, test, TASK.num_classes, 0)
 
     theirs = every_epoch(encoder, RUN)(F.normalize(test)).argmax(1)

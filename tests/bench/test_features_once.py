@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from fmsteal.base.progress import Progress
-from fmsteal.base.seeds import derived_seed
+from fmsteal.base.seeds import derive_seed
 from fmsteal.base.store import Store
 from fmsteal.config import build
 from fmsteal.data.digits import digits
@@ -26,10 +26,10 @@ from fmsteal.data.loader import TensorLoader
 from fmsteal.tracking.base import CsvTracker
 from fmsteal.training.classifier import Classifier
 from fmsteal.training.context import Context
-from fmsteal.training.inference import of_images
+from fmsteal.training.inference import compute_outputs
 from fmsteal.training.learners import ClassifierLearner
 from fmsteal.training.recipe import Recipe
-from tests.conftest import composed
+from tests.support.composing import composed
 
 EPOCHS = 50
 RECIPE = Recipe(epochs=EPOCHS, batch_size=64, optimizer="adamw", lr=1e-2, weight_decay=0.01)
@@ -46,7 +46,7 @@ def ours(learner: ClassifierLearner, ctx: Context) -> Classifier:
 def every_epoch(learner: ClassifierLearner) -> Classifier:
     """The loop one would write by hand."""
     model = learner.build(TASK.num_classes).eval().to(memory_format=torch.channels_last)
-    loader = TensorLoader(TASK.train.picked(IDS), LABELS, RECIPE.batch_size, derived_seed("thief", "order", 0))
+    loader = TensorLoader(TASK.train.picked(IDS), LABELS, RECIPE.batch_size, derive_seed("thief", "order", 0))
     optimizer = torch.optim.AdamW(model.head.parameters(), RECIPE.lr, weight_decay=RECIPE.weight_decay)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: RECIPE.lr_factor(step / len(loader)))
     for epoch in range(EPOCHS):
@@ -78,7 +78,7 @@ def test_features_once(benchmark: BenchmarkFixture, tmp_path: Path) -> None:
 
     benchmark.pedantic(turn, rounds=1)
     test, labels = np.arange(len(TASK.test)), np.array(TASK.test.labels)
-    answers = {name: of_images(model, TASK.test, test, ctx).argmax(1).numpy() for name, model in found.items()}
+    answers = {name: compute_outputs(model, TASK.test, test, ctx).argmax(1).numpy() for name, model in found.items()}
     accuracy = {name: float((answer == labels).mean()) for name, answer in answers.items()}
     agreement = float((answers["ours"] == answers["every epoch"]).mean())
     faster = seconds["every epoch"] / seconds["ours"]

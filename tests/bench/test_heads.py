@@ -21,7 +21,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 from torch import Tensor
 
-from fmsteal.base.seeds import derived_seed, seeded
+from fmsteal.base.seeds import derive_seed, seed_block
 from fmsteal.evaluation.heads import Head, KNNHead, LinearHead, MLPHead
 
 COUNT, WIDTH, CLASSES = 10_000, 512, 10
@@ -41,8 +41,8 @@ TRAIN, TEST = embeddings(1), embeddings(2)
 def plain_mlp(epochs: int) -> Tensor:
     """The paper's head as one would write it by hand."""
     x, y = F.normalize(TRAIN[0]), TRAIN[1]
-    order = np.random.default_rng(derived_seed("head order", 0))
-    with seeded("head", 0):
+    order = np.random.default_rng(derive_seed("head order", 0))
+    with seed_block("head", 0):
         net = torch.nn.Sequential(
             torch.nn.Linear(WIDTH, 512), torch.nn.ReLU(), torch.nn.Dropout(0.5),
             torch.nn.Linear(512, 256), torch.nn.ReLU(), torch.nn.Linear(256, CLASSES),

@@ -22,11 +22,11 @@ from fmsteal.attacks.jbda import JBDA, Augmentation
 from fmsteal.attacks.jbda_tr import JBDATargeted
 from fmsteal.attacks.losses import soft_cross_entropy
 from fmsteal.attacks.selection import random
-from fmsteal.base.seeds import seeded
+from fmsteal.base.seeds import seed_block
 from fmsteal.data.images import Pixels
 from tests.bench.turns import paired
 
-with seeded("bench"):
+with seed_block("bench"):
     MODEL = timm.create_model("resnet10t", num_classes=10).eval()
 PIXELS = np.random.default_rng(0).integers(0, 256, (128, 3, 32, 32), dtype=np.uint8)
 ANSWERS = torch.randn(128, 10, generator=torch.Generator().manual_seed(1)).softmax(dim=1)
@@ -76,6 +76,6 @@ def test_jbda(
         assert (theirs == mine).mean() >= SAME
 
     def ours() -> Pixels:
-        return attack.made(MODEL, pixels, answers, np.random.default_rng(2), 0)
+        return attack.make_images(MODEL, pixels, answers, np.random.default_rng(2), 0)
 
     paired(benchmark, lambda: published(pixels), ours, same, claim, turns=3)

@@ -17,7 +17,7 @@ import torch
 from pytest_benchmark.fixture import BenchmarkFixture
 from sklearn.metrics import pairwise_distances
 
-from fmsteal.attacks.kcenter import farthest_first
+from fmsteal.attacks.kcenter import pick_farthest_first
 from tests.bench.turns import paired
 
 POOL, CLASSES, PICKS, ASKED = 20_000, 10, 200, 100
@@ -53,5 +53,5 @@ def test_kcenter(benchmark: BenchmarkFixture, other: Callable[[], list[int]], cl
     def same(theirs: list[int], mine: list[int]) -> None:
         assert theirs == mine
 
-    figures = paired(benchmark, other, lambda: farthest_first(ROWS, CENTRES, PICKS).tolist(), same, claim, turns)
+    figures = paired(benchmark, other, lambda: pick_farthest_first(ROWS, CENTRES, PICKS).tolist(), same, claim, turns)
     assert figures["ours"] < 0.3

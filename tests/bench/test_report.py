@@ -21,7 +21,7 @@ from fmsteal.base.metric import record
 from fmsteal.base.store import write_json
 from fmsteal.evaluation.classifier import ClassifierEvaluation
 from fmsteal.identity.keys import cell_key
-from tests.conftest import command, environment
+from tests.support.commands import command, environment
 
 IMAGES, CLASSES, LIMIT = 2000, 10, 20.0
 AXES = {

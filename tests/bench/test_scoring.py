@@ -25,8 +25,8 @@ from fmsteal.attacks.strategies import entropy, margin
 from fmsteal.config import build
 from fmsteal.data.images import Images
 from tests.bench.turns import paired
-from tests.conftest import composed
-from tests.training.test_learners import context
+from tests.support.composing import composed
+from tests.support.small_task import context
 
 COUNT, BATCH = 512, 64  # our batch is trainer.inference_batch
 POOL = Images(np.random.default_rng(0).integers(0, 256, (COUNT, 3, 32, 32), dtype=np.uint8), "pool")

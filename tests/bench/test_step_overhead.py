@@ -22,11 +22,11 @@ from torch import Tensor, nn
 from fmsteal.base.progress import Progress
 from fmsteal.config import build
 from fmsteal.data.loader import TensorLoader
-from fmsteal.networks.backbones import BackboneSpec
 from fmsteal.tracking.base import CsvTracker
-from fmsteal.training.classifier import Classifier, SupervisedModule
+from fmsteal.training.classifier import SupervisedModule
 from fmsteal.training.recipe import Recipe
-from tests.conftest import composed
+from tests.bench.networks import resnet
+from tests.support.composing import composed
 
 TURNS = 7
 
@@ -54,11 +54,6 @@ def ours(net: nn.Module, x: Tensor, y: Tensor, recipe: Recipe) -> None:
         training.fit(
             module, loader, stage="bench", scratch=Path(folder), tracker=CsvTracker(Path(folder)), progress=Progress()
         )
-
-
-def resnet() -> nn.Module:
-    backbone = BackboneSpec("resnet10t", size=32, normalise="half").build(pretrained=False)
-    return Classifier(backbone, 10).to(memory_format=torch.channels_last)
 
 
 CASES = {

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import command, environment
+from tests.support.commands import command, environment
 
 DEFENSES, BUDGETS = ("none", "hard_label", "top_k"), ("100", "500", "1k", "2k5")
 THIEVES = {

@@ -25,8 +25,8 @@ from fmsteal.data.loader import TensorLoader
 from fmsteal.tracking.base import RunInfo
 from fmsteal.training.classifier import SupervisedModule
 from fmsteal.training.recipe import Recipe
-from tests.bench.test_step_overhead import resnet
-from tests.conftest import composed
+from tests.bench.networks import resnet
+from tests.support.composing import composed
 
 TURNS = 9
 EPOCHS, STEPS, BATCH = 4, 10, 16

@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,8 +12,9 @@ import pytest
 from fmsteal.report.read.study import Study
 from fmsteal.report.show.layout import Layout
 from fmsteal.report.show.page import write
-from fmsteal.report.show.plots import figures
-from tests.report.sweeps import troubled
+from fmsteal.report.show.plots import draw_figures
+from tests.browser.written import Written
+from tests.support.sweeps import troubled
 
 PROGRAMS = (("chromium", "chromium-browser", "google-chrome"), ("chromedriver",))
 QUIET = (
@@ -44,20 +43,12 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     driver.quit()
 
 
-@dataclass(frozen=True)
-class Written:
-    """A study and its page."""
-
-    study: Study
-    file: Path
-
-
 @pytest.fixture(scope="session")
 def written(tmp_path_factory: pytest.TempPathFactory) -> Written:
     root = tmp_path_factory.mktemp("outputs")
     study = Study.of([troubled(root / "sweeps" / "50 % & <more> #1")])
     layout = Layout.of(study)
-    return Written(study, write(study, layout, figures(study, layout), root / "reports" / "of ü"))
+    return Written(study, write(study, layout, draw_figures(study, layout), root / "reports" / "of ü"))
 
 
 @pytest.fixture

@@ -14,9 +14,9 @@ from fmsteal.records.results import DONE
 from fmsteal.report.read.study import Cell, Study
 from fmsteal.report.show.layout import Layout
 from fmsteal.report.show.page import write
-from fmsteal.report.show.plots import figures
-from tests.browser.conftest import Written
-from tests.report.sweeps import LAST_LINE, NASTY, finished
+from fmsteal.report.show.plots import draw_figures
+from tests.browser.written import Written
+from tests.support.sweeps import LAST_LINE, NASTY, finished
 
 SHOWN = "return [...document.querySelectorAll('#table tbody')].filter(b => b.offsetHeight).map(b => b.id)"
 CONTRAST = r"""
@@ -152,7 +152,7 @@ def test_filters_leave_what_was_asked_for_and_the_address_keeps_it(page: Any, wr
 @pytest.mark.parametrize("state", ["complete", "partial", "none", "failed", "killed", "missing", "unreadable"])
 def test_cells_are_found_by_what_became_of_their_jobs(page: Any, written: Written, state: str) -> None:
     def fits(cell: Cell) -> bool:
-        left = [job.entry.state for job in cell.jobs if job.entry.state != DONE]
+        left = [job.on_disk.state for job in cell.jobs if job.on_disk.state != DONE]
         kinds = {"complete": not left, "partial": 0 < len(left) < len(cell.jobs), "none": not cell.done}
         return kinds.get(state, state in left)
 
@@ -303,7 +303,7 @@ def test_numbers_on_heat_maps_stand_out_on_light_and_dark(page: Any, tmp_path: P
         finished(tmp_path / "mine", f"{victim}-{thief}", number / 63, victim=victim, thief=thief)
     study = Study.of([tmp_path / "mine"])
     layout = Layout.of(study)
-    matrix = [plot for plot in figures(study, layout) if plot.name == "matrix"]
+    matrix = [plot for plot in draw_figures(study, layout) if plot.name == "matrix"]
     page.get(write(study, layout, matrix, tmp_path / "report").as_uri())
     for name in ("light", "dark"):
         scheme(page, name)

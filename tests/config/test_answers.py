@@ -7,7 +7,7 @@ import pytest
 from fmsteal.base.errors import ConfigError
 from fmsteal.config import answers
 from fmsteal.job.pipeline import Parts
-from tests.conftest import composed
+from tests.support.composing import composed
 
 ENCODER_ATTACKS = {
     "stolen_encoder", "stolen_encoder_k0", "stolen_encoder_rda", "direct", "cont_steal", "cont_steal_once",

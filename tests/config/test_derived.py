@@ -14,7 +14,7 @@ from fmsteal.base import paths
 from fmsteal.base.errors import ConfigError
 from fmsteal.config import derived
 from fmsteal.sweep.overrides import preview
-from tests.conftest import composed
+from tests.support.composing import composed
 
 CONF = paths.folder("conf")
 assert cli  # importing it tells Hydra of the derived choices

@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from fmsteal import cli
 from fmsteal.base import paths
 from fmsteal.config import later
-from tests.conftest import composed
+from tests.support.composing import composed
 
 made: list[str] = []
 

@@ -10,7 +10,7 @@ from fmsteal.identity import table
 from fmsteal.identity.keys import identity
 from fmsteal.networks.backbones import BackboneSpec
 from fmsteal.training.learners import ClassifierLearner
-from tests.conftest import composed
+from tests.support.composing import composed
 
 BEFORE = {now: before for before, now in MOVED.items()}
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from sklearn.model_selection import StratifiedShuffleSplit
 
 from fmsteal.base.errors import DataError
-from fmsteal.data.balanced import ordered
+from fmsteal.data.balanced import order_stratified
 from fmsteal.data.images import Images, Labels, Task
 
 LABELS = st.lists(st.integers(0, 6), min_size=1, max_size=60).map(lambda found: np.array(found, dtype=np.int64))
@@ -22,7 +22,7 @@ def images(labels: Labels) -> Images:
 
 @given(LABELS, st.integers(0, 5))
 def test_the_next_image_is_of_a_class_of_which_least_is_taken(labels: Labels, seed: int) -> None:
-    order = ordered(labels, seed)
+    order = order_stratified(labels, seed)
     assert sorted(order.tolist()) == list(range(len(labels)))
     sizes, taken = np.bincount(labels, minlength=7), np.zeros(7)
     for label in labels[order]:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from fmsteal.base.errors import ConfigError
 from fmsteal.data.blur import Blur, blur, box_blur
-from tests.data.test_colour import one_by_one, pictures
+from tests.data.pictures import one_by_one, pictures
 
 
 @pytest.mark.parametrize("radius", [0, 1, 3])

@@ -17,23 +17,11 @@ from fmsteal.base.errors import ConfigError
 from fmsteal.data import colour
 from fmsteal.data.blur import Blur
 from fmsteal.data.colour import ColourJitter, Grey, Solarise
+from tests.data.pictures import one_by_one, pictures
 
 OPERATIONS = [TF.adjust_brightness, TF.adjust_contrast, TF.adjust_saturation, TF.adjust_hue]
-OURS = [colour.brightness, colour.contrast, colour.saturation, colour.hue]
+OURS = [colour.adjust_brightness, colour.adjust_contrast, colour.adjust_saturation, colour.adjust_hue]
 NAMES = ["brightness", "contrast", "saturation", "hue"]
-
-
-def pictures(count: int, side: int = 12) -> Tensor:
-    """Noise, a grey one, a black one, a white one, and flat colours where channels tie."""
-    x = torch.rand(count, 3, side, side, generator=torch.Generator().manual_seed(count))
-    ties = [(0.5, 0.5, 0.5), (0.0, 0.0, 0.0), (1.0, 1.0, 1.0), (1.0, 1.0, 0.0), (0.2, 0.7, 0.7), (0.3, 0.1, 0.3)]
-    for image, flat in zip(x[1:], ties, strict=False):
-        image[:] = torch.tensor(flat)[:, None, None]
-    return x
-
-
-def one_by_one(images: Tensor, apply: Callable[..., Tensor], values: Tensor) -> Tensor:
-    return torch.stack([apply(image, float(value)) for image, value in zip(images, values, strict=True)])
 
 
 @pytest.mark.parametrize("count", [1, 7, 32])
@@ -49,19 +37,19 @@ def test_each_operation_is_torchvisions(number: int, count: int) -> None:
 def test_hue_where_two_channels_are_almost_the_same(side: int) -> None:
     x = 0.5 + 1e-6 * torch.rand(9, 3, side, side, generator=torch.Generator().manual_seed(0))
     shifts = torch.linspace(-0.5, 0.5, 9)
-    torch.testing.assert_close(colour.hue(x, shifts), one_by_one(x, TF.adjust_hue, shifts), atol=3e-6, rtol=0)
+    torch.testing.assert_close(colour.adjust_hue(x, shifts), one_by_one(x, TF.adjust_hue, shifts), atol=3e-6, rtol=0)
 
 
 def test_jitter_is_torchvisions_in_every_order() -> None:
     orders = torch.tensor(list(itertools.permutations(range(4))))
     x, before = pictures(24), pictures(24)
-    factors, _ = ColourJitter(0.8, 0.8, 0.8, 0.5).drawn(24)
+    factors, _ = ColourJitter(0.8, 0.8, 0.8, 0.5).draw(24)
     want = []
     for image, factor, order in zip(x, factors.tolist(), orders.tolist(), strict=True):
         for number in order:
             image = OPERATIONS[number](image, factor[number])
         want.append(image)
-    torch.testing.assert_close(colour.jittered(x, factors, orders), torch.stack(want), atol=1e-5, rtol=0)
+    torch.testing.assert_close(colour.apply_jitter(x, factors, orders), torch.stack(want), atol=1e-5, rtol=0)
     assert torch.equal(x, before)
 
 
@@ -76,7 +64,7 @@ def test_factors_are_drawn_like_torchvisions(strengths: tuple[float, float, floa
     """Kolmogorov-Smirnov at p = 1e-4 with fixed seeds: the same result on every run."""
     torch.manual_seed(0)
     count = 3000
-    factors, order = ColourJitter(*strengths).drawn(count)
+    factors, order = ColourJitter(*strengths).draw(count)
     theirs = transforms.ColorJitter(*strengths)
     want = [theirs.get_params(theirs.brightness, theirs.contrast, theirs.saturation, theirs.hue) for _ in range(count)]
     for number in range(4):

@@ -12,7 +12,7 @@ from torchvision import transforms
 
 from fmsteal.base import paths
 from fmsteal.base.errors import ConfigError
-from fmsteal.data.crops import Flip, PadCrop, ResizedCrop, pad_crop, resized_crop
+from fmsteal.data.crops import Flip, PadCrop, ResizedCrop, crop_and_resize, pad_crop
 
 
 @pytest.mark.parametrize(("height", "width"), [(32, 32), (17, 24), (64, 64)])
@@ -28,8 +28,8 @@ def test_resized_crop_is_torchvisions(height: int, width: int, antialias: bool) 
         TF.resized_crop(image, *(int(v) for v in box), [height, width], antialias=antialias)
         for image, box in zip(x, boxes, strict=True)
     ]
-    torch.testing.assert_close(resized_crop(x, boxes), torch.stack(want), atol=2e-5, rtol=0)
-    torch.testing.assert_close(resized_crop(x[:1], boxes[:1]), x[:1], atol=2e-5, rtol=0)
+    torch.testing.assert_close(crop_and_resize(x, boxes), torch.stack(want), atol=2e-5, rtol=0)
+    torch.testing.assert_close(crop_and_resize(x[:1], boxes[:1]), x[:1], atol=2e-5, rtol=0)
 
 
 @pytest.mark.parametrize(

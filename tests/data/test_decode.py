@@ -19,7 +19,7 @@ from fmsteal.data import image_folder
 from fmsteal.data.decode import decode
 from fmsteal.data.image_folder import NAMES
 from fmsteal.data.images import PIXELS, load
-from tests.conftest import environment
+from tests.support.commands import environment
 
 COUNT, BLOCK, SIZE = 200, 16, 24
 BAD = (4, 151)  # one in the first block (class a comes first), one that a killed process never reached
@@ -78,7 +78,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def undisturbed(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     store = Store(tmp_path_factory.mktemp("cache"))
-    return image_folder.artifact(store, folder, SIZE, "skip", labelled=True)
+    return image_folder.decode_folder(store, folder, SIZE, "skip", labelled=True)
 
 
 def test_killed_it_goes_on_and_ends_as_if_nothing_had_happened(
@@ -96,7 +96,7 @@ def test_killed_it_goes_on_and_ends_as_if_nothing_had_happened(
     read = []
     opened = Image.open
     monkeypatch.setattr(Image, "open", lambda file: read.append(file) or opened(file))
-    again = image_folder.artifact(Store(tmp_path), folder, SIZE, "skip", labelled=True)
+    again = image_folder.decode_folder(Store(tmp_path), folder, SIZE, "skip", labelled=True)
     assert len(read) == COUNT - kept["done"] + 1, "what is left, and once more the file that could not be read"
     assert "2 image file(s) that cannot be decoded were passed over" in caplog.text
     assert again.name == undisturbed.name and files(again) == files(undisturbed)
@@ -110,7 +110,7 @@ def test_pixels_labels_and_names_stay_side_by_side(folder: Path, undisturbed: Pa
     for name, pixels, label in zip(names, images.pixels, images.labels, strict=True):
         with Image.open(folder / name) as image:
             image.draft("RGB", (SIZE, SIZE))
-            np.testing.assert_array_equal(decoding.square(image, SIZE), pixels, err_msg=name)
+            np.testing.assert_array_equal(decoding.crop_square(image, SIZE), pixels, err_msg=name)
         assert images.classes[label] == Path(name).parts[0]
 
 
@@ -120,18 +120,18 @@ def test_the_artifact_lies_where_links_point_or_are_refused(
 ) -> None:
     """A cache behind a linked folder, and a file system without hard links."""
     photos = photographs(tmp_path / "photos", 20, tuple(b % 20 for b in bad))
-    plain = image_folder.artifact(Store(tmp_path / "plain"), photos, SIZE, "skip", labelled=True)
+    plain = image_folder.decode_folder(Store(tmp_path / "plain"), photos, SIZE, "skip", labelled=True)
     assert load(plain).pixels.min() < load(plain).pixels.max()
     (tmp_path / "far" / "away").mkdir(parents=True)
     (tmp_path / "near").symlink_to(tmp_path / "far")
-    linked = image_folder.artifact(Store(tmp_path / "near" / "away"), photos, SIZE, "skip", labelled=True)
+    linked = image_folder.decode_folder(Store(tmp_path / "near" / "away"), photos, SIZE, "skip", labelled=True)
     assert files(linked) == files(plain)
 
     def refuse(self: Path, target: Path) -> None:
         raise OSError(95, "Operation not supported")
 
     monkeypatch.setattr(Path, "hardlink_to", refuse)
-    moved = image_folder.artifact(Store(tmp_path / "moved"), photos, SIZE, "skip", labelled=True)
+    moved = image_folder.decode_folder(Store(tmp_path / "moved"), photos, SIZE, "skip", labelled=True)
     assert files(moved) == files(plain)
 
 
@@ -161,7 +161,7 @@ def test_a_fault_that_has_passed_is_forgotten_and_one_that_stays_is_not(tmp_path
 
 def test_a_damaged_artifact_is_not_made_from_the_scratch_that_shares_its_file(tmp_path: Path) -> None:
     photos, store = photographs(tmp_path / "photos", 10, ()), Store(tmp_path / "cache")
-    place = image_folder.artifact(store, photos, SIZE, "error", labelled=True)
+    place = image_folder.decode_folder(store, photos, SIZE, "error", labelled=True)
     before, scratch = files(place), tmp_path / "cache" / "scratch" / "images" / place.name
     scratch.mkdir(parents=True)  # killed after the artifact was published, before this was removed
     (scratch / PIXELS).hardlink_to(place / PIXELS)
@@ -170,7 +170,7 @@ def test_a_damaged_artifact_is_not_made_from_the_scratch_that_shares_its_file(tm
     with (place / PIXELS).open("r+b") as stream:
         stream.seek(-5, 2)
         stream.write(b"\0\1\2\3\4")
-    assert files(image_folder.artifact(store, photos, SIZE, "error", labelled=True)) == before
+    assert files(image_folder.decode_folder(store, photos, SIZE, "error", labelled=True)) == before
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux")

@@ -13,7 +13,7 @@ from PIL import Image
 from fmsteal.base.errors import DataError
 from fmsteal.base.store import Store
 from fmsteal.data import from_class
-from fmsteal.data.from_class import to_image
+from fmsteal.data.from_class import convert_image
 
 HERE = "tests.data.test_from_class"
 READ: list[int] = []
@@ -90,7 +90,7 @@ def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
     ids=lambda image: f"{type(image).__name__} {getattr(image, 'shape', '')}",
 )
 def test_an_image_of_each_kind_is_the_same_image(image: Any) -> None:
-    assert np.array_equal(np.asarray(to_image(image).convert("RGB")), np.full((4, 4, 3), 128))
+    assert np.array_equal(np.asarray(convert_image(image).convert("RGB")), np.full((4, 4, 3), 128))
 
 
 @pytest.mark.parametrize(
@@ -104,4 +104,4 @@ def test_an_image_of_each_kind_is_the_same_image(image: Any) -> None:
 )
 def test_what_is_no_image_is_refused(image: Any, says: str) -> None:
     with pytest.raises(DataError, match=says):
-        to_image(image)
+        convert_image(image)

@@ -14,7 +14,9 @@ from fmsteal.config import build
 from fmsteal.data import noise
 from fmsteal.data.digits import digits
 from fmsteal.data.images import Images, Task
-from tests.conftest import SMALL, Run, composed, only_run
+from tests.support.commands import Run
+from tests.support.composing import SMALL, composed
+from tests.support.outputs import only_run
 
 
 def made(folder: Path, *overrides: str) -> tuple[Task, Images]:

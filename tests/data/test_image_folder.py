@@ -9,7 +9,7 @@ from PIL import Image
 
 from fmsteal.base.errors import DataError
 from fmsteal.base.store import Store, read_json
-from fmsteal.data.image_folder import NAMES, artifact, pool, task
+from fmsteal.data.image_folder import NAMES, decode_folder, pool, task
 from fmsteal.data.images import Images, load
 
 
@@ -165,7 +165,7 @@ def test_any_name_will_do_and_other_files_are_left_alone(tmp_path: Path) -> None
         (tmp_path / "d" / "class 1\n" / other).write_text("no image")
         (tmp_path / "d" / other).write_text("no image")
     (tmp_path / "d" / "class 1\n" / "folder.png").mkdir()
-    place = artifact(Store(tmp_path / "cache"), tmp_path / "d", 4, "error", labelled=True)
+    place = decode_folder(Store(tmp_path / "cache"), tmp_path / "d", 4, "error", labelled=True)
     images = load(place)
     assert images.classes == ("class 1\n",)
     found = {

@@ -17,7 +17,7 @@ from fmsteal.base.errors import DataError
 from fmsteal.base.store import Store
 from fmsteal.config import build
 from fmsteal.data.imagenet32 import pool, read_batch
-from tests.conftest import composed
+from tests.support.composing import composed
 
 RANDOM = np.random.default_rng(0)
 

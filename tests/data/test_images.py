@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from fmsteal.base.errors import DataError
 from fmsteal.data.images import PIXELS, Images, Picked, content_digest, load, save
 from fmsteal.training.inference import features
-from tests.training.test_learners import CLASSES, LABELS, TASK, context, part
-from tests.training.test_learners import PIXELS as RANDOM
+from tests.support.small_task import CLASSES, LABELS, TASK, context, part
+from tests.support.small_task import PIXELS as RANDOM
 
 N = 60
 WHOLE = Images(RANDOM, content_digest(RANDOM, LABELS), LABELS, CLASSES)

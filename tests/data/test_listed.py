@@ -12,7 +12,7 @@ from fmsteal.base.errors import DataError
 from fmsteal.base.store import Store
 from fmsteal.config import build
 from fmsteal.data.images import Images, Task
-from tests.conftest import composed
+from tests.support.composing import composed
 
 BIRDS = ("001.Black_footed_Albatross", "002.Laysan_Albatross", "003.Sooty_Albatross")
 ROOMS = ("airport_inside", "bar", "toystore")

@@ -18,8 +18,8 @@ from fmsteal.config import build
 from fmsteal.data.digits import digits
 from fmsteal.data.images import Images, Task
 from fmsteal.data.name_similarity import share_out, worth_of
-from tests.conftest import composed
-from tests.small_clip import small_clip
+from tests.support.composing import composed
+from tests.support.small_clip import small_clip
 
 open_clip = pytest.importorskip("open_clip")
 CLASSES, SIZES = ["apple", "bridge", "cloud", "drum"], [30, 20, 25, 5]

@@ -13,10 +13,10 @@ from PIL import Image, ImageOps
 
 from fmsteal.base.errors import DataError
 from fmsteal.base.store import Store
-from fmsteal.data.decode import square
+from fmsteal.data.decode import crop_square
 from fmsteal.data.image_folder import pool
 from fmsteal.data.images import Images
-from tests.conftest import environment
+from tests.support.commands import environment
 
 GROWN = """
 import sys
@@ -102,7 +102,7 @@ def test_the_middle_of_a_strip_is_what_resizing_all_of_it_gives() -> None:
         whole = strip.resize((round(width * scale), round(height * scale)), Image.Resampling.BILINEAR)
         left, top = (whole.width - 24) // 2, (whole.height - 24) // 2
         middle = np.asarray(whole.crop((left, top, left + 24, top + 24))).transpose(2, 0, 1)
-        assert np.abs(square(strip, 24).astype(int) - middle).max() <= 1
+        assert np.abs(crop_square(strip, 24).astype(int) - middle).max() <= 1
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))

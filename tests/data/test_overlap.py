@@ -13,12 +13,13 @@ from fmsteal.base.errors import DataError
 from fmsteal.base.store import Store
 from fmsteal.config.schema import Overlap
 from fmsteal.data import glyphs, procedural
-from fmsteal.data.decode import square
+from fmsteal.data.decode import crop_square
 from fmsteal.data.digits import digits
 from fmsteal.data.images import Images, Pixels, Task, content_digest
-from fmsteal.data.overlap import overlap
+from fmsteal.data.overlap import count_overlap
 from fmsteal.job.pipeline import mind_overlap
-from tests.conftest import SMALL, Run
+from tests.support.commands import Run
+from tests.support.composing import SMALL
 
 SEEMS = "seems to hold images of the victim's own data: "
 PICTURES = procedural.render(160, 0, 64)
@@ -34,7 +35,7 @@ def as_task(train: Pixels, test: Pixels) -> Task:
 
 
 def resized(pixels: Pixels, size: int) -> Pixels:
-    return np.stack([square(Image.fromarray(x.transpose(1, 2, 0)), size) for x in pixels])
+    return np.stack([crop_square(Image.fromarray(x.transpose(1, 2, 0)), size) for x in pixels])
 
 
 def compressed(pixels: Pixels, quality: int) -> Pixels:
@@ -48,9 +49,9 @@ def compressed(pixels: Pixels, quality: int) -> Pixels:
 
 def test_exact_copies_are_counted_wherever_they_are(tmp_path: Path) -> None:
     pool = images(np.concatenate([procedural.render(300, 5, 64), PICTURES[40:110]])).unlabelled()
-    assert overlap(Store(tmp_path), pool, as_task(PICTURES[:100], PICTURES[100:])) == {"train": 60, "test": 10}
+    assert count_overlap(Store(tmp_path), pool, as_task(PICTURES[:100], PICTURES[100:])) == {"train": 60, "test": 10}
     some = pool.subset(np.arange(300, 320))
-    assert overlap(Store(tmp_path), some, as_task(PICTURES[:100], PICTURES[100:])) == {"train": 20, "test": 0}
+    assert count_overlap(Store(tmp_path), some, as_task(PICTURES[:100], PICTURES[100:])) == {"train": 20, "test": 0}
     assert len(list((tmp_path / "thumbnails").iterdir())) == 3, "a subset has its set's"
 
 
@@ -61,23 +62,23 @@ def test_exact_copies_are_counted_wherever_they_are(tmp_path: Path) -> None:
     ids=["smaller", "larger", "JPEG 90", "JPEG 75", "smaller and JPEG 75"],
 )  # fmt: skip
 def test_copies_of_another_size_or_compressed_again_are_found(copy: object, share: float, tmp_path: Path) -> None:
-    found = overlap(Store(tmp_path), images(copy(PICTURES)), as_task(PICTURES, PICTURES[:1]))  # type: ignore[operator]
+    found = count_overlap(Store(tmp_path), images(copy(PICTURES)), as_task(PICTURES, PICTURES[:1]))  # type: ignore[operator]
     assert found["train"] >= share * len(PICTURES)
 
 
 def test_other_images_are_none(tmp_path: Path) -> None:
     store, task = Store(tmp_path), digits()
     for pool in (glyphs.glyphs(store, count=2000), procedural.procedural(store, count=2000)):
-        assert overlap(store, pool, task) == {"train": 0, "test": 0}
-    assert overlap(store, task.train, Task(task.test, task.test)) == {"train": 0, "test": 0}, "digits are alike"
+        assert count_overlap(store, pool, task) == {"train": 0, "test": 0}
+    assert count_overlap(store, task.train, Task(task.test, task.test)) == {"train": 0, "test": 0}, "digits are alike"
     other = as_task(procedural.render(1000, 1, 32), glyphs.render(600, 1, 32))
-    assert overlap(store, procedural.procedural(store, count=2000), other) == {"train": 0, "test": 0}
+    assert count_overlap(store, procedural.procedural(store, count=2000), other) == {"train": 0, "test": 0}
 
 
 def test_plain_images_are_never_counted(tmp_path: Path) -> None:
     plain = np.full((6, 3, 32, 32), 128, np.uint8)
     plain += np.random.default_rng(0).integers(0, 3, plain.shape, dtype=np.uint8)
-    assert overlap(Store(tmp_path), images(plain), as_task(plain, plain)) == {"train": 0, "test": 0}
+    assert count_overlap(Store(tmp_path), images(plain), as_task(plain, plain)) == {"train": 0, "test": 0}
 
 
 def test_a_job_refuses_it_or_warns(fmsteal: Run) -> None:

@@ -9,7 +9,7 @@ from sklearn.datasets import load_digits
 from fmsteal.base.errors import ConfigError, DataError
 from fmsteal.base.store import Store
 from fmsteal.data.digits import digits
-from fmsteal.data.glyphs import LETTERS, glyphs, letter_fonts, render
+from fmsteal.data.glyphs import LETTERS, find_letter_fonts, glyphs, render
 from fmsteal.data.images import Images, Task, content_digest
 from fmsteal.data.procedural import procedural
 from fmsteal.data.procedural import render as render_procedural
@@ -44,7 +44,7 @@ def test_drawn_sets_are_nested_seeded_and_varied(draw: object) -> None:
 
 
 def test_glyphs_are_letters_in_many_fonts_as_heavy_as_scans() -> None:
-    names = {font.name for font in letter_fonts()}
+    names = {font.name for font in find_letter_fonts()}
     assert {"DejaVuSans.ttf", "STIXGeneral.ttf", "cmr10.ttf"} <= names and len(names) >= 15
     assert not any(n.startswith(("LastResort", "STIXSiz", "STIXNonUni", "cmsy", "cmex")) for n in names)
     assert LETTERS.isalpha() and len(LETTERS) == 52

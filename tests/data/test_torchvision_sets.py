@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import shutil
 import socket
-import struct
 from pathlib import Path
 
 import numpy as np
@@ -17,18 +16,12 @@ from fmsteal.base.errors import ConfigError, DataError
 from fmsteal.base.store import Store
 from fmsteal.config import build
 from fmsteal.data.images import Images
-from fmsteal.data.torchvision_sets import decoded, pool, task
-from tests.conftest import composed
+from fmsteal.data.torchvision_sets import decode_split, pool, task
+from tests.support.composing import composed
+from tests.support.idx import idx
 
 RANDOM = np.random.default_rng(0)
 SPLITS = {"train": {"train": True}, "test": {"train": False}}
-
-
-def idx(path: Path, array: np.ndarray) -> None:
-    """An IDX file, as MNIST and its kin come in."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    header = struct.pack(">HBB", 0, 8, array.ndim) + struct.pack(f">{array.ndim}I", *array.shape)
-    path.write_bytes(header + array.astype(np.uint8).tobytes())
 
 
 @pytest.fixture
@@ -112,7 +105,7 @@ def test_caltech256_sets_some_of_each_class_aside_without_the_clutter(caltech: P
 
 
 def test_a_class_in_the_middle_can_be_left_out(caltech: Path, tmp_path: Path) -> None:
-    made = decoded(Store(tmp_path / "cache"), "Caltech256", str(caltech), {}, 8, False)
+    made = decode_split(Store(tmp_path / "cache"), "Caltech256", str(caltech), {}, 8, False)
     left = made.without(["002.american-flag"])
     assert greys(left) == {name: of for name, of in greys(made).items() if name != "002.american-flag"}
     assert left.digest not in (made.digest, made.without(["257.clutter"]).digest)

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 
 from fmsteal.attacks.losses import soft_cross_entropy
 from fmsteal.base.errors import ConfigError
-from fmsteal.data.augment import Augment, RandomAffine, augmented, describe
+from fmsteal.data.augment import Augment, RandomAffine, apply_augment, describe
 from fmsteal.data.crops import Flip, PadCrop, Resize, ResizedCrop
 from fmsteal.data.loader import TensorLoader
 from fmsteal.data.randaugment import RandAugment
@@ -19,7 +19,7 @@ from fmsteal.data.random_views import Views
 from fmsteal.data.views import View
 from fmsteal.training.inference import features
 from fmsteal.training.recipe import Recipe
-from tests.training.test_learners import TASK, context, part
+from tests.support.small_task import TASK, context, part
 
 SOME = RandomAffine(shift=0.2, rotate=20, scale=0.1, flip=0.5)
 
@@ -103,9 +103,9 @@ def test_any_step_or_row_of_steps_makes_views_and_batches(kind: str, tmp_path: P
     assert (View(augment, 2).of(TASK.train, np.arange(40)) - whole).abs().mean() > 0.01
     pixels = torch.from_numpy(np.array(TASK.train.pixels))
     torch.manual_seed(0)
-    batch = augmented(augment, pixels)
+    batch = apply_augment(augment, pixels)
     torch.manual_seed(0)
-    torch.testing.assert_close(augmented(augment, pixels.float() / 255), batch)
+    torch.testing.assert_close(apply_augment(augment, pixels.float() / 255), batch)
     assert batch.shape == pixels.shape and (batch - pixels.float() / 255).abs().mean() > 0.01
 
 
@@ -113,7 +113,7 @@ def test_a_rotation_after_a_change_of_size_is_at_that_size() -> None:
     steps = Views([Resize(80), RandomAffine(rotate=30)])
     pixels = torch.from_numpy(np.array(TASK.train.pixels[:6]))
     torch.manual_seed(3)
-    got = augmented(steps, pixels)
+    got = apply_augment(steps, pixels)
     torch.manual_seed(3)
     large = F.interpolate(pixels / 255, (80, 80), mode="bilinear", antialias=True, align_corners=False)
     wanted = RandomAffine(rotate=30)(large)

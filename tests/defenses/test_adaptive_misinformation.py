@@ -16,13 +16,13 @@ from torch import Tensor
 
 from fmsteal.base.errors import ConfigError, DataError
 from fmsteal.config import build
-from fmsteal.defenses.adaptive_misinformation import AdaptiveMisinformation, avoid_label, mixed
+from fmsteal.defenses.adaptive_misinformation import AdaptiveMisinformation, avoid_label, mix_answers
 from fmsteal.defenses.base import prepare
 from fmsteal.oracle.guard import Guard
-from tests.conftest import composed
-from tests.defenses.asking import asked, question
-from tests.defenses.simplex import dirichlet, simplex
-from tests.training.test_learners import TASK, context
+from tests.support.asking import asked, question
+from tests.support.composing import composed
+from tests.support.simplex import dirichlet, simplex
+from tests.support.small_task import TASK, context
 
 FEW = ("recipes.scratch.epochs=8", "recipes.scratch.min_steps=0")
 
@@ -40,7 +40,7 @@ def guard_in(folder: Path, defense: Any, train: Any = TASK.train, width: int = 3
 @settings(max_examples=40, deadline=None)
 def test_it_is_a_loop_over_rows(p: Tensor, tau: float, nu: float, seed: int) -> None:
     q = dirichlet(seed, len(p), p.shape[1]).double()
-    for row, other, y in zip(p.double().numpy(), q.numpy(), mixed(p.double(), q, tau, nu).numpy(), strict=True):
+    for row, other, y in zip(p.double().numpy(), q.numpy(), mix_answers(p.double(), q, tau, nu).numpy(), strict=True):
         power = np.clip(nu * (row.max() - tau), -700, 700)
         share = 1 / (1 + np.exp(power))
         np.testing.assert_allclose(y, (1 - share) * row + share * other, atol=1e-9)

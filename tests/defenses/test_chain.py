@@ -19,10 +19,10 @@ from fmsteal.defenses.embeddings import FeatureNoise, FeatureTopK
 from fmsteal.defenses.truncation import HardLabel, Rounding, TopK
 from fmsteal.oracle.guard import Ask, Depends, Guard, Reply
 from fmsteal.oracle.ledger import Question
-from tests.conftest import composed
-from tests.defenses.asking import asked, guard_of, question, reply
-from tests.exact import embeddings
-from tests.oracle.guards import WIDTH, Charges, Counts, Delays, Flags, Refuses, Stateless, Widens, api, files, patient
+from tests.support.asking import asked, guard_of, question, reply
+from tests.support.composing import composed
+from tests.support.exact import embeddings
+from tests.support.guards import WIDTH, Charges, Counts, Delays, Flags, Refuses, Stateless, Widens, api, files, patient
 
 
 class Of:

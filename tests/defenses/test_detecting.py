@@ -16,8 +16,8 @@ from fmsteal.base.errors import ConfigError, DefenseError
 from fmsteal.defenses.client_limits import ClientLimits
 from fmsteal.defenses.mmd import MMD, TwoSample
 from fmsteal.defenses.proof_of_work import ProofOfWork, price
-from tests.defenses.asking import asked, guard_of, question, raw, surroundings, training_images
-from tests.defenses.simplex import dirichlet
+from tests.support.asking import asked, guard_of, question, raw, surroundings, training_images
+from tests.support.simplex import dirichlet
 
 
 def test_seconds_are_those_of_the_formula_for_each_64_of_a_client() -> None:

@@ -11,8 +11,8 @@ from fmsteal.base.errors import ConfigError
 from fmsteal.defenses.base import RowDefense
 from fmsteal.defenses.embeddings import FeatureNoise, FeatureRounding, FeatureTopK
 from fmsteal.oracle.ledger import Question
-from tests.defenses.asking import question, reply
-from tests.exact import dimensions, embeddings, images, seeds
+from tests.support.asking import question, reply
+from tests.support.exact import dimensions, embeddings, images, seeds
 
 EVERY = [
     FeatureTopK(1),

@@ -12,9 +12,9 @@ from fmsteal.base import paths
 from fmsteal.config import build
 from fmsteal.config.answers import choices
 from fmsteal.oracle import blocks
-from tests.conftest import composed
-from tests.defenses.asking import guard_of
-from tests.oracle.guards import SIZE, WIDTH, api, files, patient
+from tests.support.asking import guard_of
+from tests.support.composing import composed
+from tests.support.guards import SIZE, WIDTH, api, files, patient
 
 NAMES = sorted(path.stem for path in (paths.folder("conf") / "defense").glob("*.yaml"))
 FEW_STEPS = ("recipes.scratch.epochs=1", "recipes.scratch.min_steps=0")  # of a network that a defense trains

@@ -18,13 +18,14 @@ from fmsteal.defenses.gradient_redirection import (
     GradientRedirection,
     mean_gradient,
     ones,
-    redirected,
+    redirect,
     scores,
 )
 from fmsteal.defenses.surrogate import Surrogate
-from tests.defenses.asking import asked, guard_of, question, training_images
-from tests.defenses.simplex import dirichlet, simplex
-from tests.oracle.guards import LOGITS, WIDTH, api
+from tests.support.asking import asked, guard_of, question, training_images
+from tests.support.guards import LOGITS, WIDTH, api
+from tests.support.published_defenses import EXACT
+from tests.support.simplex import dirichlet, simplex
 
 
 def jacobian(surrogate: Surrogate, image: Tensor) -> Tensor:
@@ -50,9 +51,6 @@ def test_scores_and_directions_are_those_of_whole_jacobians() -> None:
         torch.testing.assert_close(scores(surrogate, images, direction), wanted, rtol=1e-3, atol=1e-4)
 
 
-EXACT = {"primal_feasibility_tolerance": 1e-10, "dual_feasibility_tolerance": 1e-10}  # 1e-7 each is coarser than ours
-
-
 @given(simplex(), st.floats(0, 2), st.integers(0, 999))
 @settings(max_examples=60, deadline=None)
 def test_it_is_the_minimum_of_the_linear_program(p: Tensor, epsilon: float, seed: int) -> None:
@@ -60,7 +58,7 @@ def test_it_is_the_minimum_of_the_linear_program(p: Tensor, epsilon: float, seed
     g = torch.randn(p.shape, generator=torch.Generator().manual_seed(seed)).double()
     k, one = p.shape[1], np.eye(p.shape[1])
     above = np.vstack([np.hstack([one, -one]), np.hstack([-one, -one]), np.r_[np.zeros(k), np.ones(k)][None]])
-    for row, c, y in zip(p.numpy(), g.numpy(), redirected(p, g, epsilon).numpy(), strict=True):
+    for row, c, y in zip(p.numpy(), g.numpy(), redirect(p, g, epsilon).numpy(), strict=True):
         if epsilon < 1e-12:  # less than the rounding of the row's sum, at which linprog may find no row at all
             np.testing.assert_allclose(y, row, rtol=0, atol=1e-12)
             continue
@@ -78,7 +76,7 @@ def test_without_a_batch_the_direction_is_of_training_images() -> None:
     own = torch.stack([torch.randn(4, generator=torch.Generator().manual_seed(int(i))) for i in some]).softmax(1)
     direction = mean_gradient(surrogate, torch.from_numpy(train.pixels[some]), own)
     g = scores(surrogate, ask.images(), direction).double()
-    torch.testing.assert_close(y.double(), redirected(p.double(), g, 0.5), rtol=0, atol=1e-6)
+    torch.testing.assert_close(y.double(), redirect(p.double(), g, 0.5), rtol=0, atol=1e-6)
 
 
 def test_a_batch_has_its_own_direction(tmp_path: Path) -> None:

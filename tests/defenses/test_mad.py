@@ -15,8 +15,8 @@ from torch import Tensor
 
 from fmsteal.defenses.mad import LEAD, MAD, mad
 from fmsteal.defenses.surrogate import Surrogate
-from tests.defenses.asking import asked, guard_of
-from tests.defenses.simplex import dirichlet, simplex
+from tests.support.asking import asked, guard_of
+from tests.support.simplex import dirichlet, simplex
 
 Row = npt.NDArray[np.float64]
 

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from fmsteal.base.errors import ConfigError, DefenseError
 from fmsteal.defenses.modelguard_s import ModelGuardS
-from tests.defenses.asking import asked, guard_of, question, reply
-from tests.defenses.simplex import dirichlet
+from tests.support.asking import asked, guard_of, question, reply
+from tests.support.simplex import dirichlet
 
 
 @given(st.integers(0, 999), st.integers(2, 12), st.sampled_from([0.0, 0.1, 0.5, 1.0, 2.0]), st.booleans())

@@ -3,41 +3,18 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.optimize import linprog
 from torch import Tensor
 
 from fmsteal.defenses.chain import Chain
 from fmsteal.defenses.modelguard_w import ModelGuardW, modelguard_w
 from fmsteal.defenses.truncation import Rounding
-from tests.defenses.asking import question, reply
-from tests.defenses.simplex import dirichlet, simplex
-
-Rows = npt.NDArray[np.float64]
-EXACT = {"primal_feasibility_tolerance": 1e-10, "dual_feasibility_tolerance": 1e-10}  # 1e-7 each is coarser than ours
-
-
-def by_linprog(p: Rows, cost: Rows, epsilon: float, margin: float) -> Rows | None:
-    """The answer to one row: classes and, above each distance from p, a variable. None if there is none."""
-    k, one = len(p), np.eye(len(p))
-    lead = np.delete(one, p.argmax(), 0)
-    lead[:, p.argmax()] = -1
-    above = np.vstack(
-        [
-            np.hstack([one, -one]),
-            np.hstack([-one, -one]),
-            np.hstack([np.zeros((1, k)), np.ones((1, k))]),
-            np.hstack([lead, np.zeros_like(lead)]),
-        ]
-    )
-    limits = np.concatenate([p, -p, [epsilon], np.full(k - 1, -margin)])
-    found = linprog(np.r_[cost, np.zeros(k)], above, limits, np.r_[np.ones(k), np.zeros(k)][None], [1.0],
-                    bounds=(0, None), options=EXACT)  # fmt: skip
-    return None if found.status else found.x[:k]
+from tests.support.asking import question, reply
+from tests.support.published_defenses import by_linprog
+from tests.support.simplex import dirichlet, simplex
 
 
 def check(p: Tensor, epsilon: float, margin: float) -> None:

@@ -10,8 +10,8 @@ from scipy import stats
 from torch import Tensor
 
 from fmsteal.defenses.noise import Gaussian, Laplace, Noise
-from tests.defenses.asking import asked, question, reply
-from tests.defenses.simplex import dirichlet, simplex
+from tests.support.asking import asked, question, reply
+from tests.support.simplex import dirichlet, simplex
 
 
 @pytest.mark.parametrize("kind", [Gaussian, Laplace])

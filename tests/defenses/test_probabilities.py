@@ -21,9 +21,9 @@ from fmsteal.defenses.modelguard_w import ModelGuardW
 from fmsteal.defenses.noise import Gaussian, Laplace
 from fmsteal.defenses.reverse_sigmoid import ReverseSigmoid
 from fmsteal.defenses.truncation import Rounding, TopK
-from tests.defenses.asking import guard_of, question, reply
-from tests.defenses.simplex import dirichlet, simplex
-from tests.oracle.guards import WIDTH, api
+from tests.support.asking import guard_of, question, reply
+from tests.support.guards import WIDTH, api
+from tests.support.simplex import dirichlet, simplex
 
 EPSILONS = (0.1, 0.5, 1.0)
 BOUNDED: list[tuple[Callable[[float], Any], bool]] = [  # within epsilon; whether the label is kept

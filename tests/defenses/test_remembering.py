@@ -20,8 +20,8 @@ from fmsteal.defenses.modelguard_s import ModelGuardS
 from fmsteal.defenses.prada import Prada
 from fmsteal.defenses.proof_of_work import ProofOfWork
 from fmsteal.oracle.defense_log import DefenseLog
-from tests.defenses.asking import guard_of, question
-from tests.oracle.guards import WIDTH, api, files, patient
+from tests.support.asking import guard_of, question
+from tests.support.guards import WIDTH, api, files, patient
 
 Asks = list[tuple[list[int], int]]  # pool ids, and who asks
 EVERY: dict[str, Callable[[], Any]] = {

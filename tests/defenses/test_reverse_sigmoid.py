@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from fmsteal.defenses.reverse_sigmoid import ReverseSigmoid
-from tests.defenses.asking import question, reply
-from tests.defenses.simplex import dirichlet, simplex
+from tests.support.asking import question, reply
+from tests.support.simplex import dirichlet, simplex
 
 
 @given(simplex(), st.floats(0, 1.5), st.floats(0, 2))

@@ -10,7 +10,7 @@ from torch import Tensor
 from fmsteal.base.errors import ConfigError
 from fmsteal.defenses.base import NoDefense, RowDefense
 from fmsteal.defenses.truncation import HardLabel, Rounding, TopK, hard_label, top_k
-from tests.defenses.asking import reply
+from tests.support.asking import reply
 
 EVERY = [
     NoDefense(),

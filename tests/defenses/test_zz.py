@@ -14,8 +14,8 @@ from torch import Tensor
 from fmsteal.defenses.chain import Chain
 from fmsteal.defenses.modelguard_w import ModelGuardW, modelguard_w
 from fmsteal.defenses.truncation import Rounding
-from tests.defenses.asking import question, reply
-from tests.defenses.simplex import dirichlet, simplex
+from tests.support.asking import question, reply
+from tests.support.simplex import dirichlet, simplex
 
 Rows = npt.NDArray[np.float64]
 

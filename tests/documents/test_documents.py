@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from fmsteal.base.quoting import quoted
+from fmsteal.base.quoting import quote_override
 from fmsteal.cli import COMMANDS, EVALUATE
 from fmsteal.config import build
-from tests.conftest import composed
+from tests.support.composing import composed
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = [path for path in sorted(ROOT.rglob("*.md")) if not {".git", "outputs", ".pytest_cache"} & set(path.parts)]
@@ -56,7 +56,9 @@ def test_a_command_of_a_document_is_one(words: list[str]) -> None:
 
 def _choice(override: str, one: int) -> str:
     key, equals, value = override.partition("=")
-    return quoted(override if any(c in value for c in "[{'\"") or not equals else f"{key}={value.split(',')[one]}")
+    return quote_override(
+        override if any(c in value for c in "[{'\"") or not equals else f"{key}={value.split(',')[one]}"
+    )
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import Run, only_run
+from tests.support.commands import Run
+from tests.support.outputs import only_run
 
 pytestmark = pytest.mark.data
 DATA = Path(os.environ.get("FMSTEAL_DATA", "/nowhere"))

@@ -13,8 +13,10 @@ from PIL import Image
 
 from fmsteal.oracle.ledger import Ledger
 from fmsteal.report.show.dashboard import FIGURES, PICTURES, TABLES
-from tests.conftest import SMOKE, Run, finish, in_thief_training, only_run, only_theft, start, theft_of_job
-from tests.wandb_file import offline_runs
+from tests.support.commands import Run, finish, start
+from tests.support.composing import SMOKE
+from tests.support.outputs import in_thief_training, only_run, only_theft, theft_of_job
+from tests.support.wandb_file import offline_runs
 
 EMBED = (*SMOKE, "task=embed", "attack.recipe.epochs=2", "evaluation.also.fidelity.images=200")
 NAMES = {

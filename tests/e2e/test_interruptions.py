@@ -12,9 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.conftest import SMALL, finish, only_run, only_theft, start
-from tests.wandb_file import offline_runs
-from tests.warm import Command
+from tests.support.commands import finish, start
+from tests.support.composing import SMALL
+from tests.support.outputs import only_run, only_theft
+from tests.support.wandb_file import offline_runs
+from tests.support.warm import Command
 
 # Enough epochs and questions that each stage lasts long enough to be hit.
 JOB = (

@@ -10,9 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import SMALL, command, environment, finish, in_thief_training, theft_of_job
-from tests.e2e.checkout import checkout, spoil
-from tests.slurm.conftest import surroundings, until, worker
+from tests.support.checkout import checkout, spoil
+from tests.support.commands import command, environment, finish
+from tests.support.composing import SMALL
+from tests.support.outputs import in_thief_training, theft_of_job
+from tests.support.slurm_sweeps import surroundings, until, worker
 
 pytest.importorskip("hydra_plugins.hydra_joblib_launcher", reason="pip install -e '.[joblib]'")
 pytestmark = pytest.mark.slow
@@ -32,7 +34,7 @@ def start(root: Path, *words: str, **variables: str) -> subprocess.Popen[str]:
 
 
 def test_a_killed_worker_ends_the_sweep_and_loses_nothing_that_is_finished(tmp_path: Path) -> None:
-    paused = ("trainer.callbacks=[{_target_:tests.slurm.pause.Pause}]", "trainer.checkpoint_seconds=0", "seed=0,1,2")
+    paused = ("trainer.callbacks=[{_target_:tests.support.pause.Pause}]", "trainer.checkpoint_seconds=0", "seed=0,1,2")
     longer = ("thief.recipe.epochs=3",)
     variables, thefts = {**surroundings(tmp_path), "PAUSE_SECONDS": "1"}, tmp_path / "outputs" / "thefts"
 

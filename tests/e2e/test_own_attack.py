@@ -6,8 +6,10 @@ import json
 import subprocess
 from pathlib import Path
 
-from tests.conftest import SMALL, environment, only_run, only_theft
-from tests.warm import Command
+from tests.support.commands import environment
+from tests.support.composing import SMALL
+from tests.support.outputs import only_run, only_theft
+from tests.support.warm import Command
 
 ATTACK = '''
 from dataclasses import dataclass

@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import SMALL, environment, only_run, only_theft
-from tests.wandb_file import offline_runs
-from tests.warm import Command
+from tests.support.commands import environment
+from tests.support.composing import SMALL
+from tests.support.outputs import only_run, only_theft
+from tests.support.wandb_file import offline_runs
+from tests.support.warm import Command
 
 DEFENSE = '''
 import torch

@@ -13,9 +13,11 @@ import torch
 
 from fmsteal.evaluation.classifier import ClassifierEvaluation
 from fmsteal.oracle.ledger import Ledger
-from tests.conftest import SMALL, SMOKE, Run, environment, only_run, only_theft
-from tests.wandb_file import offline_runs
-from tests.warm import Command
+from tests.support.commands import Run, environment
+from tests.support.composing import SMALL, SMOKE
+from tests.support.outputs import only_run, only_theft
+from tests.support.wandb_file import offline_runs
+from tests.support.warm import Command
 
 NAMES = {
     "test/agreement", "test/agreement@5", "test/accuracy", "test/victim_accuracy", "test/relative_accuracy",

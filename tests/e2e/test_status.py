@@ -9,7 +9,9 @@ import signal
 import time
 from pathlib import Path
 
-from tests.conftest import SMALL, Run, in_thief_training, start
+from tests.support.commands import Run, start
+from tests.support.composing import SMALL
+from tests.support.outputs import in_thief_training
 
 SWEEP = (
     "-m", *SMALL, "sweep_id=mine", "seed=0,1", "victim.seed=0", "budget.queries=200", "thief.recipe.epochs=8",

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import SMALL, SMOKE, Run, environment
-from tests.wandb_file import offline_runs
-from tests.warm import Command
+from tests.support.commands import Run, environment
+from tests.support.composing import SMALL, SMOKE
+from tests.support.wandb_file import offline_runs
+from tests.support.warm import Command
 
 ATTACK = '''
 import sys

@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import SMALL, command, environment, only_run
+from tests.support.commands import command, environment
+from tests.support.composing import SMALL
+from tests.support.outputs import only_run
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
@@ -22,7 +24,7 @@ def pip(*args: str) -> None:
     """Run pip, which builds with hatchling."""
     made = subprocess.run([*PIP, *args], capture_output=True, text=True, timeout=300)
     if made.returncode != 0 and "hatchling" in made.stderr and "No matching distribution" in made.stderr:
-        pytest.skip("building fmsteal needs hatchling, which cannot be had without a network")
+        pytest.skip("building fmsteal needs hatchling, which cannot be installed without a network")
     assert made.returncode == 0, made.stderr
 
 

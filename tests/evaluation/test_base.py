@@ -20,14 +20,14 @@ from fmsteal.evaluation.base import (
     Measurement,
     Pair,
     gather_inputs,
+    list_measurements,
     measure,
     measure_all,
-    measurements,
 )
 from fmsteal.evaluation.classifier import ClassifierEvaluation
 from fmsteal.training.context import Context
 from fmsteal.victims.base import Victim
-from tests.training.test_learners import TASK, context, part
+from tests.support.small_task import TASK, context, part
 
 LEARNERS = part("victim"), part("thief")
 N = len(TASK.test)
@@ -91,14 +91,14 @@ def test_outputs_that_are_known_need_no_forward_pass(tmp_path: Path) -> None:
 
 def test_the_main_measurement_is_one_like_the_others_and_the_first(tmp_path: Path) -> None:
     evaluation = ClassifierEvaluation(also={"margin": Margin()})
-    assert measurements(evaluation) == {"classify": evaluation, "margin": Margin()}
+    assert list_measurements(evaluation) == {"classify": evaluation, "margin": Margin()}
     assert evaluation.inputs(Store(tmp_path)) == {}
     assert gather_inputs(evaluation, Store(tmp_path)) == {"margin": "digest"}
     pair, _, ctx = made(tmp_path)
     assert "margin/distance" not in measure(evaluation, pair, ctx).values
     assert not Margin.needs_victim and ClassifierEvaluation.needs_victim
     with pytest.raises(ConfigError, match=r"evaluation\.also\.classify has the name of the evaluation's own"):
-        measurements(ClassifierEvaluation(also={"classify": Margin()}))
+        list_measurements(ClassifierEvaluation(also={"classify": Margin()}))
 
 
 @pytest.mark.parametrize(("how", "better"), [("metrics", False), ("measured", False), ("mapping", None)])

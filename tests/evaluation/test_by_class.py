@@ -57,4 +57,4 @@ def test_without_a_service_the_tables_are_files(tmp_path: Path) -> None:
     with (tmp_path / "tables" / "downstream" / "digits" / "per_class.csv").open() as stream:
         rows = list(csv.DictReader(stream))
     assert [row["class"] for row in rows] == ["a", "b", "c"] and rows[2]["agreement"] == ""
-    assert rows[1]["agreement"] == "0.5" and rows[1]["victim says so"] == "4"
+    assert rows[1]["agreement"] == "0.5" and rows[1]["predicted by victim"] == "4"

@@ -13,7 +13,7 @@ from scipy.ndimage import gaussian_filter
 
 from fmsteal.data.digits import digits
 from fmsteal.data.procedural import render
-from fmsteal.evaluation.corruptions import CHUNK, IMAGENET, NAMES, blur, contrast, corrupted, jpeg
+from fmsteal.evaluation.corruptions import CHUNK, IMAGENET, NAMES, blur, contrast, corrupt_images, jpeg
 
 RANDOM = np.random.default_rng(0)
 SMALL = np.concatenate([digits().test.pixels[:6], render(6, 0, 32)])
@@ -54,7 +54,7 @@ def test_jpeg_is_pillows(quality: int) -> None:
 
 def test_noise_is_gaussian_and_new_at_each_severity() -> None:
     grey = np.full((40, 3, 32, 32), 128, np.uint8)
-    drawn = [corrupted(grey, "noise", severity).astype(float).ravel() - 128 for severity in (1, 2)]
+    drawn = [corrupt_images(grey, "noise", severity).astype(float).ravel() - 128 for severity in (1, 2)]
     for values, std in zip(drawn, (0.04, 0.06), strict=True):
         assert abs(values.mean()) < 0.15
         assert values.std() == pytest.approx(255 * std, rel=0.01)
@@ -62,14 +62,14 @@ def test_noise_is_gaussian_and_new_at_each_severity() -> None:
         images = values.reshape(40, -1)
         assert abs(np.corrcoef(images[0], images[1])[0, 1]) < 0.05, "each image has its own"
     assert abs(np.corrcoef(*drawn)[0, 1]) < 0.02
-    clipped = corrupted(np.full((4, 3, 32, 32), 255, np.uint8), "noise", 5)
+    clipped = corrupt_images(np.full((4, 3, 32, 32), 255, np.uint8), "noise", 5)
     assert 0.4 < (clipped == 255).mean() < 0.6, "half of it would be brighter than white"
 
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("images", [SMALL, LARGE], ids=["cifar", "imagenet"])
 def test_a_higher_severity_is_farther_from_the_clean_images(images: np.ndarray, name: str) -> None:
-    made = [corrupted(images, name, severity) for severity in (1, 2, 3, 4, 5)]
+    made = [corrupt_images(images, name, severity) for severity in (1, 2, 3, 4, 5)]
     assert all(m.dtype == np.uint8 and m.shape == images.shape for m in made)
     far = [np.square(m.astype(float) - images).mean() for m in made]
     assert far[0] > 0 and all(np.diff(far) > 0), far
@@ -79,17 +79,17 @@ def test_a_higher_severity_is_farther_from_the_clean_images(images: np.ndarray, 
 def test_batches_of_any_size_give_the_same_images(name: str) -> None:
     images = np.concatenate([SMALL] * 6)
     assert len(images) > CHUNK
-    whole = corrupted(images, name, 3)
+    whole = corrupt_images(images, name, 3)
     for chunk in (1, 7, len(images)):
-        np.testing.assert_array_equal(corrupted(images, name, 3, chunk), whole)
-    np.testing.assert_array_equal(corrupted(images[:5], name, 3), whole[:5])
+        np.testing.assert_array_equal(corrupt_images(images, name, 3, chunk), whole)
+    np.testing.assert_array_equal(corrupt_images(images[:5], name, 3), whole[:5])
     read_only = images.copy()
     read_only.flags.writeable = False  # as a memory map is
-    np.testing.assert_array_equal(corrupted(read_only, name, 3), whole)
+    np.testing.assert_array_equal(corrupt_images(read_only, name, 3), whole)
 
 
 def test_images_of_64_pixels_take_cifars_strengths_and_larger_ones_imagenets() -> None:
     for size, factor in ((64, 0.15), (65, IMAGENET["contrast"][4])):
         images = RANDOM.integers(0, 256, (2, 3, 8, size), dtype=np.uint8)
         want = contrast(torch.from_numpy(images), factor).numpy()
-        np.testing.assert_array_equal(corrupted(images, "contrast", 5), want)
+        np.testing.assert_array_equal(corrupt_images(images, "contrast", 5), want)

@@ -15,7 +15,7 @@ from sklearn.neighbors import NearestNeighbors
 from torch import Tensor, nn
 
 from fmsteal.base.errors import AttackError, ConfigError
-from fmsteal.base.seeds import seeded
+from fmsteal.base.seeds import seed_block
 from fmsteal.base.store import Store
 from fmsteal.config import build
 from fmsteal.data.digits import digits
@@ -28,8 +28,8 @@ from fmsteal.evaluation.heads import Head, KNNHead, LinearHead, MLPHead
 from fmsteal.evaluation.similarity import cka
 from fmsteal.networks.backbones import BackboneSpec
 from fmsteal.victims.base import Victim
-from tests.conftest import composed
-from tests.training.test_learners import context, part
+from tests.support.composing import composed
+from tests.support.small_task import context, part
 
 TASK = digits(size=16, test=31, train_count=40)
 SCANS = {"_target_": "fmsteal.data.digits.digits", "size": 12, "test": 50, "train_count": 120, "seed": 1}
@@ -38,7 +38,7 @@ LEARNERS = part("victim", "task=embed"), part("thief", "task=embed")
 
 
 def trunk(seed: int, model: str = "resnet10t") -> nn.Module:
-    with seeded(seed):
+    with seed_block(seed):
         return BackboneSpec(model, size=32).build(pretrained=False).eval()
 
 

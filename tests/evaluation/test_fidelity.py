@@ -16,21 +16,21 @@ from sklearn.neighbors import NearestNeighbors
 from torch import Tensor, nn
 
 from fmsteal.base.errors import ConfigError
-from fmsteal.base.seeds import seeded
+from fmsteal.base.seeds import seed_block
 from fmsteal.data.digits import digits
 from fmsteal.data.images import Images
 from fmsteal.evaluation.base import Pair, sample
-from fmsteal.evaluation.fidelity import FILE, Fidelity, cosines, nearest, overlap, stage_cka
+from fmsteal.evaluation.fidelity import FILE, Fidelity, cosines, find_nearest, overlap, stage_cka
 from fmsteal.evaluation.retrieval import CAPTION, COMMON, PADDING, TILE, picture
 from fmsteal.evaluation.similarity import cka
-from fmsteal.evaluation.stages import Stages, matched
+from fmsteal.evaluation.trunk_stages import TrunkStages, match_stages
 from fmsteal.networks.backbones import Backbone, BackboneSpec
 from fmsteal.tracking.base import CsvTracker
 from fmsteal.training.classifier import Classifier
 from fmsteal.training.context import Context
-from fmsteal.training.inference import of_images
+from fmsteal.training.inference import compute_outputs
 from fmsteal.victims.base import Victim
-from tests.training.test_learners import context, part
+from tests.support.small_task import context, part
 
 TASK = digits(size=16, test=40, train_count=20)
 LEARNERS = part("victim"), part("thief")
@@ -44,13 +44,13 @@ class Shown(CsvTracker):
 
 
 def trunk(seed: int, model: str = "resnet10t", size: int = 32) -> Backbone:
-    with seeded(seed):
+    with seed_block(seed):
         return BackboneSpec(model, size=size, normalise="half").build(pretrained=False).eval()
 
 
 def pair(victim: nn.Module, thief: nn.Module, ctx: Context) -> Pair:
     ids = np.arange(len(TASK.test))
-    rows = of_images(victim, TASK.test, ids, ctx), of_images(thief, TASK.test, ids, ctx)
+    rows = compute_outputs(victim, TASK.test, ids, ctx), compute_outputs(thief, TASK.test, ids, ctx)
     return Pair(Victim("v", victim), thief, LEARNERS, TASK, ctx, rows)
 
 
@@ -64,15 +64,15 @@ def test_neighbours_are_those_of_scikit_learn(n: int, d: int, seed: int) -> None
     for rows in (first, second):
         search = NearestNeighbors(n_neighbors=k, metric="cosine", algorithm="brute").fit(rows.numpy())
         found.append(search.kneighbors(return_distance=False))  # of each row itself, which it leaves out
-        assert (nearest(rows, k).numpy() == found[-1]).all()
+        assert (find_nearest(rows, k).numpy() == found[-1]).all()
     for cut in (1, 10):
         shares = [len(set(a[:cut]) & set(b[:cut])) / min(cut, k) for a, b in zip(*found, strict=True)]
-        assert overlap(nearest(first, k), nearest(second, k), cut) == pytest.approx(np.mean(shares))
+        assert overlap(find_nearest(first, k), find_nearest(second, k), cut) == pytest.approx(np.mean(shares))
 
 
 def test_more_rows_than_are_compared_at_a_time() -> None:
     rows = torch.randn(2100, 3, generator=torch.Generator().manual_seed(0)).double()
-    found = nearest(rows, 2)
+    found = find_nearest(rows, 2)
     search = NearestNeighbors(n_neighbors=2, metric="cosine", algorithm="brute").fit(rows.numpy())
     assert (found.numpy() == search.kneighbors(return_distance=False)).all()
 
@@ -124,7 +124,7 @@ def test_a_target_passes_its_images_once_for_all_thieves(tmp_path: Path) -> None
 
 def test_tokens_and_maps_of_other_layouts_are_pooled_over_places(tmp_path: Path) -> None:
     backbone = trunk(0, "swin_tiny_patch4_window7_224", 64)
-    with Stages(backbone) as stages:
+    with TrunkStages(backbone) as stages:
         assert stages.widths == [96, 192, 384, 768]
         rows = stages(torch.rand(2, 3, 64, 64))
     assert rows.shape == (2, sum(stages.widths))
@@ -133,7 +133,7 @@ def test_tokens_and_maps_of_other_layouts_are_pooled_over_places(tmp_path: Path)
 
 @pytest.mark.parametrize(("first", "second"), [(5, 12), (12, 5), (4, 4), (1, 7), (3, 2)])
 def test_stages_are_matched_in_order_to_the_last(first: int, second: int) -> None:
-    found = matched(first, second)
+    found = match_stages(first, second)
     assert len(found) == min(first, second) and found[-1] == (first - 1, second - 1)
     for i, (a, b) in enumerate(found, start=1):
         assert abs((a + 1) / first - i / len(found)) < 1 / first and abs((b + 1) / second - i / len(found)) < 1 / second
@@ -177,7 +177,7 @@ def test_figures_are_those_of_the_sampled_images(tmp_path: Path) -> None:
     both = pair(trunk(0), trunk(1), ctx)
     found = Fidelity(images=12).run(both, ctx).values
     target, thief = (rows[sample(TASK.test, 12)] for rows in both.logits)
-    assert found["fidelity/neighbours@10"] == overlap(nearest(target, 10), nearest(thief, 10), 10) < 1
+    assert found["fidelity/neighbours@10"] == overlap(find_nearest(target, 10), find_nearest(thief, 10), 10) < 1
     assert found.items() >= {f"fidelity/cosine_{name}": value for name, value in cosines(target, thief).items()}.items()
 
 
@@ -216,5 +216,5 @@ def test_every_shipped_kind_of_trunk_has_stages() -> None:
         "deit_tiny_patch16_224",
     ):
         backbone = Backbone(timm.create_model(model, num_classes=0), 1, 224, (0.5,) * 3, (0.5,) * 3)
-        with Stages(backbone) as stages:
+        with TrunkStages(backbone) as stages:
             assert len(stages.widths) >= 4, model

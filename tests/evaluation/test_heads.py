@@ -14,7 +14,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import normalize
 
 from fmsteal.base.errors import ConfigError
-from fmsteal.base.seeds import derived_seed, seeded
+from fmsteal.base.seeds import derive_seed, seed_block
 from fmsteal.data.digits import digits
 from fmsteal.evaluation.heads import Head, KNNHead, LinearHead, MLPHead
 
@@ -93,11 +93,11 @@ def test_the_mlp_head_is_the_papers_and_learns_digits() -> None:
 def test_the_mlp_head_is_a_plain_loop() -> None:
     """Without dropout, whose random numbers are nobody's business; order and initialisation are the head's own."""
     x = torch.nn.functional.normalize(X, dim=1)
-    with seeded("head", 3):
+    with seed_block("head", 3):
         layers = [torch.nn.Linear(a, b) for a, b in ((64, 512), (512, 256), (256, 10))]
     net = torch.nn.Sequential(layers[0], torch.nn.ReLU(), layers[1], torch.nn.ReLU(), layers[2])
     optimizer = torch.optim.Adam(net.parameters(), 1e-3, fused=False, foreach=False)
-    order = np.random.default_rng(derived_seed("head order", 3))
+    order = np.random.default_rng(derive_seed("head order", 3))
     for _ in range(10):
         shuffled = order.permutation(len(x))
         for start in range(0, len(x), 256):

@@ -61,10 +61,10 @@ def test_kappa_of_a_constant_thief_is_zero_and_of_a_constant_victim_undefined() 
 def test_the_least_sure_tenth_is_that_of_the_smallest_top_probability() -> None:
     victim, _ = pair((237, 5, 1))
     top = softmax(victim.double().numpy(), axis=1).max(1)
-    found = metrics.least_sure(victim).tolist()
+    found = metrics.find_least_sure(victim).tolist()
     assert len(found) == math.ceil(237 / 10) and found == np.argsort(top, kind="stable")[:24].tolist()
-    assert metrics.least_sure(torch.ones(30, 4)).tolist() == [0, 1, 2]  # of equally sure ones the first
-    assert len(metrics.least_sure(victim[:1])) == 1
+    assert metrics.find_least_sure(torch.ones(30, 4)).tolist() == [0, 1, 2]  # of equally sure ones the first
+    assert len(metrics.find_least_sure(victim[:1])) == 1
 
 
 def test_agreement_is_micro_not_macro() -> None:

@@ -16,14 +16,14 @@ from fmsteal.config import build
 from fmsteal.data.digits import digits
 from fmsteal.data.images import Task
 from fmsteal.evaluation.base import Pair, gather_inputs
-from fmsteal.evaluation.corruptions import corrupted
+from fmsteal.evaluation.corruptions import corrupt_images
 from fmsteal.evaluation.ood import OutOfDistribution
 from fmsteal.job.parts import Parts
 from fmsteal.records import results
 from fmsteal.training.context import Context
 from fmsteal.victims.base import Victim
-from tests.conftest import composed
-from tests.training.test_learners import context, part
+from tests.support.composing import composed
+from tests.support.small_task import context, part
 
 TEST = digits(test=30).test
 SET = "+data@evaluation.also.ood.sets"
@@ -50,7 +50,7 @@ def test_figures_are_those_of_plain_forward_passes(tmp_path: Path) -> None:
     for name in ("noise", "jpeg"):
         each = []
         for severity in (1, 5):
-            pixels = corrupted(TEST.pixels[order], name, severity)
+            pixels = corrupt_images(TEST.pixels[order], name, severity)
             victim, thief = labels(pair.victim.model, pixels), labels(pair.thief, pixels)
             at = f"ood/{name}-{severity}"
             each.append(np.mean(victim == thief))
@@ -105,13 +105,13 @@ def test_what_a_set_holds_is_part_of_what_decides_the_result(tmp_path: Path) -> 
         return gather_inputs(Parts.of(cfg).evaluation, Store(tmp_path / "cache"))["ood birds"]
 
     cfg = composed(*images(folder_task(tmp_path / "a" / "birds", 10)))
-    touched = results.paths(cfg)
+    touched = results.stamp_paths(cfg)
     assert list(touched) == ["evaluation.also.ood.sets.birds.root"]
-    assert touched != results.paths(composed(*images(folder_task(tmp_path / "b" / "birds", 10))))
+    assert touched != results.stamp_paths(composed(*images(folder_task(tmp_path / "b" / "birds", 10))))
     before = inputs()
     assert inputs() == before
     folder_task(tmp_path / "a" / "birds", 200)
-    assert touched != results.paths(cfg)
+    assert touched != results.stamp_paths(cfg)
     assert inputs() != before, "which is measured anew"
 
 

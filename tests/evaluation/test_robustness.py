@@ -19,16 +19,16 @@ from fmsteal.data.digits import digits
 from fmsteal.data.images import Images, Task
 from fmsteal.evaluation import imagenet_c
 from fmsteal.evaluation.base import Pair
-from fmsteal.evaluation.corruptions import corrupted
+from fmsteal.evaluation.corruptions import corrupt_images
 from fmsteal.evaluation.robustness import Robustness
-from fmsteal.evaluation.white_box import PGD, withstanding
+from fmsteal.evaluation.white_box import PGD, find_withstanding
 from fmsteal.job.parts import Parts
 from fmsteal.training.context import Context
 from fmsteal.training.inference import logits
 from fmsteal.victims.base import Victim
 from fmsteal.victims.classifier import ClassifierVictim
-from tests.conftest import composed
-from tests.training.test_learners import context, part
+from tests.support.composing import composed
+from tests.support.small_task import context, part
 
 TEST = digits(test=30).test
 IDS = np.arange(30)
@@ -81,7 +81,7 @@ def test_figures_are_those_of_plain_passes_and_of_the_attacks(tmp_path: Path) ->
     for name in ("noise", "jpeg"):
         rows = []
         for severity in (1, 5):
-            pixels = corrupted(TEST.pixels[ids], name, severity)
+            pixels = corrupt_images(TEST.pixels[ids], name, severity)
             victim, thief = answers(pair.victim.model, pixels), answers(pair.thief, pixels)
             rows.append((np.mean(victim == labels), np.mean(thief == labels), np.mean(victim == thief)))
         means[name] = np.mean(rows, axis=0)
@@ -93,7 +93,7 @@ def test_figures_are_those_of_plain_passes_and_of_the_attacks(tmp_path: Path) ->
     ids, labels = order[:12], torch.from_numpy(test.labels[order[:12]])
     for steps in (3, 6):
         for model, name in ((pair.victim.model, "victim_accuracy"), (pair.thief, "accuracy")):
-            share = withstanding(model, TEST, labels, ids, PGD(8 / 255, steps, 2), ctx).mean()
+            share = find_withstanding(model, TEST, labels, ids, PGD(8 / 255, steps, 2), ctx).mean()
             assert values[f"robustness/pgd{steps}@8/{name}"] == pytest.approx(share)
             assert share <= values[f"robustness/clean/{name}"]
     assert values["robustness/clean/victim_accuracy"] == np.mean(
@@ -199,16 +199,16 @@ class TestImageNetC:
     def test_each_is_the_same_in_every_job(self, name: str, tmp_path: Path) -> None:
         np.random.seed(7)  # noqa: NPY002
         state = np.random.get_state()[1].copy()  # noqa: NPY002
-        first = imagenet_c.corrupted(self.images, name, 2, Store(tmp_path / "a"))
+        first = imagenet_c.corrupt_images(self.images, name, 2, Store(tmp_path / "a"))
         now = np.random.get_state()[1]  # noqa: NPY002
         assert np.array_equal(now, state), "NumPy's global generator is as it was"
         np.random.seed(8)  # noqa: NPY002
-        again = imagenet_c.corrupted(self.images, name, 2, Store(tmp_path / "b"))
+        again = imagenet_c.corrupt_images(self.images, name, 2, Store(tmp_path / "b"))
         assert np.array_equal(first.pixels, again.pixels) and first.digest == again.digest
         assert first.pixels.shape == (3, 3, 32, 32) and first.pixels.dtype == np.uint8
         clean = np.asarray(self.images.pixels).astype(float)
         assert all(np.abs(first.pixels[i] - clean[i]).mean() > 1 for i in range(3))
-        harsher = imagenet_c.corrupted(self.images, name, 5, Store(tmp_path / "a"))
+        harsher = imagenet_c.corrupt_images(self.images, name, 5, Store(tmp_path / "a"))
         assert not np.array_equal(first.pixels, harsher.pixels)
 
     def test_channels_are_in_their_order(self, tmp_path: Path) -> None:
@@ -216,24 +216,24 @@ class TestImageNetC:
 
         assert tuple(get_corruption_names()) == imagenet_c.NAMES
         image = np.asarray(self.images.pixels)[1]
-        found = imagenet_c.corrupted(self.images, "defocus_blur", 1, Store(tmp_path)).pixels[1]
+        found = imagenet_c.corrupt_images(self.images, "defocus_blur", 1, Store(tmp_path)).pixels[1]
         assert np.array_equal(found.transpose(1, 2, 0), corrupt(image.transpose(1, 2, 0).copy(), 1, "defocus_blur"))
 
     def test_they_are_made_once(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         store = Store(tmp_path)
-        first = imagenet_c.corrupted(self.images, "fog", 1, store)
+        first = imagenet_c.corrupt_images(self.images, "fog", 1, store)
         monkeypatch.setattr(imagenet_c, "_apply", lambda *a: pytest.fail("made again"))
-        assert imagenet_c.corrupted(self.images, "fog", 1, store).digest == first.digest
+        assert imagenet_c.corrupt_images(self.images, "fog", 1, store).digest == first.digest
 
     def test_small_images_are_refused(self, tmp_path: Path) -> None:
         tiny = Images(np.zeros((2, 3, 28, 28), np.uint8), "tiny")
         with pytest.raises(DataError, match="at least 32 pixels, these have 28x28"):
-            imagenet_c.corrupted(tiny, "fog", 1, Store(tmp_path))
+            imagenet_c.corrupt_images(tiny, "fog", 1, Store(tmp_path))
 
     def test_figures_of_all_fifteen(self, tmp_path: Path) -> None:
         pair, ctx = models(tmp_path)
         measure = Robustness(suite="imagenet_c", severities=(1,), images=6, steps=())
-        assert measure.inputs(ctx.store) == {imagenet_c.PACKAGE: imagenet_c.installed()}
+        assert measure.inputs(ctx.store) == {imagenet_c.PACKAGE: imagenet_c.find_version()}
         values = measure.run(pair, ctx).values
         assert len(values) == 16 * 3
         each = [values[f"robustness/imagenet_c/{name}/accuracy"] for name in imagenet_c.NAMES]

@@ -17,7 +17,7 @@ from fmsteal.evaluation.base import Pair
 from fmsteal.evaluation.similarity import Similarity, cka, cka_unbiased, entropy
 from fmsteal.training.inference import logits
 from fmsteal.victims.base import Victim
-from tests.training.test_learners import TASK, context, part
+from tests.support.small_task import TASK, context, part
 
 sizes = st.tuples(st.integers(5, 12), st.integers(1, 6), st.integers(1, 6), st.integers(0, 9999))
 

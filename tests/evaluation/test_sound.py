@@ -14,8 +14,9 @@ from fmsteal.base.errors import VictimError
 from fmsteal.data.images import Images, Task
 from fmsteal.evaluation.sound import answers_one_class, require_telling
 from fmsteal.victims.base import Victim
-from tests.conftest import SMALL, Run
-from tests.training.test_learners import context
+from tests.support.commands import Run
+from tests.support.composing import SMALL
+from tests.support.small_task import context
 
 LABELS = np.arange(60) % 3
 PIXELS = np.broadcast_to((LABELS * 80).astype(np.uint8)[:, None, None, None], (60, 3, 4, 4)).copy()

@@ -16,8 +16,8 @@ from fmsteal.evaluation.base import Pair, measure_all, sample
 from fmsteal.evaluation.t3a import T3A, MixedT3A
 from fmsteal.training.inference import penultimate
 from fmsteal.victims.base import Victim
-from tests.conftest import composed
-from tests.training.test_learners import TASK, context, part
+from tests.support.composing import composed
+from tests.support.small_task import TASK, context, part
 
 
 def loop(z: np.ndarray, w: np.ndarray, b: np.ndarray, how: T3A) -> np.ndarray:

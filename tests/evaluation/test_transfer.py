@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from fmsteal.base.errors import ConfigError
-from fmsteal.base.seeds import seeded
+from fmsteal.base.seeds import seed_block
 from fmsteal.config import build
 from fmsteal.evaluation.base import Pair
 from fmsteal.evaluation.transfer import Transfer
@@ -23,8 +23,8 @@ from fmsteal.training.context import Context
 from fmsteal.training.inference import logits
 from fmsteal.training.perturb import fgsm, pgd
 from fmsteal.victims.base import Victim
-from tests.conftest import composed
-from tests.training.test_learners import TASK, context, part
+from tests.support.composing import composed
+from tests.support.small_task import TASK, context, part
 
 IDS = np.arange(len(TASK.test))
 
@@ -138,7 +138,7 @@ def test_adversarial_fidelity_by_a_plain_loop_over_the_first_images(pair: tuple[
     found = dataclasses.replace(paper, images=9, eps=0.1).run(looked, ctx).values
     victim, thief = (lambda x, m=m: int(m(x[None]).argmax()) for m in (looked.victim.model.eval(), looked.thief.eval()))
     assert TASK.test.labels is not None
-    with seeded("transfer", ctx.seed):
+    with seed_block("transfer", ctx.seed):
         starts = torch.rand(9, 3, 32, 32) * 2 - 1
     same, changed, fooled = {"fgsm": 0, "pgd": 0}, {"fgsm": 0, "pgd": 0}, {"fgsm": 0, "pgd": 0}
     for at in range(9):

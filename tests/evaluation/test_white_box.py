@@ -12,10 +12,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fmsteal.data.images import Images
-from fmsteal.evaluation.white_box import PGD, _start, victim_withstanding, withstanding
+from fmsteal.evaluation.white_box import PGD, _start, find_victim_withstanding, find_withstanding
 from fmsteal.training.perturb import has_gradients, pgd
 from fmsteal.victims.base import Victim
-from tests.training.test_learners import context
+from tests.support.small_task import context
 
 PIXELS = np.random.default_rng(0).integers(60, 196, (24, 3, 6, 6), dtype=np.uint8)
 IDS = np.arange(24)
@@ -66,12 +66,12 @@ def test_an_image_withstands_where_the_plain_loop_never_loses_its_label(attack: 
     task, labels = images(model)
     clean = torch.from_numpy(PIXELS).float() / 255
     want = [holds(model, clean[i], int(labels[i]), attack, i) for i in IDS]
-    found = withstanding(model, task, labels, IDS, attack, ctx)
+    found = find_withstanding(model, task, labels, IDS, attack, ctx)
     assert found.tolist() == want and 0 < sum(want) < 21, "or it says little"
     some = IDS[::-3].copy()
-    assert withstanding(model, task, labels[some], some, attack, ctx).tolist() == found[some].tolist()
+    assert find_withstanding(model, task, labels[some], some, attack, ctx).tolist() == found[some].tolist()
     in_fives = dataclasses.replace(ctx, training=dataclasses.replace(ctx.training, inference_batch=5))
-    assert withstanding(model, task, labels, IDS, attack, in_fives).tolist() == want
+    assert find_withstanding(model, task, labels, IDS, attack, in_fives).tolist() == want
 
 
 def test_of_a_linear_model_it_is_the_closed_form(tmp_path: Path) -> None:
@@ -83,7 +83,7 @@ def test_of_a_linear_model_it_is_the_closed_form(tmp_path: Path) -> None:
     margin = (rows[:, 0] - rows[:, 1]).abs().detach()
     l1 = (weight[0] - weight[1]).abs().sum()
     for eps in (1 / 255, 3 / 255, 8 / 255):  # the images keep 60 grey levels from either end: nothing is clipped
-        found = withstanding(model, task, labels, IDS, PGD(eps, 10, 1), context(tmp_path))
+        found = find_withstanding(model, task, labels, IDS, PGD(eps, 10, 1), context(tmp_path))
         assert found.tolist() == (margin > eps * l1).tolist()
     assert 0 < (margin > 3 / 255 * l1).sum() < 24
 
@@ -91,8 +91,8 @@ def test_of_a_linear_model_it_is_the_closed_form(tmp_path: Path) -> None:
 def test_zero_eps_is_clean_accuracy_and_more_restarts_or_steps_only_lose(tmp_path: Path) -> None:
     model, ctx = net(), context(tmp_path)
     task, labels = images(model)
-    assert withstanding(model, task, labels, IDS, PGD(0, 2, 1), ctx).sum() == 21
-    once, thrice = (withstanding(model, task, labels, IDS, PGD(2 / 255, 3, n), ctx) for n in (1, 3))
+    assert find_withstanding(model, task, labels, IDS, PGD(0, 2, 1), ctx).sum() == 21
+    once, thrice = (find_withstanding(model, task, labels, IDS, PGD(2 / 255, 3, n), ctx) for n in (1, 3))
     assert not (thrice & ~once).any()
     assert PGD(8 / 255, 50, 1).name == "pgd50@8" and PGD(0.5 / 255, 10, 1).name == "pgd10@0.5"
 
@@ -103,7 +103,7 @@ def test_the_model_is_left_as_it_was(tmp_path: Path) -> None:
     task, labels = images(net())
     before, modes = {k: v.clone() for k, v in model.state_dict().items()}, [m.training for m in model.modules()]
     state = torch.random.get_rng_state()
-    withstanding(model, task, labels, IDS, PGD(4 / 255, 3, 2), context(tmp_path))
+    find_withstanding(model, task, labels, IDS, PGD(4 / 255, 3, 2), context(tmp_path))
     assert [m.training for m in model.modules()] == modes
     assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
     assert all(p.grad is None for p in model.parameters()) and torch.equal(torch.random.get_rng_state(), state)
@@ -113,15 +113,15 @@ def test_a_victim_is_attacked_once_whatever_the_order_and_the_subset(tmp_path: P
     model, attack = net(), PGD(3 / 255, 5, 2)
     task, labels = images(model)
     victim = Victim("v", model)
-    found = victim_withstanding(victim, task, labels, IDS, attack, context(tmp_path))
-    assert found.tolist() == withstanding(model, task, labels, IDS, attack, context(tmp_path)).tolist()
+    found = find_victim_withstanding(victim, task, labels, IDS, attack, context(tmp_path))
+    assert found.tolist() == find_withstanding(model, task, labels, IDS, attack, context(tmp_path)).tolist()
     once = victim.calls.computed["preparation"]
     assert once > 24 and victim.calls.shown["preparation"] == 24
     part, order = task.subset(IDS[10:20]), np.array([7, 2, 5])
-    again = victim_withstanding(victim, part, labels[10:20][order], order, attack, context(tmp_path))
+    again = find_victim_withstanding(victim, part, labels[10:20][order], order, attack, context(tmp_path))
     assert again.tolist() == found[10:20][order].tolist()
     assert victim.calls.computed["preparation"] == once, "another job finds it in the store"
-    victim_withstanding(victim, task, labels, IDS, dataclasses.replace(attack, steps=6), context(tmp_path))
+    find_victim_withstanding(victim, task, labels, IDS, dataclasses.replace(attack, steps=6), context(tmp_path))
     assert victim.calls.computed["preparation"] > once, "another attack"
     assert model(torch.zeros(1, 3, 6, 6)).shape == (1, 4) and not model._forward_pre_hooks
 

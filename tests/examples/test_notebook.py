@@ -9,7 +9,7 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
-from tests.conftest import environment
+from tests.support.commands import environment
 
 NOTEBOOK = Path(__file__).with_name("default_job.ipynb")
 

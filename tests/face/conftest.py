@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import fmsteal
-from tests.conftest import SMALL
+from tests.support.composing import SMALL
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import fmsteal
-from tests.conftest import environment
+from tests.support.commands import environment
 
 HEAVY = {"torch", "lightning", "wandb", "timm", "numpy", "hydra", "omegaconf", "pandas"}
 IMPORT = f"""

@@ -17,9 +17,9 @@ from fmsteal.base.store import write_json
 from fmsteal.data.digits import digits
 from fmsteal.job.theft import write_sealed
 from fmsteal.oracle.ledger import Ledger
-from tests.conftest import SMALL
+from tests.support.composing import SMALL
 
-LINEAR = (*SMALL, "victim._target_=tests.theft.others.Linear", "overlap=allow")
+LINEAR = (*SMALL, "victim._target_=tests.support.foreign_victims.Linear", "overlap=allow")
 
 
 @pytest.fixture
@@ -153,7 +153,7 @@ def test_a_theft_that_is_not_there_is_named(copied: fmsteal.Job) -> None:
 
 def test_a_thief_that_no_file_holds_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    job = fmsteal.run([*LINEAR, "attack._target_=tests.theft.thieves.StubbornRidge"])
+    job = fmsteal.run([*LINEAR, "attack._target_=tests.support.foreign_thieves.StubbornRidge"])
     with pytest.raises(TheftError, match="not loadable"):
         job.thief  # noqa: B018
     with pytest.raises(TheftError, match="not loadable"):
@@ -163,7 +163,7 @@ def test_a_thief_that_no_file_holds_is_named(tmp_path: Path, monkeypatch: pytest
 
 def test_a_victim_that_costs_money_is_not_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    job = fmsteal.run([*LINEAR, "attack._target_=tests.theft.thieves.Ridge", "+victim.paid=true"])
+    job = fmsteal.run([*LINEAR, "attack._target_=tests.support.foreign_thieves.Ridge", "+victim.paid=true"])
     with pytest.raises(VictimError, match="answers for money"):
         job.victim  # noqa: B018
     program = torch.export.load(job.export("torch.export", tmp_path / "thief.pt2")).module()

@@ -19,9 +19,9 @@ import fmsteal
 from fmsteal.base import paths
 from fmsteal.base.errors import AttackError, ConfigError, FmstealError, JobError
 from fmsteal.base.on_hydra import STATE
-from tests.conftest import SMALL, composed
+from tests.support.composing import SMALL, composed
 
-LINEAR = (*SMALL, "victim._target_=tests.theft.others.Linear", "overlap=allow")
+LINEAR = (*SMALL, "victim._target_=tests.support.foreign_victims.Linear", "overlap=allow")
 
 
 def test_composing_gives_the_config_of_the_command_line() -> None:
@@ -137,9 +137,9 @@ def test_its_log_lies_in_its_folder(job: fmsteal.Job) -> None:
 def test_a_job_that_fails_raises_what_it_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(AttackError, match="it failed after 100 queries") as raised:
-        fmsteal.run([*LINEAR, "attack._target_=tests.attacks.misbehaving.Raises"])
+        fmsteal.run([*LINEAR, "attack._target_=tests.support.misbehaving.Raises"])
     (folder,) = (tmp_path / "outputs" / "runs").iterdir()
-    with pytest.raises(JobError, match=r"has failed: AttackError: tests.attacks.misbehaving.Raises: it failed after"):
+    with pytest.raises(JobError, match=r"has failed: AttackError: tests.support.misbehaving.Raises: it failed after"):
         fmsteal.load(folder)
     assert not str(raised.value).startswith("fmsteal:")
     with pytest.raises(ConfigError, match="stage=victims has no result to open"):
@@ -150,7 +150,7 @@ def test_a_sweep_is_run_and_its_jobs_are_opened(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    attacks = "fmsteal.attacks.knockoff.Knockoff", "tests.attacks.misbehaving.Raises"
+    attacks = "fmsteal.attacks.knockoff.Knockoff", "tests.support.misbehaving.Raises"
     words = [*LINEAR, "sweep_id=two", f"attack._target_={','.join(attacks)}"]
     with pytest.raises(
         JobError, match=r"(?s)two ended with jobs that have no result .exit status 1.*Raises: it failed"

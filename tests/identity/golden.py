@@ -7,7 +7,7 @@ changelog; then write the new hashes: ``python -m tests.identity.golden``.
 from __future__ import annotations
 
 from fmsteal.identity.keys import identity, key_hash
-from tests.conftest import composed
+from tests.support.composing import composed
 
 GOLDEN = {
     "": "d59c68e8079a82fb",

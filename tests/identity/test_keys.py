@@ -12,8 +12,9 @@ from omegaconf import DictConfig, OmegaConf
 from fmsteal.base.store import read_json
 from fmsteal.identity import keys
 from fmsteal.identity.keys import axes, cell_key, cell_settings, find, hash_of, identity, job_key, key_hash, victim_key
-from tests.conftest import composed, environment
 from tests.identity.golden import GOLDEN, hash_now
+from tests.support.commands import environment
+from tests.support.composing import composed
 
 
 def key(*overrides: str) -> str:
@@ -208,12 +209,12 @@ def test_a_cell_is_what_seeds_have_in_common() -> None:
 def test_parsing_once_resolves_the_same() -> None:
     cfg = composed("thief.adaptation=full")
     plain = OmegaConf.to_container(cfg.thief, resolve=True)
-    assert keys.resolved(cfg)["thief"] == plain == keys.resolved(cfg)["thief"]
+    assert keys.resolve_groups(cfg)["thief"] == plain == keys.resolve_groups(cfg)["thief"]
 
 
 def test_an_identity_needs_no_torch(tmp_path: Path) -> None:
     code = (
-        "import sys; from tests.conftest import composed; from fmsteal.identity.keys import identity, settings;"
+        "import sys; from tests.support.composing import composed; from fmsteal.identity.keys import settings;"
         "settings(composed('attack=dfme')); print(sorted({'torch', 'lightning', 'timm', 'numpy'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], env=environment(), capture_output=True, text=True, timeout=120)

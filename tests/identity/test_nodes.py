@@ -15,14 +15,14 @@ from hypothesis import strategies as st
 from fmsteal.base.errors import ConfigError
 from fmsteal.identity import foreign, nodes, table
 from fmsteal.identity.table import Entry
-from fmsteal.identity.write_names import collected, merged, problems
+from fmsteal.identity.write_names import collect, find_problems, merge
 
 TOP_K = "fmsteal.defenses.truncation.TopK"
 
 
 def counted(value: Any, path: str = "x") -> Any:
-    found = frozenset(i.key for i in nodes.idle(value, path, {}))
-    return nodes.effective(value, path, found, lambda place: f"content of {place}")
+    found = frozenset(i.key for i in nodes.find_idle(value, path, {}))
+    return nodes.keep_effective(value, path, found, lambda place: f"content of {place}")
 
 
 @contextmanager
@@ -37,11 +37,11 @@ def other_table(changed: dict[str, Entry | None]) -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def code() -> dict[str, Entry]:
-    return collected()
+    return collect()
 
 
 def test_the_table_is_that_of_the_code(code: dict[str, Entry]) -> None:
-    assert problems(table.entries(), code) == []
+    assert find_problems(table.entries(), code) == []
 
 
 def test_the_table_is_written_as_it_is_read(tmp_path: Path) -> None:
@@ -51,32 +51,35 @@ def test_the_table_is_written_as_it_is_read(tmp_path: Path) -> None:
 
 def test_a_changed_default_without_a_raised_version_is_named(code: dict[str, Entry]) -> None:
     changed = replace(code[TOP_K], defaults={"renormalise": True})
-    assert f"{TOP_K}: option 'renormalise' had default false" in problems(table.entries(), {**code, TOP_K: changed})[0]
+    assert (
+        f"{TOP_K}: option 'renormalise' had default false"
+        in find_problems(table.entries(), {**code, TOP_K: changed})[0]
+    )
     with pytest.raises(ConfigError, match="version: ClassVar"):
-        merged(table.entries(), {**code, TOP_K: changed})
-    found = merged(table.entries(), {**code, TOP_K: replace(changed, version=2)})
+        merge(table.entries(), {**code, TOP_K: changed})
+    found = merge(table.entries(), {**code, TOP_K: replace(changed, version=2)})
     assert (found[TOP_K].name, found[TOP_K].version) == ("top_k", 2)
     given_one = replace(code[TOP_K], defaults={"renormalise": False, "k": 3}, required=[])
-    assert "'k' had no default" in problems(table.entries(), {**code, TOP_K: given_one})[0]
+    assert "'k' had no default" in find_problems(table.entries(), {**code, TOP_K: given_one})[0]
     with pytest.raises(ConfigError, match="below"):
-        merged({TOP_K: replace(table.entries()[TOP_K], version=3)}, {TOP_K: code[TOP_K]})
+        merge({TOP_K: replace(table.entries()[TOP_K], version=3)}, {TOP_K: code[TOP_K]})
 
 
 def test_two_classes_of_one_stable_name_are_named(code: dict[str, Entry]) -> None:
     twice = {**table.entries(), TOP_K: replace(table.entries()[TOP_K], name="rounding")}
-    assert problems(twice, code)[0] == "2 classes have the stable name 'rounding'"
+    assert find_problems(twice, code)[0] == "2 classes have the stable name 'rounding'"
 
 
 def test_a_new_class_has_a_name_of_its_own(code: dict[str, Entry]) -> None:
     without = {path: entry for path, entry in table.entries().items() if path != TOP_K}
-    assert merged(without, code)[TOP_K].name == "top_k"
+    assert merge(without, code)[TOP_K].name == "top_k"
     taken = {**without, "fmsteal.a.b": replace(table.entries()[TOP_K], name="top_k")}
-    assert merged(taken, {**code, "fmsteal.a.b": Entry("")})[TOP_K].name == "truncation_top_k"
+    assert merge(taken, {**code, "fmsteal.a.b": Entry("")})[TOP_K].name == "truncation_top_k"
 
 
 def test_a_moved_class_keeps_its_name_and_its_key(code: dict[str, Entry]) -> None:
     moved = "fmsteal.defenses.elsewhere.TopK"
-    found = merged(table.entries(), {**{k: v for k, v in code.items() if k != TOP_K}, moved: code[TOP_K]})
+    found = merge(table.entries(), {**{k: v for k, v in code.items() if k != TOP_K}, moved: code[TOP_K]})
     assert found[moved].name == "top_k" and TOP_K not in found
     before = counted({"_target_": TOP_K, "k": 3})
     with other_table({TOP_K: None, moved: found[moved]}):
@@ -95,7 +98,7 @@ def test_a_new_option_at_its_default_changes_nothing_and_a_raised_version_does()
 
 @given(st.integers(-(10**9), 10**9))
 def test_a_whole_float_is_an_int(number: int) -> None:
-    assert counted({"a": float(number)}) == counted({"a": number}) and type(nodes.whole(float(number))) is int
+    assert counted({"a": float(number)}) == counted({"a": number}) and type(nodes.to_whole(float(number))) is int
 
 
 @given(st.booleans(), st.sampled_from(["all", "object", "none"]))

@@ -15,7 +15,7 @@ from fmsteal.job.parts import Parts
 from fmsteal.networks.backbones import BackboneSpec
 from fmsteal.sweep.servable import require_servable
 from fmsteal.training.batches import require_whole
-from tests.conftest import SMALL, TINY, composed
+from tests.support.composing import SMALL, TINY, composed
 
 VIT = ("thief.backbone.model=vit_tiny_patch16_224", "thief.backbone.size=32", "+thief.backbone.options.depth=1")
 EMBED = (

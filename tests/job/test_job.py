@@ -10,7 +10,7 @@ from fmsteal.job.meter import Meter
 from fmsteal.job.run import _clear_once
 from fmsteal.records import results
 from fmsteal.records.folders import JobFolder
-from tests.conftest import composed
+from tests.support.composing import composed
 
 
 def test_a_forced_job_begins_again_once_and_then_goes_on(tmp_path: Path) -> None:
@@ -34,19 +34,19 @@ def test_a_result_counts_as_finished_only_for_the_untouched_paths_it_was_made_fr
 
     for name in ("a", "b"):
         (tmp_path / name / "birds" / "wren").mkdir(parents=True)
-    key, asked = "k-0123456789abcdef", results.asked_of(cfg("a"))
-    known = {"schema": 2, "job_key": key, "axis": {}, "asked": asked, "paths": results.paths(cfg("a"))}
+    key, asked = "k-0123456789abcdef", results.digest_asked(cfg("a"))
+    known = {"schema": 2, "job_key": key, "axis": {}, "asked": asked, "paths": results.stamp_paths(cfg("a"))}
     write_json(tmp_path / "result.json", known)
-    assert results.finished(tmp_path, key, cfg("a")) is not None
-    assert results.finished(tmp_path, "another-slug-0123456789abcdef", cfg("a")) is not None
-    assert results.finished(tmp_path, key, cfg("b")) is None
-    assert results.finished(tmp_path, "k-0123456789abcdee", cfg("a")) is None
+    assert results.find_finished(tmp_path, key, cfg("a")) is not None
+    assert results.find_finished(tmp_path, "another-slug-0123456789abcdef", cfg("a")) is not None
+    assert results.find_finished(tmp_path, key, cfg("b")) is None
+    assert results.find_finished(tmp_path, "k-0123456789abcdee", cfg("a")) is None
     more = composed("data=image_folder", f"data.root={tmp_path / 'a' / 'birds'}", "evaluation=similarity")
-    assert results.finished(tmp_path, key, more) is None
+    assert results.find_finished(tmp_path, key, more) is None
     (tmp_path / "a" / "birds" / "wren" / "new.png").touch()
-    assert results.finished(tmp_path, key, cfg("a")) is None
-    write_json(tmp_path / "result.json", {**known, "schema": 1, "paths": results.paths(cfg("a"))})
-    assert results.finished(tmp_path, key, cfg("a")) is None, "of an earlier kind"
+    assert results.find_finished(tmp_path, key, cfg("a")) is None
+    write_json(tmp_path / "result.json", {**known, "schema": 1, "paths": results.stamp_paths(cfg("a"))})
+    assert results.find_finished(tmp_path, key, cfg("a")) is None, "of an earlier kind"
 
 
 def test_costs_add_up_over_interrupted_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -65,7 +65,7 @@ def test_a_sweeps_folder_tells_finished_failed_and_unfinished_apart(tmp_path: Pa
     write_json(tmp_path / "failed" / "failure.json", {"job_key": "failed", "error": "x"})
     (tmp_path / "no job").mkdir()
     write_json(tmp_path / "failed" / "result.json", {"job_key": "an older one"})
-    sweep = results.of_sweep(tmp_path)
+    sweep = results.read_sweep(tmp_path)
     assert [r["job_key"] for r in sweep.results] == ["done"]
     assert [r["job_key"] for r in sweep.failures] == ["failed"] and sweep.unfinished == ["killed"]
-    assert results.of_sweep(tmp_path / "absent") == results.Sweep()
+    assert results.read_sweep(tmp_path / "absent") == results.Sweep()

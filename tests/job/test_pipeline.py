@@ -9,12 +9,12 @@ from omegaconf import DictConfig, OmegaConf
 
 from fmsteal.base.errors import AttackError, BudgetExceeded, DataError
 from fmsteal.job.pipeline import run
-from fmsteal.job.publish import Job
+from fmsteal.job.publish import JobInfo
 from fmsteal.job.steal import blame_attack, name_attack
 from fmsteal.records.folders import TheftFolder
-from tests.attacks.colour_api import oracle_for
-from tests.conftest import SMALL, composed
-from tests.training.test_learners import context
+from tests.support.colour_api import oracle_for
+from tests.support.composing import SMALL, composed
+from tests.support.small_task import context
 
 
 @pytest.mark.parametrize(
@@ -63,10 +63,10 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_an_attack_that_misbehaves_ends_its_job_and_leaves_its_ledger(
     attack: str, kind: type[Exception], says: str, cache: Path, tmp_path: Path
 ) -> None:
-    target = f"tests.attacks.misbehaving.{attack}"
+    target = f"tests.support.misbehaving.{attack}"
     cfg = job_config("budget='100'", f"attack._target_={target}", f"cache={cache}", f"output={tmp_path}")
     with pytest.raises(kind, match=f"^{target}: .*{says}"):
-        run(cfg, Job(KEY, tmp_path / "job", {}, "", "victim"))
+        run(cfg, JobInfo(KEY, tmp_path / "job", {}, "", "victim"))
     theft = TheftFolder(tmp_path / "thefts" / KEY)
     assert not (tmp_path / "job" / "result.json").exists() and not theft.seal.exists()
     header, _, records = theft.ledger.read_bytes().partition(b"\n")

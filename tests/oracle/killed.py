@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from fmsteal.oracle import blocks
-from tests.oracle.guards import SIZE, Counts, api, files, patient
+from tests.support.guards import SIZE, Counts, api, files, patient
 
 QUESTIONS = 150
 

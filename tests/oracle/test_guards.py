@@ -20,7 +20,7 @@ from fmsteal.oracle import blocks
 from fmsteal.oracle.defense_log import DefenseLog
 from fmsteal.oracle.guard import Ask, Depends, Guard, Reply
 from fmsteal.oracle.ledger import Ledger, Question
-from tests.oracle.guards import (
+from tests.support.guards import (
     LOGITS,
     POOL,
     WIDTH,
@@ -74,7 +74,7 @@ def test_what_is_refused_is_neither_answered_nor_charged_and_stays_refused(tmp_p
     assert answered.tolist() == [True, True, False, True]
     torch.testing.assert_close(answers, LOGITS[[0, 1, 2]].softmax(1))
     assert oracle.used == 3 and oracle.costs() == {"cost/defense_usd": 3.0, "cost/refused": 1}
-    again = api(tmp_path, Charges(), budget=6, defense="tests.oracle.guards.Refuses")  # one that refuses nothing
+    again = api(tmp_path, Charges(), budget=6, defense="tests.support.guards.Refuses")  # one that refuses nothing
     replayed, answered = patient(lambda: again.ask(np.array([0, 1, 0, 2])))
     torch.testing.assert_close(replayed, answers, rtol=0, atol=0)
     assert answered.tolist() == [True, True, False, True] and again.costs() == oracle.costs()
@@ -248,7 +248,7 @@ def test_files_cut_anywhere_lead_to_the_same_state(
     left = files(folder)
     if "ledger.bin" in left and data.draw(st.booleans(), "the log is torn"):
         (folder / "defense.log").write_bytes(left["defense.log"][: data.draw(st.integers(0, len(left["defense.log"])))])
-        rows, _ = DefenseLog(folder / "defense.log", "job", "tests.oracle.guards.Counts")._read()
+        rows, _ = DefenseLog(folder / "defense.log", "job", "tests.support.guards.Counts")._read()
         answered, header = sum(not row.refused for row in rows), left["ledger.bin"].index(b"\n") + 1
         (folder / "ledger.bin").write_bytes(left["ledger.bin"][: header + answered * (28 + 4 * WIDTH)])
     elif "ledger.bin" in left:
@@ -305,7 +305,7 @@ def test_a_damaged_log_is_refused_by_name_and_left_alone(tmp_path: Path) -> None
 
 def test_another_defenses_log_is_refused(tmp_path: Path) -> None:
     run(tmp_path, [([0, 1, 2], 0)], "client")
-    with pytest.raises(LedgerError, match=r"log of tests\.oracle\.guards\.Counts in job job, not of another\.Defense"):
+    with pytest.raises(LedgerError, match=r"log of tests\.support\.guards\.Counts in job job, not of another\.Defense"):
         api(tmp_path, Counts(), defense="another.Defense")
 
 

@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.conftest import environment
+from tests.support.commands import environment
 
 ROOT = Path(__file__).parents[2]
 

@@ -16,13 +16,7 @@ from fmsteal.base.errors import LedgerError, StoreError
 from fmsteal.oracle.index import Index, keys_of
 from fmsteal.oracle.ledger import Ledger, Question
 from fmsteal.oracle.records import CHUNK
-
-
-def questions(count: int, client: int = 0) -> list[Question]:
-    return [Question(client, bytes([i]) * 16, 0) for i in range(count)]
-
-
-ANSWERS = np.random.default_rng(0).random((9, 4)).astype(np.float32)
+from tests.support.questions import ANSWERS, questions
 
 
 def test_answers_survive_reopening(tmp_path: Path) -> None:

@@ -13,13 +13,13 @@ from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 
 from fmsteal.base.errors import LedgerError
-from fmsteal.oracle.ledger import Ledger, paid
-from tests.oracle.test_ledger import ANSWERS, questions
+from fmsteal.oracle.ledger import Ledger, count_paid
+from tests.support.questions import ANSWERS, questions
 
 COUNT, WIDTH = 9, 4
 SIZE = 24 + 4 + 4 * WIDTH
 JOB = "0123456789abcdef against 00ff00ff"
-(SEALED,) = (Path(__file__).parents[1] / "theft" / "sealed").iterdir()
+(SEALED,) = (Path(__file__).parents[1] / "support" / "sealed").iterdir()
 
 
 @pytest.fixture(autouse=True)
@@ -179,7 +179,7 @@ def test_a_lost_header_is_restored_from_the_copy_beside_it(tmp_path: Path, caplo
     content, begin = file.read_bytes(), head(file)
     for rest in (content[begin:], b"\0" * begin + content[begin:], b"\xff" * 3 * begin + content[begin:]):
         file.write_bytes(rest)
-        assert paid(file) == 0
+        assert count_paid(file) == 0
         np.testing.assert_array_equal(Ledger(file, JOB).answers, ANSWERS)
         assert file.read_bytes() == content and list(asides(file)) == [rest]
         assert "its header is restored" in caplog.text
@@ -237,7 +237,7 @@ def test_a_ledger_that_an_earlier_version_wrote_stays_as_it_is_and_is_gone_on_wi
     content = file.read_bytes()
     job = re.search(rb'"job": "([^"]*)"', content)[1].decode()  # type: ignore[index]
     ledger = Ledger(file, job, 10)
-    assert len(ledger) == 100 == paid(file) and file.read_bytes() == content and b"crc32" not in content[:200]
+    assert len(ledger) == 100 == count_paid(file) and file.read_bytes() == content and b"crc32" not in content[:200]
     ledger.append(questions(3), np.ones((3, 10), np.float32))
     assert file.read_bytes().startswith(content) and len(Ledger(file, job, 10)) == 103
     assert content.startswith(file.with_suffix(".head").read_bytes())

@@ -14,19 +14,21 @@ import pytest
 from fmsteal.base.errors import ConfigError
 from fmsteal.records.folders import TheftFolder
 from fmsteal.sweep import launchers
-from tests.conftest import SMALL, command, composed, environment, finish, in_thief_training, theft_of_job
-from tests.ray.cluster import parent, running_cluster
-from tests.slurm.cluster import free_ports
-from tests.slurm.conftest import run_here, surroundings, until, worker
+from tests.support.commands import command, environment, finish
+from tests.support.composing import SMALL, composed
+from tests.support.outputs import in_thief_training, theft_of_job
+from tests.support.ray_cluster import parent, running_cluster
+from tests.support.slurm_cluster import free_ports
+from tests.support.slurm_sweeps import run_here, surroundings, until, worker
 
 pytest.importorskip("ray", reason="pip install -e '.[ray]'")
 EPOCHS = 6
 PAUSED = (
     *SMALL, "budget.queries=200", f"thief.recipe.epochs={EPOCHS}", "thief.recipe.min_steps=0", "victim.seed=0",
-    "trainer.checkpoint_seconds=0", "trainer.callbacks=[{_target_:tests.slurm.pause.Pause}]",
+    "trainer.checkpoint_seconds=0", "trainer.callbacks=[{_target_:tests.support.pause.Pause}]",
 )  # fmt: skip
 ATTACKS = (
-    "fmsteal.attacks.knockoff.Knockoff", "tests.attacks.misbehaving.Raises", "tests.ray.attacks.Exits",
+    "fmsteal.attacks.knockoff.Knockoff", "tests.support.misbehaving.Raises", "tests.ray.attacks.Exits",
     "tests.ray.attacks.Killed",
 )  # fmt: skip
 
@@ -188,4 +190,4 @@ def test_the_presets_options_are_the_launchers() -> None:
 
     assert set(preset) - {"_target_"} == set(vars(Options()))
     with pytest.raises(ConfigError, match=r"no option 'num_gpu'.*num_gpus"):
-        launchers.ready(composed("hydra/launcher=ray", "+hydra.launcher.num_gpu=1").hydra.launcher)
+        launchers.make_ready(composed("hydra/launcher=ray", "+hydra.launcher.num_gpu=1").hydra.launcher)

@@ -1,19 +1,12 @@
-"""The cluster that the tests of this folder share, and sweeps sent to it."""
+"""The clusters that the tests of this folder share."""
 
 from __future__ import annotations
 
-import subprocess
-import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Iterator
 
 import pytest
-from filelock import SoftFileLease
 
-from tests.conftest import command, environment
-from tests.slurm.cluster import Cluster, missing, running_cluster
-
-LAUNCHER = ("hydra/launcher=slurm", "hydra.launcher.gpus_per_node=null", "hydra.launcher.cpus_per_task=1")
+from tests.support.slurm_cluster import Cluster, require_slurm, running_cluster
 
 
 @pytest.fixture(scope="session")
@@ -29,56 +22,3 @@ def two_nodes() -> Iterator[Cluster]:
     require_slurm()
     with running_cluster("one", "two", patience=10, controller="preempt_send_user_signal") as running:
         yield running
-
-
-def require_slurm() -> None:
-    """Skip where Slurm or its launcher is not installed."""
-    if missing():
-        pytest.skip(f"Slurm is not installed (no {', '.join(missing())}): apt-get install slurm-wlm munge")
-    pytest.importorskip("hydra_plugins.hydra_submitit_launcher", reason="pip install -e '.[slurm]'")
-
-
-def start(cluster: Cluster, root: Path, *words: str, pause: float = 0, **variables: str) -> subprocess.Popen[str]:
-    """Begin a sweep whose jobs Slurm runs; ``pause`` seconds after each epoch, where the sweep asks for pauses."""
-    return begin(cluster, root, "-m", *LAUNCHER, *words, PAUSE_SECONDS=str(pause), **variables)
-
-
-def begin(cluster: Cluster, root: Path, *words: str, **variables: str) -> subprocess.Popen[str]:
-    """Begin a command where there is Slurm."""
-    return subprocess.Popen(
-        command(*words),
-        cwd=root,
-        env={**surroundings(root), **cluster.environment, **variables},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-
-
-def run_here(root: Path, *words: str) -> None:
-    """The same sweep without Slurm."""
-    subprocess.run(command("-m", *words), cwd=root, env=surroundings(root), check=True, capture_output=True)
-
-
-def surroundings(root: Path) -> dict[str, str]:
-    """The environment of a sweep: it finds the tests' callback, which writes down what was trained.
-
-    One thread, as jobs with one core have: with more, sums are rounded in other ways.
-    """
-    found = {"PYTHONPATH": str(Path(__file__).parents[2]), "PAUSE_TRACE": str(root / "trace")}
-    return {**environment(), **found, "OMP_NUM_THREADS": "1"}
-
-
-def worker(job: Path) -> int:
-    """The process that works on a job."""
-    owner = SoftFileLease(job / ".running.lease").owner
-    assert owner is not None
-    return owner.pid
-
-
-def until(moment: Callable[[], object], sweep: subprocess.Popen[str]) -> None:
-    """Wait for a moment in a running sweep."""
-    while not moment():
-        assert sweep.poll() is None, sweep.stdout.read() if sweep.stdout else ""
-        time.sleep(0.05)

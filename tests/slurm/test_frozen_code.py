@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.conftest import SMALL, finish
-from tests.e2e.checkout import checkout, spoil
-from tests.slurm.cluster import Cluster
-from tests.slurm.conftest import start, until
+from tests.support.checkout import checkout, spoil
+from tests.support.commands import finish
+from tests.support.composing import SMALL
+from tests.support.slurm_cluster import Cluster
+from tests.support.slurm_sweeps import start, until
 
 
 def test_editing_the_checkout_does_not_change_jobs_that_wait(cluster: Cluster, tmp_path: Path) -> None:

@@ -13,15 +13,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.conftest import SMALL, finish, in_thief_training, theft_of_job
-from tests.slurm.cluster import Cluster
-from tests.slurm.conftest import run_here, start, until, worker
-from tests.wandb_file import offline_runs
+from tests.support.commands import finish
+from tests.support.composing import SMALL
+from tests.support.outputs import in_thief_training, theft_of_job
+from tests.support.slurm_cluster import Cluster
+from tests.support.slurm_sweeps import run_here, start, until, worker
+from tests.support.wandb_file import offline_runs
 
 EPOCHS = 6
 JOB = (
     *SMALL, "budget.queries=200", "victim.recipe.epochs=1", f"thief.recipe.epochs={EPOCHS}", "thief.recipe.min_steps=0",
-    "trainer.checkpoint_seconds=0", "trainer.callbacks=[{_target_:tests.slurm.pause.Pause}]", "sweep_id=one",
+    "trainer.checkpoint_seconds=0", "trainer.callbacks=[{_target_:tests.support.pause.Pause}]", "sweep_id=one",
     "tracker=wandb", "tracker.mode=offline",
 )  # fmt: skip
 

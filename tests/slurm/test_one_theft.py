@@ -10,14 +10,16 @@ from typing import Any
 import pytest
 
 from fmsteal.records import results
-from tests.conftest import SMALL, finish, only_theft
-from tests.slurm.cluster import Cluster
-from tests.slurm.conftest import LAUNCHER, begin, start, until
+from tests.support.commands import finish
+from tests.support.composing import SMALL
+from tests.support.outputs import only_theft
+from tests.support.slurm_cluster import Cluster
+from tests.support.slurm_sweeps import LAUNCHER, begin, start, until
 
 QUERIES, EPOCHS = 100, 2
 JOB = (
     *SMALL, f"thief.recipe.epochs={EPOCHS}", "thief.recipe.min_steps=0",
-    "trainer.callbacks=[{_target_:tests.slurm.pause.Pause}]",
+    "trainer.callbacks=[{_target_:tests.support.pause.Pause}]",
 )  # fmt: skip
 
 
@@ -64,7 +66,7 @@ def both(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Both:
     second = start(cluster, root, *JOB, "sweep_id=second")
     try:
         sweep = root / "outputs" / "sweeps" / "second"
-        until(lambda: [entry.state for entry in results.begun(sweep)] == [results.WAITING], second)
+        until(lambda: [entry.state for entry in results.list_begun(sweep)] == [results.WAITING], second)
         until(lambda: len(cluster.queue()) == 1, second)
         assert first.poll() is None and not (folder(root, "second") / "failure.json").exists()
         before = launched(root, "second")

@@ -8,7 +8,8 @@ import pytest
 
 from fmsteal.base.errors import ConfigError
 from fmsteal.sweep import launchers
-from tests.conftest import SMALL, Run, composed
+from tests.support.commands import Run
+from tests.support.composing import SMALL, composed
 
 
 def launcher(name: str, *more: str):  # type: ignore[no-untyped-def]
@@ -20,7 +21,7 @@ def test_without_sbatch(name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     pytest.importorskip("hydra_plugins.hydra_submitit_launcher")
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(ConfigError, match="needs Slurm's sbatch and srun, which are not on the PATH"):
-        launchers.ready(launcher(name))
+        launchers.make_ready(launcher(name))
 
 
 def test_the_command_refuses_it_too(fmsteal: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -33,7 +34,7 @@ def test_the_command_refuses_it_too(fmsteal: Run, monkeypatch: pytest.MonkeyPatc
 def test_a_missing_plugin_is_named_with_its_extra(name: str, extra: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(launchers, "find_spec", lambda package: None)
     with pytest.raises(ConfigError, match=rf"pip install -e '\.\[{extra}\]'"):
-        launchers.ready(launcher(name))
+        launchers.make_ready(launcher(name))
 
 
 @pytest.mark.parametrize(
@@ -48,11 +49,11 @@ def test_a_wrong_option_is_named(option: str, answer: str) -> None:
     pytest.importorskip("hydra_plugins.hydra_submitit_launcher")
     cfg = composed("hydra/launcher=slurm", option)
     with pytest.raises(ConfigError, match=answer):
-        launchers.ready(cfg.hydra.launcher)
+        launchers.make_ready(cfg.hydra.launcher)
 
 
 def test_launchers_that_need_nothing_pass() -> None:
-    launchers.ready(launcher("basic"))
+    launchers.make_ready(launcher("basic"))
 
 
 def test_the_presets_name_all_options_of_the_plugin() -> None:

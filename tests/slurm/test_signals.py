@@ -15,9 +15,9 @@ from torch import nn
 
 from fmsteal.training.recipe import Recipe
 from fmsteal.training.trainer import KeepSignals
-from tests.conftest import environment
-from tests.training.test_training import fitted, linear
-from tests.wandb_file import offline_runs
+from tests.support.commands import environment
+from tests.support.fitting import fitted, linear
+from tests.support.wandb_file import offline_runs
 
 RECIPE = Recipe(epochs=3, batch_size=16, optimizer="sgd", lr=0.05)
 

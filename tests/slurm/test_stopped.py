@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import finish
-from tests.slurm.cluster import Cluster
-from tests.slurm.conftest import LAUNCHER
-from tests.stopping.cold import PLACES, Cold
-from tests.stopping.test_commands import SWEEP, assert_stopped
+from tests.support.commands import finish
+from tests.support.slurm_cluster import Cluster
+from tests.support.slurm_sweeps import LAUNCHER
+from tests.support.stopping.cold import PLACES, Cold
+from tests.support.stopping.stopped import SWEEP, assert_stopped
 
 pytestmark = pytest.mark.slow
 

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import SMALL, finish
-from tests.slurm.cluster import Cluster, wait_for
-from tests.slurm.conftest import start, until
+from tests.support.commands import finish
+from tests.support.composing import SMALL
+from tests.support.slurm_cluster import Cluster, wait_for
+from tests.support.slurm_sweeps import start, until
 
-PAUSED = "trainer.callbacks=[{_target_:tests.slurm.pause.Pause}]"
+PAUSED = "trainer.callbacks=[{_target_:tests.support.pause.Pause}]"
 
 
 def results(root: Path) -> list[dict[str, object]]:
@@ -31,7 +32,7 @@ def test_a_sweep_goes_through_and_again_runs_nothing(cluster: Cluster, tmp_path:
 
 def test_failing_and_killed_jobs_leave_the_others(cluster: Cluster, tmp_path: Path) -> None:
     """Two have a bug in their attack, one is killed as by the kernel when memory is out, one is well."""
-    attacks = "attack._target_=fmsteal.attacks.knockoff.Knockoff,tests.attacks.misbehaving.Raises"
+    attacks = "attack._target_=fmsteal.attacks.knockoff.Knockoff,tests.support.misbehaving.Raises"
     words = (*SMALL, PAUSED, attacks, "seed=0,1", "victim.seed=0", "sweep_id=mine")
     sweep = start(cluster, tmp_path, *words, pause=8.0)
     until(lambda: list(tmp_path.glob("outputs/thefts/*/work/cost.json")), sweep)

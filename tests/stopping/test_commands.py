@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 import signal
 import subprocess
 import sys
@@ -12,27 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from fmsteal.base.lease import held
-from tests.conftest import command, environment, finish, only_run
-from tests.stopping.cold import CODES, PLACES, ROOT, WORDS, Cold, hear_ctrl_c
-from tests.wandb_file import offline_runs
-
-SWEEP = ("-m", *WORDS, "seed=0,1", "sweep_id=mine")
-OFFLINE = ("tracker=wandb", "tracker.mode=offline")
-
-
-def assert_stopped(cold: Cold, root: Path, number: int, terminal: bool = False) -> list[str]:
-    """Stop it where it holds; the words of the command that it says goes on with it."""
-    cold.until_held()
-    out, err, seconds = cold.stop(number, terminal)
-    assert cold.process.returncode == CODES[signal.Signals(number)], err
-    assert seconds < 20  # on a machine with other work; alone it takes less than 3
-    assert cold.left() == []
-    said = [line for line in err.splitlines() if "stopped by" in line]
-    assert len(said) == 1 and "Traceback" not in out + err and "failed" not in out + err, out + err
-    assert not list(root.rglob("failure.json")) and not list(root.glob("outputs/*/**/result.json"))
-    assert "without a result" not in out
-    return shlex.split(said[0].partition("Continue with: ")[2])
+from fmsteal.base.lease import is_held
+from tests.support.commands import command, environment, finish
+from tests.support.outputs import only_run
+from tests.support.stopping.cold import CODES, PLACES, ROOT, WORDS, Cold, hear_ctrl_c
+from tests.support.stopping.stopped import OFFLINE, SWEEP, assert_stopped
+from tests.support.wandb_file import offline_runs
 
 
 @pytest.mark.parametrize(("place", "number"), zip(PLACES, 3 * [signal.SIGTERM, signal.SIGINT], strict=False))
@@ -44,7 +28,7 @@ def test_a_job_is_cut_off_and_goes_on(place: str, number: int, tmp_path: Path) -
         assert not (tmp_path / "outputs").exists()
         return
     folder = only_run(tmp_path)
-    assert not held(folder / ".running") and "cut off: stopped by" in (folder / "fmsteal.log").read_text()
+    assert not is_held(folder / ".running") and "cut off: stopped by" in (folder / "fmsteal.log").read_text()
     (run,) = offline_runs(folder)
     assert run.exit_code == 1  # it was closed
     if place == "measuring":

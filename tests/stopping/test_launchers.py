@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import finish
-from tests.ray.cluster import running_cluster
-from tests.stopping.cold import PLACES, Cold
-from tests.stopping.test_commands import OFFLINE, SWEEP, assert_stopped
+from tests.support.commands import finish
+from tests.support.ray_cluster import running_cluster
+from tests.support.stopping.cold import PLACES, Cold
+from tests.support.stopping.stopped import OFFLINE, SWEEP, assert_stopped
 
 LAUNCHERS = {
     "joblib": ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2"),

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.stopping.cold import CODES, ROOT, hear_ctrl_c, left_behind
+from tests.support.stopping.cold import CODES, ROOT, hear_ctrl_c, left_behind
 
 BEGIN = """
 import atexit, os, signal, subprocess, sys, threading, time

@@ -13,7 +13,7 @@ from omegaconf import DictConfig
 from fmsteal import cli
 from fmsteal.base import paths
 from fmsteal.base.on_hydra import SharedLoader
-from fmsteal.sweep.grid import Grid, checked, expanded
+from fmsteal.sweep.grid import Grid, check_jobs, expand
 
 assert cli  # importing it registers the root config and the resolvers
 
@@ -31,4 +31,4 @@ def sweep(*hydra: str) -> Iterator[tuple[SharedLoader, DictConfig]]:
 
 def grid(*arguments: str) -> Grid:
     with sweep() as (loader, master):
-        return checked(loader, master, expanded(loader, arguments))
+        return check_jobs(loader, master, expand(loader, arguments))

@@ -21,4 +21,4 @@ def test_a_study_has_the_jobs_that_it_says_of_one_target(name: str) -> None:
     jobs = 1
     for axis in axes:
         jobs *= len(axis.split(","))
-    assert (len(found.cells), len({cell.victim for cell in found.cells}), found.merged) == (jobs, 1, "")
+    assert (len(found.jobs), len({job.victim for job in found.jobs}), found.merged) == (jobs, 1, "")

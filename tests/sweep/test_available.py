@@ -1,4 +1,4 @@
-"""Data sets that cannot be had: found once, before any job of a sweep, and before a single job pays; all are listed."""
+"""Missing data sets: found once, before any job of a sweep, and before a single job pays; all are listed."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ from fmsteal.config.schema import Stage
 from fmsteal.data.available import require_available
 from fmsteal.data.torchvision_sets import look_for_pool, pool
 from fmsteal.sweep.available import require_data
-from tests.conftest import SMALL, Run, composed
-from tests.data.test_torchvision_sets import idx
+from tests.support.commands import Run
+from tests.support.composing import SMALL, composed
+from tests.support.idx import idx
 
 OOD = ("evaluation=ood", "evaluation.also.ood.corruptions=[]", "+data@evaluation.also.ood.sets.birds=image_folder")
 MISSING = (*OOD, "evaluation.also.ood.sets.birds.root=nests", "query=image_folder", "query.root=photos")
@@ -25,7 +26,7 @@ MISSING = (*OOD, "evaluation.also.ood.sets.birds.root=nests", "query=image_folde
 def test_a_sweep_lists_all_that_is_missing_and_runs_nothing(fmsteal: Run, tmp_path: Path) -> None:
     words = (*SMALL, *MISSING, "data=image_folder", "data.root=zoo", "budget.queries=4,8", "sweep_id=s")
     said = fmsteal("-m", *words, ok=False).stderr
-    assert "3 data sets cannot be had:" in said and said.rstrip().count("There is no image folder") == 3
+    assert "3 data sets are not available:" in said and said.rstrip().count("There is no image folder") == 3
     for key, root in (("data", "zoo"), ("query", "photos"), ("evaluation.also.ood.sets.birds", "nests")):
         assert f"{key}: There is no image folder {root}." in said
     assert "No job was run." in said and "Traceback" not in said
@@ -43,7 +44,7 @@ def test_each_set_is_looked_at_once_and_victims_need_the_data_alone(tmp_path: Pa
     jobs = [composed(*SMALL, *MISSING, f"seed={seed}", f"cache={tmp_path / 'cache'}") for seed in range(2)]
     with pytest.raises(DataError) as caught:
         require_data(jobs, Stage.all)
-    assert str(caught.value).startswith("2 data sets cannot be had:") and str(caught.value).count("photos") == 1
+    assert str(caught.value).startswith("2 data sets are not available:") and str(caught.value).count("photos") == 1
     require_data(jobs, Stage.victims)
     for name in ("photos", "nests/a", "nests/b"):
         (tmp_path / name).mkdir(parents=True)

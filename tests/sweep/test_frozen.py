@@ -20,7 +20,7 @@ WHERE = "import fmsteal.base.seeds as s, hydra_plugins.fmsteal_staged as p; prin
 
 @pytest.fixture(scope="module")
 def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return frozen.code(tmp_path_factory.mktemp("code"))
+    return frozen.copy_code(tmp_path_factory.mktemp("code"))
 
 
 def test_the_table_of_names_is_copied_too(copy: Path) -> None:
@@ -40,7 +40,7 @@ def test_processes_that_are_started_meanwhile_import_from_it(
     monkeypatch.delenv("PYTHONSAFEPATH", raising=False)
     monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
     before = list(sys.path), dict(os.environ)
-    with frozen.imported_from(copy):
+    with frozen.import_from(copy):
         found = subprocess.run(
             [sys.executable, "-m", "where"], cwd=tmp_path, capture_output=True, text=True, check=True
         ).stdout.split()
@@ -57,7 +57,7 @@ def test_this_process_imports_from_it_what_it_has_not_yet(copy: Path, monkeypatc
     for name in ("fmsteal.training.curves", "fmsteal.report.read.progress"):
         importlib.import_module(name)
         monkeypatch.delitem(sys.modules, name)
-        with frozen.imported_from(copy):
+        with frozen.import_from(copy):
             assert Path(str(importlib.import_module(name).__file__)).is_relative_to(copy)
         del sys.modules[name]
         assert not Path(str(importlib.import_module(name).__file__)).is_relative_to(copy)
@@ -65,9 +65,9 @@ def test_this_process_imports_from_it_what_it_has_not_yet(copy: Path, monkeypatc
 
 def test_it_remembers_its_commit(copy: Path, tmp_path: Path) -> None:
     known = read_json(copy / environment.ORIGIN)
-    assert known["git"] == environment.git_state() and Path(known["path"], "fmsteal", "base", "store.py").is_file()
-    said = "from fmsteal.base.environment import git_state; print(git_state() == {}, git_state.__module__)"
-    with frozen.imported_from(copy):
+    assert known["git"] == environment.read_git_state() and Path(known["path"], "fmsteal", "base", "store.py").is_file()
+    said = "from fmsteal.base import environment as e; print(e.read_git_state() == {}, e.__name__)"
+    with frozen.import_from(copy):
         done = subprocess.run(
             [sys.executable, "-c", said.format(known["git"])], cwd=tmp_path, capture_output=True, text=True, check=True
         )
@@ -80,7 +80,7 @@ def test_the_same_code_again_is_the_same_copy_and_edited_code_another(tmp_path: 
     (source / "a.py").write_text("A = 1")
 
     def copy() -> Path:
-        return frozen.copied(source, source.rglob("*.py"), tmp_path / "copies", {"git": {"git": "abc"}})
+        return frozen.copy_files(source, source.rglob("*.py"), tmp_path / "copies", {"git": {"git": "abc"}})
 
     first = copy()
     assert copy() == first and (first / "a.py").read_text() == "A = 1"

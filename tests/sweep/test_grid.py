@@ -8,7 +8,7 @@ from fmsteal.base.errors import ConfigError
 from fmsteal.identity.keys import job_key
 from fmsteal.job import parts
 from fmsteal.sweep import grid as grids
-from tests.conftest import composed
+from tests.support.composing import composed
 from tests.sweep.of_sweeps import grid
 
 QUICK = ("tracker=none", "trainer=cpu", "victim=resnet10t", "thief=resnet10t", "budget='100'")
@@ -16,11 +16,11 @@ QUICK = ("tracker=none", "trainer=cpu", "victim=resnet10t", "thief=resnet10t", "
 
 def test_every_job_has_the_key_it_has_alone_and_victims_are_shared() -> None:
     found = grid(*QUICK, "defense=none,hard_label", "seed=0,1", "victim.seed=0", "query.count=500,600")
-    assert len(found.cells) == 8 and len({cell.victim for cell in found.cells}) == 1
-    for cell in found.cells:
-        cfg = composed(*cell.overrides)
-        assert cell.key == job_key(cfg, cfg.hydra.runtime.choices) and cell.folder.name == cell.key
-        assert (cell.queries, cell.usd, cell.finished, cell.victim_ready) == (100, 0.15, False, False)
+    assert len(found.jobs) == 8 and len({job.victim for job in found.jobs}) == 1
+    for job in found.jobs:
+        cfg = composed(*job.overrides)
+        assert job.key == job_key(cfg, cfg.hydra.runtime.choices) and job.folder.name == job.key
+        assert (job.queries, job.usd, job.finished, job.victim_ready) == (100, 0.15, False, False)
     assert "query.count" not in found.fixed and "seed" not in found.fixed and found.fixed["budget.queries"] == 100
 
 
@@ -30,7 +30,7 @@ def test_every_job_has_the_key_it_has_alone_and_victims_are_shared() -> None:
      "victim=resnet10t,efficientnet_lite0", "seed=0,1"],
 )  # fmt: skip
 def test_what_makes_the_victim_makes_its_key(axis: str) -> None:
-    assert len({cell.victim for cell in grid(*QUICK, axis).cells}) == 2
+    assert len({job.victim for job in grid(*QUICK, axis).jobs}) == 2
 
 
 @pytest.mark.parametrize(
@@ -39,20 +39,20 @@ def test_what_makes_the_victim_makes_its_key(axis: str) -> None:
      "defense=none,hard_label", "trainer.inference_batch=8,16", "evaluation=classify,ood"],
 )  # fmt: skip
 def test_what_only_the_thief_is_made_of_does_not(axis: str) -> None:
-    assert len({cell.victim for cell in grid(*QUICK, axis).cells}) == 1
+    assert len({job.victim for job in grid(*QUICK, axis).jobs}) == 1
 
 
 def test_a_job_that_is_asked_for_twice_runs_once(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level("INFO"):
         found = grid(*QUICK, "seed=0,0", "trainer.inference_batch=8,16")
-    assert (len(found.cells), found.repeated, found.idle) == (1, 3, [])
+    assert (len(found.jobs), found.repeated, found.idle) == (1, 3, [])
     assert found.merged == "3 of 4 combinations are the same as others" and found.merged in caplog.text
     assert grid(*QUICK, "seed=0,1").merged == ""
 
 
 def test_a_setting_without_effect_is_named_and_makes_no_job_of_its_own() -> None:
     found = grid(*QUICK, "thief.backbone.weights=null,/my.pth", "thief.adaptation=scratch", "seed=0,1")
-    assert (len(found.cells), found.repeated) == (2, 2)
+    assert (len(found.jobs), found.repeated) == (2, 2)
     assert found.idle == ["thief.backbone.weights has no effect with thief.adaptation=scratch"]
     assert "2 of 4 combinations are the same as others (thief.backbone.weights has" in found.merged
 
@@ -60,9 +60,9 @@ def test_a_setting_without_effect_is_named_and_makes_no_job_of_its_own() -> None
 def test_a_choice_and_the_values_that_it_stands_for_are_one_job_of_one_victim() -> None:
     small = ("tracker=none", "trainer=cpu", "thief=resnet10t", "budget='100'")
     found = grid(*small, "victim=efficientnet_lite0,efficientnet_lite0_96", "victim.backbone.size=96")
-    assert (len(found.cells), found.repeated) == (1, 1)
+    assert (len(found.jobs), found.repeated) == (1, 1)
     found = grid(*small, "victim=efficientnet_lite0,efficientnet_lite0_96", "victim.backbone.size=96", "seed=0,1")
-    assert len(found.cells) == 2 and len({cell.victim for cell in found.cells}) == 1, "a probe's minimum has no seed"
+    assert len(found.jobs) == 2 and len({job.victim for job in found.jobs}) == 1, "a probe's minimum has no seed"
 
 
 def test_folders_of_one_name_are_two_jobs(tmp_path: Path) -> None:
@@ -70,18 +70,18 @@ def test_folders_of_one_name_are_two_jobs(tmp_path: Path) -> None:
         (tmp_path / name / "imgs" / "wren").mkdir(parents=True)
         (tmp_path / name / "imgs" / "wren" / f"{name}.png").touch()
     roots = ",".join(str(tmp_path / name / "imgs") for name in "pq")
-    assert len(grid(*QUICK, "query=image_folder", f"query.root={roots}").cells) == 2
+    assert len(grid(*QUICK, "query=image_folder", f"query.root={roots}").jobs) == 2
 
 
 def test_each_evaluation_is_checked_though_it_makes_no_job_of_its_own() -> None:
-    assert len(grid(*QUICK, "evaluation=classify,ood").cells) == 1
+    assert len(grid(*QUICK, "evaluation=classify,ood").jobs) == 1
     with pytest.raises(ConfigError, match=r"(?s)evaluation\.k='five' does not fit.*evaluation\.k=five"):
         grid(*QUICK, "evaluation.k=5,five")
 
 
 def test_a_whole_float_is_taken_for_a_number_of_things() -> None:
     found = grid("tracker=none", "trainer=cpu", "victim=resnet10t", "thief=resnet10t", "budget.queries=100,100.0")
-    assert [cell.queries for cell in found.cells] == [100]
+    assert [job.queries for job in found.jobs] == [100]
     with pytest.raises(ConfigError, match=r"budget\.queries=100\.5 does not fit"):
         grid(*QUICK, "budget.queries=100.5")
 
@@ -123,16 +123,18 @@ def test_parts_that_were_checked_are_not_checked_again(monkeypatch: pytest.Monke
     spied = classmethod(lambda cls, cfg: (looked_at.append(cfg.seed), true(cls, cfg))[1])
     monkeypatch.setattr(parts.Parts, "of", spied)
     found = grid(*QUICK, "defense=none,hard_label,top_k,rounding", "attack=knockoff,copycat,top1", "seed=0,1")
-    assert len(found.cells) == 24 and len(looked_at) == 1 + 3 + 2, "and one seed is as good as another"
+    assert len(found.jobs) == 24 and len(looked_at) == 1 + 3 + 2, "and one seed is as good as another"
 
 
 def test_composing_needs_no_torch_and_finished_jobs_are_not_checked(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(grids.results, "finished", lambda folder, key, cfg: {"job_key": key} if cfg.seed == 0 else None)
+    monkeypatch.setattr(
+        grids.results, "find_finished", lambda folder, key, cfg: {"job_key": key} if cfg.seed == 0 else None
+    )
     checked = []
     monkeypatch.setattr(grids, "_check", checked.append)
-    assert [cell.finished for cell in grid(*QUICK, "seed=0").cells] == [True] and checked == []
-    assert [cell.finished for cell in grid(*QUICK, "seed=0,1").cells] == [True, False] and len(checked[0]) == 1
-    assert [cell.finished for cell in grid(*QUICK, "seed=0", "force=true").cells] == [False]
+    assert [job.finished for job in grid(*QUICK, "seed=0").jobs] == [True] and checked == []
+    assert [job.finished for job in grid(*QUICK, "seed=0,1").jobs] == [True, False] and len(checked[0]) == 1
+    assert [job.finished for job in grid(*QUICK, "seed=0", "force=true").jobs] == [False]

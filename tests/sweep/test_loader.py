@@ -7,11 +7,11 @@ import pytest
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 
-from fmsteal.base.environment import origin
+from fmsteal.base.environment import find_origin
 from fmsteal.base.errors import ConfigError
 from fmsteal.identity.keys import settings
 from fmsteal.sweep.frozen import configs
-from fmsteal.sweep.grid import composed, expanded
+from fmsteal.sweep.grid import compose_jobs, expand
 from tests.sweep.of_sweeps import sweep
 
 AXES = (
@@ -35,11 +35,11 @@ def container(cfg: DictConfig) -> object:
 
 def test_jobs_are_composed_as_hydra_composes_them() -> None:
     with sweep() as (shared, master):
-        jobs = expanded(shared, AXES)
+        jobs = expand(shared, AXES)
         plain = GlobalHydra.instance().config_loader()
         assert len(jobs) == 2 * 2 * 2
         for _ in range(2):  # the second time everything is known already
-            for job, (overrides, cfg) in zip(jobs, composed(shared, master, jobs), strict=True):
+            for job, (overrides, cfg) in zip(jobs, compose_jobs(shared, master, jobs), strict=True):
                 expected = plain.load_sweep_config(master, job)
                 again = shared.load_sweep_config(master, job)
                 assert overrides == job and container(again) == container(expected)
@@ -73,7 +73,7 @@ def test_a_file_of_somebody_elses_folder_is_found_and_frozen(tmp_path: Path) -> 
     theirs.mkdir(parents=True)
     (theirs / "own.yaml").write_text("defaults: [knockoff, _self_]\nselection: {seed: 3}\n")
     with sweep(f"hydra.searchpath=['file://{theirs.parent}']") as (loader, master):
-        job = next(composed(loader, master, [["attack=own"]]))[1]
+        job = next(compose_jobs(loader, master, [["attack=own"]]))[1]
         frozen = configs(loader, tmp_path / "frozen")
         (theirs / "own.yaml").write_text("nonsense: [")
         shipped = pickle.loads(pickle.dumps(frozen))  # as a launcher ships it
@@ -81,7 +81,9 @@ def test_a_file_of_somebody_elses_folder_is_found_and_frozen(tmp_path: Path) -> 
         assert settings(again) == settings(job) and again.attack.selection.seed == 3
         sources = {s.path for s in shipped.get_sources() if s.scheme() == "file"}
         assert all(Path(path).is_relative_to(tmp_path / "frozen") for path in sources)
-        assert str(theirs.parent) in {origin(path) for path in sources} and origin("/elsewhere") == "/elsewhere"
+        assert (
+            str(theirs.parent) in {find_origin(path) for path in sources} and find_origin("/elsewhere") == "/elsewhere"
+        )
 
 
 def test_the_same_configs_again_are_the_same_copy_and_others_are_not(tmp_path: Path) -> None:
@@ -99,4 +101,4 @@ def test_the_same_configs_again_are_the_same_copy_and_others_are_not(tmp_path: P
 
 def test_what_cannot_be_composed_names_the_job() -> None:
     with sweep() as (loader, master), pytest.raises(ConfigError, match=r"budget/7k(?s:.*)This is job seed=0 budget=7k"):
-        list(composed(loader, master, expanded(loader, ["seed=0", "budget='100',7k"])))
+        list(compose_jobs(loader, master, expand(loader, ["seed=0", "budget='100',7k"])))

@@ -10,22 +10,22 @@ import pytest
 from fmsteal.base.errors import ConfigError
 from fmsteal.base.quoting import spell
 from fmsteal.identity.keys import hash_of
-from fmsteal.sweep.grid import Cell, checked, expanded
+from fmsteal.sweep.grid import SweepJob, check_jobs, expand
 from fmsteal.sweep.overrides import preview
-from tests.conftest import composed
 from tests.identity.golden import hash_now
+from tests.support.composing import composed
 from tests.sweep.of_sweeps import sweep
 
 SEED = "seed=0"
 
 
-def cells(only: Any, *arguments: str) -> list[Cell]:
+def cells(only: Any, *arguments: str) -> list[SweepJob]:
     spelt = re.sub(r"'([^':]+)':", r"\1:", spell(only))  # Hydra's grammar has no quotes around keys
     with sweep(f"hydra.sweeper.only={spelt}") as (loader, master):
-        return list(checked(loader, master, expanded(loader, arguments)).cells)
+        return list(check_jobs(loader, master, expand(loader, arguments)).cells)
 
 
-def added(cell: Cell, arguments: tuple[str, ...]) -> list[str]:
+def added(cell: SweepJob, arguments: tuple[str, ...]) -> list[str]:
     names = {word.partition("=")[0] for word in arguments}
     return [word for word in cell.overrides if word.partition("=")[0] not in names]
 
@@ -72,7 +72,7 @@ def test_the_study_of_attacks_gives_activethief_its_rounds_and_dfal_its_candidat
     names = ("knockoff", "activethief_random", "activethief", "activethief_dfal", "activethief_dfal_kcenter", "jbda")
     words = (f"attack={','.join(names)}", *STUDY)
     with sweep() as (loader, master):
-        found = checked(loader, master, expanded(loader, words)).cells
+        found = check_jobs(loader, master, expand(loader, words)).cells
     dfal = ["attack.rounds=4", "attack.strategy.candidates=500", "attack.strategy.classes=3"]
     assert {cell.axis["attack"]: added(cell, words) for cell in found} == dict(
         zip(names, ([], dfal[:1], dfal[:1], dfal, dfal, []), strict=True)
@@ -81,7 +81,7 @@ def test_the_study_of_attacks_gives_activethief_its_rounds_and_dfal_its_candidat
 
 def test_a_study_that_is_narrowed_keeps_its_options() -> None:
     with sweep() as (loader, master):
-        (only,) = checked(loader, master, expanded(loader, ("attack=knockoff", *STUDY))).cells
+        (only,) = check_jobs(loader, master, expand(loader, ("attack=knockoff", *STUDY))).cells
     assert added(only, ("attack=", *STUDY)) == []
 
 

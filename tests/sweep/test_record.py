@@ -10,12 +10,12 @@ from fmsteal.base.store import read_json, write_json
 from fmsteal.job import victims
 from fmsteal.records import results
 from fmsteal.sweep import record
-from fmsteal.sweep.grid import Cell, Grid
-from tests.conftest import composed
+from fmsteal.sweep.grid import Grid, SweepJob
+from tests.support.composing import composed
 
 
 def grid(fixed: dict[str, object], *keys: str, varied: frozenset[str] = frozenset()) -> Grid:
-    cell = Cell(("seed=0",), "k", {"victim": "a"}, "c", Path("k"), "v", Path("cache"), 1, 0.0, False, False)
+    cell = SweepJob(("seed=0",), "k", {"victim": "a"}, "c", Path("k"), "v", Path("cache"), 1, 0.0, False, False)
     return Grid([replace(cell, key=key) for key in keys], fixed, varied)
 
 
@@ -48,7 +48,7 @@ def test_a_setting_that_is_left_out_is_at_its_default(tmp_path: Path) -> None:
 
 def test_a_sweep_of_an_earlier_version_is_read_and_not_continued(tmp_path: Path) -> None:
     write_json(tmp_path / "sweep.json", {"schema": 1, "fixed": {}, "jobs": {"k": {"victim": "v"}}, "command": "c"})
-    assert results.of_sweep(tmp_path).waiting == {"k": "v"}
+    assert results.read_sweep(tmp_path).waiting == {"k": "v"}
     with pytest.raises(ConfigError, match=r"begun by an earlier fmsteal.*sweep_id=") as found:
         record.refuse_earlier(tmp_path)
     assert str(tmp_path) in str(found.value) and "\n" not in str(found.value)
@@ -65,7 +65,7 @@ def test_the_folder_tells_what_was_never_begun_and_whose_victim_failed(tmp_path:
     (tmp_path / "begun" / ".hydra").mkdir(parents=True)
     (tmp_path / "victims" / "v" / ".hydra").mkdir(parents=True)
     write_json(tmp_path / "victims" / "v" / "failure.json", {"job_key": "v", "error": "E: x"})
-    sweep = results.of_sweep(tmp_path)
+    sweep = results.read_sweep(tmp_path)
     assert (sweep.unfinished, sweep.waiting, sweep.command) == (["begun"], {"waits": "v"}, "fmsteal -m x")
     assert [failure["job_key"] for failure in sweep.victims] == ["v"] and sweep.failures == []
 
@@ -75,17 +75,17 @@ def test_a_victim_is_ready_while_its_artifact_and_its_sources_are_there_untouche
     cfg = composed("data=image_folder", f"data.root={tmp_path / 'birds'}", f"cache={tmp_path / 'cache'}")
     place = tmp_path / "cache" / "victims" / "x"
     place.mkdir(parents=True)
-    assert not victims.ready(cfg, "key")
+    assert not victims.is_ready(cfg, "key")
     victims.remember(cfg, "key", "x-1", place)
-    assert victims.ready(cfg, "key") and not victims.ready(cfg, "another")
+    assert victims.is_ready(cfg, "key") and not victims.is_ready(cfg, "another")
     (tmp_path / "birds" / "wren" / "new.png").touch()
-    assert not victims.ready(cfg, "key") and victims.prepared(tmp_path / "cache", "key")
+    assert not victims.is_ready(cfg, "key") and victims.is_prepared(tmp_path / "cache", "key")
     victims.remember(cfg, "key", "x-1", place)
-    assert victims.ready(cfg, "key")
+    assert victims.is_ready(cfg, "key")
     place.rmdir()
-    assert not victims.ready(cfg, "key") and not victims.prepared(tmp_path / "cache", "key")
+    assert not victims.is_ready(cfg, "key") and not victims.is_prepared(tmp_path / "cache", "key")
     victims.remember(cfg, "key", "remote", None)
-    assert victims.ready(cfg, "key")
+    assert victims.is_ready(cfg, "key")
 
 
 def test_the_run_that_made_a_victim_is_known_to_later_jobs(tmp_path: Path) -> None:

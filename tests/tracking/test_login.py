@@ -11,9 +11,9 @@ import wandb
 
 from fmsteal.base.errors import ConfigError
 from fmsteal.report.commands import main
-from fmsteal.tracking.login import auto_mode, require_reachable, server
+from fmsteal.tracking.login import auto_mode, find_server, require_reachable
 from fmsteal.tracking.wandb import WandbTracking
-from tests.tracking.test_wandb import info
+from tests.tracking.infos import info
 
 KEY = "0" * 40
 CLOUD = str(wandb.Settings().base_url)  # what wandb takes where nobody names a server
@@ -38,7 +38,7 @@ def knows(folder: Path, *hosts: str) -> None:
 
 @pytest.mark.parametrize("host", ["api.wandb.ai", CLOUD.removeprefix("https://")])
 def test_a_login_at_wandbs_own_server_is_found_by_its_old_and_by_its_present_name(host: str, tmp_path: Path) -> None:
-    assert (server(), auto_mode()) == (CLOUD, "offline")
+    assert (find_server(), auto_mode()) == (CLOUD, "offline")
     knows(tmp_path, "elsewhere.example.org")
     assert auto_mode() == "offline"
     knows(tmp_path, "elsewhere.example.org", host)
@@ -53,7 +53,7 @@ def test_a_login_without_a_key_is_none(tmp_path: Path) -> None:
 def test_a_login_at_another_server_is_not_one_here(tmp_path: Path, nobody: pytest.MonkeyPatch) -> None:
     knows(tmp_path, "api.wandb.ai")
     nobody.setenv("WANDB_BASE_URL", "https://wandb.example.org:8080")
-    assert (server(), auto_mode()) == ("https://wandb.example.org:8080", "offline")
+    assert (find_server(), auto_mode()) == ("https://wandb.example.org:8080", "offline")
     knows(tmp_path, "wandb.example.org:8080")
     assert auto_mode() == "online"
 
@@ -63,7 +63,7 @@ def test_the_server_that_a_login_has_kept_is_the_one(tmp_path: Path) -> None:
     knows(tmp_path, "wandb.example.org")
     (tmp_path / ".config" / "wandb").mkdir(parents=True)
     (tmp_path / ".config" / "wandb" / "settings").write_text("[default]\nbase_url = https://wandb.example.org\n")
-    assert (server(), auto_mode()) == ("https://wandb.example.org", "online")
+    assert (find_server(), auto_mode()) == ("https://wandb.example.org", "online")
 
 
 def test_a_key_or_a_token_in_the_environment_is_a_login(nobody: pytest.MonkeyPatch) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from fmsteal.identity.keys import victim_axes
-from fmsteal.tracking.naming import LONGEST, chosen, run_name, varying
+from fmsteal.tracking.naming import LONGEST, find_chosen, find_varying, run_name
 
 AXIS = {
     "task": "classify", "data": "digits", "victim": "vit_l16", "thief": "resnet18", "query": "glyphs", "budget": "1k",
@@ -37,18 +37,18 @@ def jobs(*words: str) -> list[dict[str, Any]]:
     ],
 )
 def test_in_a_sweep_a_name_tells_what_its_jobs_do_not_share(others: list[dict[str, Any]], name: str) -> None:
-    assert run_name(AXIS, others[0].get("overrides", ()), varying(others), "thief") == name
+    assert run_name(AXIS, others[0].get("overrides", ()), find_varying(others), "thief") == name
 
 
 def test_a_swept_number_is_named_with_its_option() -> None:
     both = jobs("defense=top_k defense.k=1", "defense=top_k defense.k=5")
     axis = {**AXIS, "defense": "top_k"}
-    assert [run_name(axis, job["overrides"], varying(both), "thief") for job in both] == [
+    assert [run_name(axis, job["overrides"], find_varying(both), "thief") for job in both] == [
         "vit_l16 <- resnet18 · k=1 · s0",
         "vit_l16 <- resnet18 · k=5 · s0",
     ]
     budgets = jobs("budget.queries=50", "budget.queries=70")
-    assert "· 50 queries ·" in run_name({**AXIS, "queries": 50}, ["budget.queries=50"], varying(budgets), "thief")
+    assert "· 50 queries ·" in run_name({**AXIS, "queries": 50}, ["budget.queries=50"], find_varying(budgets), "thief")
 
 
 def test_a_single_jobs_name_tells_what_is_not_the_default() -> None:
@@ -56,7 +56,7 @@ def test_a_single_jobs_name_tells_what_is_not_the_default() -> None:
     stem = "efficientnet_lite0 <- efficientnet_lite0"
 
     def name(words: list[str], **more: object) -> str:
-        return run_name(axis | more, words, chosen(axis | more, words), "thief")
+        return run_name(axis | more, words, find_chosen(axis | more, words), "thief")
 
     assert name([]) == name(["attack=knockoff"]) == f"{stem} · s0"
     assert name(["attack=knockoff", "trainer=cpu"], attack="jbda") == f"{stem} · jbda · s0"
@@ -69,7 +69,7 @@ def test_a_single_jobs_name_tells_what_is_not_the_default() -> None:
 def test_a_victims_name_leaves_out_what_it_does_not_hang_on() -> None:
     others = jobs("data=digits attack=a victim.recipe.epochs=1", "data=cifar10 attack=b victim.recipe.epochs=2")
     axis = victim_axes(AXIS, 3)
-    assert run_name(axis, others[0]["overrides"], varying(others), "victim") == "vit_l16 · digits · epochs=1 · s3"
+    assert run_name(axis, others[0]["overrides"], find_varying(others), "victim") == "vit_l16 · digits · epochs=1 · s3"
     assert axis.keys() == AXIS.keys() and axis["attack"] == axis["thief"] == "none"
     assert axis["queries"] is None, "a column of numbers holds no text"
     given = victim_axes(AXIS, None)  # a victim that is not trained here has no seed
@@ -78,4 +78,4 @@ def test_a_victims_name_leaves_out_what_it_does_not_hang_on() -> None:
 
 def test_a_long_name_is_cut() -> None:
     words = [f"thief.recipe.option{i}=long" for i in range(20)]
-    assert len(run_name(AXIS, words, chosen(AXIS, words), "thief")) == LONGEST
+    assert len(run_name(AXIS, words, find_chosen(AXIS, words), "thief")) == LONGEST

@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 
 from fmsteal.base.lease import lease
-from tests.conftest import SMALL, command, environment
-from tests.wandb_file import OfflineRun, offline_runs
-from tests.warm import Command
+from tests.support.commands import command, environment
+from tests.support.composing import SMALL
+from tests.support.wandb_file import OfflineRun, offline_runs
+from tests.support.warm import Command
 
 SWEEP = (
     *SMALL, "tracker=wandb", "victim.seed=0", "victim.recipe.epochs=4", "data.train_count=300",

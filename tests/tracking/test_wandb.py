@@ -17,11 +17,12 @@ import wandb
 from PIL import Image
 
 from fmsteal.base.errors import ConfigError
-from fmsteal.tracking.base import CsvTracker, RunInfo
+from fmsteal.tracking.base import CsvTracker
 from fmsteal.tracking.offline import plan
 from fmsteal.tracking.wandb import MARKS, WandbTracking
-from tests.conftest import environment
-from tests.wandb_file import OfflineRun, offline_runs
+from tests.support.commands import environment
+from tests.support.wandb_file import OfflineRun, offline_runs
+from tests.tracking.infos import info
 
 
 @pytest.fixture(autouse=True)
@@ -31,11 +32,6 @@ def nobody(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
     monkeypatch.setenv("HOME", str(tmp_path))
-
-
-def info(folder: Path, key: str = "job", group: str | None = "sweep") -> RunInfo:
-    folder.mkdir(parents=True, exist_ok=True)
-    return RunInfo(key, folder, {"victim": "v", "budget": "1k"}, {"seed": 0}, group, "abc")
 
 
 def test_runs_of_one_process_are_runs_of_their_own(tmp_path: Path) -> None:
@@ -210,7 +206,7 @@ def test_a_run_is_whole_before_submitit_has_the_job_killed(tmp_path: Path) -> No
     """In a process of its own, whose service is killed as soon as Slurm is asked to queue the job again."""
     code = (
         "import os, signal, sys; from dataclasses import replace; from pathlib import Path\n"
-        "from fmsteal.tracking.wandb import WandbTracking; from tests.tracking.test_wandb import info\n"
+        "from fmsteal.tracking.wandb import WandbTracking; from tests.tracking.infos import info\n"
         "def requeue(number, frame):\n"
         "    for service in ' '.join(p.read_text() for p in Path('/proc/self/task').glob('*/children')).split():\n"
         "        os.kill(int(service), signal.SIGKILL)\n"

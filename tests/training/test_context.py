@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from fmsteal.base.errors import StoreError
-from tests.training.test_learners import context
+from tests.support.small_task import context
 
 CHOICE = np.arange(500, dtype=np.int64) ** 2
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from fmsteal.training.contrastive import nt_xent
-from tests.exact import agree, dimensions, embeddings, images, seeds, unit
+from tests.support.exact import agree, dimensions, embeddings, images, seeds, unit
 
 
 def loop(a: Tensor, b: Tensor, temperature: float) -> Tensor:

@@ -19,14 +19,14 @@ from torch import Tensor, nn
 from fmsteal.attacks.losses import soft_cross_entropy
 from fmsteal.base.errors import ConfigError
 from fmsteal.base.progress import Progress
-from fmsteal.base.seeds import seeded
+from fmsteal.base.seeds import seed_block
 from fmsteal.data.images import Picked
 from fmsteal.data.loader import TensorLoader
 from fmsteal.tracking.base import CsvTracker
 from fmsteal.training.classifier import SupervisedModule
 from fmsteal.training.held_out import BestEpoch, By, macro_f1, require_choice, require_each_class
 from fmsteal.training.recipe import Recipe
-from tests.training.test_training import training
+from tests.support.fitting import training
 
 RANDOM = torch.Generator().manual_seed(0)
 X, UNSEEN = torch.randn(48, 6, generator=RANDOM), torch.randn(70, 6, generator=RANDOM)
@@ -61,7 +61,7 @@ class Watched(BestEpoch):
 
 
 def network() -> nn.Module:
-    with seeded("net"):
+    with seed_block("net"):
         return nn.Sequential(nn.Linear(6, 32), nn.BatchNorm1d(32), nn.ReLU(), nn.Linear(32, 3))
 
 
@@ -172,7 +172,7 @@ def test_images_are_read_batch_by_batch() -> None:
 
     ids = np.arange(99, 19, -1)
     answers = torch.from_numpy(pixels[ids]).float().mean(dim=(2, 3)).div(255).softmax(1)
-    agreement, loss = BestEpoch(Picked(pixels, ids), answers, None).measured(Mean())
+    agreement, loss = BestEpoch(Picked(pixels, ids), answers, None).measure(Mean())
     assert agreement == 1 and loss == pytest.approx(float(torch.special.entr(answers).sum(1).mean()), rel=1e-5)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -11,37 +10,11 @@ import torch
 
 from fmsteal.attacks.losses import soft_cross_entropy
 from fmsteal.base.errors import ConfigError
-from fmsteal.base.progress import Progress
-from fmsteal.base.store import MANIFEST, Store, checksum, read_json, write_json
-from fmsteal.config import build
-from fmsteal.data.images import Images, Task
-from fmsteal.tracking.base import CsvTracker
+from fmsteal.base.store import MANIFEST, checksum, read_json, write_json
 from fmsteal.training.classifier import Classifier, save_weights
-from fmsteal.training.context import Context
 from fmsteal.training.convex import FITS
-from fmsteal.training.inference import logits, of_images
-from tests.conftest import composed
-
-RANDOM = np.random.default_rng(0)
-PIXELS = RANDOM.integers(0, 256, (60, 3, 32, 32), dtype=np.uint8)
-LABELS = RANDOM.integers(0, 3, 60)
-CLASSES = ["a", "b", "c"]
-TASK = Task(
-    Images(PIXELS[:40], "train", LABELS[:40], CLASSES),
-    Images(PIXELS[40:], "test", LABELS[40:], CLASSES),
-)
-
-
-def context(folder: Path, *overrides: str) -> Context:
-    folder.mkdir(parents=True, exist_ok=True)
-    training = build.make(composed("trainer=cpu", *overrides).trainer)
-    return Context(Store(folder / "cache"), folder, training, CsvTracker(folder), Progress(), seed=0)
-
-
-def part(name: str, *overrides: str) -> Any:
-    return build.make(
-        composed("recipes.probe.epochs=2", "recipes.scratch.epochs=2", "recipes.scratch.min_steps=0", *overrides)[name]
-    )
+from fmsteal.training.inference import compute_outputs, logits
+from tests.support.small_task import PIXELS, TASK, context, part
 
 
 @pytest.mark.parametrize("name", ["resnet10t", "efficientnet_lite0"])
@@ -125,7 +98,7 @@ def test_looked_up_features_give_what_the_pixels_give(tmp_path: Path) -> None:
     model = part("thief").build(3)
     ids = np.array([5, 2, 9])
     with_store = logits(model, TASK.train, ids, ctx)
-    torch.testing.assert_close(with_store, of_images(model, TASK.train, ids, ctx), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(with_store, compute_outputs(model, TASK.train, ids, ctx), rtol=1e-4, atol=1e-4)
     assert list((tmp_path / "cache" / "features").rglob("*.npz"))
 
 
@@ -146,9 +119,9 @@ def test_full_fine_tuning_and_scratch_train_all_weights(tmp_path: Path) -> None:
 def test_an_image_alone_gives_what_it_gives_among_others(tmp_path: Path) -> None:
     ctx = context(tmp_path)
     model = part("thief", "thief=resnet10t").build(3)
-    whole = of_images(model, TASK.train, np.arange(40), ctx)
+    whole = compute_outputs(model, TASK.train, np.arange(40), ctx)
     for i in (0, 7, 39):
-        torch.testing.assert_close(of_images(model, TASK.train, np.array([i]), ctx)[0], whole[i], rtol=0, atol=0)
+        torch.testing.assert_close(compute_outputs(model, TASK.train, np.array([i]), ctx)[0], whole[i], rtol=0, atol=0)
 
 
 def test_initialisation_depends_on_the_seed_alone() -> None:
@@ -166,7 +139,7 @@ def test_initialisation_depends_on_the_seed_alone() -> None:
 def test_a_model_can_be_trained_after_it_was_looked_at(tmp_path: Path) -> None:
     ctx = context(tmp_path)
     model = part("thief", "thief=resnet10t").build(3)
-    scores = of_images(model, TASK.train, np.arange(4), ctx)
+    scores = compute_outputs(model, TASK.train, np.arange(4), ctx)
     assert not scores.requires_grad and not scores.is_inference()
     model(torch.from_numpy(PIXELS[:4])).sum().backward()
     assert all(p.grad is not None for p in model.parameters())
@@ -215,7 +188,7 @@ def test_the_memory_layout_is_the_trainers_and_decides_no_result(channels_last: 
     model = part("thief", "thief=resnet10t").build(3)
     with torch.no_grad():
         want = model.eval()(torch.from_numpy(PIXELS[:8]))
-    torch.testing.assert_close(of_images(model, TASK.train, np.arange(8), ctx), want, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(compute_outputs(model, TASK.train, np.arange(8), ctx), want, rtol=1e-4, atol=1e-5)
     layout = torch.channels_last if channels_last else torch.contiguous_format
     convolutions = [p for p in model.parameters() if p.ndim == 4 and p.shape[1] > 3 and p.shape[-1] > 1]
     assert convolutions and all(p.is_contiguous(memory_format=layout) for p in convolutions)

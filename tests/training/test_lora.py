@@ -15,7 +15,7 @@ from torch import nn
 
 from fmsteal.attacks.losses import soft_cross_entropy
 from fmsteal.base.errors import ConfigError
-from fmsteal.identity.keys import identity, without_effect
+from fmsteal.identity.keys import find_without_effect, identity
 from fmsteal.job.parts import Parts
 from fmsteal.job.stolen import Made, open_thief
 from fmsteal.networks.backbones import BackboneSpec
@@ -24,8 +24,10 @@ from fmsteal.training.classifier import Classifier
 from fmsteal.training.lora import LoRA, require_adaptable
 from fmsteal.training.updates import has_updates, inject, merge
 from fmsteal.victims.encoder import EncoderVictim
-from tests.conftest import SMOKE, Run, composed, only_run, only_theft
-from tests.training.test_learners import TASK, context, part
+from tests.support.commands import Run
+from tests.support.composing import SMOKE, composed
+from tests.support.outputs import only_run, only_theft
+from tests.support.small_task import TASK, context, part
 
 pytest.importorskip("peft")
 VIT, RESNET = BackboneSpec("test_vit", size=32), BackboneSpec("test_resnet", size=32)
@@ -190,7 +192,7 @@ def test_a_job_steals_by_low_rank_updates_and_seals_a_plain_thief(fmsteal: Run, 
     assert sorted(changed) == sorted(f"{layer}.weight" for layer in LAYERS)
     loaded = open_thief(only_theft(tmp_path).thief)
     assert isinstance(loaded, Classifier) and not loaded.adapted
-    idle = without_effect(composed("thief.recipe.lora.rank=4"))
+    idle = find_without_effect(composed("thief.recipe.lora.rank=4"))
     assert "thief.recipe.lora" in {found.key for found in idle}, "of a probe"
     ranks = [identity(composed(*words, f"thief.recipe.lora.rank={rank}"))["thief"]["recipe"] for rank in (4, 8)]
     assert ranks[0]["lora"]["rank"] == 4 and "rank" not in ranks[1]["lora"], "8 is the default"

@@ -15,7 +15,7 @@ from fmsteal.config import build
 from fmsteal.identity.keys import settings
 from fmsteal.training import stepping
 from fmsteal.training.recipe import Recipe
-from tests.conftest import SMALL, composed
+from tests.support.composing import SMALL, composed
 
 EPOCHS, EACH = 3, 4  # batches in an epoch
 

@@ -15,8 +15,8 @@ from fmsteal.base.errors import ConfigError
 from fmsteal.config import build
 from fmsteal.training.adversarial import AdversarialModule
 from fmsteal.victims.adversarial import AdversarialVictim
-from tests.conftest import composed
-from tests.training.test_learners import TASK, context
+from tests.support.composing import composed
+from tests.support.small_task import TASK, context
 
 ROBUST = "victim=resnet10_small_adversarial"
 

@@ -24,8 +24,8 @@ from fmsteal.training.trainer import LAST
 from fmsteal.victims.classifier import ClassifierVictim
 from fmsteal.victims.encoder import EncoderVictim
 from fmsteal.victims.simclr import SimCLRVictim
-from tests.conftest import composed
-from tests.training.test_learners import TASK, context
+from tests.support.composing import composed
+from tests.support.small_task import TASK, context
 
 SPEC = BackboneSpec("resnet18", size=32, stem="small_half", options={"layers": [1, 1, 1, 1], "channels": [8] * 4})
 RECIPE = Recipe(epochs=3, batch_size=8, optimizer="sgd", lr=0.05)

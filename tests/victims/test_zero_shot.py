@@ -19,9 +19,11 @@ from fmsteal.evaluation.base import Pair
 from fmsteal.evaluation.similarity import Similarity
 from fmsteal.job.parts import Parts
 from fmsteal.networks.clip import ClipSpec
-from tests.conftest import Run, composed, only_run
-from tests.small_clip import MEAN, STD, small_clip
-from tests.training.test_learners import TASK, context, part
+from tests.support.commands import Run
+from tests.support.composing import composed
+from tests.support.outputs import only_run
+from tests.support.small_clip import MEAN, STD, small_clip
+from tests.support.small_task import TASK, context, part
 
 open_clip = pytest.importorskip("open_clip")
 NUMBERS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
@@ -114,7 +116,7 @@ def test_towers_that_cannot_be_had_are_told_before_anything_runs(
     words = small_clip(tmp_path / "clip")
     other = tmp_path / "other.safetensors"
     other.write_bytes(Path(words[1].partition("=")[2]).read_bytes()[:1000])
-    with pytest.raises(DataError, match=r"could not be had.*a path is of a file with the weights of that very model"):
+    with pytest.raises(DataError, match=r"could not be loaded.*file with the weights of that very model"):
         ClipSpec(words[0].partition("=")[2], str(other)).load()
     monkeypatch.setattr("fmsteal.networks.clip.importlib.util.find_spec", lambda name: None)
     with pytest.raises(ConfigError, match=r"pip install 'fmsteal\[clip\]'"):

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fmsteal.face.export import FORMATS, export
-from fmsteal.report.commands.arguments import parser_of, refusing
+from fmsteal.report.commands.arguments import end_if_refused, make_parser
 
 TEXT = """\
 Write the stolen model of a finished job for others to load. What was written is loaded again and compared with the
@@ -20,10 +20,10 @@ thief: it answers alike, or nothing is kept.
 Images are (n, 3, H, W) at the model's own size, of any number n; out come logits or embeddings."""
 
 
-@refusing()
+@end_if_refused()
 def main(words: Sequence[str]) -> None:
     """Run the sub-command; its name is the first word."""
-    parser = parser_of("export", TEXT)
+    parser = make_parser("export", TEXT)
     parser.add_argument("job", type=Path, metavar="JOB", help="a job's folder: outputs/runs/<key>")
     parser.add_argument("--to", choices=list(FORMATS), required=True, help="the format")
     parser.add_argument("dest", type=Path, metavar="DEST", help="the folder or file to write; it is not there yet")

@@ -17,7 +17,7 @@ from scipy.special import log_softmax
 
 from fmsteal.base.errors import FmstealError
 from fmsteal.records.folders import JobFolder
-from fmsteal.report.read.predictions import opened, sets, triple
+from fmsteal.report.read.predictions import list_sets, load_triple, open_predictions
 
 SHARES, DISTANCES = 1e-9, 1e-6  # tolerances
 NORMAL = 1.959963984540054  # quantile of the 95 % interval
@@ -60,8 +60,8 @@ def check_figures(folder: Path, result: Mapping[str, Any]) -> Figures:
     faults: list[str] = []
     file = JobFolder(folder).predictions.name
     try:
-        with opened(folder) as arrays:
-            if not sets(arrays):
+        with open_predictions(folder) as arrays:
+            if not list_sets(arrays):
                 faults.append(f"{file} holds no predictions")
             for check in _checks(arrays, recorded, faults):
                 faults += _compared(check, recorded, intervals, off)
@@ -78,8 +78,8 @@ def check_figures(folder: Path, result: Mapping[str, Any]) -> Figures:
 def _checks(arrays: Any, recorded: Mapping[str, Any], faults: list[str]) -> Iterator[Check]:
     """All figures that a job's predictions determine; arrays that do not fit together are faults instead."""
     by_set: dict[str, dict[str, Check]] = {}
-    for name, prefix in sets(arrays).items():
-        victim, thief, label = triple(arrays, prefix)
+    for name, prefix in list_sets(arrays).items():
+        victim, thief, label = load_triple(arrays, prefix)
         where = f"{name or 'test'}: "
         if not victim.shape == thief.shape == label.shape or victim.ndim != 1:
             faults.append(f"{where}{len(victim)} answers of the victim, {len(thief)} of the thief, {len(label)} labels")

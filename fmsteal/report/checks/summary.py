@@ -12,6 +12,7 @@ from typing import Any
 from fmsteal.records.folders import JobFolder
 from fmsteal.report.checks.findings import Findings
 from fmsteal.report.checks.records import Record
+from fmsteal.tracking.on_wandb import read_records
 
 
 def check_summary(job: JobFolder, result: Record, found: Findings) -> None:
@@ -34,11 +35,10 @@ def check_summary(job: JobFolder, result: Record, found: Findings) -> None:
 
 def _read_summary(file: Path, names: Set[str]) -> tuple[Mapping[str, Any], bool]:
     """Of a run's summary what has these names, and whether the run was finished."""
-    from fmsteal.tracking.on_wandb import records  # imports W&B
 
     texts: dict[str, str] = {}
     ended = False
-    for record in records(file):
+    for record in read_records(file):
         kind = record.WhichOneof("record_type")
         ended = ended or kind == "exit"
         for item in record.summary.update if kind == "summary" else ():

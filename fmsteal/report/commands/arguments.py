@@ -11,7 +11,7 @@ from fmsteal.base.errors import FmstealError
 
 
 @contextmanager
-def refusing() -> Iterator[None]:
+def end_if_refused() -> Iterator[None]:
     """End the command where something is refused, and say why; also a decorator.
 
     Raises:
@@ -23,7 +23,7 @@ def refusing() -> Iterator[None]:
         sys.exit(f"fmsteal: {error}")
 
 
-def parser_of(name: str, text: str) -> argparse.ArgumentParser:
+def make_parser(name: str, text: str) -> argparse.ArgumentParser:
     """A sub-command's parser, whose help begins with a text that keeps its lines."""
     return argparse.ArgumentParser(
         prog=f"fmsteal {name}", description=text, formatter_class=argparse.RawDescriptionHelpFormatter

@@ -16,17 +16,17 @@ from rich.markup import escape
 from rich.table import Table
 
 from fmsteal.base.errors import StoreError
-from fmsteal.base.shown import cell as safe
-from fmsteal.base.store import explained
+from fmsteal.base.shown import escape_cell as safe
+from fmsteal.base.store import explain_errors
 from fmsteal.identity.keys import AXES
-from fmsteal.report.commands.arguments import parser_of, refusing
+from fmsteal.report.commands.arguments import end_if_refused, make_parser
 from fmsteal.report.read.about import About, describe, guess
 from fmsteal.report.read.difference import Difference
 from fmsteal.report.read.headlines import HEADLINE
 from fmsteal.report.read.study import Cell, Study
 from fmsteal.report.show.layout import require_metric
 from fmsteal.report.show.table import console
-from fmsteal.report.show.wording import missing, number
+from fmsteal.report.show.wording import describe_missing, format_number
 
 TEXT = """\
 Which cells moved between two sweeps: the difference B - A of their means over seeds, with a 95 % interval over
@@ -94,14 +94,14 @@ def compare(one: Study, other: Study, metric: str = HEADLINE) -> Comparison:
     moves.sort(key=lambda m: (m.difference is None, not m.told, -abs(m.difference.value) if m.difference else 0.0))
     gone, new = _without(left, [a for a, _ in alike]), _without(right, [b for _, b in alike])
     only = [_name(cell, varying) for cell in gone], [_name(cell, varying) for cell in new]
-    results = [job.entry.result for job in (*one.done, *other.done) if job.entry.result]
+    results = [job.on_disk.result for job in (*one.done, *other.done) if job.on_disk.result]
     return Comparison(moves, only, len(alike), settings, describe(results).get(metric) or guess(metric))
 
 
-@refusing()
+@end_if_refused()
 def main(words: Sequence[str]) -> None:
     """Compare the two sweeps named on the command line."""
-    parser = parser_of("compare", TEXT)
+    parser = make_parser("compare", TEXT)
     parser.add_argument("one", type=Path, metavar="A", help="a sweep's folder: outputs/sweeps/<sweep_id>")
     parser.add_argument("other", type=Path, metavar="B", help="the one that is compared with it")
     parser.add_argument("--metric", default=HEADLINE, metavar="NAME", help="what is compared (%(default)s)")
@@ -115,7 +115,7 @@ def main(words: Sequence[str]) -> None:
         return
     _show(found, args.metric, (str(args.one), str(args.other)))
     if args.csv:
-        with explained(args.csv.absolute().parent), args.csv.open("w", newline="") as stream:
+        with explain_errors(args.csv.absolute().parent), args.csv.open("w", newline="") as stream:
             _csv(found, args.metric, stream)
 
 
@@ -133,11 +133,11 @@ def _show(found: Comparison, metric: str, names: tuple[str, str]) -> None:
         table.add_row(escape(m.name), *map(escape, cells), style="bold" if m.told else None)
     if found.moves:
         out.print(table)
-    for line in remarks(found):
+    for line in list_remarks(found):
         out.print(line, highlight=False, markup=False)
 
 
-def remarks(found: Comparison) -> list[str]:
+def list_remarks(found: Comparison) -> list[str]:
     """What has to be known beside the table."""
     tested = [m for m in found.moves if m.difference and m.difference.interval]
     said = []
@@ -197,8 +197,8 @@ def _change(difference: Difference | None) -> tuple[str, str, str]:
 def _text(cell: Cell, metric: str) -> str:
     figure = cell.figure(metric)
     if figure is None:
-        return missing(cell)
-    return number(figure.mean, metric) + ("" if figure.whole else f" ({figure.n} of {figure.of})")
+        return describe_missing(cell)
+    return format_number(figure.mean, metric) + ("" if figure.whole else f" ({figure.n} of {figure.of})")
 
 
 def _axes(cell: Cell) -> dict[str, str]:
@@ -207,7 +207,9 @@ def _axes(cell: Cell) -> dict[str, str]:
 
 
 def _settings(cell: Cell) -> dict[str, Any]:
-    return next((j.entry.result["settings"] for j in cell.done if j.entry.result and "settings" in j.entry.result), {})
+    return next(
+        (j.on_disk.result["settings"] for j in cell.done if j.on_disk.result and "settings" in j.on_disk.result), {}
+    )
 
 
 def _different(one: Cell, other: Cell) -> dict[str, tuple[Any, Any]]:

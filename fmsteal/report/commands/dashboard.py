@@ -6,17 +6,17 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from fmsteal.report.commands.arguments import parser_of, refusing
+from fmsteal.report.commands.arguments import end_if_refused, make_parser
 
 TEXT = """\
 Make the project's W&B workspace, or with --report a report about one sweep. The names in it are those that runs log.
 Needs the extra `dashboard` (pip install 'fmsteal[dashboard]') and a W&B login; --dry-run needs no login."""
 
 
-@refusing()
+@end_if_refused()
 def main(words: Sequence[str]) -> None:
     """Make a workspace or a report, or write what would be made."""
-    parser = parser_of("dashboard", TEXT)
+    parser = make_parser("dashboard", TEXT)
     parser.add_argument(
         "--project", default=os.environ.get("WANDB_PROJECT") or "fmsteal", help="W&B project (%(default)s)"
     )
@@ -29,10 +29,10 @@ def main(words: Sequence[str]) -> None:
     args = parser.parse_args(words[1:])
     from fmsteal.report.show import dashboard as made
 
-    view = made.made(args.entity, args.project, args.report, args.stolen, login=args.dry_run is None)
+    view = made.make(args.entity, args.project, args.report, args.stolen, login=args.dry_run is None)
     if args.dry_run is None:
-        print(made.saved(view))
+        print(made.save(view))
     elif args.dry_run == "-":
-        print(made.as_json(view))
+        print(made.to_json(view))
     else:
-        Path(args.dry_run).write_text(made.as_json(view) + "\n")
+        Path(args.dry_run).write_text(made.to_json(view) + "\n")

@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fmsteal.base.errors import FmstealError, StoreError
-from fmsteal.base.store import explained
-from fmsteal.report.commands.arguments import parser_of, refusing
+from fmsteal.base.store import explain_errors
+from fmsteal.report.commands.arguments import end_if_refused, make_parser
 from fmsteal.report.read.headlines import BESIDE, HEADLINE
 from fmsteal.report.read.study import Study
 from fmsteal.report.show import typeset
 from fmsteal.report.show.layout import Layout
-from fmsteal.report.show.multiplicity import multiplicity
+from fmsteal.report.show.multiplicity import tabulate_multiplicity
 from fmsteal.report.show.plain import Plain
-from fmsteal.report.show.published import Comparison
+from fmsteal.report.show.published import PublishedComparison
 from fmsteal.report.show.table import console
 from fmsteal.report.show.tables import Table
 from fmsteal.report.show.variance import tabulate_variance
@@ -33,10 +33,10 @@ is found from what varies. Cells without a result are shown as such, and counted
 they run."""
 
 
-@refusing()
+@end_if_refused()
 def main(words: Sequence[str]) -> None:
     """Write a report of the sweeps named on the command line."""
-    parser = parser_of("report", TEXT)
+    parser = make_parser("report", TEXT)
     parser.add_argument("dirs", type=Path, nargs="+", metavar="DIR", help="folders of sweeps, or outputs/runs")
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="where to write (default: DIR/report of one sweep)")
     parser.add_argument("--metric", action="append", metavar="NAME", help=f"to report; may be repeated ({HEADLINE})")
@@ -61,8 +61,8 @@ def _report(args: argparse.Namespace) -> None:
     facets = None if args.facet is None else [name for name in args.facet.split(",") if name]
     layouts = [Layout.of(study, metric, args.by, facets) for metric in choose_metrics(study, args.metric)]
     laid_out = [Table.of(study, layout, args.baseline) for layout in layouts]
-    beside = None if args.published is None else Comparison.of(study, args.published)
-    thieves, why = multiplicity(study)
+    beside = None if args.published is None else PublishedComparison.of(study, args.published)
+    thieves, why = tabulate_multiplicity(study)
     further = [thieves] if thieves is not None else []
     further += [tabulate_variance(study, layout.metric) for layout in layouts[:1] if args.variance]
     _show(args, study, laid_out, beside, further, () if thieves is not None else why)
@@ -75,7 +75,7 @@ def _show(
     args: argparse.Namespace,
     study: Study,
     tables: Sequence[Table],
-    beside: Comparison | None,
+    beside: PublishedComparison | None,
     further: Sequence[Plain],
     remarks: Sequence[str],
 ) -> None:
@@ -88,7 +88,7 @@ def _show(
         out.print(beside.table().terminal() if beside.rows else " ".join(beside.notes), highlight=False)
     for each in further:
         print_whole(each.terminal(), out)
-    for line in (*notes(study), *remarks):
+    for line in (*list_notes(study), *remarks):
         out.print(line, highlight=False, markup=False)
 
 
@@ -101,7 +101,7 @@ def _write_files(
     formats: Sequence[str],
 ) -> None:
     """Write the report into a folder, with other tables beside those of the metrics; say what was written."""
-    with explained(folder):
+    with explain_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         written = write(study, layouts, laid_out, folder, formats)
         written += [file for each in others for file in each.write(folder, formats)]
@@ -130,13 +130,13 @@ def choose_metrics(study: Study, named: Sequence[str] | None) -> list[str]:
     return list(dict.fromkeys([*chosen, *beside]))
 
 
-def notes(study: Study) -> list[str]:
+def list_notes(study: Study) -> list[str]:
     """What the tables do not tell."""
     found = []
     if not study.done:
         found.append("No job is finished: there are no figures yet.")
     if study.left:
-        states = [job.entry.state for job in study.left]
+        states = [job.on_disk.state for job in study.left]
         said = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
         found.append(f"without a result: {said} (fmsteal status says more)")
     if study.unplaced:
@@ -165,11 +165,11 @@ def write(
         if pictures:
             from fmsteal.report.show import plots
 
-            figures = list(plots.figures(study, layout))
+            figures = list(plots.draw_figures(study, layout))
             drawn = figures if drawn is None else drawn
             written += plots.write(figures, folder, pictures)
     if "html" in formats:
         from fmsteal.report.show import page, plots
 
-        written.append(page.write(study, layouts[0], drawn or plots.figures(study, layouts[0]), folder))
+        written.append(page.write(study, layouts[0], drawn or plots.draw_figures(study, layouts[0]), folder))
     return written

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fmsteal.base.errors import StoreError
-from fmsteal.base.shown import printable
-from fmsteal.report.commands.arguments import parser_of, refusing
+from fmsteal.base.shown import make_printable
+from fmsteal.report.commands.arguments import end_if_refused, make_parser
 from fmsteal.report.read import tidy
 from fmsteal.report.show import listing
 from fmsteal.report.show.table import console
@@ -19,10 +19,10 @@ the test images alone) and costs. Without --csv or --parquet it is shown here, c
 headline figures."""
 
 
-@refusing()
+@end_if_refused()
 def main(words: Sequence[str]) -> None:
     """Show the table of sweeps' jobs, or write it."""
-    parser = parser_of("results", TEXT)
+    parser = make_parser("results", TEXT)
     parser.add_argument("dirs", type=Path, nargs="+", metavar="DIR", help="folders of sweeps, or outputs/runs")
     parser.add_argument("--csv", type=Path, metavar="FILE", help="write all columns as CSV; - is the standard output")
     parser.add_argument("--parquet", type=Path, metavar="FILE", help="write all columns as Parquet (needs pyarrow)")
@@ -32,10 +32,10 @@ def main(words: Sequence[str]) -> None:
     for file in (args.csv, args.parquet):
         if file and not file.absolute().parent.is_dir():
             raise StoreError(f"There is no folder {file.absolute().parent} to write {file.name} into.")
-    rows = [row for folder in args.dirs for row in tidy.rows_of(folder)]
+    rows = [row for folder in args.dirs for row in tidy.make_rows(folder)]
     for row in rows:
         if row["state"] == "unreadable":
-            print(printable(f"fmsteal: {row['folder']}: {row['error']}"), file=sys.stderr)
+            print(make_printable(f"fmsteal: {row['folder']}: {row['error']}"), file=sys.stderr)
     if args.csv:
         tidy.write_csv(rows, args.csv)
     if args.parquet:

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from fmsteal.report.commands.arguments import parser_of, refusing
+from fmsteal.report.commands.arguments import end_if_refused, make_parser
 from fmsteal.report.read import tidy
 from fmsteal.report.show import screen
 from fmsteal.report.show.table import console
@@ -18,10 +18,10 @@ sees the folder. That somebody works on a job is seen by its process, from anoth
 job counts as running for up to half a minute."""
 
 
-@refusing()
+@end_if_refused()
 def main(words: Sequence[str]) -> None:
     """Show a sweep's status, once or until nothing is left to wait for."""
-    parser = parser_of("status", TEXT)
+    parser = make_parser("status", TEXT)
     parser.add_argument("dir", type=Path, metavar="DIR", help="a sweep's folder: outputs/sweeps/<sweep_id>")
     parser.add_argument("--watch", action="store_true", help="keep showing it until nothing is left to wait for")
     parser.add_argument(

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from fmsteal.base.errors import FmstealError, StoreError
 from fmsteal.records.folders import WANDB
-from fmsteal.report.commands.arguments import parser_of, refusing
+from fmsteal.report.commands.arguments import end_if_refused, make_parser
 
 TEXT = """\
 Upload the runs that were kept offline, of sweeps or single jobs, by W&B's own `wandb sync`: of each run its last
@@ -18,10 +18,10 @@ already, and jobs that are at work, are left out; give the command again later."
 AT_ONCE = 100  # runs given to one call of `wandb sync`: a command line has an end
 
 
-@refusing()
+@end_if_refused()
 def main(words: Sequence[str]) -> None:
     """Upload offline runs."""
-    parser = parser_of("sync", TEXT)
+    parser = make_parser("sync", TEXT)
     parser.add_argument(
         "dirs", type=Path, nargs="+", metavar="DIR", help="folders of sweeps, or outputs/runs, or a job"
     )

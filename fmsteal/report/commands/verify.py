@@ -19,10 +19,10 @@ from rich.table import Table
 
 from fmsteal.base.errors import FmstealError
 from fmsteal.records.folders import JobFolder
-from fmsteal.records.results import DONE, UNREADABLE, Entry, begun
+from fmsteal.records.results import DONE, UNREADABLE, JobOnDisk, list_begun
 from fmsteal.report.checks.figures import DISTANCES, SHARES, check_figures, tolerance
 from fmsteal.report.checks.job import check_job, is_old
-from fmsteal.report.commands.arguments import parser_of, refusing
+from fmsteal.report.commands.arguments import end_if_refused, make_parser
 from fmsteal.report.read.tidy import require_jobs
 from fmsteal.report.show.table import console
 from fmsteal.report.show.whole import print_whole
@@ -47,14 +47,14 @@ class Verdict:
         counted: how many ledgers, answers, digests and W&B runs were checked.
     """
 
-    entry: Entry
+    entry: JobOnDisk
     off: Mapping[str, float] = field(default_factory=dict)
     faults: Sequence[str] = ()
     unchecked: Sequence[str] = ()
     counted: Counter[str] = field(default_factory=Counter)
 
 
-def verify(entry: Entry) -> Verdict:
+def verify(entry: JobOnDisk) -> Verdict:
     """Check a finished job."""
     if entry.result is None:
         return Verdict(entry, faults=[entry.fault])
@@ -65,20 +65,20 @@ def verify(entry: Entry) -> Verdict:
     return Verdict(entry, figures.off, [*figures.faults, *found.faults], figures.unchecked, found.counted)
 
 
-@refusing()
+@end_if_refused()
 def main(words: Sequence[str]) -> None:
     """Verify the sweeps named on the command line; ends non-zero where anything is wrong."""
-    parser = parser_of("verify", TEXT)
+    parser = make_parser("verify", TEXT)
     parser.add_argument("dirs", type=Path, nargs="+", metavar="DIR", help="folders of sweeps, or outputs/runs")
     args = parser.parse_args(words[1:])
     entries = []
     for folder in args.dirs:
         require_jobs(folder)
-        entries += begun(folder)
+        entries += list_begun(folder)
     sys.exit(_show(entries))
 
 
-def _show(entries: Sequence[Entry]) -> int:
+def _show(entries: Sequence[JobOnDisk]) -> int:
     """Verify, print what was checked and what is wrong, and return the exit status."""
     verdicts = [verify(entry) for entry in entries if entry.state in (DONE, UNREADABLE)]
     if not verdicts:
@@ -114,7 +114,7 @@ def _checked(verdicts: Sequence[Verdict]) -> Table:
 
 
 def _faults(wrong: Sequence[Verdict], jobs: int) -> Table:
-    """The jobs that are wrong, of so many, each with what is."""
+    """The jobs that are wrong, out of ``jobs``, each with its faults."""
     table = Table(title=f"{len(wrong)} of {jobs} jobs are wrong", title_justify="left")
     table.add_column("job", no_wrap=True)
     table.add_column("what", overflow="fold")

@@ -12,8 +12,8 @@ import statistics
 from dataclasses import dataclass
 
 from fmsteal.report.read.holm import LEVEL
-from fmsteal.report.read.interval import FEWEST, Bounds, are_alike, student_interval, student_p, within
-from fmsteal.report.read.study import Cell, half_of, paired
+from fmsteal.report.read.interval import FEWEST, Bounds, are_alike, clip_interval, student_interval, student_p
+from fmsteal.report.read.study import Cell, half_of, pair_figures
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Difference:
     @classmethod
     def of(cls, one: Cell, other: Cell, metric: str) -> Difference | None:
         """The other's figure less the one's; None where one has none."""
-        pairs = paired(one, other, metric)
+        pairs = pair_figures(one, other, metric)
         ends = _most(one.bounds(metric), other.bounds(metric))
         if len(pairs) > 1:
             gains = [b - a for a, b in pairs]
@@ -77,7 +77,7 @@ class Difference:
                 return cls(gain, None, by)
             found = ttest_ind(theirs, mine, equal_var=False)
             low, high = found.confidence_interval(0.95)
-            return cls(gain, within((float(low), float(high)), ends), by, chance=float(found.pvalue))
+            return cls(gain, clip_interval((float(low), float(high)), ends), by, chance=float(found.pvalue))
         if pairs:
             return cls(pairs[0][1] - pairs[0][0], None, "the seed of both")
         return cls(statistics.fmean(theirs) - statistics.fmean(mine), None, "other seeds")

@@ -18,7 +18,7 @@ Interval = tuple[float, float]
 
 
 @dataclass(frozen=True)
-class Point:
+class SeedFigure:
     """The figure of a seed.
 
     Attributes:
@@ -32,7 +32,7 @@ class Point:
     test: str | None = None
 
 
-def interval_over(points: Sequence[Point], bounds: Bounds = (None, None)) -> tuple[Interval | None, str]:
+def interval_over(points: Sequence[SeedFigure], bounds: Bounds = (None, None)) -> tuple[Interval | None, str]:
     """The 95 % interval of a mean over seeds, and what it covers: of shares `share_interval`, else `student_interval`.
 
     None, which covers "", for fewer than three seeds, and for figures other than shares that are all the same.
@@ -46,7 +46,7 @@ def interval_over(points: Sequence[Point], bounds: Bounds = (None, None)) -> tup
     return interval, SEEDS if interval else ""
 
 
-def share_interval(points: Sequence[Point]) -> Interval:
+def share_interval(points: Sequence[SeedFigure]) -> Interval:
     """The 95 % interval of a share's mean over three seeds or more, in which both seeds and test images are drawn.
 
     The mean m of n seeds has the variance V = S + C. S = s^2 / n is estimated from the spread of the seeds. It holds
@@ -77,12 +77,12 @@ def share_interval(points: Sequence[Point]) -> Interval:
     return float(expit(logit(mean) - half)), float(expit(logit(mean) + half))
 
 
-def _covariance(points: Sequence[Point]) -> float:
+def _covariance(points: Sequence[SeedFigure]) -> float:
     """The mean over all pairs of seeds of the covariance that common test images can cause at most."""
     return _over_pairs([(p.test, p.value, 1 - p.value, p.images or 1) for p in sorted(points, key=lambda p: p.value)])
 
 
-def _common(points: Sequence[Point]) -> float:
+def _common(points: Sequence[SeedFigure]) -> float:
     """The same of figures that are alike, as a multiple of p (1 - p)."""
     return _over_pairs([(point.test, 1, 1, point.images or 1) for point in points])
 
@@ -98,7 +98,7 @@ def _over_pairs(rows: Sequence[tuple[str | None, float, float, float]]) -> float
     return total / (len(rows) * (len(rows) - 1) / 2)
 
 
-def images_of(share: float, interval: Interval | None) -> float | None:
+def count_images(share: float, interval: Interval | None) -> float | None:
     """Of how many images a figure with this 95 % interval is a share; None where it has none, or no share's.
 
     Wilson's ends e solve (p - e)^2 = z^2 e (1 - e) / n.
@@ -110,7 +110,7 @@ def images_of(share: float, interval: Interval | None) -> float | None:
 
 
 def wilson(share: float, images: float) -> Interval:
-    """Wilson's 95 % score interval of a share of so many images."""
+    """Wilson's 95 % score interval of a share of n images."""
     z = NORMAL
     centre, half = share + z**2 / (2 * images), z * math.sqrt(share * (1 - share) / images + z**2 / (4 * images**2))
     return max((centre - half) / (1 + z**2 / images), 0.0), min((centre + half) / (1 + z**2 / images), 1.0)
@@ -129,7 +129,7 @@ def student_interval(
         return None
     half = float(stdtrit(len(values) - 1, (1 + confidence) / 2)) * statistics.stdev(values) / math.sqrt(len(values))
     mean = statistics.fmean(values)
-    return within((mean - half, mean + half), bounds)
+    return clip_interval((mean - half, mean + half), bounds)
 
 
 def student_p(values: Sequence[float]) -> float | None:
@@ -147,7 +147,7 @@ def are_alike(values: Sequence[float]) -> bool:
     return math.isclose(min(values), max(values), rel_tol=1e-9, abs_tol=1e-12)
 
 
-def within(interval: Interval, bounds: Bounds) -> Interval:
+def clip_interval(interval: Interval, bounds: Bounds) -> Interval:
     """The part of an interval that lies within bounds."""
     low, high = (-math.inf if bounds[0] is None else bounds[0]), (math.inf if bounds[1] is None else bounds[1])
     return max(interval[0], low), min(interval[1], high)

@@ -15,7 +15,7 @@ import numpy as np
 
 from fmsteal.base.errors import StoreError
 from fmsteal.records.folders import JobFolder
-from fmsteal.report.read.predictions import opened, sets
+from fmsteal.report.read.predictions import list_sets, open_predictions
 
 NAME = "majority class, no query"
 
@@ -31,8 +31,8 @@ def scores(folder: Path) -> Mapping[str, float]:
     found: dict[str, float] = {}
     by_set: dict[str, dict[str, float]] = {}
     try:
-        with opened(folder) as arrays:
-            for name, prefix in sets(arrays).items():
+        with open_predictions(folder) as arrays:
+            for name, prefix in list_sets(arrays).items():
                 victim, label = arrays[f"{prefix}victim"], arrays[f"{prefix}label"]
                 most = np.bincount(label).argmax()
                 agreement, accuracy = float((victim == most).mean()), float((label == most).mean())

@@ -24,7 +24,7 @@ class Matrix:
     cells: Mapping[tuple[str, str], Sequence[Cell]]
 
 
-def pair(study: Study) -> tuple[str, str] | None:
+def choose_pair(study: Study) -> tuple[str, str] | None:
     """Which axes to lay out as rows and columns; None where no two vary. Budgets make curves, not tables."""
     varying = [name for name in study.columns if name not in ("budget", "queries")]
     for rows, columns in PAIRS:
@@ -33,7 +33,7 @@ def pair(study: Study) -> tuple[str, str] | None:
     return next(combinations(varying, 2), None)
 
 
-def matrices(study: Study, rows: str, columns: str) -> list[Matrix]:
+def make_matrices(study: Study, rows: str, columns: str) -> list[Matrix]:
     """A table for each choice of the other columns."""
     rest = [name for name in study.columns if name not in (rows, columns)]
     found = []

@@ -18,7 +18,7 @@ Triple = tuple[Array, Array, Array]  # victim, thief, label of each test image
 
 
 @contextmanager
-def opened(folder: Path) -> Iterator[np.lib.npyio.NpzFile]:
+def open_predictions(folder: Path) -> Iterator[np.lib.npyio.NpzFile]:
     """A job's predictions, whose arrays are read when they are asked for.
 
     Raises:
@@ -36,7 +36,7 @@ def opened(folder: Path) -> Iterator[np.lib.npyio.NpzFile]:
         raise StoreError(f"{file} cannot be read: {str(error) or type(error).__name__}") from error
 
 
-def sets(arrays: np.lib.npyio.NpzFile) -> dict[str, str]:
+def list_sets(arrays: np.lib.npyio.NpzFile) -> dict[str, str]:
     """The sets of images that were judged, by name, with the prefix of their arrays; "" is the task's own test set.
 
     Of an encoder these are ``<downstream set>`` and ``<downstream set>/<head>``.
@@ -47,18 +47,18 @@ def sets(arrays: np.lib.npyio.NpzFile) -> dict[str, str]:
     return {prefix.rstrip("/"): prefix for prefix in found}
 
 
-def triple(arrays: np.lib.npyio.NpzFile, prefix: str = "") -> Triple:
+def load_triple(arrays: np.lib.npyio.NpzFile, prefix: str = "") -> Triple:
     """Victim's and thief's answers and the labels, each ``(n,)``."""
     return arrays[f"{prefix}victim"], arrays[f"{prefix}thief"], arrays[f"{prefix}label"]
 
 
-def labels(arrays: np.lib.npyio.NpzFile, prefix: str = "") -> Triple:
+def load_labels(arrays: np.lib.npyio.NpzFile, prefix: str = "") -> Triple:
     """The same as classes that can be counted: whole numbers from 0 on.
 
     Raises:
         StoreError: they are none.
     """
-    found = triple(arrays, prefix)
+    found = load_triple(arrays, prefix)
     whole = all(part.dtype.kind in "iu" and part.ndim == 1 for part in found)
     if not whole or len({len(part) for part in found}) > 1:
         raise StoreError(f"{prefix or 'test'}: its answers and labels are not one whole number for each image.")

@@ -13,16 +13,16 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from fmsteal.base.store import is_there, read_json
-from fmsteal.oracle.ledger import paid
-from fmsteal.records.folders import JobFolder, TheftFolder, theft_of
-from fmsteal.records.results import DONE, EPOCHS, MISSING, RUNNING, Entry
+from fmsteal.oracle.ledger import count_paid
+from fmsteal.records.folders import JobFolder, TheftFolder, find_theft
+from fmsteal.records.results import DONE, EPOCHS, MISSING, RUNNING, JobOnDisk
 from fmsteal.records.shapes import is_number
 
 TAIL = 2**14  # bytes at the end of a log of curves: its last point is in them
 
 
 @dataclass(frozen=True)
-class Progress:
+class JobProgress:
     """Where a job is.
 
     Attributes:
@@ -46,22 +46,22 @@ class Progress:
         return f"{self.stage}{unit} {self.done:,}" + (f" of {self.of:,}" if self.of else "")
 
 
-def progress(folder: Path) -> Progress:
+def read_progress(folder: Path) -> JobProgress:
     """How far the job in ``folder`` is: the file that it wrote to last tells, in its folder or in its theft's."""
     job = JobFolder(folder)
-    theft = theft_of(job)
+    theft = find_theft(job)
     ledger = theft.ledger if theft else job.old_ledger
     places: list[JobFolder | TheftFolder] = [theft, job] if theft else [job]
     curves = max((place.curves for place in places), key=_touched)
     seconds = _spent(places)
     if theft and is_there(theft.seal):
-        return Progress("measuring", seconds=seconds)
-    answered, point = paid(ledger), _last_point(curves)
+        return JobProgress("measuring", seconds=seconds)
+    answered, point = count_paid(ledger), _last_point(curves)
     if point and (not answered or _touched(curves) >= _touched(ledger)):
-        return Progress(*point, _epochs(job, places, *point), seconds)
+        return JobProgress(*point, _epochs(job, places, *point), seconds)
     if answered:
-        return Progress("queries", answered, _setting(job, "budget.queries"), seconds)
-    return Progress("starting", seconds=seconds)
+        return JobProgress("queries", answered, _setting(job, "budget.queries"), seconds)
+    return JobProgress("starting", seconds=seconds)
 
 
 def _spent(places: Sequence[JobFolder | TheftFolder]) -> float:
@@ -78,7 +78,7 @@ def _epochs(job: JobFolder, places: Sequence[JobFolder | TheftFolder], stage: st
     return known if isinstance(known, int) and known >= epoch else None
 
 
-def time_left(entries: Sequence[Entry]) -> float | None:
+def estimate_time_left(entries: Sequence[JobOnDisk]) -> float | None:
     """Seconds until the jobs that run or wait are done, as many at a time as run now; None if nothing tells.
 
     A job is expected to take as long as the finished ones that have most of their overrides in common with it.
@@ -87,12 +87,12 @@ def time_left(entries: Sequence[Entry]) -> float | None:
     if not finished:
         return None
     running = [e for e in entries if e.state == RUNNING]
-    work = [max(0.0, _expected(e, finished) - progress(e.folder).seconds) for e in running]
+    work = [max(0.0, _expected(e, finished) - read_progress(e.folder).seconds) for e in running]
     waiting = [_expected(e, finished) for e in entries if e.state == MISSING]
     return max([sum(work + waiting) / max(1, len(running)), *work])
 
 
-def seconds_of(entry: Entry) -> float | None:
+def seconds_of(entry: JobOnDisk) -> float | None:
     """What a finished job took; None for others."""
     if entry.state != DONE or entry.result is None:
         return None
@@ -100,7 +100,7 @@ def seconds_of(entry: Entry) -> float | None:
     return float(seconds) if is_number(seconds) and 0 <= seconds < math.inf else None
 
 
-def _taken(entry: Entry) -> float | None:
+def _taken(entry: JobOnDisk) -> float | None:
     """The same with what came before the job's own clock: a process of its own imports PyTorch first."""
     seconds = seconds_of(entry)
     if seconds is None:
@@ -112,7 +112,7 @@ def _taken(entry: Entry) -> float | None:
         return seconds
 
 
-def duration(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """``45 s``, ``12 min``, ``3 h 20 min``, ``2 d 4 h``."""
     if seconds < 90:
         return f"{seconds:.0f} s"
@@ -123,7 +123,7 @@ def duration(seconds: float) -> str:
     return f"{hours} h {minutes} min" if hours < 24 else f"{hours // 24} d {hours % 24} h"
 
 
-def _expected(entry: Entry, finished: Sequence[tuple[set[str], float]]) -> float:
+def _expected(entry: JobOnDisk, finished: Sequence[tuple[set[str], float]]) -> float:
     common = [len(words & set(entry.overrides)) for words, _ in finished]
     alike = [seconds for (_, seconds), n in zip(finished, common, strict=True) if n == max(common)]
     return statistics.fmean(alike)

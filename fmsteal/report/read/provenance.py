@@ -9,8 +9,8 @@ from datetime import datetime
 from typing import Any
 
 from fmsteal.records.folders import JobFolder
-from fmsteal.records.results import recorded
-from fmsteal.report.read.study import Job, Study
+from fmsteal.records.results import read_plan
+from fmsteal.report.read.study import Study, StudyJob
 
 HARDWARE = ("gpus", "cpu", "cores", "threads", "platform")
 
@@ -33,7 +33,7 @@ class Fact:
         return len(self.values) > 1
 
 
-def facts(jobs: Sequence[Job]) -> list[Fact]:
+def list_facts(jobs: Sequence[StudyJob]) -> list[Fact]:
     """What finished jobs were computed with: the code, packages, hardware."""
     told = [_environment(job) for job in jobs]
     names = dict.fromkeys(name for env in told for name in env)
@@ -41,8 +41,8 @@ def facts(jobs: Sequence[Job]) -> list[Fact]:
     return [Fact(name, dict(count.most_common())) for name, count in counts.items()]
 
 
-def _environment(job: Job) -> dict[str, str]:
-    env = (job.entry.result or {}).get("env")
+def _environment(job: StudyJob) -> dict[str, str]:
+    env = (job.on_disk.result or {}).get("env")
     if not isinstance(env, dict):
         return {}
     commit = str(env.get("git") or "not a checkout")
@@ -59,17 +59,17 @@ def _text(value: Any) -> str:
     return "none" if value is None else str(value)
 
 
-def totals(jobs: Sequence[Job]) -> dict[str, float]:
+def sum_costs(jobs: Sequence[StudyJob]) -> dict[str, float]:
     """What jobs cost together, by the names of costs; what none of them recorded is not in it."""
     names = ("cost/queries", "cost/usd", "cost/seconds")
     costs = {name: [c for job in jobs if (c := job.figure(name)) is not None] for name in names}
     return {name: sum(values) for name, values in costs.items() if values}
 
 
-def when(study: Study) -> tuple[datetime | None, datetime | None]:
+def find_times(study: Study) -> tuple[datetime | None, datetime | None]:
     """When the first of the sweeps was begun, as its plan says, and when the last result was written."""
-    begun = [(recorded(folder) or {}).get("begun") for folder in study.folders]
-    written = [JobFolder(job.entry.folder).result.stat().st_mtime for job in study.done]
+    begun = [(read_plan(folder) or {}).get("begun") for folder in study.folders]
+    written = [JobFolder(job.on_disk.folder).result.stat().st_mtime for job in study.done]
     starts = [value for value in begun if isinstance(value, int | float)]
     return _moment(min(starts, default=None)), _moment(max(written, default=None))
 
@@ -80,7 +80,7 @@ def _moment(seconds: float | None) -> datetime | None:
 
 def common_settings(study: Study) -> dict[str, str]:
     """The settings that are the same in all finished jobs, by name."""
-    found = [settings for job in study.done if isinstance(settings := (job.entry.result or {}).get("settings"), dict)]
+    found = [settings for job in study.done if isinstance(settings := (job.on_disk.result or {}).get("settings"), dict)]
     if not found or len(found) < len(study.done):
         return {}
     first, *others = found

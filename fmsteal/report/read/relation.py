@@ -1,4 +1,4 @@
-"""What goes along with agreement across a sweep? Rank correlations over its cells, with intervals."""
+"""What correlates with agreement across a sweep? Rank correlations over its cells, with intervals."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ DIGITS = 9  # after which figures count as equal: two ways to the same one diffe
 
 @dataclass(frozen=True)
 class Relation:
-    """How a figure goes along with agreement over the cells of one budget.
+    """How a figure correlates with agreement over the cells of one budget.
 
     Attributes:
         metric: the figure.
@@ -36,7 +36,7 @@ class Relation:
     cells: int
 
 
-def relations(study: Study) -> list[Relation]:
+def find_relations(study: Study) -> list[Relation]:
     """Of every explaining figure that all finished jobs have; cells are compared at equal budget only."""
     metrics = [name for name in EXPLAINING if all(job.figure(name) is not None for job in study.done)]
     if "test/cka_unbiased" not in metrics:
@@ -53,11 +53,11 @@ def relations(study: Study) -> list[Relation]:
             if len(set(figures)) > 1 and len(set(agreement)) > 1:
                 axes = [cell.jobs[0].axis for cell in cells]
                 victims = [f"{axis['victim']} {axis.get('victim_adaptation')}" for axis in axes]
-                found.append(Relation(metric, queries, *rank_correlation(figures, agreement, victims), len(cells)))
+                found.append(Relation(metric, queries, *correlate_ranks(figures, agreement, victims), len(cells)))
     return found
 
 
-def rank_correlation(
+def correlate_ranks(
     x: Sequence[float], y: Sequence[float], victims: Sequence[str]
 ) -> tuple[float, tuple[float, float] | None]:
     """Spearman's rho of paired values, and its 95 % interval by bootstrap over victims.

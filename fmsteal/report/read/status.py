@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from fmsteal.records.results import RUNNING, Entry, begun, planned, recorded
-from fmsteal.report.read.progress import progress
+from fmsteal.records.results import RUNNING, JobOnDisk, list_begun, list_planned, read_plan
+from fmsteal.report.read.progress import read_progress
 
 
 @dataclass(frozen=True)
@@ -21,16 +21,16 @@ class Status:
     """
 
     folder: Path
-    jobs: Sequence[Entry]
+    jobs: Sequence[JobOnDisk]
     plan: bool
 
     @classmethod
     def of(cls, folder: Path) -> Status:
         """Read the folder."""
-        jobs = planned(folder)
-        return cls(folder, begun(folder) if jobs is None else jobs, jobs is not None)
+        jobs = list_planned(folder)
+        return cls(folder, list_begun(folder) if jobs is None else jobs, jobs is not None)
 
-    def of_state(self, *states: str) -> list[Entry]:
+    def of_state(self, *states: str) -> list[JobOnDisk]:
         """The jobs in one of these states."""
         return [job for job in self.jobs if job.state in states]
 
@@ -40,7 +40,7 @@ class Status:
         return bool(self.of_state(RUNNING))
 
 
-def error(job: Entry) -> str:
+def describe_error(job: JobOnDisk) -> str:
     """The last line of what a job raised, or what is wrong with its result."""
     if job.failure is None:
         return job.fault
@@ -48,13 +48,13 @@ def error(job: Entry) -> str:
     return lines[-1] if lines else "unknown"
 
 
-def stage(job: Entry) -> str:
+def describe_stage(job: JobOnDisk) -> str:
     """Where a job was when it ended: the stage that its record or the plan names, and what its files show."""
     known = (job.failure or {}).get("stage") or job.stage
-    at = progress(job.folder).text
+    at = read_progress(job.folder).text
     return str(known) if known and at == "starting" else f"{known}, {at}" if known else at
 
 
-def continuing(folder: Path) -> str:
+def continue_command(folder: Path) -> str:
     """The command that does what is left of a sweep; what is finished is skipped."""
-    return str((recorded(folder) or {}).get("command") or "the sweep's own command, given again")
+    return str((read_plan(folder) or {}).get("command") or "the sweep's own command, given again")

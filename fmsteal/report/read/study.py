@@ -16,27 +16,27 @@ from typing import Any
 from fmsteal.base.errors import FmstealError
 from fmsteal.identity.keys import ANY_SEED, AXES, cell_key, is_digest
 from fmsteal.records.folders import SweepFolder
-from fmsteal.records.results import DONE, Entry, Result, begun, planned
+from fmsteal.records.results import DONE, JobOnDisk, Result, list_begun, list_planned
 from fmsteal.report.read.about import About, bounds, describe, guess
 from fmsteal.report.read.headlines import HEADLINE
-from fmsteal.report.read.interval import IMAGES, Bounds, Interval, Point, images_of, interval_over
+from fmsteal.report.read.interval import IMAGES, Bounds, Interval, SeedFigure, count_images, interval_over
 from fmsteal.report.read.tidy import axis_of, require_jobs
 
 SHOWN = 1e-3  # how far both halves of a share's interval may differ to be shown as one: half of a digit at either end
 
 
 @dataclass(frozen=True)
-class Job:
+class StudyJob:
     """A job of a study.
 
     Attributes:
-        entry: what its folder shows.
+        on_disk: what its folder shows.
         sweep: name of the sweep it was found in.
         axis: its columns; empty where nothing tells.
         cell: what it shares with jobs that differ in the seed alone; None where nothing tells.
     """
 
-    entry: Entry
+    on_disk: JobOnDisk
     sweep: str
     axis: Mapping[str, Any]
     cell: str | None
@@ -49,7 +49,7 @@ class Job:
 
     def figure(self, metric: str) -> float | None:
         """A metric or cost by its name; None where the job has none, or no number that is finite."""
-        result = self.entry.result or {}
+        result = self.on_disk.result or {}
         for part in ("metrics", "cost"):
             value = (result.get(part) or {}).get(metric)
             if isinstance(value, int | float) and math.isfinite(value):
@@ -58,22 +58,22 @@ class Job:
 
     def interval(self, metric: str) -> Interval | None:
         """A metric's own 95 % interval, which covers the test images alone; None where it has none that is finite."""
-        intervals = (self.entry.result or {}).get("intervals")
+        intervals = (self.on_disk.result or {}).get("intervals")
         found = intervals.get(metric) if isinstance(intervals, dict) else None
         if not isinstance(found, list) or len(found) != 2 or self.figure(metric) is None:
             return None
         return (found[0], found[1]) if all(isinstance(e, int | float) and math.isfinite(e) for e in found) else None
 
-    def point(self, metric: str, value: float | None = None) -> Point | None:
+    def point(self, metric: str, value: float | None = None) -> SeedFigure | None:
         """A metric, or another ``value`` of the same test images, as one of the seeds that are averaged."""
         figure = self.figure(metric)
-        images = None if figure is None else images_of(figure, self.interval(metric))
+        images = None if figure is None else count_images(figure, self.interval(metric))
         value = figure if value is None else value
-        return None if value is None else Point(value, images, self._test(metric))
+        return None if value is None else SeedFigure(value, images, self._test(metric))
 
     def _test(self, metric: str) -> str | None:
         """A digest of the images that a metric is a share of; None where no result tells, as of downstream sets."""
-        inputs = (self.entry.result or {}).get("inputs")
+        inputs = (self.on_disk.result or {}).get("inputs")
         if self.axis.get("task") == "embed" or metric.startswith("downstream/") or not isinstance(inputs, dict):
             return None
         found = inputs.get("test images")
@@ -82,7 +82,7 @@ class Job:
     @property
     def varies(self) -> frozenset[str] | None:
         """The parts of the job, as ``data``, whose own seed is the job's; None where no result tells."""
-        settings = (self.entry.result or {}).get("settings")
+        settings = (self.on_disk.result or {}).get("settings")
         if not isinstance(settings, dict) or not settings:
             return None
         return frozenset(name for name in ("data", "query") if settings.get(f"{name}.seed") == ANY_SEED)
@@ -110,8 +110,8 @@ class Figure:
     covers: str = ""
 
     @classmethod
-    def over(cls, points: Sequence[Point], of: int, bounds: Bounds) -> Figure:
-        """Of the figure of each seed, one at least, of so many that were asked for."""
+    def over(cls, points: Sequence[SeedFigure], of: int, bounds: Bounds) -> Figure:
+        """Of the figure of each seed, at least one, out of ``of`` that were asked for."""
         values = tuple(point.value for point in points)
         interval, covers = interval_over(points, bounds)
         return cls(math.fsum(values) / len(values), interval, len(values), of, values, covers)
@@ -142,18 +142,18 @@ class Cell:
 
     key: str
     values: Mapping[str, str]
-    jobs: Sequence[Job]
+    jobs: Sequence[StudyJob]
 
     @property
-    def done(self) -> list[Job]:
+    def done(self) -> list[StudyJob]:
         """The finished ones."""
-        return [job for job in self.jobs if job.entry.state == DONE]
+        return [job for job in self.jobs if job.on_disk.state == DONE]
 
     @property
     def queries(self) -> int | None:
         """The budget."""
         for job in self.jobs:
-            budget = (job.entry.result or {}).get("budget", job.axis.get("queries"))
+            budget = (job.on_disk.result or {}).get("budget", job.axis.get("queries"))
             if isinstance(budget, int):
                 return budget
         return None
@@ -171,7 +171,7 @@ class Cell:
     def bounds(self, metric: str) -> Bounds:
         """What limits a metric; nothing where figures lie outside, as of an accuracy in per cent."""
         values = self.by_seed(metric).values()
-        low, high = found = bounds(metric, (job.entry.result for job in self.done if job.entry.result))
+        low, high = found = bounds(metric, (job.on_disk.result for job in self.done if job.on_disk.result))
         inside = all((low is None or v >= low) and (high is None or v <= high) for v in values)
         return found if inside else (None, None)
 
@@ -190,10 +190,10 @@ class Study:
     """
 
     folders: Sequence[Path]
-    jobs: Sequence[Job]
+    jobs: Sequence[StudyJob]
     columns: Sequence[str]
     cells: Sequence[Cell]
-    unplaced: Sequence[Job] = ()
+    unplaced: Sequence[StudyJob] = ()
     repeated: Sequence[str] = ()
 
     @classmethod
@@ -203,14 +203,14 @@ class Study:
         Raises:
             StoreError: one is no sweep's, or was written by a newer version.
         """
-        found: dict[tuple[str, str], Job] = {}
+        found: dict[tuple[str, str], StudyJob] = {}
         repeated: list[str] = []
         for folder in folders:
             for job in _jobs(folder):
-                same = (job.entry.stage or "thief", job.entry.key)
+                same = (job.on_disk.stage or "thief", job.on_disk.key)
                 if same in found:
-                    repeated.append(job.entry.key)
-                if same not in found or (found[same].entry.state != DONE and job.entry.state == DONE):
+                    repeated.append(job.on_disk.key)
+                if same not in found or (found[same].on_disk.state != DONE and job.on_disk.state == DONE):
                     found[same] = job
         return cls._made(folders, list(found.values()), repeated)
 
@@ -218,24 +218,24 @@ class Study:
     def of_results(cls, results: Sequence[Result], folder: Path = Path()) -> Study:
         """The same of the results of a sweep's folder that were read already: the finished jobs alone."""
         jobs = SweepFolder(folder).job
-        entries = [Entry(r["job_key"], jobs(r["job_key"]).path, DONE, axis=r["axis"], result=r) for r in results]
+        entries = [JobOnDisk(r["job_key"], jobs(r["job_key"]).path, DONE, axis=r["axis"], result=r) for r in results]
         return cls._made([], [_job(entry, "") for entry in entries], [])
 
     @classmethod
-    def _made(cls, folders: Sequence[Path], jobs: Sequence[Job], repeated: Sequence[str]) -> Study:
-        placed, unplaced = [j for j in jobs if j.cell], [j for j in jobs if not j.cell and j.entry.stage != "victim"]
+    def _made(cls, folders: Sequence[Path], jobs: Sequence[StudyJob], repeated: Sequence[str]) -> Study:
+        placed, unplaced = [j for j in jobs if j.cell], [j for j in jobs if not j.cell and j.on_disk.stage != "victim"]
         columns, cells = _cells(placed)
         return cls(list(folders), jobs, columns, cells, unplaced, sorted(set(repeated)))
 
     @property
-    def done(self) -> list[Job]:
+    def done(self) -> list[StudyJob]:
         """The finished jobs."""
-        return [job for job in self.jobs if job.entry.state == DONE]
+        return [job for job in self.jobs if job.on_disk.state == DONE]
 
     @property
-    def left(self) -> list[Job]:
+    def left(self) -> list[StudyJob]:
         """The jobs without a result: failed, cut off, under way, not begun, unreadable."""
-        return [job for job in self.jobs if job.entry.state != DONE]
+        return [job for job in self.jobs if job.on_disk.state != DONE]
 
     @cached_property
     def same(self) -> dict[str, str]:
@@ -248,14 +248,14 @@ class Study:
     def metrics(self) -> list[str]:
         """Names of all figures that any job has, the headline first."""
         names = {
-            n for job in self.done for part in ("metrics", "cost") for n in (job.entry.result or {}).get(part) or {}
+            n for job in self.done for part in ("metrics", "cost") for n in (job.on_disk.result or {}).get(part) or {}
         }
         return sorted(names, key=lambda name: (name != HEADLINE, name))
 
     @cached_property
     def about(self) -> dict[str, About]:
         """What the results say of all figures that any job has, by name."""
-        return describe(job.entry.result for job in self.done if job.entry.result is not None)
+        return describe(job.on_disk.result for job in self.done if job.on_disk.result is not None)
 
     def label(self, metric: str) -> str:
         """What a metric is called in axes and headings."""
@@ -302,26 +302,26 @@ def half_of(value: float, interval: Interval | None, tolerance: float = 0.0) -> 
     return (low + high) / 2 if math.isclose(low, high, rel_tol=1e-6, abs_tol=max(tolerance, 1e-12)) else None
 
 
-def paired(one: Cell, other: Cell, metric: str = HEADLINE) -> list[tuple[float, float]]:
+def pair_figures(one: Cell, other: Cell, metric: str = HEADLINE) -> list[tuple[float, float]]:
     """The figures of both cells for each seed that both have."""
     mine, theirs = one.by_seed(metric), other.by_seed(metric)
     return [(mine[seed], theirs[seed]) for seed in mine if seed in theirs]
 
 
-def _jobs(folder: Path) -> list[Job]:
+def _jobs(folder: Path) -> list[StudyJob]:
     require_jobs(folder)
-    entries = planned(folder)
-    return [_job(entry, folder.absolute().name) for entry in (begun(folder) if entries is None else entries)]
+    entries = list_planned(folder)
+    return [_job(entry, folder.absolute().name) for entry in (list_begun(folder) if entries is None else entries)]
 
 
-def _job(entry: Entry, sweep: str) -> Job:
+def _job(entry: JobOnDisk, sweep: str) -> StudyJob:
     axis, settings = axis_of(entry), (entry.result or {}).get("settings")
     cell = cell_key(axis, settings) if axis and isinstance(settings, dict) else entry.cell
-    return Job(entry, sweep, axis, cell if entry.stage != "victim" else None)
+    return StudyJob(entry, sweep, axis, cell if entry.stage != "victim" else None)
 
 
-def _cells(jobs: Sequence[Job]) -> tuple[list[str], list[Cell]]:
-    groups: dict[str, list[Job]] = {}
+def _cells(jobs: Sequence[StudyJob]) -> tuple[list[str], list[Cell]]:
+    groups: dict[str, list[StudyJob]] = {}
     for job in jobs:
         groups.setdefault(str(job.cell), []).append(job)
     facts = {key: _facts(members) for key, members in groups.items()}
@@ -346,19 +346,19 @@ def _cells(jobs: Sequence[Job]) -> tuple[list[str], list[Cell]]:
     return columns, sorted(cells, key=lambda cell: ([cell.values[c] for c in rest], cell.queries or 0))
 
 
-def _values(facts: Mapping[str, Any], columns: Sequence[str], jobs: Sequence[Job]) -> dict[str, str]:
+def _values(facts: Mapping[str, Any], columns: Sequence[str], jobs: Sequence[StudyJob]) -> dict[str, str]:
     """A cell's values; settings that only a result tells are unknown where there is none."""
-    told = any(job.entry.result for job in jobs)
+    told = any(job.on_disk.result for job in jobs)
     return {c: str(facts.get(c, "none" if told or "." not in c else "unknown")) for c in columns}
 
 
-def _facts(jobs: Sequence[Job]) -> dict[str, Any]:
+def _facts(jobs: Sequence[StudyJob]) -> dict[str, Any]:
     """All that is known of a cell: of a job without a result, what its overrides say in place of its settings."""
     facts: dict[str, Any] = {}
     for job in jobs:
-        words = (word.lstrip("+").partition("=") for word in job.entry.overrides)
+        words = (word.lstrip("+").partition("=") for word in job.on_disk.overrides)
         given = {key: value for key, _, value in words if "." in key}
-        known = (job.entry.result or {}).get("settings", {})
+        known = (job.on_disk.result or {}).get("settings", {})
         facts |= given | {key: value for key, value in known.items() if not (key in given and is_digest(value))}
     seeds = {key for key, value in facts.items() if key.endswith(".seed") and value == ANY_SEED}
     return facts | dict.fromkeys(seeds, "the job's") | dict(jobs[0].axis)

@@ -11,21 +11,21 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from fmsteal.base.errors import FmstealError, StoreError
-from fmsteal.base.shown import cell
-from fmsteal.base.store import explained
+from fmsteal.base.shown import escape_cell
+from fmsteal.base.store import explain_errors
 from fmsteal.identity.keys import AXES, axes
 from fmsteal.records.folders import JobFolder
-from fmsteal.records.results import MISSING, Entry, begun, job_folders, planned, recorded
+from fmsteal.records.results import MISSING, JobOnDisk, list_begun, list_job_folders, list_planned, read_plan
 from fmsteal.report.read import majority
 from fmsteal.report.read.interval import IMAGES
-from fmsteal.report.read.status import error
+from fmsteal.report.read.status import describe_error
 
 Row = dict[str, Any]
 FIRST = ("sweep", "job_key", "state", "stage", "seed")
 LAST = ("error", "folder")
 
 
-def rows_of(folder: Path) -> list[Row]:
+def make_rows(folder: Path) -> list[Row]:
     """A row for each job of a sweep.
 
     Columns: ``sweep``, ``job_key``, ``state``, ``stage``, ``seed``, ``axis.*``, the metrics and costs by their names,
@@ -33,11 +33,11 @@ def rows_of(folder: Path) -> list[Row]:
     of the thief that says the majority class and asks nothing, ``error``, ``folder``. What a job has not, its row
     has not.
     """
-    jobs = planned(folder)
-    return [_row(job, folder.absolute().name) for job in (begun(folder) if jobs is None else jobs)]
+    jobs = list_planned(folder)
+    return [_row(job, folder.absolute().name) for job in (list_begun(folder) if jobs is None else jobs)]
 
 
-def columns_of(rows: Sequence[Row]) -> list[str]:
+def list_columns(rows: Sequence[Row]) -> list[str]:
     """All columns: what identifies a job, the axes, the figures by name, then where to look."""
     names = {name for row in rows for name in row}
     known = [f"axis.{name}" for name in AXES]
@@ -53,7 +53,7 @@ def write_csv(rows: Sequence[Row], file: Path) -> None:
     if str(file) == "-":
         _csv(rows, sys.stdout)
         return
-    with explained(file.absolute().parent), file.open("w", newline="") as stream:
+    with explain_errors(file.absolute().parent), file.open("w", newline="") as stream:
         _csv(rows, stream)
 
 
@@ -71,12 +71,12 @@ def write_parquet(rows: Sequence[Row], file: Path) -> None:
             "Parquet is written by pyarrow, which is not installed: pip install 'fmsteal[parquet]'. CSV needs nothing "
             "more: --csv FILE."
         ) from absent
-    table = pyarrow.table({name: _of_one_type([row.get(name) for row in rows]) for name in columns_of(rows)})
-    with explained(file.absolute().parent):
+    table = pyarrow.table({name: _of_one_type([row.get(name) for row in rows]) for name in list_columns(rows)})
+    with explain_errors(file.absolute().parent):
         parquet.write_table(table, file)
 
 
-def _row(job: Entry, sweep: str) -> Row:
+def _row(job: JobOnDisk, sweep: str) -> Row:
     row: Row = {"sweep": sweep, "job_key": job.key, "state": job.state, "stage": job.stage, "folder": str(job.folder)}
     if job.result is not None:
         result = job.result
@@ -87,13 +87,13 @@ def _row(job: Entry, sweep: str) -> Row:
             row |= {f"{name}.low": ends[0], f"{name}.high": ends[1]}
         row |= {f"{name}.majority": value for name, value in majority.scores(job.folder).items() if name in row}
     else:
-        row["error"] = error(job) or None
+        row["error"] = describe_error(job) or None
     axis = axis_of(job)
     row["seed"] = axis.get("seed")
     return row | {f"axis.{name}": value for name, value in axis.items() if name != "seed"}
 
 
-def axis_of(job: Entry) -> Row:
+def axis_of(job: JobOnDisk) -> Row:
     """The axes of a job, by name; none where nothing tells."""
     return job.axis or ({} if job.state == MISSING else _begun_axes(job.folder))
 
@@ -115,10 +115,10 @@ def _begun_axes(folder: Path) -> Row:
 
 
 def _csv(rows: Sequence[Row], stream: Any) -> None:
-    columns = columns_of(rows)
+    columns = list_columns(rows)
     writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow([cell(name) for name in columns])
-    writer.writerows([cell(row.get(name, "")) for name in columns] for row in rows)
+    writer.writerow([escape_cell(name) for name in columns])
+    writer.writerows([escape_cell(row.get(name, "")) for name in columns] for row in rows)
 
 
 def _of_one_type(values: Sequence[Any]) -> list[Any]:
@@ -141,9 +141,9 @@ def require_jobs(folder: Path) -> None:
         raise StoreError(
             f"There is no folder {folder}. A sweep's is outputs/sweeps/<sweep_id>, single jobs are in outputs/runs."
         )
-    if recorded(folder) is not None or any(job_folders(folder)) or (folder / "multirun.yaml").exists():
+    if read_plan(folder) is not None or any(list_job_folders(folder)) or (folder / "multirun.yaml").exists():
         return
-    below = sorted(str(p) for p in folder.iterdir() if p.is_dir() and any(job_folders(p)))
+    below = sorted(str(p) for p in folder.iterdir() if p.is_dir() and any(list_job_folders(p)))
     hint = f"Sweeps below it: {', '.join(below[:8])}." if below else "A sweep's folder is outputs/sweeps/<sweep_id>."
     if JobFolder(folder).hydra.is_dir():
         hint = f"It is a single job's; its sweep is {folder.absolute().parent}."

@@ -29,7 +29,7 @@ def require_choice(study: Study, layout: Layout, baseline: str) -> None:
         )
 
 
-def differences(
+def find_differences(
     panels: Sequence[Panel], baseline: str, metric: str, column: Mapping[str, str]
 ) -> dict[str, Difference]:
     """What each cell differs by from the baseline's of its panel and column, by the cell's key.

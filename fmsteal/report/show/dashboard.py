@@ -26,7 +26,7 @@ TABLES = {
 LOGIN = "Log in with `wandb login` (or set WANDB_API_KEY); to see it without an account: --dry-run FILE."
 
 
-def made(entity: str | None, project: str, sweep: str | None, stolen: str, login: bool) -> Any:
+def make(entity: str | None, project: str, sweep: str | None, stolen: str, login: bool) -> Any:
     """The workspace of a project, or a report about one of its sweeps.
 
     Args:
@@ -50,12 +50,12 @@ def made(entity: str | None, project: str, sweep: str | None, stolen: str, login
     return _workspace(wr, ws, owner, project, stolen) if sweep is None else _report(wr, owner, project, sweep, stolen)
 
 
-def as_json(view: Any) -> str:
+def to_json(view: Any) -> str:
     """What W&B would be sent."""
     return json.dumps(json.loads(view._to_model().model_dump_json(by_alias=True, exclude_none=True)), indent=1)
 
 
-def saved(view: Any) -> str:
+def save(view: Any) -> str:
     """Send it to W&B; returns its address."""
     try:
         return str(view.save().url)

@@ -32,7 +32,7 @@ class Panel:
     @property
     def title(self) -> str:
         """What the panel shows, as ``thief resnet10t, defense none``."""
-        return named(self.values)
+        return name_values(self.values)
 
     @property
     def cells(self) -> list[Cell]:
@@ -117,11 +117,11 @@ class Layout:
             for page in self.split(study)
             for start in range(0, len(page.panels), MOST_PANELS)
         ]
-        return pages[:MOST_PAGES], left_out(len(pages), self)
+        return pages[:MOST_PAGES], describe_left_out(len(pages), self)
 
 
-def left_out(figures: int, layout: Layout) -> str:
-    """Says how many of so many figures are not drawn, and how to draw others."""
+def describe_left_out(figures: int, layout: Layout) -> str:
+    """Says how many of the figures are not drawn, and how to draw others."""
     if figures <= MOST_PAGES:
         return ""
     varies = ", ".join(name for name in (layout.lines, *layout.facets, *layout.pages) if name)
@@ -142,7 +142,7 @@ def require_metric(study: Study, metric: str) -> str:
     raise FmstealError(f"No finished job measured {metric}. There is: {', '.join(study.metrics)}.")
 
 
-def named(values: dict[str, str]) -> str:
+def name_values(values: dict[str, str]) -> str:
     """Values with their columns' names, as ``thief resnet10t, defense none``."""
     return ", ".join(f"{name} {value}" for name, value in values.items())
 

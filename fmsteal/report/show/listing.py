@@ -12,7 +12,7 @@ from fmsteal.report.read import majority
 from fmsteal.report.read.about import guess
 from fmsteal.report.read.headlines import HEADLINES
 from fmsteal.report.read.interval import IMAGES
-from fmsteal.report.read.tidy import Row, columns_of
+from fmsteal.report.read.tidy import Row, list_columns
 from fmsteal.report.show.whole import print_whole
 
 ASKED = "axis.queries"  # the budget: how many queries a job may ask
@@ -53,7 +53,7 @@ def _common(rows: Sequence[Row], others: set[str]) -> dict[str, str]:
 
 
 def _axes(rows: Sequence[Row]) -> list[str]:
-    return [column for column in columns_of(rows) if column.startswith("axis.")]
+    return [column for column in list_columns(rows) if column.startswith("axis.")]
 
 
 def _table(rows: Sequence[Row], varying: Sequence[str], once: bool) -> Table:

@@ -23,11 +23,11 @@ from rich.text import Text
 
 from fmsteal.records import results
 from fmsteal.records.folders import JobFolder
-from fmsteal.records.results import DONE, FAILED, RUNNING, UNREADABLE, Entry
+from fmsteal.records.results import DONE, FAILED, RUNNING, UNREADABLE, JobOnDisk
 from fmsteal.report.read.about import describe
 from fmsteal.report.read.headlines import HEADLINE
-from fmsteal.report.read.progress import duration, progress, seconds_of, time_left
-from fmsteal.report.read.status import error
+from fmsteal.report.read.progress import estimate_time_left, format_duration, read_progress, seconds_of
+from fmsteal.report.read.status import describe_error
 
 LOOK_SECONDS = 2.0  # between two looks at the folders
 SILENT_SECONDS = 60.0  # after which a log gets a line though no job has ended
@@ -36,7 +36,7 @@ SHOWN = 6  # jobs under way that are named
 
 
 @dataclass(frozen=True)
-class Stage:
+class StageJobs:
     """The jobs of one launch.
 
     Attributes:
@@ -48,7 +48,7 @@ class Stage:
     """
 
     name: str
-    jobs: Mapping[str, Entry]
+    jobs: Mapping[str, JobOnDisk]
     names: Mapping[str, str]
     before: int = 0
     prepared: Callable[[str], bool] | None = None
@@ -57,13 +57,13 @@ class Stage:
 class Watch:
     """How far a stage is, as of the last `look`. A job that has ended is not read again."""
 
-    def __init__(self, stage: Stage) -> None:
+    def __init__(self, stage: StageJobs) -> None:
         self.stage = stage
         self.jobs = dict(stage.jobs)
-        self.ended: dict[str, Entry] = {}
+        self.ended: dict[str, JobOnDisk] = {}
         self._before = {key: _outcomes(job.folder) for key, job in self.jobs.items()}
 
-    def look(self) -> list[Entry]:
+    def look(self) -> list[JobOnDisk]:
         """Read the folders of the jobs that have not ended; those that have ended since the last look."""
         fresh = []
         for key, known in self.jobs.items():
@@ -75,11 +75,11 @@ class Watch:
                 fresh.append(entry)
         return fresh
 
-    def _read(self, known: Entry) -> Entry:
+    def _read(self, known: JobOnDisk) -> JobOnDisk:
         """The job as its folder shows it; what an earlier run of it has left there does not count."""
         if not JobFolder(known.folder).hydra.is_dir():
             return known
-        entry = replace(results.entry_of(known.folder), overrides=known.overrides, stage=known.stage)
+        entry = replace(results.read_job(known.folder), overrides=known.overrides, stage=known.stage)
         if self.stage.prepared is not None and self.stage.prepared(known.key):
             return replace(entry, state=DONE)
         if entry.state == RUNNING or _outcomes(known.folder) != self._before[known.key]:
@@ -87,7 +87,7 @@ class Watch:
         return known
 
     @property
-    def running(self) -> list[Entry]:
+    def running(self) -> list[JobOnDisk]:
         """The jobs under way."""
         return [job for job in self.jobs.values() if job.state == RUNNING]
 
@@ -110,7 +110,7 @@ class Watch:
 class Display:
     """Shows a stage until it is closed."""
 
-    def __init__(self, stage: Stage, console: Console | None = None) -> None:
+    def __init__(self, stage: StageJobs, console: Console | None = None) -> None:
         self.watch = Watch(stage)
         self.console = console or Console(stderr=True)
         self._left: float | None = None
@@ -150,7 +150,7 @@ class Display:
         except OSError:  # a file system that does not answer now may do so the next time
             return
         if time.monotonic() - self._estimated > ESTIMATE_SECONDS or self._left is None:
-            self._left, self._estimated = time_left(list(self.watch.jobs.values())), time.monotonic()
+            self._left, self._estimated = estimate_time_left(list(self.watch.jobs.values())), time.monotonic()
         for number, entry in enumerate(ended, 1 - len(ended)):
             self._say(f"{self._count(number)} {self._outcome(entry)}")
         if self._live is not None:
@@ -164,7 +164,7 @@ class Display:
         parts = [f"{watch.stage.name}: {watch.done:,} of {watch.total:,} done"]
         parts += [f"{watch.failed:,} failed"] if watch.failed else []
         parts += [f"{len(watch.running):,} under way"] if watch.running else []
-        parts += [f"about {duration(self._left)} left"] if self._left else []
+        parts += [f"about {format_duration(self._left)} left"] if self._left else []
         return ", ".join(parts)
 
     def render(self) -> list[RenderableType]:
@@ -174,9 +174,11 @@ class Display:
         bar.add_row(ProgressBar(watch.total or 1, watch.done + watch.failed, 30), Text(self.headline()))
         parts: list[RenderableType] = [bar]
         for job in watch.running[:SHOWN]:
-            at = progress(job.folder)
+            at = read_progress(job.folder)
             parts.append(
-                Text(f"  {self._name(job)}  {at.text}  {duration(at.seconds)}", overflow="ellipsis", no_wrap=True)
+                Text(
+                    f"  {self._name(job)}  {at.text}  {format_duration(at.seconds)}", overflow="ellipsis", no_wrap=True
+                )
             )
         if len(watch.running) > SHOWN:
             parts.append(Text(f"  and {len(watch.running) - SHOWN:,} more"))
@@ -191,21 +193,21 @@ class Display:
         total = str(self.watch.total)
         return f"{self.watch.done + self.watch.failed + number:>{len(total)}}/{total}"
 
-    def _outcome(self, entry: Entry) -> str:
+    def _outcome(self, entry: JobOnDisk) -> str:
         if entry.state != DONE:
-            return f"{self._name(entry)}  failed: {error(entry)}"
+            return f"{self._name(entry)}  failed: {describe_error(entry)}"
         result, seconds = entry.result or {}, seconds_of(entry)
         headline = (result.get("metrics") or {}).get(HEADLINE)
         said = [f"{describe([result])[HEADLINE].label} {headline:.3f}"] if isinstance(headline, float) else []
-        said += [duration(seconds)] if seconds is not None else []
+        said += [format_duration(seconds)] if seconds is not None else []
         return "  ".join([self._name(entry), *(said or ["prepared" if entry.stage == "victim" else "done"])])
 
-    def _name(self, entry: Entry) -> str:
+    def _name(self, entry: JobOnDisk) -> str:
         return self.watch.stage.names.get(entry.key, entry.key)
 
 
 @contextmanager
-def shown(stage: Stage, quiet: bool = False) -> Iterator[None]:
+def show_stage(stage: StageJobs, quiet: bool = False) -> Iterator[None]:
     """Show a stage's progress inside the block, unless it is ``quiet`` or has no job."""
     if quiet or not stage.jobs:
         yield

@@ -8,24 +8,24 @@ from dataclasses import replace
 
 from fmsteal.report.read import majority
 from fmsteal.report.read.about import bounds
-from fmsteal.report.read.interval import Point
+from fmsteal.report.read.interval import SeedFigure
 from fmsteal.report.read.study import Cell, Figure
 from fmsteal.report.show.layout import APART
 
 
-def figure(cells: Sequence[Cell], metric: str) -> Figure | None:
+def average_figure(cells: Sequence[Cell], metric: str) -> Figure | None:
     """The majority class's figure beside cells of one victim, by seed; None where no job has predictions for it."""
-    by_seed: dict[int | None, list[Point]] = {}
+    by_seed: dict[int | None, list[SeedFigure]] = {}
     for cell in cells:
         for job in cell.done:
-            value = majority.scores(job.entry.folder).get(metric)
+            value = majority.scores(job.on_disk.folder).get(metric)
             if value is not None and (point := job.point(metric, value)):
                 by_seed.setdefault(job.seed, []).append(point)
     points = [replace(found[0], value=math.fsum(p.value for p in found) / len(found)) for found in by_seed.values()]
     return Figure.over(points, len(points), bounds(metric)) if points else None
 
 
-def beside(keys: Sequence[str], values: Mapping[str, str]) -> tuple[str, ...]:
+def find_row(keys: Sequence[str], values: Mapping[str, str]) -> tuple[str, ...]:
     """The row of the majority class that a cell of a table belongs to: its values on the columns ``keys``.
 
     Only what says of which victim and data figures are is kept; of the other columns ``attack`` has the name, or else

@@ -14,10 +14,10 @@ import numpy as np
 
 from fmsteal.base.errors import StoreError
 from fmsteal.report.read.headlines import HEADLINE
-from fmsteal.report.read.predictions import Array, opened, sets
-from fmsteal.report.read.study import Cell, Job, Study
+from fmsteal.report.read.predictions import Array, list_sets, open_predictions
+from fmsteal.report.read.study import Cell, Study, StudyJob
 from fmsteal.report.show.plain import Plain
-from fmsteal.report.show.wording import number
+from fmsteal.report.show.wording import format_number
 
 VICTIMS, IMAGES, KEPT = "attack another victim each", "are judged on other test images each", "keep no predictions"
 
@@ -48,13 +48,13 @@ def compare_thieves(cell: Cell) -> Likeness | str | None:
     pairs = [(a, b) for a, b in pairs if _share(_images(a), _images(b))]
     if not pairs:
         return IMAGES
-    answers = {job.entry.key: _answers(job) for pair in pairs for job in pair}
-    both = [(answers[a.entry.key], answers[b.entry.key]) for a, b in pairs]
+    answers = {job.on_disk.key: _answers(job) for pair in pairs for job in pair}
+    both = [(answers[a.on_disk.key], answers[b.on_disk.key]) for a, b in pairs]
     shares = [share for a, b in both if (share := _agree(a, b)) is not None]
     return Likeness(cell, float(np.mean(shares)), len(shares)) if shares else KEPT
 
 
-def multiplicity(study: Study) -> tuple[Plain | None, list[str]]:
+def tabulate_multiplicity(study: Study) -> tuple[Plain | None, list[str]]:
     """A table of the cells whose thieves can be compared, if there are any; and why others cannot."""
     found = [(cell, compare_thieves(cell)) for cell in study.cells]
     alike = [each for _, each in found if isinstance(each, Likeness)]
@@ -68,8 +68,8 @@ def multiplicity(study: Study) -> tuple[Plain | None, list[str]]:
     rows = []
     for each in alike:
         figure = each.cell.figure(HEADLINE)
-        with_victim = number(figure.mean, HEADLINE) if figure else ""
-        texts = [number(each.agreement, HEADLINE), with_victim, str(each.pairs)]
+        with_victim = format_number(figure.mean, HEADLINE) if figure else ""
+        texts = [format_number(each.agreement, HEADLINE), with_victim, str(each.pairs)]
         rows.append([*(each.cell.values[name] for name in study.columns), *texts])
     notes = [
         "Thief to thief: the share of test images to which two thieves of a cell, which attacked the same victim with "
@@ -92,20 +92,20 @@ def _agree(one: Array | None, other: Array | None) -> float | None:
     return float((one == other).mean())
 
 
-def _victim(job: Job) -> str | None:
-    found = (job.entry.result or {}).get("victim")
+def _victim(job: StudyJob) -> str | None:
+    found = (job.on_disk.result or {}).get("victim")
     return found if isinstance(found, str) else None
 
 
-def _images(job: Job) -> str | None:
+def _images(job: StudyJob) -> str | None:
     point = job.point(HEADLINE)
     return point.test if point else None
 
 
-def _answers(job: Job) -> Array | None:
+def _answers(job: StudyJob) -> Array | None:
     """The thief's answers to the task's test images ``(n,)``; None where none are kept, or not readably."""
     try:
-        with opened(job.entry.folder) as arrays:
-            return arrays["thief"] if "" in sets(arrays) and arrays["thief"].ndim == 1 else None
+        with open_predictions(job.on_disk.folder) as arrays:
+            return arrays["thief"] if "" in list_sets(arrays) and arrays["thief"].ndim == 1 else None
     except StoreError:  # `fmsteal verify` says so
         return None

@@ -15,13 +15,13 @@ from itertools import count
 from pathlib import Path
 
 from fmsteal import __version__
-from fmsteal.report.read.progress import duration
+from fmsteal.report.read.progress import format_duration
 from fmsteal.report.read.study import Study
 from fmsteal.report.show.layout import Layout
+from fmsteal.report.show.page_content import PageContent
 from fmsteal.report.show.plots import PAPER, Plot, Theme
-from fmsteal.report.show.svg import inline
-from fmsteal.report.show.view import View
-from fmsteal.report.show.wording import number, spread
+from fmsteal.report.show.svg import to_inline
+from fmsteal.report.show.wording import format_number, format_spread
 
 NAME = "report.html"
 
@@ -47,14 +47,14 @@ def render(study: Study, layout: Layout, plots: Iterable[Plot], folder: Path, th
     env = Environment(
         loader=FileSystemLoader(here), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    env.filters |= {"breakable": _breakable, "duration": duration, "moment": _moment, "number": _number}
+    env.filters |= {"breakable": _breakable, "duration": format_duration, "moment": _moment, "number": _number}
     script, style = ((here / name).read_text() for name in ("page.js", "page.css"))
     return env.get_template("page.html").render(
         study=study,
-        view=View(study, layout, folder),
-        plots=[(plot, Markup(inline(plot.figure, f"f{n}", theme))) for n, plot in enumerate(plots, 1)],
+        content=PageContent(study, layout, folder),
+        plots=[(plot, Markup(to_inline(plot.figure, f"f{n}", theme))) for n, plot in enumerate(plots, 1)],
         number_table=count(1).__next__,
-        spread=spread,
+        spread=format_spread,
         script=Markup(script),
         style=Markup(style),
         allowed=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),  # no other script runs
@@ -75,7 +75,7 @@ def _breakable(name: str) -> str:
 
 def _number(value: float, metric: str) -> str:
     """A value of a metric; seconds whole, or a column would mix decimals."""
-    return f"{value:,.0f}" if metric == "cost/seconds" else number(value, metric)
+    return f"{value:,.0f}" if metric == "cost/seconds" else format_number(value, metric)
 
 
 def _moment(at: datetime) -> str:

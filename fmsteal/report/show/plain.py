@@ -9,7 +9,7 @@ from pathlib import Path
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from fmsteal.report.show.typeset import in_latex, in_markdown
+from fmsteal.report.show.typeset import escape_latex, escape_markdown
 
 
 @dataclass(frozen=True)
@@ -46,9 +46,9 @@ class Plain:
 
     def markdown(self) -> str:
         """The table in Markdown, its notes below."""
-        lines = ["| " + " | ".join(in_markdown(name) for name in (*self.keys, *self.columns)) + " |"]
+        lines = ["| " + " | ".join(escape_markdown(name) for name in (*self.keys, *self.columns)) + " |"]
         lines.append("|" + "---|" * len(self.keys) + "---:|" * len(self.columns))
-        lines += ["| " + " | ".join(map(in_markdown, row)) + " |" for row in self.rows]
+        lines += ["| " + " | ".join(map(escape_markdown, row)) + " |" for row in self.rows]
         return "\n".join([*lines, "", *self.notes, ""])
 
     def latex(self) -> str:
@@ -57,9 +57,9 @@ class Plain:
             r"% needs \usepackage{booktabs}",
             r"\begin{tabular}{" + "l" * len(self.keys) + "r" * len(self.columns) + "}",
             r"\toprule",
-            " & ".join(map(in_latex, (*self.keys, *self.columns))) + r" \\",
+            " & ".join(map(escape_latex, (*self.keys, *self.columns))) + r" \\",
             r"\midrule",
-            *(" & ".join(in_latex(text).replace("±", r"$\pm$") for text in row) + r" \\" for row in self.rows),
+            *(" & ".join(escape_latex(text).replace("±", r"$\pm$") for text in row) + r" \\" for row in self.rows),
             r"\bottomrule",
             r"\end{tabular}",
             *(f"% {line}" for line in self.notes),

@@ -14,7 +14,13 @@ from fmsteal.identity.keys import AXES
 from fmsteal.report.read.headlines import HEADLINE
 from fmsteal.report.read.study import Cell, Figure, Study
 from fmsteal.report.show.plain import Plain
-from fmsteal.report.show.wording import coverage, interval_text, missing, number, without_interval
+from fmsteal.report.show.wording import (
+    describe_coverage,
+    describe_missing,
+    describe_without_interval,
+    format_interval,
+    format_number,
+)
 
 FOLDER = "published"
 MATCHED = ("data", "victim", "victim_adaptation", "thief", "queries")  # every file says these of a figure
@@ -43,7 +49,7 @@ class Published:
 
 
 @dataclass(frozen=True)
-class Row:
+class PublishedRow:
     """A cell beside a published figure: what tells cells apart, our figure (or what became of it), and theirs."""
 
     values: Sequence[str]
@@ -65,16 +71,22 @@ class Row:
     @property
     def texts(self) -> list[str]:
         """The row, as it is shown."""
-        theirs = number(self.published, HEADLINE)
+        theirs = format_number(self.published, HEADLINE)
         if self.ours is None or self.difference is None:
             return [*self.values, self.absent, theirs, "", ""]
-        half = "" if self.ours.half is None else f" ± {number(self.ours.half, HEADLINE)}"
-        said = interval_text(self.ours, HEADLINE) if self.inside is None else "yes" if self.inside else "no"
-        return [*self.values, f"{number(self.ours.mean, HEADLINE)}{half}", theirs, f"{self.difference:+.3f}", said]
+        half = "" if self.ours.half is None else f" ± {format_number(self.ours.half, HEADLINE)}"
+        said = format_interval(self.ours, HEADLINE) if self.inside is None else "yes" if self.inside else "no"
+        return [
+            *self.values,
+            f"{format_number(self.ours.mean, HEADLINE)}{half}",
+            theirs,
+            f"{self.difference:+.3f}",
+            said,
+        ]
 
 
 @dataclass(frozen=True)
-class Comparison:
+class PublishedComparison:
     """A study beside a file of published figures.
 
     Attributes:
@@ -87,12 +99,12 @@ class Comparison:
 
     name: str
     keys: Sequence[str]
-    rows: Sequence[Row]
+    rows: Sequence[PublishedRow]
     unmatched: Sequence[str]
     others: int
 
     @classmethod
-    def of(cls, study: Study, name: str) -> Comparison:
+    def of(cls, study: Study, name: str) -> PublishedComparison:
         """Put a study beside the figures of a file, one of ours by name or any by path.
 
         Raises:
@@ -100,14 +112,14 @@ class Comparison:
         """
         figures = read(find(name))
         keys = [*MATCHED, *(c for c in study.columns if c not in (*MATCHED, "budget"))]
-        rows: list[Row] = []
+        rows: list[PublishedRow] = []
         unmatched: list[str] = []
         for cell in study.cells:
             axis = cell.jobs[0].axis
             values = [str(axis.get(key, cell.values.get(key, ""))) for key in keys]
             theirs = dict.fromkeys(p.agreement for p in figures if p.is_of(cell))  # tables repeat each other
             ours = cell.figure(HEADLINE)
-            rows += [Row(values, ours, "" if ours else missing(cell), value) for value in theirs]
+            rows += [PublishedRow(values, ours, "" if ours else describe_missing(cell), value) for value in theirs]
             if not theirs:
                 unmatched.append(", ".join(values))
         others = sum(not any(p.is_of(cell) for cell in study.cells) for p in figures)
@@ -124,13 +136,13 @@ class Comparison:
             f"Agreement, ours (mean over seeds ± half of its 95 % interval) beside {self.name}, as published; "
             "the difference is ours less theirs."
         ]
-        notes += coverage(row.ours for row in self.rows)
+        notes += describe_coverage(row.ours for row in self.rows)
         if told:
             notes.append(f"Inside our interval: {sum(told)} of {len(told)}.")
         figures = [row.ours for row in self.rows if row.ours is not None]
         if any(figure.n == 1 for figure in figures):
             notes.append("A single seed has no interval.")
-        notes += without_interval(figures)
+        notes += describe_without_interval(figures)
         if self.unmatched:
             notes.append(
                 f"Without a published figure: {len(self.unmatched)} of our cells ({'; '.join(self.unmatched)})."

@@ -13,12 +13,12 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from fmsteal.base.lease import held
+from fmsteal.base.lease import is_held
 from fmsteal.base.store import is_there
 from fmsteal.records.folders import JobFolder, SweepFolder
-from fmsteal.records.results import DONE, FAILED, KILLED, MISSING, RUNNING, STATES, UNREADABLE, Entry
-from fmsteal.report.read.progress import duration, progress, time_left
-from fmsteal.report.read.status import Status, continuing, error, stage
+from fmsteal.records.results import DONE, FAILED, KILLED, MISSING, RUNNING, STATES, UNREADABLE, JobOnDisk
+from fmsteal.report.read.progress import estimate_time_left, format_duration, read_progress
+from fmsteal.report.read.status import Status, continue_command, describe_error, describe_stage
 from fmsteal.report.show.whole import print_whole
 
 JOB = "job"  # heading of a column
@@ -39,7 +39,7 @@ def watch(folder: Path, console: Console, every: float) -> None:
     """Keep showing the status until no job is under way and no command is there to begin others; or until Ctrl-C."""
     status = Status.of(folder)
     with Live(Group(*render(status)), console=console, auto_refresh=False) as live:
-        while status.moving or (status.of_state(MISSING) and any(map(held, SweepFolder(folder).commands()))):
+        while status.moving or (status.of_state(MISSING) and any(map(is_held, SweepFolder(folder).commands()))):
             time.sleep(every)
             status = Status.of(folder)
             live.update(Group(*render(status)), refresh=True)
@@ -55,8 +55,8 @@ def render(status: Status) -> list[RenderableType]:
         for column in (JOB, "stage", "so far"):
             table.add_column(column, overflow="fold")
         for job in running[:SHOWN]:
-            at = progress(job.folder)
-            table.add_row(job.key, at.text, duration(at.seconds))
+            at = read_progress(job.folder)
+            table.add_row(job.key, at.text, format_duration(at.seconds))
         if len(running) > SHOWN:
             table.caption = f"and {len(running) - SHOWN} more"
         parts.append(table)
@@ -71,15 +71,17 @@ def render(status: Status) -> list[RenderableType]:
             Text(f"Jobs that were not begun are not known: the folder has no {SweepFolder(status.folder).record.name}.")
         )
     if status.of_state(FAILED, UNREADABLE, KILLED) or (status.of_state(MISSING) and not status.moving):
-        parts.append(Text(f"what is left is done by: {continuing(status.folder)}"))
+        parts.append(Text(f"what is left is done by: {continue_command(status.folder)}"))
     return parts
 
 
-def _attention(title: str, jobs: Sequence[Entry]) -> list[RenderableType]:
+def _attention(title: str, jobs: Sequence[JobOnDisk]) -> list[RenderableType]:
     lines: list[RenderableType] = [Text(title, style="bold")] if jobs else []
     for job in jobs[:SHOWN]:
-        said = [f"    {line}" for line in (error(job) if job.state != KILLED else "", f"log {_log(job)}") if line]
-        lines.append(Text("\n".join([f"  {job.key}: {stage(job)}", *said])))
+        said = [
+            f"    {line}" for line in (describe_error(job) if job.state != KILLED else "", f"log {_log(job)}") if line
+        ]
+        lines.append(Text("\n".join([f"  {job.key}: {describe_stage(job)}", *said])))
     return [*lines, Text(f"  and {len(jobs) - SHOWN} more")] if len(jobs) > SHOWN else lines
 
 
@@ -87,14 +89,14 @@ def _headline(status: Status) -> Text:
     counts = Counter(job.state for job in status.jobs)
     text = [f"{counts[state]} {state}" for state in STATES if counts[state]]
     line = f"{status.folder.absolute().name}: {len(status.jobs)} jobs: {', '.join(text)}"
-    left = time_left(status.jobs)
+    left = estimate_time_left(status.jobs)
     if left is not None and status.moving:
-        line += f"; about {duration(left)} left"
+        line += f"; about {format_duration(left)} left"
     elif left and status.of_state(MISSING):
-        line += f"; nothing is under way, about {duration(left)} of work left"
+        line += f"; nothing is under way, about {format_duration(left)} of work left"
     return Text(line, style="bold")
 
 
-def _log(job: Entry) -> Path:
+def _log(job: JobOnDisk) -> Path:
     log = JobFolder(job.folder).log
     return log if is_there(log) else job.folder

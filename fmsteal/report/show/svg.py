@@ -6,13 +6,13 @@ import re
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from fmsteal.report.show.plots import Theme, svg
+from fmsteal.report.show.plots import Theme, to_svg
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def inline(figure: Figure, name: str, theme: Theme) -> str:
+def to_inline(figure: Figure, name: str, theme: Theme) -> str:
     """The figure as ``<svg>`` without a background. Black, which Matplotlib leaves out, stays black.
 
     Args:
@@ -22,7 +22,7 @@ def inline(figure: Figure, name: str, theme: Theme) -> str:
     """
     inks = {theme.ink: "var(--ink)", theme.grid: "var(--rule)"}
     inks |= {colour: f"var(--series-{n})" for n, colour in enumerate(theme.series)}
-    text = svg(figure, replace(theme, paper="none"))
+    text = to_svg(figure, replace(theme, paper="none"))
     text = re.sub(r"<(style|metadata)[^>]*>.*?</\1>", "", text, flags=re.DOTALL)  # such a style is the whole page's
     head, end, body = text.strip().partition(">")
     head = re.sub(r'\s(width|height|xmlns(:xlink)?|version)="[^"]*"', "", head)

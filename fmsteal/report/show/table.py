@@ -10,18 +10,18 @@ from rich.markup import escape
 from rich.segment import Segment
 from rich.table import Table
 
-from fmsteal.base.shown import printable
+from fmsteal.base.shown import make_printable
 from fmsteal.base.store import is_there
 from fmsteal.records.folders import JobFolder, SweepFolder
 from fmsteal.records.results import Result, Sweep
 from fmsteal.report.read import majority
 from fmsteal.report.read.about import describe
 from fmsteal.report.read.headlines import FURTHER, HEADLINE, HEADLINES
-from fmsteal.report.read.relation import relations
+from fmsteal.report.read.relation import find_relations
 from fmsteal.report.read.study import Cell, Study
 from fmsteal.report.show import majority_row
 from fmsteal.report.show.whole import print_whole
-from fmsteal.report.show.wording import coverage, interval_text
+from fmsteal.report.show.wording import describe_coverage, format_interval
 
 
 def show_result(result: Result, folder: Path) -> None:
@@ -66,12 +66,12 @@ def show_sweep(sweep: Sweep, folder: Path) -> None:
         for cell in study.cells:
             agreement = cell.figure(HEADLINE)
             means = [_mean(cell, name) for name in shown]
-            interval = interval_text(agreement, HEADLINE) if agreement else "one seed"
+            interval = format_interval(agreement, HEADLINE) if agreement else "one seed"
             table.add_row(*cell.values.values(), *unnamed, *means, interval, str(len(cell.jobs)))
         for row in least:
             table.add_row(*row)
         print_whole(table, out)
-        for line in coverage([cell.figure(HEADLINE) for cell in study.cells], study.cells):
+        for line in describe_coverage([cell.figure(HEADLINE) for cell in study.cells], study.cells):
             out.print(line, highlight=False, markup=False)
         show_relations(study, out)
     _show_missing(sweep, folder, out)
@@ -89,7 +89,7 @@ def _show_missing(sweep: Sweep, folder: Path, out: Console) -> None:
         table.add_column(name, overflow="fold", no_wrap=name == "job")
     for failure in (*sweep.victims, *sweep.failures):
         stage = failure.get("stage", "thief")
-        table.add_row(failure["job_key"], stage, last_line(failure["error"]), _shown(failure.get("log")))
+        table.add_row(failure["job_key"], stage, find_last_line(failure["error"]), _shown(failure.get("log")))
     for key in sweep.unfinished:
         log = SweepFolder(folder).job(key).log
         said = "begun and not finished: still under way, or killed"
@@ -103,7 +103,7 @@ def _show_missing(sweep: Sweep, folder: Path, out: Console) -> None:
         out.print(f"continue with: {sweep.command}", soft_wrap=True, highlight=False, markup=False)
 
 
-def last_line(error: str) -> str:
+def find_last_line(error: str) -> str:
     """The last line of an error's message, after the error's kind."""
     first, *more = error.strip().splitlines() or [""]
     return f"{first.partition(':')[0]}: {more[-1].strip()}" if more else first
@@ -118,11 +118,11 @@ def _shown(path: Path | str | None) -> str:
 
 
 def show_relations(study: Study, out: Console) -> None:
-    """What goes along with agreement, where similarity was measured and there are cells enough."""
-    found = relations(study)
+    """What correlates with agreement, where similarity was measured and there are cells enough."""
+    found = find_relations(study)
     if not found:
         return
-    title = "what goes along with agreement: Spearman's rho over cells, interval by bootstrap over victims"
+    title = "what correlates with agreement: Spearman's rho over cells, interval by bootstrap over victims"
     table = Table(title=title, title_justify="left")
     for name in ("queries", "figure", "rho", "95 % interval", "cells"):
         table.add_column(name, justify="left" if name == "figure" else "right")
@@ -136,13 +136,13 @@ def _majority_rows(study: Study, shown: Sequence[str]) -> list[list[str]]:
     """A row of the majority class for each victim that has predictions, as the cells' rows are written."""
     by_victim: dict[tuple[str, ...], list[Cell]] = {}
     for cell in study.cells:
-        by_victim.setdefault(majority_row.beside(study.columns, cell.values), []).append(cell)
+        by_victim.setdefault(majority_row.find_row(study.columns, cell.values), []).append(cell)
     rows = []
     for values, cells in by_victim.items():
-        found = {name: majority_row.figure(cells, name) for name in shown}
+        found = {name: majority_row.average_figure(cells, name) for name in shown}
         if figure := found.get(HEADLINE):
             means = [f"{each.mean:.3f}" if each else "-" for each in found.values()]
-            rows.append([*values, *means, interval_text(figure, HEADLINE), str(figure.n)])
+            rows.append([*values, *means, format_interval(figure, HEADLINE), str(figure.n)])
     return rows
 
 
@@ -165,7 +165,7 @@ class _Clean(Console):
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
         """Yield the pieces of what is shown, each without them."""
         for segment in super().render(renderable, options):
-            clean = segment.text if segment.control else printable(segment.text)
+            clean = segment.text if segment.control else make_printable(segment.text)
             yield segment if clean == segment.text else Segment(clean, segment.style)
 
 

@@ -11,18 +11,18 @@ from fmsteal.base.errors import FmstealError
 from fmsteal.report.read.difference import Difference
 from fmsteal.report.read.headlines import HEADLINE
 from fmsteal.report.read.interval import student_interval
-from fmsteal.report.read.study import Cell, Figure, Study, paired
+from fmsteal.report.read.study import Cell, Figure, Study, pair_figures
 from fmsteal.report.show import majority_row
-from fmsteal.report.show.baseline import Baseline, differences, require_choice
+from fmsteal.report.show.baseline import Baseline, find_differences, require_choice
 from fmsteal.report.show.layout import Layout, Panel
-from fmsteal.report.show.wording import coverage, missing, without_interval
+from fmsteal.report.show.wording import describe_coverage, describe_missing, describe_without_interval
 
 MOST_KEYS = 8  # columns that tell rows apart
 OTHERS = "others"  # the column of all further axes
 
 
 @dataclass(frozen=True)
-class Entry:
+class CellSummary:
     """What a table says of a cell.
 
     Attributes:
@@ -58,7 +58,7 @@ class Table:
     label: str
     keys: Sequence[str]
     columns: Sequence[str]
-    rows: Sequence[tuple[Sequence[str], Sequence[Entry]]]
+    rows: Sequence[tuple[Sequence[str], Sequence[CellSummary]]]
     usual: Mapping[str, str] = field(default_factory=dict)
     baseline: Baseline | None = None
     coverage: Sequence[str] = ()
@@ -76,9 +76,9 @@ class Table:
             require_choice(study, layout, baseline)
         column = _columns(study, layout)
         keys = _keys(study, layout, column)
-        rows: dict[tuple[str, ...], dict[str, Entry]] = {}
+        rows: dict[tuple[str, ...], dict[str, CellSummary]] = {}
         panels = [panel for page in layout.split(study) for panel in page.panels]
-        from_it = None if baseline is None else differences(panels, baseline, layout.metric, column)
+        from_it = None if baseline is None else find_differences(panels, baseline, layout.metric, column)
         for panel in panels:
             found = _entries(panel, study, layout, from_it, column)
             for cell in panel.cells:
@@ -89,9 +89,10 @@ class Table:
             keys, rows = keys or [""], {key or ("",): row for key, row in rows.items()} | least
         heads, values, usual = _folded(keys, list(rows))
         laid_out = [
-            (row, [rows[key].get(name, Entry()) for name in across]) for row, key in zip(values, rows, strict=True)
+            (row, [rows[key].get(name, CellSummary()) for name in across])
+            for row, key in zip(values, rows, strict=True)
         ]
-        said = coverage([entry.figure for _, row in laid_out for entry in row], study.cells)
+        said = describe_coverage([entry.figure for _, row in laid_out for entry in row], study.cells)
         table = cls(layout.metric, study.label(layout.metric), heads, across, laid_out, usual, coverage=said)
         return table if baseline is None else table._beside(study, layout, baseline)
 
@@ -117,7 +118,7 @@ class Table:
         return re.sub(r"[^\w.@-]", "-", "-".join(parts))
 
     @property
-    def entries(self) -> list[Entry]:
+    def entries(self) -> list[CellSummary]:
         """All of them."""
         return [entry for _, row in self.rows for entry in row]
 
@@ -136,7 +137,7 @@ class Table:
         if singles := [f for f in figures if f.n == 1]:
             which = "All cells" if len(singles) == len(figures) else f"{len(singles)} of {len(figures)} cells"
             notes.append(f"{which} have a single seed, and no interval.")
-        notes += without_interval(figures)
+        notes += describe_without_interval(figures)
         if torn:
             notes.append(f"{len(torn)} of {len(figures)} cells lack seeds that were asked for (n of N).")
         return [*notes, *self._marks()]
@@ -173,7 +174,7 @@ def _across(study: Study, column: Mapping[str, str]) -> list[str]:
 
 def _entries(
     panel: Panel, study: Study, layout: Layout, from_it: Mapping[str, Difference] | None, column: Mapping[str, str]
-) -> dict[str, Entry]:
+) -> dict[str, CellSummary]:
     """The entries of a panel, by the keys of its cells; beside a baseline with their differences from it."""
     better = study.direction(layout.metric) if layout.judged else None
     if from_it is None:
@@ -183,8 +184,8 @@ def _entries(
     entries = {}
     for cell in panel.cells:
         figure = cell.figure(layout.metric)
-        absent = "" if figure else missing(cell)
-        entries[cell.key] = Entry(figure, absent, from_it.get(cell.key), cell.key in bold)
+        absent = "" if figure else describe_missing(cell)
+        entries[cell.key] = CellSummary(figure, absent, from_it.get(cell.key), cell.key in bold)
     return entries
 
 
@@ -207,13 +208,17 @@ def _columns(study: Study, layout: Layout) -> dict[str, str]:
 
 def _majority(
     study: Study, metric: str, keys: Sequence[str], column: Mapping[str, str]
-) -> dict[tuple[str, ...], dict[str, Entry]]:
+) -> dict[tuple[str, ...], dict[str, CellSummary]]:
     """A row of the majority class for each victim, where the metric is one that it has."""
     cells: dict[tuple[str, ...], dict[str, list[Cell]]] = {}
     for cell in study.cells:
-        cells.setdefault(majority_row.beside(keys, cell.values), {}).setdefault(column[cell.key], []).append(cell)
+        cells.setdefault(majority_row.find_row(keys, cell.values), {}).setdefault(column[cell.key], []).append(cell)
     found = {
-        row: {name: Entry(figure) for name, some in each.items() if (figure := majority_row.figure(some, metric))}
+        row: {
+            name: CellSummary(figure)
+            for name, some in each.items()
+            if (figure := majority_row.average_figure(some, metric))
+        }
         for row, each in cells.items()
     }
     return {row: entries for row, entries in found.items() if entries}
@@ -247,5 +252,5 @@ def _best(cells: Sequence[Cell], metric: str, higher_is_better: bool | None, col
 
 def _level(cell: Cell, top: Cell, metric: str) -> bool:
     """Whether the difference from the best, paired by seed, has an interval that holds zero."""
-    interval = student_interval([a - b for a, b in paired(cell, top, metric)])
+    interval = student_interval([a - b for a, b in pair_figures(cell, top, metric)])
     return interval is not None and interval[0] <= 0 <= interval[1]

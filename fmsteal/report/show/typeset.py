@@ -8,8 +8,8 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from fmsteal.report.read.difference import Difference
-from fmsteal.report.show.tables import Entry, Table
-from fmsteal.report.show.wording import number, seeds, spread
+from fmsteal.report.show.tables import CellSummary, Table
+from fmsteal.report.show.wording import format_number, format_seeds, format_spread
 
 LATEX = {
     "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
@@ -22,11 +22,11 @@ MINUS = re.compile(r"(?<![\w.-])-(?=\d)")  # of a number, not a hyphen
 def markdown(table: Table) -> str:
     """The table in Markdown, its notes below."""
     head = [*table.keys, *table.columns]
-    lines = ["| " + " | ".join(in_markdown(name) for name in head) + " |"]
+    lines = ["| " + " | ".join(escape_markdown(name) for name in head) + " |"]
     lines.append("|" + "---|" * len(table.keys) + "---:|" * len(table.columns))
     for (values, row), texts in zip(table.rows, _texts(table), strict=True):
         bold = [f"**{text}**" if entry.bold else text for text, entry in zip(texts, row, strict=True)]
-        lines.append("| " + " | ".join([*(in_markdown(v) for v in values), *bold]) + " |")
+        lines.append("| " + " | ".join([*(escape_markdown(v) for v in values), *bold]) + " |")
     return "\n".join([*lines, "", *table.notes, ""])
 
 
@@ -42,17 +42,17 @@ def latex(table: Table, name: str = "") -> str:
         r"% needs \usepackage{booktabs}",
         r"\begin{table}[tbp]",
         r"\centering",
-        rf"\caption{{{_math(in_latex(' '.join(table.notes)))}}}",
+        rf"\caption{{{_math(escape_latex(' '.join(table.notes)))}}}",
         rf"\label{{tab:{re.sub(r'[^A-Za-z0-9.-]', '-', label)}}}",
         r"\begin{tabular}{" + "l" * len(table.keys) + "r" * len(table.columns) + "}",
         r"\toprule",
-        " & ".join(in_latex(name) for name in (*table.keys, *table.columns)) + r" \\",
+        " & ".join(escape_latex(name) for name in (*table.keys, *table.columns)) + r" \\",
         r"\midrule",
     ]
     for (values, row), said in zip(table.rows, _texts(table), strict=True):
-        texts = [_math(in_latex(text)) for text in said]
+        texts = [_math(escape_latex(text)) for text in said]
         bold = [rf"\textbf{{{text}}}" if entry.bold else text for text, entry in zip(texts, row, strict=True)]
-        lines.append(" & ".join([*map(in_latex, values), *bold]) + r" \\")
+        lines.append(" & ".join([*map(escape_latex, values), *bold]) + r" \\")
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", r"\end{table}", ""])
 
 
@@ -75,28 +75,30 @@ def _texts(table: Table) -> list[list[str]]:
     return [[_text(entry, table.metric, several) for entry in row] for _, row in table.rows]
 
 
-def _text(entry: Entry, metric: str, several: bool) -> str:
+def _text(entry: CellSummary, metric: str, several: bool) -> str:
     if entry.figure is None:
         return entry.absent
-    text = f"{number(entry.figure.mean, metric)} {spread(entry.figure, metric)}".rstrip()
+    text = f"{format_number(entry.figure.mean, metric)} {format_spread(entry.figure, metric)}".rstrip()
     if several or not entry.figure.whole:
-        text += f" ({seeds(entry.figure)})"
+        text += f" ({format_seeds(entry.figure)})"
     if entry.difference:
         value = entry.difference.value
-        signed = f"{'-' if value < 0 else '+'}{number(abs(value), metric)}"
+        signed = f"{'-' if value < 0 else '+'}{format_number(abs(value), metric)}"
         text += f" [{signed}{_spread(entry.difference, metric)}]"
     return text
 
 
 def _spread(difference: Difference, metric: str) -> str:
     if difference.half is not None:
-        return f" ± {number(difference.half, metric)}"
+        return f" ± {format_number(difference.half, metric)}"
     if difference.interval is None:
         return ""
-    return " ({} to {})".format(*(f"{'-' if e < 0 else '+'}{number(abs(e), metric)}" for e in difference.interval))
+    return " ({} to {})".format(
+        *(f"{'-' if e < 0 else '+'}{format_number(abs(e), metric)}" for e in difference.interval)
+    )
 
 
-def in_markdown(text: str) -> str:
+def escape_markdown(text: str) -> str:
     """Text as a cell of a Markdown table."""
     return re.sub(r"([\\`*_{}\[\]<>|])", r"\\\1", text)
 
@@ -106,6 +108,6 @@ def _math(text: str) -> str:
     return MINUS.sub("$-$", text).replace("±", r"$\pm$")
 
 
-def in_latex(text: str) -> str:
+def escape_latex(text: str) -> str:
     """Text as LaTeX shows it."""
     return "".join(LATEX.get(letter, letter) for letter in text)

@@ -16,7 +16,7 @@ import numpy as np
 from fmsteal.base.errors import FmstealError
 from fmsteal.identity.keys import ANY_SEED
 from fmsteal.report.read.components import estimate_components
-from fmsteal.report.read.study import Job, Study
+from fmsteal.report.read.study import Study, StudyJob
 from fmsteal.report.show.plain import Plain
 
 SEEDS = {  # what a seed decides, by its setting; ``seed`` is the job's, from which the attack draws its questions
@@ -27,7 +27,7 @@ HOW = "fmsteal -m victim.seed=0,1,2 query.seed=0,1,2 seed=0,1,2 crosses victim, 
 
 
 @dataclass(frozen=True)
-class Grid:
+class SeedGrid:
     """Jobs that differ in seeds alone, fully crossed.
 
     Attributes:
@@ -48,7 +48,7 @@ class Grid:
         }
 
 
-def lay_grid(jobs: Sequence[Job], metric: str) -> Grid:
+def lay_grid(jobs: Sequence[StudyJob], metric: str) -> SeedGrid:
     """Find the factors that jobs cross, and lay out their figures.
 
     Raises:
@@ -70,10 +70,10 @@ def lay_grid(jobs: Sequence[Job], metric: str) -> Grid:
         )
     if len(places) > len(figures):
         raise FmstealError(f"{len(places) - len(figures)} combinations of {', '.join(factors)} are there twice")
-    return Grid(factors, np.array([figures[p] for p in product(*choices)]).reshape([len(c) for c in choices]))
+    return SeedGrid(factors, np.array([figures[p] for p in product(*choices)]).reshape([len(c) for c in choices]))
 
 
-def _find_factors(jobs: Sequence[Job]) -> dict[str, list[int]]:
+def _find_factors(jobs: Sequence[StudyJob]) -> dict[str, list[int]]:
     """What varies independently, with each job's level of it; things whose seeds move together are one."""
     together: dict[tuple[int, ...], list[str]] = {}  # by which jobs have the same level
     levels = {what: [_level(job, key) for job in jobs] for key, what in SEEDS.items()}
@@ -125,20 +125,20 @@ def tabulate_variance(study: Study, metric: str) -> Plain:
     return Plain("variance", title, [*keys, "source"], columns, rows, notes)
 
 
-def _groups(study: Study, keys: Sequence[str]) -> dict[tuple[str, ...], list[Job]]:
+def _groups(study: Study, keys: Sequence[str]) -> dict[tuple[str, ...], list[StudyJob]]:
     """The finished jobs that agree in all but their seeds, by their values on the study's other columns."""
-    found: dict[tuple[str, ...], list[Job]] = {}
+    found: dict[tuple[str, ...], list[StudyJob]] = {}
     for cell in study.cells:
         found.setdefault(tuple(cell.values[key] for key in keys), []).extend(cell.done)
     return {values: jobs for values, jobs in found.items() if jobs}
 
 
-def _settings(job: Job) -> Mapping[str, Any]:
-    found = (job.entry.result or {}).get("settings")
+def _settings(job: StudyJob) -> Mapping[str, Any]:
+    found = (job.on_disk.result or {}).get("settings")
     return found if isinstance(found, dict) else {}
 
 
-def _level(job: Job, key: str) -> int:
+def _level(job: StudyJob, key: str) -> int:
     """The seed that a setting has in a job; settings at their default, 0, are not kept."""
     seed = job.seed if key == "seed" else _settings(job).get(key, 0)
     return (job.seed or 0) if seed == ANY_SEED or not isinstance(seed, int) else seed

@@ -17,7 +17,7 @@ HOW = {
 SAID = {FAILED: "failed", KILLED: "cut off", RUNNING: "under way", MISSING: "missing", UNREADABLE: "unreadable"}
 
 
-def number(value: float, metric: str) -> str:
+def format_number(value: float, metric: str) -> str:
     """A value of a metric: three decimals of a share, whole queries."""
     if metric in ("cost/queries", "cost/victim_forwards"):
         return f"{value:,.0f}"
@@ -26,37 +26,43 @@ def number(value: float, metric: str) -> str:
     return f"{value:.3f}"
 
 
-def missing(cell: Cell) -> str:
+def describe_missing(cell: Cell) -> str:
     """What became of a cell without a figure, as ``failed`` or ``2 failed, 1 missing``."""
-    states = [SAID.get(job.entry.state, "not measured") for job in cell.jobs]
+    states = [SAID.get(job.on_disk.state, "not measured") for job in cell.jobs]
     kinds = list(dict.fromkeys(states))
     return kinds[0] if len(kinds) == 1 else ", ".join(f"{states.count(kind)} {kind}" for kind in kinds)
 
 
-def seeds(figure: Figure) -> str:
+def format_seeds(figure: Figure) -> str:
     """How many seeds are in a figure, as ``3`` or ``2 of 3``."""
     return str(figure.n) if figure.whole else f"{figure.n} of {figure.of}"
 
 
-def spread(figure: Figure, metric: str) -> str:
+def format_spread(figure: Figure, metric: str) -> str:
     """How far a mean can be trusted, to stand behind it: half its interval, both its ends, or its two seeds."""
     if figure.half is not None:
-        return f"± {number(figure.half, metric)}"
+        return f"± {format_number(figure.half, metric)}"
     if figure.interval is not None:  # cut at what the metric can be
-        return f"({number(figure.interval[0], metric)} to {number(figure.interval[1], metric)})"
-    return f"({' and '.join(number(value, metric) for value in figure.points)})" if len(figure.points) == 2 else ""
+        return f"({format_number(figure.interval[0], metric)} to {format_number(figure.interval[1], metric)})"
+    return (
+        f"({' and '.join(format_number(value, metric) for value in figure.points)})" if len(figure.points) == 2 else ""
+    )
 
 
-def interval_text(figure: Figure, metric: str) -> str:
+def format_interval(figure: Figure, metric: str) -> str:
     """The interval as text, or why there is none."""
     if figure.interval is not None:
-        return f"{number(figure.interval[0], metric)} to {number(figure.interval[1], metric)}"
+        return f"{format_number(figure.interval[0], metric)} to {format_number(figure.interval[1], metric)}"
     if figure.n >= FEWEST:
         return f"{figure.n} seeds, all alike"
-    return "one seed" if figure.n == 1 else f"two seeds: {', '.join(number(value, metric) for value in figure.points)}"
+    return (
+        "one seed"
+        if figure.n == 1
+        else f"two seeds: {', '.join(format_number(value, metric) for value in figure.points)}"
+    )
 
 
-def without_interval(figures: Sequence[Figure]) -> list[str]:
+def describe_without_interval(figures: Sequence[Figure]) -> list[str]:
     """Says of how many figures of several seeds there is no interval, and why."""
     two, alike = sum(f.n == 2 for f in figures), sum(f.n >= FEWEST and f.interval is None for f in figures)
     counts = {
@@ -66,13 +72,13 @@ def without_interval(figures: Sequence[Figure]) -> list[str]:
     return [f"{count} of {len(figures)} cells {what}." for what, count in counts.items() if count]
 
 
-def cover(figures: Iterable[Figure | None]) -> str:
+def describe_cover(figures: Iterable[Figure | None]) -> str:
     """What the intervals of figures cover, as ``seeds and test images``; "" where none has an interval."""
     kinds = Counter(figure.covers for figure in figures if figure and figure.covers)
     return next(iter(kinds), "") if len(kinds) < 2 else ", or ".join(f"{kind} ({kinds[kind]})" for kind in kinds)
 
 
-def coverage(figures: Iterable[Figure | None], cells: Sequence[Cell] = ()) -> list[str]:
+def describe_coverage(figures: Iterable[Figure | None], cells: Sequence[Cell] = ()) -> list[str]:
     """Says what the intervals of figures cover, and of what else the seeds of their cells have one alone."""
     kinds = Counter(figure.covers for figure in figures if figure and figure.covers)
     if not kinds:

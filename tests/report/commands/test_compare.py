@@ -8,11 +8,11 @@ import pytest
 from scipy import stats
 
 from fmsteal.base.errors import FmstealError
-from fmsteal.report.commands.compare import Comparison, compare, main, remarks
+from fmsteal.report.commands.compare import Comparison, compare, list_remarks, main
 from fmsteal.report.read.difference import Difference
 from fmsteal.report.read.study import Study
-from tests.report.read.test_study import asked, axis, done
-from tests.report.sweeps import finished
+from tests.support.job_folders import asked, axis, done
+from tests.support.sweeps import finished
 
 A = (0.50, 0.52, 0.51)
 B = (0.54, 0.57, 0.555)
@@ -41,7 +41,9 @@ def test_seeds_that_both_have_are_paired(tmp_path: Path) -> None:
     assert moved.difference.interval == pytest.approx((want.low, want.high))
     assert moved.difference.value == pytest.approx(sum(gains) / 3)
     assert found.only == (["victim gone"], ["victim new"]) and found.by_axes == 0
-    assert "1 of 2 intervals exclude zero (bold); if nothing had changed, about 0.1 would by chance." in remarks(found)
+    assert "1 of 2 intervals exclude zero (bold); if nothing had changed, about 0.1 would by chance." in list_remarks(
+        found
+    )
 
 
 def test_other_seeds_are_compared_as_welch_does(tmp_path: Path) -> None:
@@ -58,7 +60,7 @@ def test_one_seed_has_a_difference_and_no_interval(tmp_path: Path) -> None:
     (move,) = found.moves
     assert move.difference == Difference(pytest.approx(0.75 - 0.52), None, "the seed of both"), "not of the means"
     assert not move.told
-    assert any("no interval" in line for line in remarks(found))
+    assert any("no interval" in line for line in list_remarks(found))
 
 
 def test_where_a_setting_changed_in_all_cells_the_axes_match(tmp_path: Path) -> None:
@@ -66,7 +68,7 @@ def test_where_a_setting_changed_in_all_cells_the_axes_match(tmp_path: Path) -> 
     found = compared(one, sweep(tmp_path / "two", {"a": B, "b": B}, **{"thief.recipe.lr": 0.2, "x": 1}))
     assert len(found.moves) == found.by_axes == 2 and found.settings == {"thief.recipe.lr": (0.1, 0.2)}
     assert any(
-        "2 cells were matched by their axes" in s and "thief.recipe.lr (0.1 -> 0.2)" in s for s in remarks(found)
+        "2 cells were matched by their axes" in s and "thief.recipe.lr (0.1 -> 0.2)" in s for s in list_remarks(found)
     )
 
 
@@ -76,7 +78,7 @@ def test_cells_that_the_axes_do_not_tell_apart_are_not_guessed(tmp_path: Path) -
     done(tmp_path / "two", "k", 0.5, {"lr": 0.3})
     found = compared(tmp_path / "one", tmp_path / "two")
     assert not found.moves and (len(found.only[0]), len(found.only[1])) == (2, 1)
-    assert remarks(found)[0] == "The sweeps have no cell in common."
+    assert list_remarks(found)[0] == "The sweeps have no cell in common."
 
 
 def test_a_cell_without_a_figure_says_so(tmp_path: Path) -> None:
@@ -86,7 +88,7 @@ def test_a_cell_without_a_figure_says_so(tmp_path: Path) -> None:
     asked(other, {"a0": axis(victim="a"), "b0": axis(victim="b")})
     found = compared(one, other)
     assert [(m.name, m.difference is None) for m in found.moves] == [("victim a", False), ("victim b", True)]
-    assert any(line.startswith("1 cells have no figure") for line in remarks(found))
+    assert any(line.startswith("1 cells have no figure") for line in list_remarks(found))
 
 
 def test_the_command_prints_and_writes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

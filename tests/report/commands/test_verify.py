@@ -14,23 +14,9 @@ from fmsteal.evaluation import metrics
 from fmsteal.evaluation.classifier import ClassifierEvaluation
 from fmsteal.report.checks import figures
 from fmsteal.report.commands import verify
-from tests.report.read.test_status import begun
+from tests.support.job_folders import CLASSES, N, begun, evaluated
 
-N, CLASSES = 90, 7
 HARD = ("kappa", "agreement_victim_wrong", "agreement_least_sure")
-
-
-def evaluated(sweep: Path, name: str = "j", seed: int = 0) -> Path:
-    """A job's folder with what the real evaluation of random logits leaves."""
-    random = torch.Generator().manual_seed(seed)
-    victim, noise = (torch.randn(N, CLASSES, generator=random) for _ in range(2))
-    labels = torch.randint(CLASSES, (N,), generator=random)
-    measured = ClassifierEvaluation(k=3, also={}).compare(victim, victim + noise, labels)
-    folder = begun(sweep, name)
-    np.savez(folder / "predictions.npz", **measured.predictions)  # type: ignore[arg-type]
-    result = {"schema": 1, "job_key": name, "axis": {"seed": seed}}
-    write_json(folder / "result.json", {**result, **record(measured.metrics)})
-    return folder
 
 
 def changed(folder: Path, part: str, **figures: Any) -> None:
@@ -46,9 +32,9 @@ def rewritten(folder: Path, **arrays: Any) -> None:
 
 
 def faults(folder: Path) -> str:
-    from fmsteal.records.results import entry_of
+    from fmsteal.records.results import read_job
 
-    return "; ".join(verify.verify(entry_of(folder)).faults)
+    return "; ".join(verify.verify(read_job(folder)).faults)
 
 
 def status(sweep: Path) -> int:

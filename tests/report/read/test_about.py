@@ -12,7 +12,7 @@ from fmsteal.evaluation.classifier import ClassifierEvaluation
 from fmsteal.report.read.about import OLD, SHARE, About, bounds, describe, guess
 from fmsteal.report.read.headlines import FURTHER, HEADLINES
 from fmsteal.report.read.study import Study
-from tests.report.read.test_study import done
+from tests.support.job_folders import done
 
 
 def test_a_result_is_taken_at_its_word_and_an_older_one_by_the_names_of_its_figures() -> None:

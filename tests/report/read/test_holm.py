@@ -13,7 +13,7 @@ from fmsteal.report.read.study import Study
 from fmsteal.report.show import typeset
 from fmsteal.report.show.layout import Layout
 from fmsteal.report.show.tables import Table
-from tests.report.read.test_study import done
+from tests.support.job_folders import done
 
 
 def by_closure(chances: list[float]) -> list[float]:

@@ -8,7 +8,16 @@ from scipy import stats
 from scipy.special import expit, logit
 
 from fmsteal.evaluation import metrics
-from fmsteal.report.read.interval import BOTH, IMAGES, SEEDS, Point, images_of, interval_over, share_interval, wilson
+from fmsteal.report.read.interval import (
+    BOTH,
+    IMAGES,
+    SEEDS,
+    SeedFigure,
+    count_images,
+    interval_over,
+    share_interval,
+    wilson,
+)
 
 REPEATED = 2000
 
@@ -41,7 +50,7 @@ def test_intervals_of_shares_cover_what_they_say(images: int, spread: float, sam
         inside = 0
         for number, row in enumerate(shares.tolist()):
             tests = [None if same else f"{number}-{seed}" for seed in range(seeds)]
-            low, high = share_interval([Point(v, images, t) for v, t in zip(row, tests, strict=True)])
+            low, high = share_interval([SeedFigure(v, images, t) for v, t in zip(row, tests, strict=True)])
             inside += low <= truth <= high
         covered[p, seeds] = inside / REPEATED
     assert all(0.93 <= share <= 0.97 for share in covered.values()), covered
@@ -60,38 +69,38 @@ def test_the_variance_of_shares_is_that_of_a_plain_loop(count: int) -> None:
     seeds, whole = np.var(shares, ddof=1) / n, np.var(shares, ddof=1) / n + np.mean(pairs)
     half = max(stats.t.ppf(0.975, (n - 1) * whole / seeds) * np.sqrt(whole), stats.t.ppf(0.975, n - 1) * np.sqrt(seeds))
     want = expit(logit(mean) + np.array([-1, 1]) * half / (mean * (1 - mean)))
-    points = [Point(*each) for each in zip(shares, images, tests, strict=True)]
+    points = [SeedFigure(*each) for each in zip(shares, images, tests, strict=True)]
     assert share_interval(points) == pytest.approx(tuple(want), abs=1e-12)
     assert share_interval(points[::-1]) == pytest.approx(tuple(want), abs=1e-12)
 
 
 def test_seeds_that_are_all_alike_leave_the_images() -> None:
-    same, own = [Point(0.97, 300)] * 4, [Point(0.97, 300, str(seed)) for seed in range(4)]
+    same, own = [SeedFigure(0.97, 300)] * 4, [SeedFigure(0.97, 300, str(seed)) for seed in range(4)]
     assert share_interval(same) == pytest.approx(metrics.wilson(0.97, 300))
     assert share_interval(own) == pytest.approx(metrics.wilson(0.97, 1200))
-    assert interval_over([Point(1.0, 600)] * 3, (0, 1)) == (pytest.approx(metrics.wilson(1.0, 600)), IMAGES)
-    assert share_interval([Point(1, 50, "a"), Point(1, 50, "a"), Point(1, 50, "b")]) == pytest.approx(
+    assert interval_over([SeedFigure(1.0, 600)] * 3, (0, 1)) == (pytest.approx(metrics.wilson(1.0, 600)), IMAGES)
+    assert share_interval([SeedFigure(1, 50, "a"), SeedFigure(1, 50, "a"), SeedFigure(1, 50, "b")]) == pytest.approx(
         wilson(1, 1 / (1 / 150 + 1 / 3 * 2 / 3 / 50))
     )
 
 
 def test_an_interval_says_what_it_covers() -> None:
-    shares = [Point(0.8, 100), Point(0.9, 100), Point(0.85, 100)]
+    shares = [SeedFigure(0.8, 100), SeedFigure(0.9, 100), SeedFigure(0.85, 100)]
     assert interval_over(shares[:2], (0, 1)) == (None, "")
     assert interval_over(shares, (0, 1)) == (share_interval(shares), BOTH)
-    plain = [Point(0.8), Point(0.9), Point(0.85, 100)]
+    plain = [SeedFigure(0.8), SeedFigure(0.9), SeedFigure(0.85, 100)]
     low, high = stats.t.interval(0.95, 2, loc=0.85, scale=stats.sem([0.8, 0.9, 0.85]))
     assert interval_over(plain, (0, 1)) == (pytest.approx((low, high)), SEEDS)
     assert interval_over(shares, (0, None)) == (pytest.approx((low, high)), SEEDS)
-    assert interval_over([Point(0.5)] * 3) == (None, "")
+    assert interval_over([SeedFigure(0.5)] * 3) == (None, "")
 
 
 @pytest.mark.parametrize("share", [0.0, 0.004, 0.5, 0.83, 1.0])
 def test_a_shares_interval_tells_its_images(share: float) -> None:
-    assert images_of(share, metrics.wilson(share, 500)) == pytest.approx(500)
+    assert count_images(share, metrics.wilson(share, 500)) == pytest.approx(500)
     assert wilson(share, 500) == pytest.approx(metrics.wilson(share, 500), abs=1e-12)
 
 
 def test_what_is_no_shares_interval_tells_no_images() -> None:
     for value, interval in ((0.5, None), (94.0, (93.0, 95.0)), (0.5, (0.6, 0.7)), (0.5, (0.5, 0.5)), (0.5, (0.0, 1.0))):
-        assert images_of(value, interval) is None
+        assert count_images(value, interval) is None

@@ -12,18 +12,18 @@ from rich.console import Console
 
 from fmsteal.base.store import read_json, write_json
 from fmsteal.records.folders import JobFolder
-from fmsteal.records.results import of_sweep
+from fmsteal.records.results import read_sweep
 from fmsteal.report.commands.report import choose_metrics
 from fmsteal.report.read import majority, tidy
-from fmsteal.report.read.interval import Point, share_interval
+from fmsteal.report.read.interval import SeedFigure, share_interval
 from fmsteal.report.read.study import Study
 from fmsteal.report.show import listing, typeset
 from fmsteal.report.show.layout import Layout
+from fmsteal.report.show.page_content import PageContent
 from fmsteal.report.show.table import show_result, show_sweep
 from fmsteal.report.show.tables import Table
-from fmsteal.report.show.view import View
-from tests.report.read.test_study import asked, axis
-from tests.report.sweeps import finished
+from tests.support.job_folders import asked, axis
+from tests.support.sweeps import finished
 
 RANDOM = np.random.default_rng(8)
 
@@ -102,14 +102,14 @@ def test_a_report_has_a_row_for_each_victim(sweep: tuple[Path, dict[str, list[fl
         assert entry.figure.mean == pytest.approx(np.mean(due[victim])) and entry.figure.n == 3
         jobs = next(cell.jobs for cell in study.cells if cell.values["victim"] == victim)
         images = [point.images for job in jobs if (point := job.point("test/agreement"))]
-        want = share_interval([Point(*each) for each in zip(due[victim], images, strict=True)])
+        want = share_interval([SeedFigure(*each) for each in zip(due[victim], images, strict=True)])
         assert entry.figure.interval == pytest.approx(want) and entry.figure.covers == "seeds and test images"
     assert f"{np.mean(due['v1']):.3f}" in typeset.markdown(table)
     beside = Table.of(study, Layout.of(study), "knockoff")
     assert sum(majority.NAME in values for values, _ in beside.rows) == 2
     every = [value for values in due.values() for value in values]
     said = f"the {majority.NAME}, has {min(every):.3f} to {max(every):.3f}"
-    assert any(said in note for note in View(study, Layout.of(study), folder).notes)
+    assert any(said in note for note in PageContent(study, Layout.of(study), folder).notes)
     assert not any(majority.NAME in v for v, _ in Table.of(study, Layout.of(study, "test/kl")).rows)
 
 
@@ -128,7 +128,7 @@ def test_the_tables_of_a_sweep_of_a_job_and_of_results_have_it(
     sweep: tuple[Path, dict[str, list[float]]], capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder, due = sweep
-    show_sweep(of_sweep(folder), folder)
+    show_sweep(read_sweep(folder), folder)
     said = capsys.readouterr().out
     assert said.count(majority.NAME) == 2 and f"{np.mean(due['v2']):.3f}" in said
     result = read_json(folder / "v1-top1-0" / "result.json")
@@ -136,7 +136,7 @@ def test_the_tables_of_a_sweep_of_a_job_and_of_results_have_it(
     show_result({**result, "axis": named, "tracker": "none"}, folder / "v1-top1-0")
     said = capsys.readouterr().out
     assert "agreement of the majority class" in said and f"{due['v1'][0]:.3f}" in said
-    rows = tidy.rows_of(folder)
+    rows = tidy.make_rows(folder)
     kept = {row["job_key"]: row["test/agreement.majority"] for row in rows}
     assert kept["v1-knockoff-2"] == pytest.approx(due["v1"][2])
     out = StringIO()

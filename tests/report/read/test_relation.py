@@ -8,10 +8,10 @@ from rich.console import Console
 from scipy.stats import spearmanr
 
 from fmsteal.records.results import Result
-from fmsteal.report.read.relation import rank_correlation, relations
+from fmsteal.report.read.relation import correlate_ranks, find_relations
 from fmsteal.report.read.study import Study
 from fmsteal.report.show.table import show_relations
-from tests.report.show.test_table import result
+from tests.support.job_folders import result
 
 NAMES = ("test/cka_unbiased", "test/trunk_cka_unbiased", "test/victim_accuracy", "test/victim_entropy")
 
@@ -31,7 +31,7 @@ def sweep(budgets: tuple[int, ...] = (500, 5000), victims: int = 6, seeds: int =
 
 
 def test_cells_are_ranked_at_equal_budget() -> None:
-    found = {(r.metric, r.queries): r for r in relations(Study.of_results(sweep()))}
+    found = {(r.metric, r.queries): r for r in find_relations(Study.of_results(sweep()))}
     assert found["test/cka_unbiased", 500].rho == pytest.approx(1)
     assert found["test/cka_unbiased", 5000].rho == pytest.approx(-1), "another budget, another relation"
     assert found["test/cka_unbiased", 500].cells == 6
@@ -52,13 +52,13 @@ def test_what_differs_by_rounding_has_one_rank() -> None:
     plain = [
         {**j, "metrics": {**j["metrics"], "test/cka_unbiased": round(j["metrics"]["test/cka_unbiased"])}} for j in jobs
     ]
-    assert relations(Study.of_results(jobs))[0].rho == relations(Study.of_results(plain))[0].rho
+    assert find_relations(Study.of_results(jobs))[0].rho == find_relations(Study.of_results(plain))[0].rho
 
 
 def test_too_few_cells_or_figures_say_nothing() -> None:
-    assert relations(Study.of_results(sweep(victims=4))) == []
-    assert relations(Study.of_results([result(0.1 * v, victim=f"v{v}") for v in range(9)])) == []
-    assert relations(Study.of_results([])) == []
+    assert find_relations(Study.of_results(sweep(victims=4))) == []
+    assert find_relations(Study.of_results([result(0.1 * v, victim=f"v{v}") for v in range(9)])) == []
+    assert find_relations(Study.of_results([])) == []
 
 
 def test_the_interval_knows_that_cells_share_victims(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -68,21 +68,21 @@ def test_the_interval_knows_that_cells_share_victims(monkeypatch: pytest.MonkeyP
     for _ in range(40):  # a figure of the victim alone, and an agreement that depends on the victim, but not on it
         figure, effect = random.standard_normal(12), random.standard_normal(12)
         agreement = effect.repeat(4) + 0.3 * random.standard_normal(48)
-        rho, interval = rank_correlation(figure.repeat(4), agreement, names)
+        rho, interval = correlate_ranks(figure.repeat(4), agreement, names)
         assert interval is not None and interval[0] <= rho <= interval[1]
         missed += not interval[0] <= 0 <= interval[1]
     assert missed <= 8, "taken for 48 independent cells, it misses in every third case"
 
 
 def test_few_victims_give_no_interval() -> None:
-    assert rank_correlation([1, 2, 3, 4], [1, 2, 4, 3], list("aabb")) == (pytest.approx(0.8), None)
-    assert all((r.interval is None) == (r.cells < 5) for r in relations(Study.of_results(sweep())))
+    assert correlate_ranks([1, 2, 3, 4], [1, 2, 4, 3], list("aabb")) == (pytest.approx(0.8), None)
+    assert all((r.interval is None) == (r.cells < 5) for r in find_relations(Study.of_results(sweep())))
 
 
 def test_they_are_shown_below_the_table() -> None:
     out = StringIO()
     show_relations(Study.of_results(sweep()), Console(file=out, width=120))
-    assert "what goes along with agreement" in out.getvalue() and "+1.00" in out.getvalue()
+    assert "what correlates with agreement" in out.getvalue() and "+1.00" in out.getvalue()
     silent = StringIO()
     show_relations(Study.of_results([result(0.5)]), Console(file=silent))
     assert silent.getvalue() == ""

@@ -9,49 +9,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from rich.console import Console
 
 from fmsteal.base.lease import lease
 from fmsteal.base.store import write_json
-from fmsteal.oracle.ledger import Ledger, Question, paid
+from fmsteal.oracle.ledger import Ledger, Question, count_paid
 from fmsteal.records import results
-from fmsteal.records.folders import JobFolder, TheftFolder, theft_of
+from fmsteal.records.folders import JobFolder, TheftFolder, find_theft
 from fmsteal.report.commands import main
-from fmsteal.report.read.progress import Progress, duration, progress, time_left
-from fmsteal.report.read.status import Status, continuing
-from fmsteal.report.show.screen import show
-from tests.conftest import environment
-
-
-def begun(sweep: Path, name: str, *overrides: str) -> Path:
-    folder = sweep / name
-    (folder / ".hydra").mkdir(parents=True)
-    (folder / ".hydra" / "overrides.yaml").write_text("".join(f"- {word}\n" for word in overrides) or "[]\n")
-    (folder / ".hydra" / "config.yaml").write_text(
-        "budget: {queries: 300}\nrecipe: {epochs: 20}\nthief: {recipe: '${recipe}'}\nseed: 3\n"
-    )
-    return folder
-
-
-def aged(folder: Path) -> Path:
-    """Begun long ago."""
-    os.utime(folder / ".hydra", (time.time() - 3600,) * 2)
-    return folder
-
-
-def finish(folder: Path, seconds: float = 10.0, **more: object) -> None:
-    result = {
-        "schema": 1,
-        "job_key": folder.name,
-        "axis": {"victim": "v", "seed": 0},
-        "cost": {"cost/seconds": seconds},
-    }
-    write_json(folder / "result.json", {**result, "metrics": {"test/agreement": 0.5}, **more})
-
-
-def plan(sweep: Path, *keys: str, overrides: tuple[str, ...] = (), command: str | None = None) -> None:
-    jobs = {key: {"victim": "v", "overrides": list(overrides)} for key in keys}
-    write_json(sweep / "sweep.json", {"schema": 1, "jobs": jobs, "command": command})
+from fmsteal.report.read.progress import JobProgress, estimate_time_left, format_duration, read_progress
+from fmsteal.report.read.status import Status, continue_command
+from tests.support.commands import environment
+from tests.support.job_folders import aged, begun, finish, plan, said
 
 
 def ask(folder: Path, number: int) -> None:
@@ -61,11 +29,6 @@ def ask(folder: Path, number: int) -> None:
 
 def states(sweep: Path) -> dict[str, str]:
     return {job.key: job.state for job in Status.of(sweep).jobs}
-
-
-def said(sweep: Path, capsys: pytest.CaptureFixture[str]) -> str:
-    show(sweep, Console(width=160))
-    return capsys.readouterr().out
 
 
 def test_every_state_is_told_apart(tmp_path: Path) -> None:
@@ -103,51 +66,51 @@ def test_on_another_host_the_heartbeat_tells(tmp_path: Path, monkeypatch: pytest
 
 def test_the_file_written_last_tells_how_far_a_job_is(tmp_path: Path) -> None:
     folder = begun(tmp_path, "job")
-    assert progress(folder).text == "starting"
+    assert read_progress(folder).text == "starting"
     curves = "x_name,x,metric,value\nvictim/epoch,1.0,victim/loss,0.5\nvictim/epoch,2.0,victim/loss,0.4\n"
     (folder / "metrics.csv").write_text(curves)
-    assert progress(folder).text == "victim epoch 2"  # whose recipe does not say how many there are
+    assert read_progress(folder).text == "victim epoch 2"  # whose recipe does not say how many there are
     ask(folder, 120)
     os.utime(folder / "metrics.csv", (time.time() - 60,) * 2)
-    assert progress(folder).text == "queries 120 of 300"
+    assert read_progress(folder).text == "queries 120 of 300"
     write_json_in(folder / "work" / "cost.json", {"cost/seconds": 7.5})
     with (folder / "metrics.csv").open("a") as stream:
         stream.write("thief/epoch,9.0,thief/loss,0.1\nthief/epoch,10.0,thi")  # torn: the writer is in the middle of it
-    at = progress(folder)
+    at = read_progress(folder)
     assert at.text == "thief epoch 9 of 20" and at.seconds == 7.5
     write_json_in(folder / "work" / "thief" / "epochs.json", 114)  # more than its recipe's, for the least of steps
-    assert progress(folder).text == "thief epoch 9 of 114"
+    assert read_progress(folder).text == "thief epoch 9 of 114"
 
 
 def test_a_job_is_followed_into_the_folder_of_its_theft(tmp_path: Path) -> None:
     folder, theft = begun(tmp_path, "job"), TheftFolder(tmp_path / "thefts" / "mine-0123456789abcdef")
     (folder / "metrics.csv").write_text("x_name,x,metric,value\nvictim/epoch,2.0,victim/loss,0.4\n")
-    assert theft_of(JobFolder(folder)) is None and progress(folder).text == "victim epoch 2"
+    assert find_theft(JobFolder(folder)) is None and read_progress(folder).text == "victim epoch 2"
     JobFolder(folder).theft.write_text("../thefts/mine-0123456789abcdef\n")
     theft.work.mkdir(parents=True)
     os.utime(folder / "metrics.csv", (time.time() - 60,) * 2)
     ask(theft.path, 120)
     write_json_in(theft.cost, {"cost/seconds": 7.5})
-    assert progress(folder) == Progress("queries", 120, 300, 7.5)
+    assert read_progress(folder) == JobProgress("queries", 120, 300, 7.5)
     theft.curves.write_text("x_name,x,metric,value\nthief/epoch,9.0,thief/loss,0.1\n")
-    assert progress(folder).text == "thief epoch 9 of 20"
+    assert read_progress(folder).text == "thief epoch 9 of 20"
     write_json_in(theft.work / "thief" / "epochs.json", 114)
-    assert progress(folder).text == "thief epoch 9 of 114"
+    assert read_progress(folder).text == "thief epoch 9 of 114"
     write_json(theft.seal, {})
-    assert progress(folder).text == "measuring"
+    assert read_progress(folder).text == "measuring"
 
 
 def test_where_a_theft_is_says_the_result_or_the_job_under_way(tmp_path: Path) -> None:
     job = JobFolder(begun(tmp_path, "job"))
     job.theft.write_text(str(tmp_path / "absolute"))
-    assert theft_of(job) == TheftFolder(tmp_path / "absolute")
+    assert find_theft(job) == TheftFolder(tmp_path / "absolute")
     finish(job.path, theft="../../thefts/x")
-    assert theft_of(job) == TheftFolder(job.path / "../../thefts/x"), "the result has the last word"
+    assert find_theft(job) == TheftFolder(job.path / "../../thefts/x"), "the result has the last word"
     finish(job.path)
     job.theft.write_text("")
-    assert theft_of(job) is None
+    assert find_theft(job) is None
     job.theft.unlink()
-    assert theft_of(job) is None, "one of schema 1"
+    assert find_theft(job) is None, "one of schema 1"
 
 
 def write_json_in(path: Path, value: object) -> None:
@@ -160,37 +123,37 @@ def test_counting_the_answers_of_a_ledger_does_not_touch_it(tmp_path: Path) -> N
     file = tmp_path / "ledger.bin"
     file.write_bytes(file.read_bytes()[:-3])  # as while another process is writing
     before = file.read_bytes()
-    assert paid(file) == 4 and file.read_bytes() == before
-    assert paid(tmp_path / "absent") == 0
+    assert count_paid(file) == 4 and file.read_bytes() == before
+    assert count_paid(tmp_path / "absent") == 0
     file.write_bytes(before[:10])
-    assert paid(file) == 0
+    assert count_paid(file) == 0
 
 
 def test_time_left_is_what_jobs_like_the_rest_took(tmp_path: Path) -> None:
     plan(tmp_path, "slow", "quick")
     for name, seconds, words in (("slow", 100.0, ("budget=10k", "seed=0")), ("quick", 4.0, ("budget=100", "seed=0"))):
         finish(begun(tmp_path, name, *words), seconds)
-    jobs = results.begun(tmp_path)
+    jobs = results.list_begun(tmp_path)
 
-    def waiting(*words: str) -> results.Entry:
-        return results.Entry("waiting", tmp_path / "waiting", results.MISSING, overrides=words)
+    def waiting(*words: str) -> results.JobOnDisk:
+        return results.JobOnDisk("waiting", tmp_path / "waiting", results.MISSING, overrides=words)
 
-    assert time_left([*jobs, waiting("budget=10k", "seed=1")]) == 100
-    assert time_left([*jobs, waiting("budget=100", "seed=1"), waiting("budget=100", "seed=2")]) == 8
-    assert time_left([*jobs, waiting("budget=1k", "seed=1")]) == 52
+    assert estimate_time_left([*jobs, waiting("budget=10k", "seed=1")]) == 100
+    assert estimate_time_left([*jobs, waiting("budget=100", "seed=1"), waiting("budget=100", "seed=2")]) == 8
+    assert estimate_time_left([*jobs, waiting("budget=1k", "seed=1")]) == 52
     running = begun(tmp_path, "running", "budget=10k", "seed=2")
     write_json_in(running / "work" / "cost.json", {"cost/seconds": 30.0})
-    at_work = [results.Entry(f"r{n}", running, results.RUNNING, overrides=("budget=10k",)) for n in range(2)]
-    assert time_left([*jobs, *at_work]) == 70  # side by side
-    assert time_left([*jobs, *at_work, waiting("budget=10k")]) == pytest.approx((70 + 70 + 100) / 2)
-    assert time_left([waiting("budget=10k")]) is None
+    at_work = [results.JobOnDisk(f"r{n}", running, results.RUNNING, overrides=("budget=10k",)) for n in range(2)]
+    assert estimate_time_left([*jobs, *at_work]) == 70  # side by side
+    assert estimate_time_left([*jobs, *at_work, waiting("budget=10k")]) == pytest.approx((70 + 70 + 100) / 2)
+    assert estimate_time_left([waiting("budget=10k")]) is None
     begins = (tmp_path / "quick" / ".hydra" / "overrides.yaml").stat().st_mtime
     os.utime(tmp_path / "quick" / "result.json", (begins + 12, begins + 12))  # eight seconds before its clock began
-    assert time_left([*jobs, waiting("budget=100", "seed=1")]) == pytest.approx(12, abs=0.01)
+    assert estimate_time_left([*jobs, waiting("budget=100", "seed=1")]) == pytest.approx(12, abs=0.01)
 
 
 def test_durations() -> None:
-    told = [duration(s) for s in (0, 89, 90, 3599, 12000, 187200)]
+    told = [format_duration(s) for s in (0, 89, 90, 3599, 12000, 187200)]
     assert told == ["0 s", "89 s", "2 min", "1 h 0 min", "3 h 20 min", "2 d 4 h"]
 
 
@@ -218,7 +181,7 @@ def test_without_a_plan_it_says_that_missing_jobs_are_not_known(
     finish(begun(tmp_path, "a"))
     text = said(tmp_path, capsys)
     assert "1 jobs: 1 done" in text and "no sweep.json" in text and "what is left" not in text
-    assert continuing(tmp_path) == "the sweep's own command, given again"
+    assert continue_command(tmp_path) == "the sweep's own command, given again"
     (tmp_path / "sweep.json").write_text('{"schema": 1, "jo')
     assert "no sweep.json" in said(tmp_path, capsys)
 

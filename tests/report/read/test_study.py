@@ -2,35 +2,14 @@ from __future__ import annotations
 
 import statistics
 from pathlib import Path
-from typing import Any
 
 import pytest
 import scipy.stats
 
 from fmsteal.base.errors import FmstealError, StoreError
 from fmsteal.base.store import write_json
-from fmsteal.identity.keys import cell_key
-from fmsteal.report.read.study import Study, paired
-from tests.report.read.test_status import begun
-
-
-def axis(seed: int = 0, **more: Any) -> dict[str, Any]:
-    return {"victim": "a", "thief": "t", "budget": "100", "queries": 100, "data": "digits", "seed": seed, **more}
-
-
-def done(sweep: Path, name: str, agreement: float, settings: dict[str, Any] | None = None, **more: Any) -> None:
-    columns = axis(**more)
-    result = {
-        "schema": 1, "job_key": name, "axis": columns, "settings": settings or {}, "budget": columns["queries"],
-        "metrics": {"test/agreement": agreement}, "cost": {"cost/seconds": 2.0},
-    }  # fmt: skip
-    write_json(begun(sweep, name) / "result.json", result)
-
-
-def asked(sweep: Path, jobs: dict[str, dict[str, Any]]) -> None:
-    """A plan, as the sweeper records it."""
-    plan = {key: {"victim": "v", "overrides": [], "axis": a, "cell": cell_key(a, {})} for key, a in jobs.items()}
-    write_json(sweep / "sweep.json", {"schema": 1, "jobs": plan})
+from fmsteal.report.read.study import Study, pair_figures
+from tests.support.job_folders import asked, axis, begun, done
 
 
 def test_cells_have_means_over_seeds_with_students_interval(tmp_path: Path) -> None:
@@ -46,7 +25,7 @@ def test_cells_have_means_over_seeds_with_students_interval(tmp_path: Path) -> N
     assert figure.interval == pytest.approx(want) and figure.half == pytest.approx((want[1] - want[0]) / 2)
     single = other.figure("test/agreement")
     assert single is not None and single.interval is None and single.half is None
-    assert paired(one, other) == [(0.5, 0.25)]
+    assert pair_figures(one, other) == [(0.5, 0.25)]
     assert one.figure("test/absent") is None and one.figure("cost/seconds").mean == 2.0  # type: ignore[union-attr]
 
 
@@ -58,7 +37,7 @@ def test_what_is_not_there_stays_in_its_cell(tmp_path: Path) -> None:
     assert [c.values["victim"] for c in study.cells] == ["a", "c", "f"]
     figure = study.cells[0].figure("test/agreement")
     assert figure is not None and (figure.n, figure.of, figure.whole) == (1, 2, False)
-    assert [[j.entry.state for j in c.jobs] for c in study.cells] == [["done", "missing"], ["missing"], ["failed"]]
+    assert [[j.on_disk.state for j in c.jobs] for c in study.cells] == [["done", "missing"], ["missing"], ["failed"]]
     assert study.cells[1].figure("test/agreement") is None and not study.cells[1].done
     assert len(study.left) == 3 and not study.unplaced
 
@@ -98,10 +77,10 @@ def test_a_half_written_result_is_without_a_cell_where_no_plan_knows_it(tmp_path
     done(tmp_path, "a0", 0.5)
     (begun(tmp_path, "torn") / "result.json").write_text('{"metr')
     study = Study.of([tmp_path])
-    assert [(job.entry.key, job.entry.state) for job in study.unplaced] == [("torn", "unreadable")]
+    assert [(job.on_disk.key, job.on_disk.state) for job in study.unplaced] == [("torn", "unreadable")]
     asked(tmp_path, {"torn": axis(1)})
     study = Study.of([tmp_path])
-    assert not study.unplaced and [job.entry.state for job in study.cells[0].jobs] == ["done", "unreadable"]
+    assert not study.unplaced and [job.on_disk.state for job in study.cells[0].jobs] == ["done", "unreadable"]
 
 
 def test_no_sweep_is_a_clear_error(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from fmsteal.base.store import write_json
 from fmsteal.report.commands import main
 from fmsteal.report.read import tidy
 from fmsteal.report.show import listing
-from tests.report.read.test_status import begun, plan
+from tests.support.job_folders import begun, plan
 
 RESULT = {
     "schema": 1, "intervals": {"test/agreement": [0.25, 0.75]}, "cost": {"cost/queries": 300, "cost/seconds": 1.5},
@@ -97,7 +97,7 @@ def test_names_are_not_broken_where_there_is_no_room(tmp_path: Path, capsys: pyt
     for number, (victim, attack) in enumerate(zip(victims, attacks, strict=True)):
         result = {**RESULT, "axis": {"victim": victim, "attack": attack, "queries": 300, "seed": number}}
         write_json(begun(tmp_path, victim) / "result.json", {**result, "job_key": victim})
-    listing.show(tidy.rows_of(tmp_path), Console(width=40))
+    listing.show(tidy.make_rows(tmp_path), Console(width=40))
     out = capsys.readouterr().out
     assert all(f" {name} " in out for name in (*victims, *attacks)), out
 
@@ -114,8 +114,8 @@ def test_parquet_reads_back(sweep: Path, tmp_path: Path) -> None:
     parquet = pytest.importorskip("pyarrow.parquet")
     main(["results", str(sweep), "--parquet", str(tmp_path / "t.parquet")])
     table = parquet.read_table(tmp_path / "t.parquet")
-    rows = tidy.rows_of(sweep)
-    assert table.column_names == tidy.columns_of(rows) and table.num_rows == 5
+    rows = tidy.make_rows(sweep)
+    assert table.column_names == tidy.list_columns(rows) and table.num_rows == 5
     read = table.to_pydict()
     assert read["test/agreement"] == [0.5, None, None, None, None] and read["seed"] == [3, 3, None, 4, None]
     assert read["axis.queries"] == ["300", "300", None, "none", None]  # of one type: text, where not all are numbers

@@ -9,15 +9,15 @@ from rich.console import Console
 
 from fmsteal.base.lease import lease
 from fmsteal.base.store import write_json
-from fmsteal.records.results import MISSING, Entry
+from fmsteal.records.results import MISSING, JobOnDisk
 from fmsteal.report.show import live
-from fmsteal.report.show.live import Display, Stage, Watch
-from tests.report.read.test_status import begun, finish
+from fmsteal.report.show.live import Display, StageJobs, Watch
+from tests.support.job_folders import begun, finish
 
 
-def stage(sweep: Path, *keys: str, **more: object) -> Stage:
-    jobs = {key: Entry(key, sweep / key, MISSING, "thief", (f"seed={i}",)) for i, key in enumerate(keys)}
-    return Stage("thieves", jobs, {"a": "first"}, **more)  # type: ignore[arg-type]
+def stage(sweep: Path, *keys: str, **more: object) -> StageJobs:
+    jobs = {key: JobOnDisk(key, sweep / key, MISSING, "thief", (f"seed={i}",)) for i, key in enumerate(keys)}
+    return StageJobs("thieves", jobs, {"a": "first"}, **more)  # type: ignore[arg-type]
 
 
 def fail(folder: Path) -> None:
@@ -52,8 +52,8 @@ def test_what_an_earlier_run_left_does_not_count(tmp_path: Path) -> None:
 
 def test_a_victim_has_ended_when_it_is_in_the_store(tmp_path: Path) -> None:
     there: set[str] = set()
-    jobs = {"v": Entry("v", tmp_path / "v", MISSING, "victim")}
-    watch = Watch(Stage("victims", jobs, {}, prepared=there.__contains__))
+    jobs = {"v": JobOnDisk("v", tmp_path / "v", MISSING, "victim")}
+    watch = Watch(StageJobs("victims", jobs, {}, prepared=there.__contains__))
     begun(tmp_path, "v")
     assert watch.look() == []
     there.add("v")
@@ -96,7 +96,7 @@ def test_a_terminal_has_the_bar_below_the_log(tmp_path: Path, monkeypatch: pytes
 
 
 def test_quiet_shows_nothing(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    with live.shown(stage(tmp_path, "a"), quiet=True):
+    with live.show_stage(stage(tmp_path, "a"), quiet=True):
         finish(begun(tmp_path, "a"))
     assert "".join(capfd.readouterr()) == ""
 
@@ -111,6 +111,6 @@ def test_a_look_reads_what_may_have_changed_alone(tmp_path: Path, monkeypatch: p
         finish(tmp_path / key)
     assert len(watch.look()) == 99
     read: list[str] = []
-    entry_of = live.results.entry_of
-    monkeypatch.setattr(live.results, "entry_of", lambda folder: (read.append(folder.name), entry_of(folder))[1])
+    entry_of = live.results.read_job
+    monkeypatch.setattr(live.results, "read_job", lambda folder: (read.append(folder.name), entry_of(folder))[1])
     assert watch.look() == [] and read == ["j99"]

@@ -8,8 +8,8 @@ import pytest
 from fmsteal.base.store import read_json, write_json
 from fmsteal.report.commands.report import main
 from fmsteal.report.read.study import Study
-from fmsteal.report.show.multiplicity import IMAGES, KEPT, VICTIMS, Likeness, compare_thieves, multiplicity
-from tests.report.read.test_study import done
+from fmsteal.report.show.multiplicity import IMAGES, KEPT, VICTIMS, Likeness, compare_thieves, tabulate_multiplicity
+from tests.support.job_folders import done
 
 ANSWERS = np.array([[0, 1, 2, 0, 1], [0, 1, 2, 1, 2], [0, 2, 2, 0, 0]])
 
@@ -48,7 +48,7 @@ def test_where_they_cannot_be_compared_it_says_why(tmp_path: Path, capsys: pytes
     stolen(tmp_path, "single", 0, "v", "t")
     found = {cell.values["attack"]: compare_thieves(cell) for cell in Study.of([tmp_path]).cells}
     assert found == {"victims": VICTIMS, "old": VICTIMS, "images": IMAGES, "bare": KEPT, "single": None}
-    table, why = multiplicity(Study.of([tmp_path]))
+    table, why = tabulate_multiplicity(Study.of([tmp_path]))
     assert table is None and len(why) == 3
     main(["report", str(tmp_path), "--formats", "none"])
     said = " ".join(capsys.readouterr().out.split())

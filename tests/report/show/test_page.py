@@ -13,9 +13,9 @@ import pytest
 from fmsteal.report.read.study import Study
 from fmsteal.report.show import page
 from fmsteal.report.show.layout import Layout
-from fmsteal.report.show.plots import figures
-from tests.report.read.test_study import asked, axis, begun, done
-from tests.report.sweeps import LAST_LINE, NASTY, finished, troubled
+from fmsteal.report.show.plots import draw_figures
+from tests.support.job_folders import asked, axis, begun, done
+from tests.support.sweeps import LAST_LINE, NASTY, finished, troubled
 
 VOID = {"meta", "link", "input", "br", "wbr"}
 
@@ -64,7 +64,7 @@ def written(folder: Path, *sweeps: Path, plots: bool = False) -> Html:
     """The page of sweeps, with or without its drawings."""
     study = Study.of(list(sweeps))
     layout = Layout.of(study)
-    return Html(page.write(study, layout, figures(study, layout) if plots else [], folder).read_text())
+    return Html(page.write(study, layout, draw_figures(study, layout) if plots else [], folder).read_text())
 
 
 def test_what_comes_from_results_is_text(tmp_path: Path) -> None:

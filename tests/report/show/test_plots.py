@@ -14,11 +14,11 @@ from fmsteal.report.read.study import Study
 from fmsteal.report.show import plots
 from fmsteal.report.show.layout import MOST_PAGES, MOST_PANELS, Layout
 from fmsteal.tracking.base import write_table
-from tests.report.sweeps import NASTY, finished, troubled
+from tests.support.sweeps import NASTY, finished, troubled
 
 
 def drawn(study: Study, **how: object) -> dict[str, plots.Plot]:
-    return {plot.name: plot for plot in plots.figures(study, Layout.of(study, **how))}  # type: ignore[arg-type]
+    return {plot.name: plot for plot in plots.draw_figures(study, Layout.of(study, **how))}  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +75,7 @@ def test_shares_are_drawn_on_a_scale_from_0_to_1_and_other_figures_on_their_own(
                 finished(tmp_path, f"{defense}-{queries}-{seed}", share + gain, **columns)
     study = Study.of([tmp_path])
     for metric, ends in ((HEADLINE, {(0, 1)}), ("test/kl", set())):
-        found = {plot.name: plot.figure for plot in plots.figures(study, Layout.of(study, metric))}
+        found = {plot.name: plot.figure for plot in plots.draw_figures(study, Layout.of(study, metric))}
         suffix = "" if metric == HEADLINE else "-test-kl"
         limits = {axes.get_ylim() for name in ("budget", "defense", "cost") for axes in found[name + suffix].axes}
         limits |= {axes.get_xlim() for axes in found[f"bars{suffix}"].axes}
@@ -158,7 +158,7 @@ def test_a_point_for_each_victim_stands_at_its_robustness_and_its_agreement(stud
 
 def test_the_same_results_give_the_same_files(study: Study, tmp_path: Path) -> None:
     for name in ("one", "two"):
-        assert plots.write(plots.figures(study, Layout.of(study)), tmp_path / name, ("png", "pdf"))
+        assert plots.write(plots.draw_figures(study, Layout.of(study)), tmp_path / name, ("png", "pdf"))
     files = sorted(path.name for path in (tmp_path / "one").iterdir())
     assert files == sorted(path.name for path in (tmp_path / "two").iterdir())
     for name in files:

@@ -12,8 +12,8 @@ from fmsteal.base import paths
 from fmsteal.base.errors import FmstealError
 from fmsteal.report.commands.report import main
 from fmsteal.report.read.study import Figure, Study
-from fmsteal.report.show.published import MATCHED, Comparison, Row, find, read
-from tests.report.read.test_study import asked, axis, done
+from fmsteal.report.show.published import MATCHED, PublishedComparison, PublishedRow, find, read
+from tests.support.job_folders import asked, axis, done
 
 CIFAR = {
     "data": "cifar10", "victim": "vit_l16", "victim_adaptation": "probe", "thief": "vit_l16",
@@ -42,7 +42,7 @@ def sweep(tmp_path: Path) -> Path:
 
 
 def test_each_cell_stands_beside_its_own_figure(sweep: Path) -> None:
-    found = Comparison.of(Study.of([sweep]), "fm_stealing")
+    found = PublishedComparison.of(Study.of([sweep]), "fm_stealing")
     at = {name: found.keys.index(name) for name in ("victim", "victim_adaptation")}
     rows = {(row.values[at["victim"]], row.values[at["victim_adaptation"]]): row for row in found.rows}
     assert {key: round(row.published, 4) for key, row in rows.items()} == {
@@ -70,7 +70,7 @@ def test_each_cell_stands_beside_its_own_figure(sweep: Path) -> None:
 
 
 def test_a_figure_is_of_a_cell_only_if_every_column_agrees(sweep: Path) -> None:
-    (far,) = [c for c in Study.of([sweep]).cells if c.figure("test/agreement") and "far-0" in c.jobs[0].entry.key]
+    (far,) = [c for c in Study.of([sweep]).cells if c.figure("test/agreement") and "far-0" in c.jobs[0].on_disk.key]
     (figure,) = [p for p in read(find("fm_stealing")) if p.is_of(far)]
     for name in (*MATCHED, "attack"):
         other = type(figure)({**figure.axis, name: "another"}, figure.agreement)
@@ -97,7 +97,7 @@ def test_figures_of_ones_own_are_compared_too(sweep: Path, tmp_path: Path) -> No
         writer = csv.DictWriter(stream, line)
         writer.writeheader()
         writer.writerow(line)
-    found = Comparison.of(Study.of([sweep]), str(file))
+    found = PublishedComparison.of(Study.of([sweep]), str(file))
     (row,) = found.rows
     assert found.name == "mine" and row.published == 0.615 and row.inside and found.others == 0
 
@@ -154,5 +154,5 @@ def test_the_published_files_name_choices_that_there_are() -> None:
 
 
 def test_seeds_without_an_interval_say_why() -> None:
-    said = {n: Row([], Figure(0.5, None, n, n, (0.5,) * n), "", 0.4).texts[-1] for n in (1, 2, 3)}
+    said = {n: PublishedRow([], Figure(0.5, None, n, n, (0.5,) * n), "", 0.4).texts[-1] for n in (1, 2, 3)}
     assert said == {1: "one seed", 2: "two seeds: 0.500, 0.500", 3: "3 seeds, all alike"}

@@ -10,18 +10,12 @@ from scipy import stats
 
 from fmsteal.records.results import Result, Sweep
 from fmsteal.report.read.interval import student_interval
-from fmsteal.report.read.study import Job, Study
+from fmsteal.report.read.study import Study, StudyJob
 from fmsteal.report.show.table import show_result, show_sweep
+from tests.support.job_folders import result
 
 
-def result(agreement: float, seed: int = 0, settings: dict[str, object] | None = None, **axis: object) -> Result:
-    names = {"victim": "v", "thief": "t", "budget": "1k", "queries": 1000, "seed": seed, **axis}
-    figures = {"test/agreement": agreement, "test/accuracy": 0.5, "test/victim_accuracy": 0.9}
-    same = {"victim.seed": -1, **{f"{k}.x": v for k, v in names.items() if k != "seed"}, **(settings or {})}
-    return {"axis": names, "settings": same, "metrics": figures, "budget": names["queries"], "job_key": f"j{seed}"}
-
-
-def cells(jobs: list[Result]) -> tuple[list[str], list[tuple[list[str], list[Job]]]]:
+def cells(jobs: list[Result]) -> tuple[list[str], list[tuple[list[str], list[StudyJob]]]]:
     study = Study.of_results(jobs)
     return list(study.columns), [(list(cell.values.values()), list(cell.jobs)) for cell in study.cells]
 

@@ -15,12 +15,11 @@ from fmsteal.report.commands.report import main
 from fmsteal.report.read.study import Study
 from fmsteal.report.show import page, typeset
 from fmsteal.report.show.layout import Layout
-from fmsteal.report.show.plots import figures
+from fmsteal.report.show.plots import draw_figures
 from fmsteal.report.show.tables import Table
 from fmsteal.report.show.whole import print_whole
-from tests.report.read.test_status import begun
-from tests.report.read.test_study import asked, axis, done
-from tests.report.sweeps import finished
+from tests.support.job_folders import asked, axis, begun, done
+from tests.support.sweeps import finished
 
 
 @pytest.fixture
@@ -338,6 +337,6 @@ def test_bars_are_in_the_order_that_the_metric_gives(tmp_path: Path) -> None:
             told(tmp_path / str(better), attack, value, better, attack=attack)
         study = Study.of([tmp_path / str(better)])
         layout = Layout.of(study, "margin/distance")
-        (plot,) = [plot for plot in figures(study, layout) if plot.name.startswith("attacks")]
+        (plot,) = [plot for plot in draw_figures(study, layout) if plot.name.startswith("attacks")]
         assert [tick.get_text() for tick in plot.figure.axes[0].get_yticklabels()] == order
         assert plot.title.startswith("Margin by attack")

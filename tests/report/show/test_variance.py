@@ -12,7 +12,7 @@ from fmsteal.report.commands.report import main
 from fmsteal.report.read.components import Factors, estimate_components
 from fmsteal.report.read.study import Study
 from fmsteal.report.show.variance import tabulate_variance
-from tests.report.read.test_study import done
+from tests.support.job_folders import done
 
 
 def subsets(k: int) -> Iterator[Factors]:

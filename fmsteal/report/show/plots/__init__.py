@@ -11,7 +11,7 @@ from pathlib import Path
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-from fmsteal.base.store import explained
+from fmsteal.base.store import explain_errors
 from fmsteal.report.read.headlines import HEADLINE
 from fmsteal.report.read.study import Study
 from fmsteal.report.show.layout import Layout
@@ -19,7 +19,7 @@ from fmsteal.report.show.plots import bars, budget, classes, cost, defense, matr
 from fmsteal.report.show.plots.panels import Plot
 from fmsteal.report.show.plots.theme import PAPER, Theme
 
-__all__ = ["PAPER", "Plot", "Theme", "figures", "svg", "write"]
+__all__ = ["PAPER", "Plot", "Theme", "draw_figures", "to_svg", "write"]
 
 KINDS = (
     budget.plots, matrix.plots, bars.plots, defense.plots, classes.plots, residuals.plots, cost.plots, robustness.plots,
@@ -27,7 +27,7 @@ KINDS = (
 UNDATED = {"png": {"Software": None}, "pdf": {"CreationDate": None}, "svg": {"Date": None}}
 
 
-def figures(study: Study, layout: Layout, theme: Theme = PAPER) -> Iterator[Plot]:
+def draw_figures(study: Study, layout: Layout, theme: Theme = PAPER) -> Iterator[Plot]:
     """Every plot that the study has figures for, one at a time; several of a kind are numbered.
 
     Plots of another metric than the headline have its name in theirs.
@@ -46,7 +46,7 @@ def figures(study: Study, layout: Layout, theme: Theme = PAPER) -> Iterator[Plot
             yield replace(plot, name=f"{plot.name}{suffix}{number}")
 
 
-def svg(figure: Figure, theme: Theme = PAPER) -> str:
+def to_svg(figure: Figure, theme: Theme = PAPER) -> str:
     """A figure as an ``<svg>`` element whose text stays text; the same figure gives the same element."""
     stream = io.StringIO()
     with mpl.rc_context(theme.rc()):
@@ -59,7 +59,7 @@ def write(
 ) -> list[Path]:
     """Write each plot in each format, without a date: the same results give the same files."""
     written = []
-    with explained(folder):
+    with explain_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         for plot in plots:
             for kind in formats:

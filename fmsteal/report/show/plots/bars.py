@@ -8,33 +8,41 @@ from matplotlib.axes import Axes
 
 from fmsteal.report.read.study import Cell, Study
 from fmsteal.report.show.layout import Layout, Panel
-from fmsteal.report.show.plots.panels import Plot, frames, over, series, state, titled, whole_scale
+from fmsteal.report.show.plots.panels import (
+    Plot,
+    describe_over,
+    describe_state,
+    list_series,
+    make_frames,
+    set_title,
+    show_whole_scale,
+)
 from fmsteal.report.show.plots.theme import Theme
-from fmsteal.report.show.wording import missing
+from fmsteal.report.show.wording import describe_missing
 
 
 def plots(study: Study, layout: Layout, theme: Theme) -> Iterator[Plot]:
     """Bars for each panel, where there is something to compare."""
-    if not layout.lines or len(series(study, layout)) < 2:
+    if not layout.lines or len(list_series(study, layout)) < 2:
         return
     pages, note = layout.figures(study)
     for page in pages:
-        panels = [largest(panel) for panel in page.panels]
+        panels = [keep_largest(panel) for panel in page.panels]
         panels = [panel for panel in panels if any(cell.figure(layout.metric) for cell in panel.cells)]
         if not panels:
             continue
         names = max(len(panel.lines) for panel in panels)
-        figure, grid = frames(len(panels), (2.5, 0.17 * names + 0.6), sharex=True)
+        figure, grid = make_frames(len(panels), (2.5, 0.17 * names + 0.6), sharex=True)
         for axes, panel in zip(grid, panels, strict=True):
-            lines = ranked(panel, layout.metric, study.direction(layout.metric))
-            _bars(axes, lines, layout.metric, series(study, layout), theme)
+            lines = rank_cells(panel, layout.metric, study.direction(layout.metric))
+            _bars(axes, lines, layout.metric, list_series(study, layout), theme)
             budget = f"{panel.cells[0].queries:,} queries" if layout.x and panel.cells[0].queries else ""
-            titled(axes, ", ".join(filter(None, (panel.title, budget))))
+            set_title(axes, ", ".join(filter(None, (panel.title, budget))))
             axes.tick_params(labelbottom=True)
-        whole_scale(grid, study, layout.metric, "x")
+        show_whole_scale(grid, study, layout.metric, "x")
         figure.supxlabel(study.label(layout.metric), fontsize=8)
-        ends = f"95 % intervals{over(panels, layout.metric)}"
-        caption = f"Means over seeds with {ends}, each seed a dot. {state(panels, layout.metric)}"
+        ends = f"95 % intervals{describe_over(panels, layout.metric)}"
+        caption = f"Means over seeds with {ends}, each seed a dot. {describe_state(panels, layout.metric)}"
         name = "attacks" if layout.lines == "attack" else "bars"
         many = " at the largest budget" if layout.x else ""
         yield Plot(name, f"{study.label(layout.metric)} by {layout.lines}{many}", caption.strip(), figure).about(
@@ -42,14 +50,14 @@ def plots(study: Study, layout: Layout, theme: Theme) -> Iterator[Plot]:
         )
 
 
-def largest(panel: Panel) -> Panel:
+def keep_largest(panel: Panel) -> Panel:
     """The panel's cells of its largest budget."""
     most = max((cell.queries or 0 for cell in panel.cells), default=0)
     lines = {name: [c for c in cells if (c.queries or 0) == most] for name, cells in panel.lines.items()}
     return Panel(panel.values, {name: cells for name, cells in lines.items() if cells})
 
 
-def ranked(panel: Panel, metric: str, higher_is_better: bool | None) -> list[tuple[str, Cell]]:
+def rank_cells(panel: Panel, metric: str, higher_is_better: bool | None) -> list[tuple[str, Cell]]:
     """A cell for each line, the best first, in their own order where none is better; those without a figure last."""
     sign = {True: -1, False: 1, None: 0}[higher_is_better]
 
@@ -67,7 +75,7 @@ def _bars(axes: Axes, lines: list[tuple[str, Cell]], metric: str, order: list[st
             axes.text(
                 0.01,
                 place,
-                missing(cell),
+                describe_missing(cell),
                 va="center",
                 fontsize=7,
                 style="italic",

@@ -15,12 +15,12 @@ from matplotlib.colors import Normalize
 from fmsteal.base.errors import StoreError
 from fmsteal.records.folders import JobFolder
 from fmsteal.report.read.headlines import HEADLINE
-from fmsteal.report.read.predictions import labels, opened, sets
+from fmsteal.report.read.predictions import list_sets, load_labels, open_predictions
 from fmsteal.report.read.study import Cell, Study
 from fmsteal.report.show.layout import Layout, Panel
-from fmsteal.report.show.plots.bars import largest, ranked
-from fmsteal.report.show.plots.matrix import draw, on
-from fmsteal.report.show.plots.panels import LETTER, Plot, frames, titled
+from fmsteal.report.show.plots.bars import keep_largest, rank_cells
+from fmsteal.report.show.plots.matrix import draw, pick_contrast
+from fmsteal.report.show.plots.panels import LETTER, Plot, make_frames, set_title
 from fmsteal.report.show.plots.theme import Theme
 
 MOST = 40  # classes in a panel
@@ -38,7 +38,7 @@ def plots(study: Study, layout: Layout, theme: Theme) -> Iterator[Plot]:
         return
     pages, note = layout.figures(study)
     for page in pages:
-        panels = [largest(panel) for panel in page.panels]
+        panels = [keep_largest(panel) for panel in page.panels]
         found = [_of_panel(panel, layout) for panel in panels]
         for name in dict.fromkeys(name for rows in found for row in rows.values() for name in row):
             shown = [
@@ -56,11 +56,11 @@ def _plot(name: str, drawn: Sequence[tuple[Panel, dict[str, Shares]]], layout: L
     called = _names([cell for panel, _ in drawn for cell in panel.cells], name, classes)
     words = [_shorten(called[c]) for c in kept]
     wide, high = _size(words, max(len(rows) for _, rows in drawn))
-    figure, grid = frames(len(drawn), (wide, high), wide=max(1, int(7.5 // wide)))
+    figure, grid = make_frames(len(drawn), (wide, high), wide=max(1, int(7.5 // wide)))
     scale = ScalarMappable(Normalize(*_range(drawn, kept)), theme.heat)
     for axes, (panel, rows) in zip(grid, drawn, strict=True):
         _rows(axes, rows, kept, words, scale)
-        titled(axes, panel.title, int(13 * wide))
+        set_title(axes, panel.title, int(13 * wide))
     figure.supxlabel("class of the image", fontsize=8)
     bar = figure.colorbar(scale, ax=grid, label="agreement", aspect=25)
     bar.outline.set_visible(False)
@@ -76,13 +76,13 @@ def _shorten(name: str) -> str:
 
 
 def _size(words: Sequence[str], lines: int) -> tuple[float, float]:
-    """Inches of a panel with these classes and so many rows."""
+    """Inches of a panel with these classes and ``lines`` rows."""
     wide = 0.13 * len(words) + 1.4 if len(words) > MOST_NUMBERS else 0.3 * len(words) + 1.4
     letters = max(map(len, words))
     return wide, 0.2 * lines + 0.55 + (LETTER * letters if letters > UPRIGHT else 0)
 
 
-def per_class(cell: Cell) -> dict[str, Shares]:
+def average_per_class(cell: Cell) -> dict[str, Shares]:
     """Agreement ``(classes,)`` on each set of images, over all seeds; NaN for a class without images.
 
     Of an encoder's sets those that the headline's head judged. A job without predictions is left out.
@@ -90,11 +90,11 @@ def per_class(cell: Cell) -> dict[str, Shares]:
     counts: dict[str, Counts] = {}
     for job in cell.done:
         try:
-            with opened(job.entry.folder) as arrays:
-                for name, prefix in sets(arrays).items():
+            with open_predictions(job.on_disk.folder) as arrays:
+                for name, prefix in list_sets(arrays).items():
                     if "/" in name:
                         continue
-                    victim, thief, label = labels(arrays, prefix)
+                    victim, thief, label = load_labels(arrays, prefix)
                     size = int(label.max(initial=-1)) + 1
                     same = np.bincount(label[victim == thief], minlength=size)
                     every = np.bincount(label, minlength=size)
@@ -114,7 +114,7 @@ def _added(some: Counts | None, more: Counts) -> Counts:
 
 
 def _of_panel(panel: Panel, layout: Layout) -> dict[str, dict[str, Shares]]:
-    rows = {name or "agreement": per_class(cell) for name, cell in ranked(panel, layout.metric, True)}
+    rows = {name or "agreement": average_per_class(cell) for name, cell in rank_cells(panel, layout.metric, True)}
     return {name: row for name, row in rows.items() if row}
 
 
@@ -132,7 +132,7 @@ def _hardest(rows: Sequence[Shares], classes: int) -> npt.NDArray[np.int64]:
 def _names(cells: Sequence[Cell], of: str, classes: int) -> list[str]:
     """The names of all classes in label order, from a table that a job shows; their numbers where none does."""
     for job in (job for cell in cells for job in cell.done):
-        file = JobFolder(job.entry.folder).tables / (f"downstream/{of}" if of else "test") / "per_class.csv"
+        file = JobFolder(job.on_disk.folder).tables / (f"downstream/{of}" if of else "test") / "per_class.csv"
         try:
             with file.open(newline="", encoding="utf-8") as stream:
                 names = [row["class"] for row in csv.DictReader(stream)]
@@ -150,7 +150,9 @@ def _rows(axes: Axes, rows: dict[str, Shares], kept: npt.NDArray[np.int64], word
         for (row, column), value in np.ndenumerate(values):
             if np.isfinite(value):
                 text = f"{value:.2f}".removeprefix("0")
-                axes.text(column, row, text, ha="center", va="center", fontsize=6, color=on(scale, float(value)))
+                axes.text(
+                    column, row, text, ha="center", va="center", fontsize=6, color=pick_contrast(scale, float(value))
+                )
     axes.set_yticks(range(len(rows)), list(rows))
     axes.set_xticks(range(len(kept)), words)
     if len(kept) > MOST_NUMBERS or max(map(len, words)) > UPRIGHT:

@@ -10,7 +10,17 @@ from matplotlib.ticker import FuncFormatter, LogLocator
 
 from fmsteal.report.read.study import Figure, Study
 from fmsteal.report.show.layout import Layout, Panel
-from fmsteal.report.show.plots.panels import Plot, across, frames, hollow, legend, series, state, titled, whole_scale
+from fmsteal.report.show.plots.panels import (
+    Plot,
+    add_legend,
+    count_across,
+    describe_state,
+    hollow_mark,
+    list_series,
+    make_frames,
+    set_title,
+    show_whole_scale,
+)
 from fmsteal.report.show.plots.theme import Theme
 
 LOG = 5  # the dearest cell over the cheapest, from which on the axis is logarithmic
@@ -34,22 +44,22 @@ def plots(study: Study, layout: Layout, theme: Theme) -> Iterator[Plot]:
 
 def _plot(study: Study, layout: Layout, theme: Theme, cost: str, points: Sequence[tuple[Panel, Points]]) -> Plot:
     """The figure of one cost: a panel for each that has cells with both."""
-    panels, order = [panel for panel, _ in points], series(study, layout)
-    figure, grid = frames(len(panels), wide=across(panels), sharex=True, sharey=True)
+    panels, order = [panel for panel, _ in points], list_series(study, layout)
+    figure, grid = make_frames(len(panels), wide=count_across(panels), sharex=True, sharey=True)
     handles: dict[str, Artist] = {}
     for axes, (panel, lines) in zip(grid, points, strict=True):
         handles |= _marks(axes, lines, order, theme)
-        titled(axes, panel.title)
+        set_title(axes, panel.title)
     _scale(grid[0], [x for _, lines in points for line in lines.values() for x, _ in line])
-    whole_scale(grid, study, layout.metric)
+    show_whole_scale(grid, study, layout.metric)
     for axes in grid:
         axes.label_outer()
     figure.supxlabel(study.label(cost), fontsize=8)
     figure.supylabel(study.label(layout.metric), fontsize=8)
     shown = [name for name in order if name in handles]
-    legend(figure, [handles[name] for name in shown], shown, layout.lines)
+    add_legend(figure, [handles[name] for name in shown], shown, layout.lines)
     said = "Means over seeds" + ("; cells that differ in the budget alone are joined." if layout.x else ".")
-    caption = " ".join(filter(None, (said, NOTES.get(cost), state(panels, layout.metric))))
+    caption = " ".join(filter(None, (said, NOTES.get(cost), describe_state(panels, layout.metric))))
     return Plot("cost", f"{study.label(layout.metric)} against {study.label(cost)}", caption, figure)
 
 
@@ -62,7 +72,7 @@ def _marks(axes: Axes, lines: Points, order: list[str], theme: Theme) -> dict[st
         (handles[line],) = axes.plot(at, means, **{**style, "linestyle": "none"}, markeredgewidth=0)
         for x, y in points:
             if not y.whole:
-                axes.plot(x, y.mean, **hollow(style, theme))
+                axes.plot(x, y.mean, **hollow_mark(style, theme))
     axes.grid(True)
     return handles
 

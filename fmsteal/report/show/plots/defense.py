@@ -11,8 +11,18 @@ from matplotlib.axes import Axes
 
 from fmsteal.report.read.study import Study
 from fmsteal.report.show.layout import Layout, Panel
-from fmsteal.report.show.plots.bars import largest
-from fmsteal.report.show.plots.panels import Plot, across, frames, legend, over, series, state, titled, whole_scale
+from fmsteal.report.show.plots.bars import keep_largest
+from fmsteal.report.show.plots.panels import (
+    Plot,
+    add_legend,
+    count_across,
+    describe_over,
+    describe_state,
+    list_series,
+    make_frames,
+    set_title,
+    show_whole_scale,
+)
 from fmsteal.report.show.plots.theme import Theme
 
 UNDEFENDED = "none"
@@ -27,27 +37,27 @@ def plots(study: Study, layout: Layout, theme: Theme) -> Iterator[Plot]:
     by = others[0] if others else None
     layout = replace(layout, lines=by, facets=tuple(others[1:3]), pages=tuple(others[3:]))
     defenses = sorted(study.values("defense"), key=lambda name: (name != UNDEFENDED, name))
-    order = series(study, layout)
+    order = list_series(study, layout)
     pages, note = layout.figures(study)
     for page in pages:
-        panels = [p for p in map(largest, page.panels) if any(cell.figure(layout.metric) for cell in p.cells)]
+        panels = [p for p in map(keep_largest, page.panels) if any(cell.figure(layout.metric) for cell in p.cells)]
         if not panels:
             continue
-        figure, grid = frames(len(panels), wide=across(panels), sharex=True, sharey=True)
+        figure, grid = make_frames(len(panels), wide=count_across(panels), sharex=True, sharey=True)
         handles: dict[str, Artist] = {}
         for axes, panel in zip(grid, panels, strict=True):
             handles |= _defended(axes, panel, layout.metric, defenses, order, theme)
-            titled(axes, panel.title)
+            set_title(axes, panel.title)
             axes.label_outer()
-        whole_scale(grid, study, layout.metric)
+        show_whole_scale(grid, study, layout.metric)
         figure.supylabel(study.label(layout.metric), fontsize=8)
         shown = [name for name in order if name in handles]
-        legend(figure, [handles[name] for name in shown], shown, by)
+        add_legend(figure, [handles[name] for name in shown], shown, by)
         caption = (
             f"Means over seeds{' at the largest budget' if layout.x else ''}, with 95 % intervals"
-            f"{over(panels, layout.metric)} from three seeds on (of two seeds, both are dots); dotted "
+            f"{describe_over(panels, layout.metric)} from three seeds on (of two seeds, both are dots); dotted "
             "lines go on from the undefended API. What a defense costs its honest users is no axis here: no result "
-            f"holds it. {state(panels, layout.metric)}"
+            f"holds it. {describe_state(panels, layout.metric)}"
         )
         yield Plot("defense", f"{study.label(layout.metric)} under each defense", caption.strip(), figure).about(
             page, note

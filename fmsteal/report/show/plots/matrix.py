@@ -11,10 +11,10 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 
 from fmsteal.report.read.study import Cell, Study
-from fmsteal.report.show.layout import MOST_PAGES, Layout, Page, Panel, left_out, named
-from fmsteal.report.show.plots.panels import Plot, frames, over, titled
+from fmsteal.report.show.layout import MOST_PAGES, Layout, Page, Panel, describe_left_out, name_values
+from fmsteal.report.show.plots.panels import Plot, describe_over, make_frames, set_title
 from fmsteal.report.show.plots.theme import Theme
-from fmsteal.report.show.wording import missing, spread
+from fmsteal.report.show.wording import describe_missing, format_spread
 
 MOST = 6  # matrices in a figure
 
@@ -30,19 +30,19 @@ def plots(study: Study, layout: Layout, theme: Theme) -> Iterator[Plot]:
         means = [f.mean for p in panels for cell in p.cells if (f := cell.figure(layout.metric))]
         scale = ScalarMappable(Normalize(min(means), max(means)), theme.heat)
         size = (0.62 * len(thieves) + 0.9, 0.42 * len(victims) + 0.8)
-        figure, grid = frames(len(page), size, sharex=True, sharey=True)
+        figure, grid = make_frames(len(page), size, sharex=True, sharey=True)
         for axes, panel in zip(grid, page, strict=True):
             _matrix(axes, panel.cells, victims, thieves, layout.metric, scale)
-            titled(axes, named(panel.values), int(13 * size[0]))
+            set_title(axes, name_values(panel.values), int(13 * size[0]))
             axes.label_outer()
         figure.supxlabel("thief", fontsize=8)
         figure.supylabel("victim", fontsize=8)
         bar = figure.colorbar(scale, ax=grid, label=study.label(layout.metric), shrink=0.8, aspect=25)
         bar.outline.set_visible(False)
-        half = f"half the 95 % interval{over(page, layout.metric)} or its ends"
+        half = f"half the 95 % interval{describe_over(page, layout.metric)} or its ends"
         caption = f"Means over seeds; below them {half}, of two seeds the two figures."
         title = f"{study.label(layout.metric)} of every thief with every victim"
-        yield Plot("matrix", title, caption, figure).about(Page({}, page), left_out(len(pages), layout))
+        yield Plot("matrix", title, caption, figure).about(Page({}, page), describe_left_out(len(pages), layout))
 
 
 def _panels(study: Study, layout: Layout) -> list[Panel]:
@@ -63,14 +63,20 @@ def _matrix(axes: Axes, cells: Sequence[Cell], victims: list[str], thieves: list
         figure = cell.figure(metric)
         if figure is None:
             axes.text(
-                column, row, missing(cell).replace(", ", ",\n"), ha="center", va="center", fontsize=6, style="italic"
+                column,
+                row,
+                describe_missing(cell).replace(", ", ",\n"),
+                ha="center",
+                va="center",
+                fontsize=6,
+                style="italic",
             )
             continue
         values[row, column] = figure.mean
-        told = spread(figure, metric).replace(" and ", "\nand ").replace(" to ", "\nto ")
+        told = format_spread(figure, metric).replace(" and ", "\nand ").replace(" to ", "\nto ")
         text = f"{figure.mean:.3f}\n{told}".rstrip()
         text += "" if figure.whole else f"\n{figure.n} of {figure.of}"
-        axes.text(column, row, text, ha="center", va="center", fontsize=6.5, color=on(scale, figure.mean))
+        axes.text(column, row, text, ha="center", va="center", fontsize=6.5, color=pick_contrast(scale, figure.mean))
     draw(axes, values, scale)
     axes.set_xticks(range(len(thieves)), thieves, rotation=40, ha="right", rotation_mode="anchor")
     axes.set_yticks(range(len(victims)), victims)
@@ -86,7 +92,7 @@ def draw(axes: Axes, values: np.ndarray, scale: Any) -> None:
     axes.spines[:].set_visible(False)
 
 
-def on(scale: Any, value: float) -> str:
+def pick_contrast(scale: Any, value: float) -> str:
     """Black or white, whichever has the greater contrast (WCAG 2.2) to the colour of a value."""
     rgb = np.array(scale.to_rgba(value)[:3])
     linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)

@@ -13,9 +13,9 @@ from matplotlib.figure import Figure
 
 from fmsteal.report.read.about import SHARE
 from fmsteal.report.read.study import Study
-from fmsteal.report.show.layout import Layout, Page, Panel, named
+from fmsteal.report.show.layout import Layout, Page, Panel, name_values
 from fmsteal.report.show.plots.theme import Theme
-from fmsteal.report.show.wording import cover
+from fmsteal.report.show.wording import describe_cover
 
 WIDE = 3  # panels in a row
 PANEL = (2.3, 1.9)  # inches of a panel
@@ -40,12 +40,14 @@ class Plot:
 
     def about(self, page: Page, note: str = "") -> Plot:
         """The plot with what its page shows in its title, and a note below its caption."""
-        title = self.title[:1].upper() + self.title[1:] + (f" ({named(page.values)})" if page.values else "")
+        title = self.title[:1].upper() + self.title[1:] + (f" ({name_values(page.values)})" if page.values else "")
         return replace(self, title=title, caption=f"{self.caption} {note}".strip())
 
 
-def frames(count: int, size: tuple[float, float] = PANEL, wide: int = WIDE, **shared: Any) -> tuple[Figure, list[Axes]]:
-    """A figure of so many frames, row by row."""
+def make_frames(
+    count: int, size: tuple[float, float] = PANEL, wide: int = WIDE, **shared: Any
+) -> tuple[Figure, list[Axes]]:
+    """A figure of ``count`` frames, row by row."""
     columns = min(count, wide)
     rows = -(-count // columns)
     alone = 1.7 if columns == 1 else 1.25 if columns == 2 else 1.0
@@ -61,23 +63,23 @@ def frames(count: int, size: tuple[float, float] = PANEL, wide: int = WIDE, **sh
     return figure, grid[:count]
 
 
-def across(panels: Sequence[Panel]) -> int:
+def count_across(panels: Sequence[Panel]) -> int:
     """How many panels go in a row: where they are a grid of two axes, the second one's choices."""
     last = {list(panel.values.values())[-1] for panel in panels if len(panel.values) > 1}
     return len(last) if 1 < len(last) <= WIDE + 1 and len(panels) % len(last) == 0 else WIDE
 
 
-def series(study: Study, layout: Layout) -> list[str]:
+def list_series(study: Study, layout: Layout) -> list[str]:
     """The choices that are compared, in the order of their colours."""
     return study.values(layout.lines) if layout.lines else [""]
 
 
-def titled(axes: Axes, title: str, width: int = 36) -> None:
+def set_title(axes: Axes, title: str, width: int = 36) -> None:
     """Give a panel its title, on as many lines as it needs."""
     axes.set_title(textwrap.fill(title, width), loc="left")
 
 
-def legend(figure: Figure, handles: Sequence[Any], labels: Sequence[str], title: str | None) -> None:
+def add_legend(figure: Figure, handles: Sequence[Any], labels: Sequence[str], title: str | None) -> None:
     """A legend beside the panels, and the room for it; none where nothing is compared."""
     if title is None:
         return
@@ -87,13 +89,13 @@ def legend(figure: Figure, handles: Sequence[Any], labels: Sequence[str], title:
     figure.legend(handles, labels, title=title, loc="outside right upper", alignment="left")
 
 
-def hollow(style: Mapping[str, Any], theme: Theme) -> dict[str, Any]:
+def hollow_mark(style: Mapping[str, Any], theme: Theme) -> dict[str, Any]:
     """The mark of a figure that lacks seeds."""
     paper = "white" if theme.paper == "none" else theme.paper
     return {**style, "markerfacecolor": paper, "markeredgewidth": 1, "linestyle": "none", "zorder": 4}
 
 
-def whole_scale(grid: Sequence[Axes], study: Study, metric: str, axis: str = "y") -> None:
+def show_whole_scale(grid: Sequence[Axes], study: Study, metric: str, axis: str = "y") -> None:
     """Show all that a share can be, from 0 to 1, and marks at either end in full."""
     if any(cell.bounds(metric) != SHARE for cell in study.cells if cell.done):
         return
@@ -103,7 +105,7 @@ def whole_scale(grid: Sequence[Axes], study: Study, metric: str, axis: str = "y"
             line.set_clip_on(False)
 
 
-def state(panels: Sequence[Panel], metric: str) -> str:
+def describe_state(panels: Sequence[Panel], metric: str) -> str:
     """Says which of the cells lack seeds, or have no figure at all."""
     figures = [cell.figure(metric) for panel in panels for cell in panel.cells]
     torn, none = sum(f is not None and not f.whole for f in figures), figures.count(None)
@@ -112,7 +114,7 @@ def state(panels: Sequence[Panel], metric: str) -> str:
     return f"Of {len(figures)} cells, {' and '.join(said)}." if said else ""
 
 
-def over(panels: Sequence[Panel], metric: str) -> str:
+def describe_over(panels: Sequence[Panel], metric: str) -> str:
     """Says what the intervals of a figure cover, as `` over seeds and test images``; nothing where there are none."""
-    found = cover(cell.figure(metric) for panel in panels for cell in panel.cells)
+    found = describe_cover(cell.figure(metric) for panel in panels for cell in panel.cells)
     return f" over {found}" if found else ""

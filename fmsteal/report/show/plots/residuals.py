@@ -8,8 +8,8 @@ from matplotlib.axes import Axes
 
 from fmsteal.report.read.headlines import HEADLINE
 from fmsteal.report.read.study import Cell, Study
-from fmsteal.report.show.layout import MOST_PAGES, MOST_PANELS, Layout, Page, left_out, named
-from fmsteal.report.show.plots.panels import Plot, frames, titled
+from fmsteal.report.show.layout import MOST_PAGES, MOST_PANELS, Layout, Page, describe_left_out, name_values
+from fmsteal.report.show.plots.panels import Plot, make_frames, set_title
 from fmsteal.report.show.plots.theme import Theme
 
 RESIDUAL, NAMED = "attack/residual/", "attack/named/"
@@ -19,14 +19,14 @@ def plots(study: Study, layout: Layout, theme: Theme) -> Iterator[Plot]:
     """Bars by candidate for each cell whose attack reports residuals."""
     if layout.metric != HEADLINE:  # they are the same beside every metric
         return
-    cells = [(cell, names) for cell in study.cells if (names := candidates(cell))]
+    cells = [(cell, names) for cell in study.cells if (names := list_candidates(cell))]
     pages = [cells[start : start + MOST_PANELS] for start in range(0, len(cells), MOST_PANELS)]
     for page in pages[:MOST_PAGES]:
         most = max(len(names) for _, names in page)
-        figure, grid = frames(len(page), (2.5, 0.2 * most + 0.7), sharex=True)
+        figure, grid = make_frames(len(page), (2.5, 0.2 * most + 0.7), sharex=True)
         for axes, (cell, names) in zip(grid, page, strict=True):
             _bars(axes, cell, names, theme)
-            titled(axes, named({name: cell.values[name] for name in study.columns}))
+            set_title(axes, name_values({name: cell.values[name] for name in study.columns}))
             axes.tick_params(labelbottom=True)
         figure.supxlabel("relative residual of held-out answers", fontsize=8)
         caption = (
@@ -34,13 +34,13 @@ def plots(study: Study, layout: Layout, theme: Theme) -> Iterator[Plot]:
             "many seeds it was named as the trunk behind the API."
         )
         yield Plot("residuals", "What each candidate trunk leaves unexplained", caption, figure).about(
-            Page({}, []), left_out(len(pages), layout)
+            Page({}, []), describe_left_out(len(pages), layout)
         )
 
 
-def candidates(cell: Cell) -> list[str]:
+def list_candidates(cell: Cell) -> list[str]:
     """The candidates of which a cell's jobs report residuals, in the order of their names."""
-    metrics = {name for job in cell.jobs for name in (job.entry.result or {}).get("metrics") or {}}
+    metrics = {name for job in cell.jobs for name in (job.on_disk.result or {}).get("metrics") or {}}
     return sorted(name.removeprefix(RESIDUAL) for name in metrics if name.startswith(RESIDUAL))
 
 

@@ -8,8 +8,8 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 
 from fmsteal.report.read.study import Cell, Study
-from fmsteal.report.show.layout import MOST_PAGES, Layout, Page, left_out
-from fmsteal.report.show.plots.panels import Plot, frames, hollow, legend, titled, whole_scale
+from fmsteal.report.show.layout import MOST_PAGES, Layout, Page, describe_left_out
+from fmsteal.report.show.plots.panels import Plot, add_legend, hollow_mark, make_frames, set_title, show_whole_scale
 from fmsteal.report.show.plots.theme import Theme
 
 PREFIX, SUFFIX = "robustness/", "/victim_accuracy"
@@ -18,35 +18,35 @@ VICTIM = "victim"
 
 def plots(study: Study, layout: Layout, theme: Theme) -> Iterator[Plot]:
     """A point for each victim, a frame for each kind of robustness; cells that differ otherwise have their own plot."""
-    kinds = robustness(study)
+    kinds = gather_robustness(study)
     if not kinds or VICTIM not in study.columns or layout.metric.startswith(("cost/", PREFIX)):
         return
     names = [name for name in study.columns if name != VICTIM]
     groups = {key: cells for key, cells in study.groups([VICTIM]).items() if _measured(cells, layout.metric, kinds)}
     order = study.values(VICTIM)
     for key, cells in list(groups.items())[:MOST_PAGES]:
-        figure, grid = frames(len(kinds), sharey=True)
+        figure, grid = make_frames(len(kinds), sharey=True)
         handles: dict[str, Artist] = {}
         for axes, kind in zip(grid, kinds, strict=True):
             handles |= _points(axes, cells, kind, layout.metric, order, theme)
-            titled(axes, study.label(kind))
+            set_title(axes, study.label(kind))
             axes.tick_params(labelbottom=True)
-            whole_scale([axes], study, kind, "x")
-        whole_scale(grid, study, layout.metric)
+            show_whole_scale([axes], study, kind, "x")
+        show_whole_scale(grid, study, layout.metric)
         figure.supxlabel("the victim's own accuracy", fontsize=8)
         figure.supylabel(study.label(layout.metric), fontsize=8)
         shown = [name for name in order if name in handles]
-        legend(figure, [handles[name] for name in shown], shown, VICTIM)
+        add_legend(figure, [handles[name] for name in shown], shown, VICTIM)
         caption = (
             "Means over seeds, each seed a dot; hollow where seeds are missing. The first frame is what a victim's "
             "accuracy alone would explain."
         )
         title = f"{study.label(layout.metric)} against the victim's robustness"
         page = Page(dict(zip(names, key, strict=True)), [])
-        yield Plot("robustness", title, caption, figure).about(page, left_out(len(groups), layout))
+        yield Plot("robustness", title, caption, figure).about(page, describe_left_out(len(groups), layout))
 
 
-def robustness(study: Study) -> list[str]:
+def gather_robustness(study: Study) -> list[str]:
     """The victims' own accuracies that ``evaluation=robustness`` measured: clean, under PGD, under all corruptions."""
     whole = [name for name in study.metrics if name.startswith(PREFIX) and name.endswith(SUFFIX)]
     whole = [name for name in whole if name.count("/") == 2]  # not those of single corruptions
@@ -72,7 +72,7 @@ def _points(
         ]
         if len(both) > 1:
             axes.plot(*zip(*both, strict=True), "o", color=style["color"], markersize=2, alpha=0.6)
-        look = style if x.whole and y.whole else hollow(style, theme)
+        look = style if x.whole and y.whole else hollow_mark(style, theme)
         (handles[cell.values[VICTIM]],) = axes.plot(x.mean, y.mean, **{"markeredgewidth": 0, **look})
     axes.grid(True)
     return handles

@@ -1,0 +1,37 @@
+"""Configs of jobs, composed as the command does, and the choices that make a job small."""
+
+from __future__ import annotations
+
+from functools import cache
+
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import DictConfig
+
+from fmsteal import cli
+from fmsteal.base import paths
+from fmsteal.base.on_hydra import SharedLoader
+
+SMOKE = ("experiment=smoke", "tracker=none", "trainer=cpu")
+
+
+TINY = "backbone.model=test_resnet"  # of timm: a fifth of the time of a ResNet-10
+
+
+SMALL = (*SMOKE, "victim=resnet10t", "thief=resnet10t", f"victim.{TINY}", f"thief.{TINY}")
+
+
+@cache
+def loader() -> SharedLoader:
+    """Reads each file of conf/ once in a process; made where Hydra is initialised."""
+    return SharedLoader(GlobalHydra.instance().config_loader().get_search_path())
+
+
+def composed(*overrides: str) -> DictConfig:
+    """The config of a job, with the ``hydra`` node."""
+    cli.forget_other_ray()
+    with initialize_config_dir(str(paths.folder("conf")), version_base="1.3"):
+        hydra = GlobalHydra.instance().hydra
+        assert hydra is not None
+        hydra.config_loader = loader()
+        return compose("config", list(overrides), return_hydra_config=True)

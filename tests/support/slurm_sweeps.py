@@ -1,0 +1,61 @@
+"""Sweeps sent to Slurm, and what they wait for."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from filelock import SoftFileLease
+
+from tests.support.commands import command, environment
+from tests.support.slurm_cluster import Cluster
+
+LAUNCHER = ("hydra/launcher=slurm", "hydra.launcher.gpus_per_node=null", "hydra.launcher.cpus_per_task=1")
+
+
+def start(cluster: Cluster, root: Path, *words: str, pause: float = 0, **variables: str) -> subprocess.Popen[str]:
+    """Begin a sweep whose jobs Slurm runs; ``pause`` seconds after each epoch, where the sweep asks for pauses."""
+    return begin(cluster, root, "-m", *LAUNCHER, *words, PAUSE_SECONDS=str(pause), **variables)
+
+
+def begin(cluster: Cluster, root: Path, *words: str, **variables: str) -> subprocess.Popen[str]:
+    """Begin a command where there is Slurm."""
+    return subprocess.Popen(
+        command(*words),
+        cwd=root,
+        env={**surroundings(root), **cluster.environment, **variables},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def run_here(root: Path, *words: str) -> None:
+    """The same sweep without Slurm."""
+    subprocess.run(command("-m", *words), cwd=root, env=surroundings(root), check=True, capture_output=True)
+
+
+def surroundings(root: Path) -> dict[str, str]:
+    """The environment of a sweep: it finds the tests' callback, which writes down what was trained.
+
+    One thread, as jobs with one core have: with more, sums are rounded in other ways.
+    """
+    found = {"PYTHONPATH": str(Path(__file__).parents[2]), "PAUSE_TRACE": str(root / "trace")}
+    return {**environment(), **found, "OMP_NUM_THREADS": "1"}
+
+
+def worker(job: Path) -> int:
+    """The process that works on a job."""
+    owner = SoftFileLease(job / ".running.lease").owner
+    assert owner is not None
+    return owner.pid
+
+
+def until(moment: Callable[[], object], sweep: subprocess.Popen[str]) -> None:
+    """Wait for a moment in a running sweep."""
+    while not moment():
+        assert sweep.poll() is None, sweep.stdout.read() if sweep.stdout else ""
+        time.sleep(0.05)
