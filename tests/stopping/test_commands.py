@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from _pytest.mark import ParameterSet
 
 from fmsteal.base.lease import is_held
 from tests.support.commands import command, environment, finish
@@ -19,7 +20,17 @@ from tests.support.stopping.stopped import OFFLINE, SWEEP, assert_stopped
 from tests.support.wandb_file import offline_runs
 
 
-@pytest.mark.parametrize(("place", "number"), zip(PLACES, 3 * [signal.SIGTERM, signal.SIGINT], strict=False))
+def everywhere(*quick: str, numbers: tuple[int, int]) -> list[ParameterSet]:
+    """Each place with one of two signals by turns; all but the quick ones are slow tests."""
+    return [
+        pytest.param(place, numbers[nth % 2], marks=() if place in quick else pytest.mark.slow)
+        for nth, place in enumerate(PLACES)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("place", "number"), everywhere("training thief", "measuring", numbers=(signal.SIGTERM, signal.SIGINT))
+)
 def test_a_job_is_cut_off_and_goes_on(place: str, number: int, tmp_path: Path) -> None:
     words = (*WORDS, *OFFLINE)
     again = assert_stopped(Cold(tmp_path, *words, place=place), tmp_path, number, terminal=number == signal.SIGINT)
@@ -38,7 +49,7 @@ def test_a_job_is_cut_off_and_goes_on(place: str, number: int, tmp_path: Path) -
         assert before == [p.read_bytes() for p in tmp_path.glob("outputs/thefts/*/ledger.bin")] and before
 
 
-@pytest.mark.parametrize(("place", "number"), zip(PLACES, 3 * [signal.SIGINT, signal.SIGTERM], strict=False))
+@pytest.mark.parametrize(("place", "number"), everywhere("querying", numbers=(signal.SIGINT, signal.SIGTERM)))
 def test_a_sweep_ends_at_once_and_begins_no_other_job(place: str, number: int, tmp_path: Path) -> None:
     again = assert_stopped(Cold(tmp_path, *SWEEP, place=place), tmp_path, number)
     assert again == ["fmsteal", *SWEEP]
@@ -77,6 +88,7 @@ def test_a_second_ctrl_c_kills(tmp_path: Path) -> None:
     assert again == ["fmsteal", *SWEEP]
 
 
+@pytest.mark.slow
 def test_all_processes_that_train_together_end(tmp_path: Path) -> None:
     cold = Cold(tmp_path, *WORDS, "trainer.lightning.devices=2", place="training victim")
     assert cold.until_held() != cold.process.pid

@@ -15,12 +15,14 @@ from tests.support.ray_cluster import running_cluster
 from tests.support.stopping.cold import PLACES, Cold
 from tests.support.stopping.stopped import OFFLINE, SWEEP, assert_stopped
 
+pytestmark = pytest.mark.slow
+
 LAUNCHERS = {
     "joblib": ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2"),
     "ray": ("hydra/launcher=ray", "hydra.launcher.num_cpus=1", "hydra.launcher.own.num_cpus=2"),
 }
 WHERE = [
-    pytest.param(launcher, place, number, marks=() if (launcher, place) == ("joblib", "querying") else pytest.mark.slow)
+    (launcher, place, number)
     for launcher, numbers in (("joblib", (signal.SIGTERM, signal.SIGINT)), ("ray", (signal.SIGINT, signal.SIGTERM)))
     for place, number in zip(PLACES[1:], 2 * numbers, strict=True)
 ]
@@ -46,7 +48,6 @@ def test_a_sweep_ends_with_its_workers(launcher: str, place: str, number: int, t
         assert [result["cost"]["cost/queries"] for result in results] == [20, 20]
 
 
-@pytest.mark.slow
 def test_jobs_on_a_ray_cluster_end_with_the_command_and_the_cluster_stays(tmp_path: Path) -> None:
     require("ray")
     (tmp_path / "nodes").mkdir()
