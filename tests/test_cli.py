@@ -191,7 +191,7 @@ WORDS = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]
 SETTINGS = st.builds("{}={}".format, st.sampled_from(["budget", "+notes.x", "output", "attack.k"]), WORDS)
 
 
-@settings(max_examples=3, deadline=None)
+@settings(max_examples=3)
 @given(st.lists(st.one_of(WORDS, SETTINGS, NAMES.map("budget={}".format)), min_size=30, max_size=60))
 def test_a_shell_reads_the_words_again(typed: list[str]) -> None:
     words = [quote_override(word) for word in typed]

@@ -72,7 +72,7 @@ def test_at_random_it_asks_what_a_knockoff_asks(
 
 
 @given(st.integers(1, 400), st.integers(1, 20), st.floats(0.001, 1), st.floats(0, 1, exclude_max=True))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_every_schedule_adds_up_to_the_budget(queries: int, rounds: int, share: float, validation: float) -> None:
     attack = ActiveThief(random, by_chance, soft_cross_entropy, rounds, share, validation)
     held, (first, *further) = attack.schedule(queries)
@@ -130,7 +130,7 @@ class Free:
     st.integers(0, 5),
     st.sampled_from([by_chance, by_entropy, by_kcenter]),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_no_schedule_asks_past_its_budget_or_twice(
     queries: int, rounds: int, share: float, validation: float, seed: int, strategy: Any
 ) -> None:

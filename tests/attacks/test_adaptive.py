@@ -88,7 +88,7 @@ def test_copycat_balances_the_labels_and_pays_for_none_twice(tmp_path: Path) -> 
 
 
 @given(st.lists(st.integers(0, 5), min_size=1, max_size=60), st.integers(0, 99))
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_balanced_rows_are_an_equal_share_of_each_label(labels: list[int], seed: int) -> None:
     rows = balance_classes(torch.tensor(labels), seed)
     each = len(labels) // len(set(labels))

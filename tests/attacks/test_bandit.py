@@ -50,7 +50,7 @@ def test_two_updates_by_hand() -> None:
 
 
 @given(st.integers(2, 6), st.lists(st.floats(-2, 2), min_size=1, max_size=30), st.integers(0, 99))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_updates_against_a_plain_loop(arms: int, advantages: list[float], seed: int) -> None:
     random = np.random.default_rng(seed)
     bandit, plain, counts = Bandit(arms), [0.0] * arms, [0] * arms
@@ -92,7 +92,7 @@ def test_rewards_of_three_answers_by_hand() -> None:
 
 
 @given(st.integers(1, 40), st.integers(2, 7), st.integers(0, 99))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_all_rewards_against_a_plain_loop(n: int, window: int, seed: int) -> None:
     random = np.random.default_rng(seed)
     answers = random.dirichlet(np.ones(4), n).astype(np.float32)
@@ -150,7 +150,7 @@ def test_an_empty_arm_is_not_drawn_and_no_image_twice() -> None:
     st.lists(st.integers(1, 9), min_size=1, max_size=12),
     st.integers(0, 99),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_draws_are_those_of_a_choice_at_a_time(arms: list[int], counts: list[int], seed: int) -> None:
     present = np.unique(arms, return_inverse=True)[1].astype(np.int64)
     bandit, random, other = Bandit(int(present.max()) + 1), np.random.default_rng(seed), np.random.default_rng(seed)

@@ -9,7 +9,7 @@ from tests.support.exact import agree, dimensions, embeddings, images, seeds
 
 
 @given(images, dimensions, seeds, st.sampled_from([0.1, 0.5]))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_is_what_its_code_computes(n: int, d: int, seed: int, temperature: float) -> None:
     thief, victim = embeddings(seed, (n, d), (n, d))
     agree(lambda s, v: cont_steal_loss(s, v, temperature), lambda s, v: cont_steal(s, v, temperature), thief, victim)

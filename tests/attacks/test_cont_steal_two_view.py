@@ -14,7 +14,7 @@ from tests.support.exact import agree, dimensions, embeddings, seeds, several
 
 
 @given(several, dimensions, seeds, st.sampled_from([0.07, 0.5]), st.sampled_from(["victim", "thief"]))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_is_its_formula(n: int, d: int, seed: int, temperature: float, anchor: Anchor) -> None:
     thief, victim = embeddings(seed, (n, d), (n, d))
     agree(

@@ -109,7 +109,7 @@ def test_directions_are_of_length_one_for_each_image_and_all_different() -> None
 
 
 @given(st.integers(1, 7), st.integers(2, 6), st.integers(0, 99))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_logits_come_back_from_probabilities_up_to_their_mean(n: int, classes: int, seed: int) -> None:
     logits = 3 * torch.randn(n, classes, generator=torch.Generator().manual_seed(seed))
     torch.testing.assert_close(

@@ -14,13 +14,13 @@ from tests.support.exact import agree, dimensions, embeddings, images, seeds, se
 
 
 @given(images, dimensions, seeds)
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_mse(n: int, d: int, seed: int) -> None:
     agree(losses.mse, mse_loop, *embeddings(seed, (n, d), (n, d)))
 
 
 @given(several, dimensions, seeds, st.sampled_from([0.07, 0.5]))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_infonce(n: int, d: int, seed: int, temperature: float) -> None:
     agree(
         lambda s, v: losses.infonce(s, v, temperature),
@@ -44,7 +44,7 @@ def soft_nn_loop(thief: Tensor, victim: Tensor, temperature: float) -> Tensor:
 
 
 @given(several, dimensions, seeds, st.sampled_from([0.5, 100.0]), st.sampled_from([0.0, 3.0]))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_soft_nn(n: int, d: int, seed: int, temperature: float, shift: float) -> None:
     thief, victim = embeddings(seed, (n, d), (n, d))
     agree(
@@ -71,7 +71,7 @@ def wasserstein_loop(thief: Tensor, victim: Tensor) -> Tensor:
 
 
 @given(images, dimensions, seeds)
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_wasserstein(n: int, d: int, seed: int) -> None:
     thief, victim = (rows.abs() for rows in embeddings(seed, (n, d), (n, d)))
     agree(losses.wasserstein, wasserstein_loop, thief, victim)
@@ -100,7 +100,7 @@ def barlow_loop(thief: Tensor, victim: Tensor, weight: float) -> Tensor:
 
 
 @given(several, st.integers(1, 9), seeds, st.sampled_from([0.0051, 0.5]))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_barlow(n: int, d: int, seed: int, weight: float) -> None:
     agree(
         lambda s, v: losses.barlow(s, v, weight),

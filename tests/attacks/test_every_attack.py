@@ -64,7 +64,7 @@ def test_no_attack_takes_a_budget_of_nothing_for_something(name: str) -> None:
     st.lists(st.tuples(st.sampled_from(["pool", "images"]), st.integers(0, 9), st.integers(0, 1)), max_size=12),
     st.integers(1, 30),
 )
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_no_schedule_of_questions_gets_an_answer_for_nothing(
     tmp_path_factory: pytest.TempPathFactory, schedule: list[tuple[str, int, int]], budget: int
 ) -> None:

@@ -30,7 +30,7 @@ from tests.support.small_task import context
 
 
 @given(st.integers(1, 9), st.integers(2, 8), st.integers(0, 999))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_losses_and_gradients_against_plain_loops(n: int, classes: int, seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     logits = torch.randn(n, classes, generator=generator, requires_grad=True)
@@ -54,7 +54,7 @@ def test_both_losses_agree_on_labels() -> None:
 
 
 @given(st.integers(1, 9), st.integers(2, 8), st.sampled_from([1.0, 4.0, 100.0]), st.integers(0, 999))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_the_softened_divergence_against_scipy(n: int, classes: int, temperature: float, seed: int) -> None:
     random = np.random.default_rng(seed)
     logits, answers = random.normal(size=(n, classes)) * 3, random.dirichlet(np.ones(classes), n)
@@ -93,7 +93,7 @@ def test_a_high_temperature_compares_log_probabilities_and_a_row_of_zeros_says_n
 
 
 @given(st.integers(1, 300), st.integers(0, 50), st.data())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_random_choices_are_distinct_and_nested(pool: int, seed: int, data: st.DataObject) -> None:
     large = data.draw(st.integers(0, pool))
     small = data.draw(st.integers(0, large))

@@ -23,7 +23,7 @@ from tests.support.exact import agree, seeds
 
 
 @given(rows, rows, classes, seeds, st.sampled_from([0.0, 1.0, 75.0]))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_the_loss_is_equations_3_to_5(labelled: int, others: int, count: int, seed: int, weight: float) -> None:
     z = logits(seed, labelled + others, count)
     y = logits(seed + 1, labelled + others, count).softmax(dim=1)
@@ -44,7 +44,7 @@ def test_the_loss_is_equations_3_to_5(labelled: int, others: int, count: int, se
 
 
 @given(rows, st.integers(1, 4), classes, seeds, st.sampled_from([0.5, 1.0, 0.1]))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_guesses_are_equations_6_and_7(images: int, views: int, count: int, seed: int, temperature: float) -> None:
     z = logits(seed, views, images, count).double()
     found = guess_answers(z.flatten(0, 1), views, temperature)
@@ -61,7 +61,7 @@ def test_sharpening_by_hand() -> None:
 
 
 @given(st.integers(1, 9), seeds, st.sampled_from([0.75, 0.1, 16.0]), st.booleans())
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_mixtures_are_equations_8_to_11(count: int, seed: int, alpha: float, images: bool) -> None:
     inputs = torch.randn(count, *([3, 2, 2] if images else [5]), generator=torch.Generator().manual_seed(seed))
     targets = logits(seed, count, 3).softmax(dim=1)

@@ -41,7 +41,7 @@ def divergence(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
 
 
 @given(rows, classes, seeds, shares, temperatures, st.booleans())
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_the_labelled_part(n: int, count: int, seed: int, share: float, temperature: float, hard: bool) -> None:
     z, anchor = logits(seed, n, count), logits(seed + 1, n, count)
     y = logits(seed + 2, n, count).softmax(dim=1)
@@ -65,7 +65,7 @@ def test_the_labelled_part(n: int, count: int, seed: int, share: float, temperat
 
 
 @given(rows, classes, seeds, shares, temperatures, st.data())
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_the_unlabelled_part(
     n: int, count: int, seed: int, share: float, temperature: float, data: st.DataObject
 ) -> None:

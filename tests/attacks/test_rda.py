@@ -24,7 +24,7 @@ from tests.support.exact import agree, dimensions, embeddings, images, seeds, se
     seeds,
     st.sampled_from([(1.0, 1.0), (1.0, 20.0), (0.0, 1.0)]),
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_is_its_formula(n: int, d: int, m: int, seed: int, weights: tuple[float, float]) -> None:
     views, asked = embeddings(seed, (m, n, d), (3, n, d))
     p, (alpha, beta) = prototypes(asked), weights
@@ -48,7 +48,7 @@ def test_terms_are_told_apart() -> None:
 
 
 @given(images, dimensions, st.sampled_from([1, 3, 10]), seeds)
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_prototypes_are_means_of_unit_rows(n: int, d: int, r: int, seed: int) -> None:
     (asked,) = embeddings(seed, (r, n, d))
     want = torch.stack([sum((unit(asked[q, i].double()) for q in range(r)), torch.zeros(d)) / r for i in range(n)])

@@ -31,7 +31,7 @@ def rows(n: int, seed: int, d: int = 4) -> torch.Tensor:
 
 
 @given(st.integers(1, 40), st.integers(0, 99), st.data())
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_kcenter_takes_the_farthest_each_time(n: int, seed: int, data: st.DataObject) -> None:
     count, x = data.draw(st.integers(1, n)), rows(n, seed)
     picks = kcenter_features(n, count, seed, features=lambda: x)
@@ -42,7 +42,7 @@ def test_kcenter_takes_the_farthest_each_time(n: int, seed: int, data: st.DataOb
 
 
 @given(st.integers(1, 30), st.integers(0, 99), st.data())
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_herding_brings_the_mean_closest_each_time(n: int, seed: int, data: st.DataObject) -> None:
     count, x = data.draw(st.integers(1, n)), rows(n, seed)
     picks = herding(n, count, 0, features=lambda: x)
@@ -74,7 +74,7 @@ def test_equal_images_are_chosen_once_each(selection: object) -> None:
 
 
 @given(st.integers(2, 60), st.integers(1, 25), st.integers(0, 99))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_typicality_against_scikit_learn(n: int, k: int, seed: int) -> None:
     k, x = min(k, n - 1), torch.nn.functional.normalize(rows(n, seed))
     distances, _ = NearestNeighbors(n_neighbors=k + 1).fit(x.numpy()).kneighbors(x.numpy())

@@ -51,7 +51,7 @@ def without_mean(rows: Tensor) -> Tensor:
 
 
 @given(st.integers(2, 60), st.integers(1, 40), st.sampled_from([1e-8, 1e-3, 0.1]), st.integers(0, 99))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_complete_answers_give_the_ridge_solution(n: int, width: int, penalty: float, seed: int) -> None:
     """Of every class by itself, with scikit-learn; in the dual (n < D) and in the primal."""
     features, _, answers = draw(seed, n, width)
@@ -144,7 +144,7 @@ def test_the_held_out_fifth_decides_and_all_rows_are_fitted() -> None:
 
 
 @given(st.integers(0, 999), st.integers(2, 8), st.integers(1, 5))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_answers_that_are_no_equations_are_noticed(seed: int, classes: int, decimals: int) -> None:
     answers = draw(seed, 30, 4, classes)[2]
     assert find_limit(answers) is None

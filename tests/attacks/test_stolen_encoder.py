@@ -16,7 +16,7 @@ DISTANCES: list[Distance] = ["l2", "l1", "cosine"]
 @given(
     images, dimensions, st.sampled_from([0, 1, 9]), seeds, st.sampled_from(DISTANCES), st.sampled_from([0.0, 1.0, 20.0])
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_is_its_formula(n: int, d: int, k: int, seed: int, distance: Distance, lam: float) -> None:
     clean, views, targets = embeddings(seed, (n, d), (k, n, d), (n, d))
     agree(

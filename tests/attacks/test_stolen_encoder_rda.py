@@ -10,7 +10,7 @@ from tests.support.exact import agree, dimensions, embeddings, images, seeds, un
 
 
 @given(images, st.integers(1, 9), st.sampled_from([1, 3]), seeds, st.sampled_from([1.0, 20.0]))
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_is_its_formula(n: int, d: int, k: int, seed: int, lam: float) -> None:
     clean, views, targets = embeddings(seed, (n, d), (k, n, d), (n, d))
     agree(
@@ -23,7 +23,7 @@ def test_is_its_formula(n: int, d: int, k: int, seed: int, lam: float) -> None:
 
 
 @given(images, dimensions, seeds)
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_is_the_squared_distance_over_dimensions(n: int, d: int, seed: int) -> None:
     clean, targets = embeddings(seed, (n, d), (n, d))
     both = rda_style_loss(clean, clean[None], targets)

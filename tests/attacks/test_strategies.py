@@ -37,7 +37,7 @@ def greedy(rows: list[list[float]], centres: list[list[float]], count: int) -> l
 
 
 @given(st.integers(1, 25), st.integers(0, 6), st.integers(1, 4), st.integers(0, 9999), st.booleans(), st.data())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_kcenter_picks_what_a_plain_loop_picks(
     n: int, m: int, width: int, seed: int, grid: bool, data: st.DataObject
 ) -> None:
@@ -167,7 +167,7 @@ def test_what_no_perturbation_changes_is_infinitely_far() -> None:
 
 
 @given(st.integers(1, 8), st.integers(2, 6), st.integers(0, 9999))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_entropy_and_margin_against_plain_loops(n: int, classes: int, seed: int) -> None:
     rows = torch.softmax(20 * torch.randn(n, classes, generator=torch.Generator().manual_seed(seed)), dim=1)
     rows[0] = torch.eye(classes)[0]

@@ -27,7 +27,7 @@ def cache(root: Path) -> RowCache:
 
 
 @given(st.lists(st.lists(st.integers(0, 49), max_size=12), max_size=6))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_rows_are_right_and_computed_once_whatever_is_asked(
     tmp_path_factory: pytest.TempPathFactory, asked: list[list[int]]
 ) -> None:

@@ -28,7 +28,7 @@ def numbered(labelled: int, others: int, batch: int, ratio: int = 1, each: int =
 
 
 @given(st.integers(1, 20), st.integers(1, 30), st.integers(1, 8), st.integers(1, 3), st.integers(1, 3), st.booleans())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_every_other_image_comes_as_often_as_any(
     labelled: int, others: int, batch: int, ratio: int, each: int, whole: bool
 ) -> None:

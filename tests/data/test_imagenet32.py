@@ -203,7 +203,7 @@ SOUND = pickle.dumps({"data": np.zeros((2, 12), np.uint8), "labels": [1, 2]}, 2)
 
 
 @given(st.data())
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_a_damaged_batch_is_read_or_named(tmp_path: Path, data: st.DataObject) -> None:
     raw = bytearray(SOUND)
     for _ in range(data.draw(st.integers(1, 4))):

@@ -29,7 +29,7 @@ def mapped(tmp_path_factory: pytest.TempPathFactory) -> Images:
 
 
 @given(ids, st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_a_subset_of_a_subset_is_what_numpy_indexing_gives(
     mapped: Images, first: list[int], data: st.DataObject
 ) -> None:
@@ -49,7 +49,7 @@ def test_a_subset_of_a_subset_is_what_numpy_indexing_gives(
 
 
 @given(ids, st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_picked_rows_are_indexed_as_an_array_is(picked: list[int], data: st.DataObject) -> None:
     view, array = Picked(RANDOM, np.array(picked)), RANDOM[picked]
     count = len(picked)
@@ -67,7 +67,7 @@ def test_picked_rows_are_indexed_as_an_array_is(picked: list[int], data: st.Data
 
 
 @given(st.integers(1, N - 1), st.integers(0, 5))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_taken_and_rest_are_the_whole(count: int, seed: int) -> None:
     some, rest = WHOLE.taken(count, seed)
     assert rest is not None and len(some) == count

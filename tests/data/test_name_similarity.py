@@ -26,7 +26,7 @@ CLASSES, SIZES = ["apple", "bridge", "cloud", "drum"], [30, 20, 25, 5]
 
 
 @given(st.lists(st.tuples(st.integers(0, 60), st.floats(0, 1)), min_size=1, max_size=8), st.integers(1, 200))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_shares_are_in_proportion_as_far_as_classes_reach(classes: list[tuple[int, float]], count: int) -> None:
     sizes, worth = np.array([n for n, _ in classes]), np.array([round(w, 3) for _, w in classes])
     if count > sizes[worth > 0].sum():

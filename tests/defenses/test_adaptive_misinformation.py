@@ -37,7 +37,7 @@ def guard_in(folder: Path, defense: Any, train: Any = TASK.train, width: int = 3
 
 
 @given(simplex(), st.floats(0, 1), st.sampled_from([10.0, 1000.0, 10_000.0]), st.integers(0, 99))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_it_is_a_loop_over_rows(p: Tensor, tau: float, nu: float, seed: int) -> None:
     q = dirichlet(seed, len(p), p.shape[1]).double()
     for row, other, y in zip(p.double().numpy(), q.numpy(), mix_answers(p.double(), q, tau, nu).numpy(), strict=True):

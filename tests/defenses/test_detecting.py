@@ -78,7 +78,7 @@ def test_windows_that_are_no_sample_of_the_victims_images_are_flagged() -> None:
 
 
 @given(st.lists(st.integers(0, 1), max_size=40), st.integers(1, 9) | st.none(), st.sampled_from([None, 0.5, 4.0]))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_limits_are_a_loop_over_questions(clients: list[int], queries: int | None, rate: float | None) -> None:
     questions = [question(n, client=c) for n, c in enumerate(clients)]
     said = guard_of(ClientLimits(queries, rate), 3).reply(asked(torch.full((len(clients), 3), 1 / 3), questions, now=7))

@@ -47,7 +47,7 @@ def test_zero_rows_and_empty_batches_are_answered(defense: RowDefense) -> None:
 
 
 @given(images, dimensions, st.integers(1, 20), seeds)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_top_k_is_a_loop_over_rows(n: int, d: int, k: int, seed: int) -> None:
     (v,) = embeddings(seed, (n, d))
     for row, answer in zip(v, protect(FeatureTopK(k), v), strict=True):
@@ -61,7 +61,7 @@ def test_top_k_is_signed() -> None:
 
 
 @given(images, dimensions, st.integers(0, 3), seeds)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_rounding_is_of_the_normalised_row(n: int, d: int, decimals: int, seed: int) -> None:
     (v,) = embeddings(seed, (n, d))
     rows = v.numpy() / np.sqrt((v.numpy() ** 2).sum(axis=1, keepdims=True))

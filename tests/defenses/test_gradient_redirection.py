@@ -52,7 +52,7 @@ def test_scores_and_directions_are_those_of_whole_jacobians() -> None:
 
 
 @given(simplex(), st.floats(0, 2), st.integers(0, 999))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_it_is_the_minimum_of_the_linear_program(p: Tensor, epsilon: float, seed: int) -> None:
     p = p.double() / p.double().sum(1, keepdim=True)
     g = torch.randn(p.shape, generator=torch.Generator().manual_seed(seed)).double()

@@ -69,7 +69,7 @@ def direction(p: Row, y: Row) -> Row:
 
 
 @given(st.integers(0, 999), st.integers(2, 60), st.sampled_from([0.1, 0.5, 1.0]))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_free_it_tries_all_vertices(seed: int, classes: int, epsilon: float) -> None:
     p, q = pair(seed, classes)
     for row, at, y in zip(p.numpy(), q.numpy(), mad(p, q, epsilon).numpy(), strict=True):
@@ -100,7 +100,7 @@ def test_above_it_is_never_worse_than_a_greedy_search(classes: int) -> None:
 
 
 @given(simplex(), st.sampled_from([0.1, 1.0, 5.0]))
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_the_label_stays_even_where_the_target_ties(p: Tensor, epsilon: float) -> None:
     y = guard_of(MAD(epsilon, keep_label=True), p.shape[1]).reply(asked(p)).answers
     best = y.topk(2, dim=1).values

@@ -15,7 +15,7 @@ from tests.support.simplex import dirichlet
 
 
 @given(st.integers(0, 999), st.integers(2, 12), st.sampled_from([0.0, 0.1, 0.5, 1.0, 2.0]), st.booleans())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_it_is_a_loop_over_rows(seed: int, classes: int, epsilon: float, per_client: bool) -> None:
     p = dirichlet(seed, 40, classes, 1.0)
     questions = [question(n, client=n % 3) for n in range(40)]

@@ -16,7 +16,7 @@ from tests.support.simplex import dirichlet, simplex
 
 @pytest.mark.parametrize("kind", [Gaussian, Laplace])
 @given(simplex())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_it_is_a_loop_over_rows(kind: type[Noise], p: Tensor) -> None:
     defense, ask = kind(0.7), asked(p)
     for row, (answer, y) in enumerate(zip(p.double().numpy(), reply(defense, p).answers.numpy(), strict=True)):

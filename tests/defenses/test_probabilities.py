@@ -50,7 +50,7 @@ def named(defense: Any) -> str:
 
 @pytest.mark.parametrize("defense", EVERY, ids=named)
 @given(simplex())
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 def test_what_leaves_is_a_distribution(defense: Any, p: Tensor) -> None:
     before = p.clone()
     y = reply(defense, p).answers
@@ -61,7 +61,7 @@ def test_what_leaves_is_a_distribution(defense: Any, p: Tensor) -> None:
 
 @pytest.mark.parametrize(("make", "keeps"), BOUNDED)
 @given(simplex(), st.sampled_from(EPSILONS))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_it_stays_within_epsilon_and_keeps_the_label(
     make: Callable[[float], Any], keeps: bool, p: Tensor, epsilon: float
 ) -> None:

@@ -51,7 +51,7 @@ def run(folder: Path, make: Callable[[], Any], asks: Asks) -> list[Any]:
 
 @pytest.mark.parametrize("name", EVERY)
 @given(ASKS, st.lists(st.integers(0, 12), max_size=3).map(sorted), st.data())
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=12, suppress_health_check=[HealthCheck.too_slow])
 def test_questions_may_be_cut_and_runs_killed_anywhere(
     name: str, tmp_path_factory: pytest.TempPathFactory, asks: Asks, cuts: list[int], data: st.DataObject
 ) -> None:

@@ -16,7 +16,7 @@ from tests.support.simplex import dirichlet, simplex
 
 
 @given(simplex(), st.floats(0, 1.5), st.floats(0, 2))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_it_is_a_loop_over_rows(p: Tensor, beta: float, gamma: float) -> None:
     for row, y in zip(p.double().numpy(), reply(ReverseSigmoid(beta, gamma), p).answers.numpy(), strict=True):
         row = row / row.sum()

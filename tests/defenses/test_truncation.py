@@ -45,7 +45,7 @@ def test_a_batch_is_answered_row_by_row(defense: RowDefense, batch: int) -> None
 
 
 @given(st.integers(1, 7), st.integers(2, 12), st.integers(1, 14), st.integers(0, 999))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_against_plain_loops(n: int, classes: int, k: int, seed: int) -> None:
     p = rows(n, classes, seed)
     for row, answer, label, again in zip(p, top_k(p, k), hard_label(p), top_k(p, k, renormalise=True), strict=True):

@@ -55,7 +55,7 @@ def pair(victim: nn.Module, thief: nn.Module, ctx: Context) -> Pair:
 
 
 @given(st.integers(2, 30), st.integers(2, 8), st.integers(0, 9999))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_neighbours_are_those_of_scikit_learn(n: int, d: int, seed: int) -> None:
     random = torch.Generator().manual_seed(seed)
     first, second = (torch.randn(n, d, generator=random).double() for _ in range(2))

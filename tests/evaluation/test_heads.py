@@ -53,7 +53,7 @@ def vote(known: torch.Tensor, labels: torch.Tensor, asked: torch.Tensor, classes
     st.tuples(st.integers(1, 12), st.integers(1, 7), st.integers(1, 5), st.integers(2, 4)),
     st.integers(1, 15), st.sampled_from([0.07, 0.5, 10.0]), st.sampled_from([1, 3, 100]), st.integers(0, 9999),
 )  # fmt: skip
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_knn_is_the_weighted_vote_of_a_plain_loop(
     size: tuple[int, int, int, int], k: int, temperature: float, batch: int, seed: int
 ) -> None:

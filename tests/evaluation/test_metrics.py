@@ -23,7 +23,7 @@ def pair(shape: tuple[int, int, int]) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 @given(shapes)
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_against_scikit_learn_and_scipy(shape: tuple[int, int, int]) -> None:
     victim, thief = pair(shape)
     labels = victim.argmax(1).numpy()
@@ -39,7 +39,7 @@ def test_against_scikit_learn_and_scipy(shape: tuple[int, int, int]) -> None:
 
 
 @given(shapes, st.floats(0, 4))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_kappa_against_scikit_learn(shape: tuple[int, int, int], bias: float) -> None:
     victim, thief = pair(shape)
     thief[::2] = victim[::2]
@@ -85,7 +85,7 @@ def test_extreme_logits_give_finite_kl() -> None:
 
 
 @given(st.integers(1, 2000), st.data())
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_wilson_against_its_formula(n: int, data: st.DataObject) -> None:
     hits = data.draw(st.integers(0, n))
     z, p = 1.959963984540054, hits / n

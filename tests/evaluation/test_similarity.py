@@ -30,7 +30,7 @@ def features(size: tuple[int, int, int, int]) -> tuple[torch.Tensor, torch.Tenso
 
 
 @given(sizes)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_cka_is_the_normalised_hsic_of_centred_gram_matrices(size: tuple[int, int, int, int]) -> None:
     x, y = features(size)
     n = len(x)
@@ -45,7 +45,7 @@ def test_cka_is_the_normalised_hsic_of_centred_gram_matrices(size: tuple[int, in
 
 
 @given(st.tuples(st.integers(4, 6), st.integers(1, 4), st.integers(1, 4), st.integers(0, 9999)))
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_unbiased_hsic_is_the_u_statistic_over_distinct_quadruples(size: tuple[int, int, int, int]) -> None:
     x, y = features(size)
     k, g = (x.double() @ x.double().T).numpy(), (y.double() @ y.double().T).numpy()

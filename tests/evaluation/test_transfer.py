@@ -70,7 +70,7 @@ def test_pgd_is_the_papers_iteration_image_by_image() -> None:
 
 
 @given(st.integers(0, 9999), st.floats(0, 1), st.floats(0, 1), st.integers(1, 3))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_examples_stay_in_the_ball_and_are_images(seed: int, eps: float, step: float, steps: int) -> None:
     model, (images, labels, start) = small_net(), batch(seed, 2)
     for made in (fgsm(model, images, labels, eps), pgd(model, images, labels, eps, step, steps, start)):

@@ -227,7 +227,7 @@ ANY_ASKS = st.lists(st.tuples(st.lists(st.integers(0, 5), min_size=1, max_size=1
 
 
 @given(ANY_ASKS, st.lists(st.integers(0, 12), max_size=4).map(sorted), st.sampled_from(["client", "all"]))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_any_partition_of_one_order_is_answered_alike(
     tmp_path_factory: pytest.TempPathFactory, asks: Asks, cuts: list[int], depends: Depends
 ) -> None:
@@ -238,7 +238,7 @@ def test_any_partition_of_one_order_is_answered_alike(
 
 
 @given(ANY_ASKS, st.data(), st.sampled_from(["client", "all"]))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_files_cut_anywhere_lead_to_the_same_state(
     tmp_path_factory: pytest.TempPathFactory, asks: Asks, data: st.DataObject, depends: Depends
 ) -> None:
@@ -357,7 +357,7 @@ def test_a_batch_is_cut_by_the_place_in_the_order(tmp_path: Path) -> None:
 
 
 @given(ANY_ASKS, st.data())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_a_batch_is_the_same_after_a_restart(
     tmp_path_factory: pytest.TempPathFactory, asks: Asks, data: st.DataObject
 ) -> None:

@@ -32,7 +32,7 @@ def test_answers_survive_reopening(tmp_path: Path) -> None:
 
 
 @given(st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_a_file_cut_anywhere_keeps_every_whole_record(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
 ) -> None:
@@ -74,7 +74,7 @@ def test_a_known_width_is_held_against_the_file(tmp_path: Path) -> None:
 
 
 @given(st.lists(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 9), st.integers(0, 2)), max_size=40), max_size=9))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_the_index_is_a_dictionary(calls: list[list[tuple[int, int, int]]]) -> None:
     index, known = Index(), dict[Question, int]()
     for call in calls:

@@ -265,7 +265,7 @@ def test_what_the_oracle_counts_takes_few_bytes_for_an_answer() -> None:
 
 
 @given(st.lists(st.lists(st.integers(0, 6), max_size=9), max_size=9))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_counts_are_a_counter(calls: list[list[int]]) -> None:
     counts, known = Counts(), Counter[int]()
     for call in calls:
@@ -339,5 +339,5 @@ class AnySchedule(RuleBasedStateMachine):
             assert self.received <= paid <= self.budget
 
 
-AnySchedule.TestCase.settings = settings(max_examples=60, stateful_step_count=20, deadline=None)
+AnySchedule.TestCase.settings = settings(max_examples=60, stateful_step_count=20)
 test_any_schedule = AnySchedule.TestCase

@@ -136,7 +136,7 @@ KINDS = st.sampled_from(["flip", "put in", "lose", "zero", "swap"])
 
 @given(st.sampled_from(["new", "alone", "before"]), KINDS, st.integers(0, 10**6), st.integers(1, 200))
 @example("new", "zero", 0, 200)
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_whatever_is_damaged_at_one_place_all_other_answers_stay(
     tmp_path_factory: pytest.TempPathFactory, form: str, kind: str, place: int, length: int
 ) -> None:

@@ -20,7 +20,7 @@ def loop(a: Tensor, b: Tensor, temperature: float) -> Tensor:
 
 
 @given(images, dimensions, seeds, st.sampled_from([0.07, 0.5, 1.0]))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_is_its_formula(n: int, d: int, seed: int, temperature: float) -> None:
     a, b = embeddings(seed, (n, d), (n, d))
     agree(lambda x, y: nt_xent(x, y, temperature), lambda x, y: loop(x, y, temperature), a, b)

@@ -122,7 +122,7 @@ def test_every_loss_gives_the_minimum_of_scipy(
 
 
 @given(st.integers(2, 40), st.integers(1, 40), st.integers(2, 5), st.integers(0, 10**6))
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_at_the_minimum_the_gradient_is_what_is_stated(n: int, width: int, classes: int, seed: int) -> None:
     """By autograd in the weights themselves, not in the fit's own unknowns."""
     x, y = rows(n, width, classes, seed)

@@ -177,7 +177,7 @@ def test_images_are_read_batch_by_batch() -> None:
 
 
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), min_size=1, max_size=40))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_macro_f1_is_scikit_learns(pairs: list[tuple[int, int]]) -> None:
     truth, guess = (torch.tensor(side) for side in zip(*pairs, strict=True))
     wanted = f1_score(truth.numpy(), guess.numpy(), average="macro", zero_division=0)

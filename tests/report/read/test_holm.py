@@ -24,7 +24,7 @@ def by_closure(chances: list[float]) -> list[float]:
 
 
 @given(st.lists(st.one_of(st.floats(0, 1), st.sampled_from([0.0, 0.01, 0.02, 1.0])), max_size=7))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_holms_correction_is_closed_testing(chances: list[float]) -> None:
     assert adjust(chances) == pytest.approx(by_closure(chances), abs=1e-12)
 

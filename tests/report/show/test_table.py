@@ -21,7 +21,7 @@ def cells(jobs: list[Result]) -> tuple[list[str], list[tuple[list[str], list[Stu
 
 
 @given(st.lists(st.floats(0, 1), min_size=3, max_size=9))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_students_interval_against_scipy(values: list[float]) -> None:
     got = student_interval(values)
     if np.ptp(values) < 1e-9:
