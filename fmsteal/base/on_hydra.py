@@ -6,10 +6,10 @@ against the Hydra that is installed, and fails where that is another one.
 - `parse` and `run_command`: `hydra.main` takes its words from `sys.argv` alone; ours are quoted, and a sweep's named.
 - `_errors_alone`: Hydra prints an error that is written for a person between two lines of its own.
 - `run_in_process`: a job in a notebook. Hydra's own way sets up logging and ends the process.
-- `borrow`, `forget`: a notebook may have a Hydra of its own, which is one for the whole process.
+- `borrow`, `forget`, `open_group`: a notebook may have a Hydra of its own, which is one for the whole process.
 - `SharedLoader`: Hydra reads and parses each file again for each job of a sweep, and lists all choices each time.
 - `combinations`: the jobs of a grid, in the order of Hydra's own sweeper.
-- `error_of`, `ended`: what a job raised, without the lines that Hydra prints for whoever asks.
+- `error_of`, `make_return`: what a job raised, without the lines that Hydra prints for whoever asks.
 """
 
 from __future__ import annotations
@@ -127,7 +127,7 @@ def error_of(job: JobReturn) -> Any:
     return job._return_value
 
 
-def ended(error: Exception | None) -> JobReturn:
+def make_return(error: Exception | None) -> JobReturn:
     """What a launcher says of a job that has ended, and failed where it raised something."""
     return JobReturn(status=JobStatus.COMPLETED if error is None else JobStatus.FAILED, _return_value=error)
 
@@ -175,18 +175,18 @@ def borrow(stored: Sequence[tuple[str, ...]]) -> Iterator[None]:
         for path, node in nodes.items():
             forget(path)
             if node is not _ABSENT:
-                _group(path)[path[-1]] = node
+                open_group(*path[:-1])[path[-1]] = node
 
 
 def forget(path: tuple[str, ...]) -> Any:
     """Take a node out of Hydra's config store, by its groups and its file's name; what it was."""
-    return _group(path).pop(path[-1], _ABSENT)
+    return open_group(*path[:-1]).pop(path[-1], _ABSENT)
 
 
-def _group(path: tuple[str, ...]) -> dict[str, Any]:
-    """The group of Hydra's config store that holds a node."""
+def open_group(*names: str) -> dict[str, Any]:
+    """The nodes and groups of a group in Hydra's config store, by the names of the groups that lead to it."""
     found: dict[str, Any] = ConfigStore.instance().repo
-    for part in path[:-1]:
+    for part in names:
         found = found.setdefault(part, {})
     return found
 

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 
+from fmsteal.base.on_hydra import open_group
 from fmsteal.config import later
 
 PART, BASE = "backbone", "learner"  # what choices are derived from, and what they begin with
@@ -41,9 +41,9 @@ def store(places: Sequence[Path]) -> None:
     """
     if not places:
         return
-    repo, backbones = ConfigStore.instance().repo, _files(PART, places)
+    backbones = _files(PART, places)
     for group in ROLES:
-        there = repo.setdefault(group, {})
+        there = open_group(group)
         for file in [file for file, node in there.items() if getattr(node, "provider", None) == PART]:
             del there[file]
         for name in names(group, places):
@@ -51,18 +51,19 @@ def store(places: Sequence[Path]) -> None:
 
 
 @contextmanager
-def stored(places: Sequence[Path]) -> Iterator[None]:
+def store_for_block(places: Sequence[Path]) -> Iterator[None]:
     """The same for the length of a block; the first folder is ours, and nothing is done if there is no other."""
     if len(places) < 2:
         yield
         return
-    repo = ConfigStore.instance().repo
-    before = {group: dict(repo.get(group, {})) for group in ROLES}
+    before = {group: dict(open_group(group)) for group in ROLES}
     store(places)
     try:
         yield
     finally:
-        repo.update(before)
+        for group, nodes in before.items():
+            open_group(group).clear()
+            open_group(group).update(nodes)
 
 
 def _files(group: str, places: Sequence[Path]) -> dict[str, Path]:

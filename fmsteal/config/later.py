@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from hydra.core.config_store import ConfigNode, ConfigStore
+from hydra.core.config_store import ConfigNode
 from omegaconf import DictConfig
+
+from fmsteal.base.on_hydra import open_group
 
 
 class Later(ConfigNode):
@@ -39,7 +41,4 @@ def store(
     group: str, name: str, make: Callable[[], DictConfig], package: str | None = None, provider: str | None = None
 ) -> None:
     """Tell Hydra of a choice of a group; ``make`` gives its config."""
-    there = ConfigStore.instance().repo
-    for part in group.split("/"):
-        there = there.setdefault(part, {})
-    there[f"{name}.yaml"] = Later(f"{name}.yaml", make, group, package, provider)
+    open_group(*group.split("/"))[f"{name}.yaml"] = Later(f"{name}.yaml", make, group, package, provider)

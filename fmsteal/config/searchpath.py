@@ -41,7 +41,7 @@ class _Known(SearchPathPlugin):
 def add_places(places: Sequence[str]) -> Iterator[None]:
     """Let Hydra list and find the choices of these places too, in all that it initialises meanwhile."""
     Plugins.instance().register(_Known)
-    with derived.stored(find_folders(places)):
+    with derived.store_for_block(find_folders(places)):
         before, _Known.places = _Known.places, places
         try:
             yield

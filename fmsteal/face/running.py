@@ -53,7 +53,7 @@ def run(overrides: Sequence[str] = ()) -> Job:
         cfg = cli.refuse_nonsense(make_arguments(words))
         if str(cfg.stage.value) == "victims":
             raise ConfigError("stage=victims has no result to open: leave it out, or use the command line.")
-        with derived.stored(searchpath.find_folders(searchpath.parse_places(make_arguments(words)))):
+        with derived.store_for_block(searchpath.find_folders(searchpath.parse_places(make_arguments(words)))):
             done = run_in_process(words, _task, paths.folder("conf"), name="fmsteal")
     if done.status is JobStatus.FAILED:
         error: Exception = error_of(done)

@@ -22,7 +22,7 @@ from omegaconf import DictConfig
 
 from fmsteal.base import stopping
 from fmsteal.base.errors import ConfigError
-from fmsteal.base.on_hydra import ended
+from fmsteal.base.on_hydra import make_return
 from fmsteal.sweep import ray_worker
 
 log = logging.getLogger(__name__)
@@ -154,7 +154,7 @@ def _returned(future: Future[Any]) -> JobReturn:
         failure = future.result()
     except Exception as error:  # its worker died, or its node, and again when it was begun again
         failure = f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
-    return ended(None if failure is None else RuntimeError(failure))
+    return make_return(None if failure is None else RuntimeError(failure))
 
 
 def _require_answer(address: str) -> None:

@@ -22,7 +22,7 @@ from submitit.core.utils import FailedJobError, UncompletedJobError
 from submitit.slurm.slurm import SlurmExecutor, SlurmInfoWatcher, SlurmJob
 
 from fmsteal.base import stopping
-from fmsteal.base.on_hydra import ended
+from fmsteal.base.on_hydra import make_return
 
 LOOK_SECONDS = 30  # between two looks at the queue
 LATE_SECONDS = 15.0  # how much later than the job's end its files may be seen, on a network file system
@@ -78,7 +78,7 @@ def outlive_dead_jobs() -> None:
                 time.sleep(0.5)
             return finished(job)
         except (UncompletedJobError, FailedJobError) as error:
-            return [ended(error)]
+            return [make_return(error)]
 
     job_class.watcher, job_class.results = watcher, results
     executor_class._internal_process_submissions = submitted

@@ -10,7 +10,7 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig
 
 from fmsteal import cli
-from fmsteal.base import paths
+from fmsteal.base import on_hydra, paths
 from fmsteal.base.errors import ConfigError
 from fmsteal.config import derived
 from fmsteal.sweep.overrides import preview
@@ -45,7 +45,7 @@ def test_the_backbone_alone_can_be_another() -> None:
     assert cfg.victim._target_.endswith("AdversarialVictim") and cfg.victim.backbone.model == "resnet10t"
     words = ["thief/backbone=resnet50"]
     with pytest.raises(ConfigError, match=r"thief/backbone=resnet50.*write backbone@thief\.backbone=resnet50"):
-        preview(cli.get_args_parser().parse_args(words))
+        preview(on_hydra.parse(words))
 
 
 def test_a_file_of_the_name_says_more() -> None:
@@ -67,7 +67,7 @@ def theirs(tmp_path: Path) -> Path:
 
 
 def beside(place: Path, *words: str) -> DictConfig:
-    with derived.stored([CONF, place]), initialize_config_dir(str(CONF), version_base="1.3"):
+    with derived.store_for_block([CONF, place]), initialize_config_dir(str(CONF), version_base="1.3"):
         return compose("config", [f"hydra.searchpath=[file://{place}]", *words])
 
 

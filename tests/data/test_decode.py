@@ -30,9 +30,9 @@ from pathlib import Path
 from fmsteal.data import decode, image_folder
 from fmsteal.base.store import Store
 
-real, decode.BLOCK = decode.square, 16
-decode.square = lambda image, size: time.sleep(0.01) or real(image, size)
-image_folder.artifact(Store(sys.argv[1]), Path(sys.argv[2]), 24, "skip", labelled=True)
+real, decode.BLOCK = decode.crop_square, 16
+decode.crop_square = lambda image, size: time.sleep(0.01) or real(image, size)
+image_folder.decode_folder(Store(sys.argv[1]), Path(sys.argv[2]), 24, "skip", labelled=True)
 """
 
 WITHIN = """

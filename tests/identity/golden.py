@@ -6,8 +6,7 @@ changelog; then write the new hashes: ``python -m tests.identity.golden``.
 
 from __future__ import annotations
 
-from fmsteal.identity.keys import identity, key_hash
-from tests.support.composing import composed
+from tests.support.composing import hash_now
 
 GOLDEN = {
     "": "d59c68e8079a82fb",
@@ -28,11 +27,6 @@ GOLDEN = {
     "task=embed attack=direct attack/loss=infonce victim=clip_rn50 seed=2": "7232dd3cb0fe13fc",
     "trainer=gpu trainer.lightning.precision=bf16-mixed +trainer.lightning.gradient_clip_val=1": "36f9529a0d8734e3",
 }  # fmt: skip
-
-
-def hash_now(job: str) -> str:
-    """The hash of a job by its overrides."""
-    return key_hash(identity(composed(*job.split())))
 
 
 if __name__ == "__main__":

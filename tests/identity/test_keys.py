@@ -12,9 +12,9 @@ from omegaconf import DictConfig, OmegaConf
 from fmsteal.base.store import read_json
 from fmsteal.identity import keys
 from fmsteal.identity.keys import axes, cell_key, cell_settings, find, hash_of, identity, job_key, key_hash, victim_key
-from tests.identity.golden import GOLDEN, hash_now
+from tests.identity.golden import GOLDEN
 from tests.support.commands import environment
-from tests.support.composing import composed
+from tests.support.composing import composed, hash_now
 
 
 def key(*overrides: str) -> str:

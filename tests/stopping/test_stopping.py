@@ -51,7 +51,7 @@ class Script:
 def test_a_command_unwinds_says_how_to_go_on_and_exits_as_shells_count(number: int, tmp_path: Path) -> None:
     script = Script(
         tmp_path,
-        "with stopping.command(['budget=100', 'seed=0,1', '+notes.why=a b']):\n"
+        "with stopping.run_command(['budget=100', 'seed=0,1', '+notes.why=a b']):\n"
         "    try:\n        ready()\n    finally:\n        print('closed')\n",
     )
     script.send(number)
@@ -70,7 +70,7 @@ def test_a_command_unwinds_says_how_to_go_on_and_exits_as_shells_count(number: i
     ],
 )
 def test_what_is_said(words: list[str], line: str, tmp_path: Path) -> None:
-    script = Script(tmp_path, f"with stopping.command({words!r}):\n    ready()\n")
+    script = Script(tmp_path, f"with stopping.run_command({words!r}):\n    ready()\n")
     script.send(signal.SIGINT)
     code, out, err = script.end()
     assert (code, out, err) == (130, "", line and f"fmsteal: stopped by Ctrl-C. {line}\n")
@@ -87,8 +87,8 @@ def test_what_is_said(words: list[str], line: str, tmp_path: Path) -> None:
 def test_whatever_a_library_makes_of_it_the_command_is_stopped(becomes: str, tmp_path: Path) -> None:
     script = Script(
         tmp_path,
-        "with stopping.command([]):\n"
-        "    try:\n        with stopping.heeded():\n            try: ready()\n"
+        "with stopping.run_command([]):\n"
+        "    try:\n        with stopping.heed():\n            try: ready()\n"
         f"            {becomes}\n"
         "        stopping.check()\n        print('goes on')\n"
         "    except Exception: print('an error')\n",
@@ -103,7 +103,7 @@ def test_processes_that_it_has_started_end_with_it(tmp_path: Path) -> None:
     deaf = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(flush=True); time.sleep(60)"
     script = Script(
         tmp_path,
-        "with stopping.command([]):\n"
+        "with stopping.run_command([]):\n"
         "    subprocess.Popen(['sh', '-c', 'sleep 61 & sleep 62'])\n"
         f"    child = subprocess.Popen([sys.executable, '-c', {deaf!r}], stdout=subprocess.PIPE)\n"
         "    child.stdout.readline()\n    ready()\n",
@@ -125,7 +125,7 @@ def test_processes_that_it_has_started_end_with_it(tmp_path: Path) -> None:
 def test_what_does_not_end_by_itself_is_killed(busy: str, again: bool, tmp_path: Path) -> None:
     script = Script(
         tmp_path,
-        "with stopping.command(['seed=1']):\n"
+        "with stopping.run_command(['seed=1']):\n"
         "    subprocess.Popen(['sleep', '60'])\n    Path('ready').touch()\n"
         f"    {busy}\n",
     )
@@ -140,7 +140,8 @@ def test_what_does_not_end_by_itself_is_killed(busy: str, again: bool, tmp_path:
 
 def test_a_signal_that_comes_twice_at_once_is_one(tmp_path: Path) -> None:
     """As `timeout` sends it: to the process, and to its group."""
-    script = Script(tmp_path, "with stopping.command([]):\n    try: ready()\n    finally:\n        print('closed')\n")
+    held = "with stopping.run_command([]):\n    try: ready()\n    finally:\n        print('closed')\n"
+    script = Script(tmp_path, held)
     script.send(signal.SIGTERM)
     script.send(signal.SIGTERM)
     assert script.end()[:2] == (143, "closed\n")
@@ -149,7 +150,7 @@ def test_a_signal_that_comes_twice_at_once_is_one(tmp_path: Path) -> None:
 def test_a_command_that_is_begun_by_nohup_does_not_hear_ctrl_c(tmp_path: Path) -> None:
     script = Script(
         tmp_path,
-        "with stopping.command([]):\n    Path('ready').touch()\n"
+        "with stopping.run_command([]):\n    Path('ready').touch()\n"
         "    while not Path('enough').exists(): time.sleep(0.01)\n    print('done')\n",
         ignored=True,
     )
@@ -162,12 +163,12 @@ def test_a_process_that_was_forked_is_not_the_command(tmp_path: Path) -> None:
     """It dies of the signal that it gets, and the command does not hear of it."""
     script = Script(
         tmp_path,
-        "with stopping.command([]):\n"
+        "with stopping.run_command([]):\n"
         "    child = os.fork()\n"
         "    if not child:\n        ready()\n"
         "    while not Path('ready').exists(): time.sleep(0.01)\n"
         "    os.kill(child, signal.SIGTERM)\n"
-        "    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), stopping.told())\n",
+        "    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), stopping.was_told())\n",
     )
     assert script.end() == (0, f"{-signal.SIGTERM} None\n", "")
 
@@ -176,7 +177,7 @@ def test_a_worker_leaves_its_job_and_takes_no_other(tmp_path: Path) -> None:
     script = Script(
         tmp_path,
         "for _ in range(2):\n"
-        "    try:\n        with stopping.worker():\n"
+        "    try:\n        with stopping.run_worker():\n"
         "            try: ready()\n            finally: print('closed')\n"
         "    except BaseException: print('passed on')\n",
     )
@@ -188,7 +189,7 @@ def test_after_its_job_a_worker_has_its_signals_back(tmp_path: Path) -> None:
     script = Script(
         tmp_path,
         "before = [signal.getsignal(n) for n in stopping.NAMES], signal.set_wakeup_fd(-1), threading.active_count()\n"
-        "for _ in range(3):\n    with stopping.worker(): pass\n"
+        "for _ in range(3):\n    with stopping.run_worker(): pass\n"
         "print(before == ([signal.getsignal(n) for n in stopping.NAMES], signal.set_wakeup_fd(-1), "
         "threading.active_count()))\nPath('ready').touch()\n",
     )
@@ -198,9 +199,9 @@ def test_after_its_job_a_worker_has_its_signals_back(tmp_path: Path) -> None:
 def test_what_must_be_whole_is_finished_first(tmp_path: Path) -> None:
     script = Script(
         tmp_path,
-        "with stopping.command([]):\n"
-        "    with stopping.postponed():\n        Path('ready').touch()\n"
-        "        while not stopping.told(): time.sleep(0.01)\n        print('whole')\n"
+        "with stopping.run_command([]):\n"
+        "    with stopping.postpone():\n        Path('ready').touch()\n"
+        "        while not stopping.was_told(): time.sleep(0.01)\n        print('whole')\n"
         "    print('and more')\n",
     )
     script.send(signal.SIGTERM)
@@ -216,7 +217,7 @@ def test_workers_do_not_hear_the_terminal_and_are_told_to_end_by_the_command(tmp
     )
     script = Script(
         tmp_path,
-        "with stopping.command([]), stopping.workers():\n"
+        "with stopping.run_command([]), stopping.run_workers():\n"
         f"    child = subprocess.Popen([sys.executable, '-c', {worker!r}], stdout=subprocess.PIPE)\n"
         "    child.stdout.readline()\n    ready()\n",
     )
@@ -225,6 +226,6 @@ def test_workers_do_not_hear_the_terminal_and_are_told_to_end_by_the_command(tmp
 
 
 def test_an_interrupt_without_a_signal_stops_as_ctrl_c_does(tmp_path: Path) -> None:
-    script = Script(tmp_path, "Path('ready').touch()\nwith stopping.command([]):\n    raise KeyboardInterrupt\n")
+    script = Script(tmp_path, "Path('ready').touch()\nwith stopping.run_command([]):\n    raise KeyboardInterrupt\n")
     code, _, err = script.end()
     assert code == 130 and "stopped by Ctrl-C" in err and "Traceback" not in err

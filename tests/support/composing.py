@@ -11,6 +11,7 @@ from omegaconf import DictConfig
 from fmsteal import cli
 from fmsteal.base import paths
 from fmsteal.base.on_hydra import SharedLoader
+from fmsteal.identity.keys import identity, key_hash
 
 SMOKE = ("experiment=smoke", "tracker=none", "trainer=cpu")
 
@@ -35,3 +36,8 @@ def composed(*overrides: str) -> DictConfig:
         assert hydra is not None
         hydra.config_loader = loader()
         return compose("config", list(overrides), return_hydra_config=True)
+
+
+def hash_now(job: str) -> str:
+    """The hash in a job's key, by its overrides."""
+    return key_hash(identity(composed(*job.split())))

@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
+from fmsteal.base import on_hydra
 from fmsteal.base.errors import ConfigError
 from fmsteal.base.quoting import spell
 from fmsteal.identity.keys import hash_of
 from fmsteal.sweep.grid import SweepJob, check_jobs, expand
 from fmsteal.sweep.overrides import preview
-from tests.identity.golden import hash_now
-from tests.support.composing import composed
+from tests.support.composing import composed, hash_now
 from tests.sweep.of_sweeps import sweep
 
 SEED = "seed=0"
@@ -22,7 +22,7 @@ SEED = "seed=0"
 def cells(only: Any, *arguments: str) -> list[SweepJob]:
     spelt = re.sub(r"'([^':]+)':", r"\1:", spell(only))  # Hydra's grammar has no quotes around keys
     with sweep(f"hydra.sweeper.only={spelt}") as (loader, master):
-        return list(check_jobs(loader, master, expand(loader, arguments)).cells)
+        return list(check_jobs(loader, master, expand(loader, arguments)).jobs)
 
 
 def added(cell: SweepJob, arguments: tuple[str, ...]) -> list[str]:
@@ -72,7 +72,7 @@ def test_the_study_of_attacks_gives_activethief_its_rounds_and_dfal_its_candidat
     names = ("knockoff", "activethief_random", "activethief", "activethief_dfal", "activethief_dfal_kcenter", "jbda")
     words = (f"attack={','.join(names)}", *STUDY)
     with sweep() as (loader, master):
-        found = check_jobs(loader, master, expand(loader, words)).cells
+        found = check_jobs(loader, master, expand(loader, words)).jobs
     dfal = ["attack.rounds=4", "attack.strategy.candidates=500", "attack.strategy.classes=3"]
     assert {cell.axis["attack"]: added(cell, words) for cell in found} == dict(
         zip(names, ([], dfal[:1], dfal[:1], dfal, dfal, []), strict=True)
@@ -81,7 +81,7 @@ def test_the_study_of_attacks_gives_activethief_its_rounds_and_dfal_its_candidat
 
 def test_a_study_that_is_narrowed_keeps_its_options() -> None:
     with sweep() as (loader, master):
-        (only,) = check_jobs(loader, master, expand(loader, ("attack=knockoff", *STUDY))).cells
+        (only,) = check_jobs(loader, master, expand(loader, ("attack=knockoff", *STUDY))).jobs
     assert added(only, ("attack=", *STUDY)) == []
 
 
@@ -112,7 +112,7 @@ def test_the_command_line_says_so_too_and_the_first_job_is_shown_with_it() -> No
     from fmsteal import cli
 
     words = ["-m", "attack=activethief,knockoff", "hydra.sweeper.only={attack:{activethief*:{attack.rounds:3}}}"]
-    args = cli.get_args_parser().parse_args(words)
+    args = on_hydra.parse(words)
     assert preview(args).attack.rounds == 3
-    other = cli.get_args_parser().parse_args(words[:2])
+    other = on_hydra.parse(words[:2])
     assert cli.name_sweep(args) != cli.name_sweep(other), "these are other jobs"
