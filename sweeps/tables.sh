@@ -24,6 +24,8 @@ study attacks sweep_id=attacks_nothing attack=own_data,own_data_ceiling budget=0
 study fm_vs_resnet_mini "${real[@]}"
 study fm_vs_resnet_mini sweep_id=fm_vs_resnet_mini_solve attack=solve \
   thief=efficientnet_lite0_96,efficientnet_lite2_96 "${real[@]}"
+study fm_vs_resnet_mini sweep_id=fm_vs_resnet_mini_hybrid attack=solve_hybrid,knockoff budget=5k \
+  victim=efficientnet_lite0_full thief=efficientnet_lite0_full "${real[@]}"
 study fm_vs_resnet_mini sweep_id=fm_vs_resnet_mini_trunk attack=trunk_inference budget=1k \
   victim=efficientnet_lite0_full,resnet18_scratch thief=efficientnet_lite0_96 "${real[@]}"
 study paper/mini_lp "${real[@]}"
