@@ -259,14 +259,13 @@ def test_a_sweep_says_of_all_its_jobs_what_is_wrong_with_one(root: Path) -> None
     ids=str,
 )
 def test_a_foreign_backbone_is_in_every_process_of_a_sweep(launcher: list[str], root: Path) -> None:
+    """By a cold command: joblib starts no workers in a fork server's child."""
     if launcher:
         pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
     name = "joblib" if launcher else "plain"
     words = ["-m", SEARCH, *SMOKE, BACKBONE, "thief=resnet14t,resnet10t", f"sweep_id={name}", *launcher]
     cold = subprocess.run(command(*words), cwd=root, env=env(root), text=True, capture_output=True, timeout=500)
-    assert cold.returncode == 0, (
-        cold.stdout + cold.stderr
-    )  # not forked: joblib starts no workers in a fork server's child
+    assert cold.returncode == 0, cold.stdout + cold.stderr
     thieves = {
         json.loads(file.read_text())["axis"]["thief"] for file in root.glob(f"outputs/sweeps/{name}/*/result.json")
     }
