@@ -105,7 +105,7 @@ def run(words: Sequence[str]) -> None:
         refuse_nonsense(args)
     except FmstealError as error:
         sys.exit(f"fmsteal: {error}")
-    with derived.store_for_block(searchpath.find_folders(searchpath.parse_places(args))):
+    with searchpath.add_derived(args):
         return _run(words, args)
 
 

@@ -1,7 +1,7 @@
 """All that fmsteal takes from inside Hydra, or changes there.
 
-Written for hydra-core 1.3.5 to 1.3.8. Hydra promises none of it: `tests/base/test_on_hydra.py` holds what stands here
-against the Hydra that is installed, and fails where that is another one.
+Written for hydra-core 1.3.5 to 1.3.8. Hydra promises none of it: `tests/base/test_on_hydra.py` compares what stands
+here with the Hydra that is installed, and fails where that is another one.
 
 - `parse` and `run_command`: `hydra.main` takes its words from `sys.argv` alone; ours are quoted, and a sweep's named.
 - `_errors_alone`: Hydra prints an error that is written for a person between two lines of its own.

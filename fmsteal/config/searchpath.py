@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from importlib import resources
 from pathlib import Path
 from typing import ClassVar
@@ -47,6 +47,11 @@ def add_places(places: Sequence[str]) -> Iterator[None]:
             yield
         finally:
             _Known.places = before
+
+
+def add_derived(args: argparse.Namespace) -> AbstractContextManager[None]:
+    """Let Hydra know the derived choices of the places that a command line adds, for the length of a block."""
+    return derived.store_for_block(find_folders(parse_places(args)))
 
 
 def parse_places(args: argparse.Namespace) -> list[str]:

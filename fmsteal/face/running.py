@@ -21,7 +21,7 @@ from omegaconf import DictConfig
 from fmsteal.base import paths
 from fmsteal.base.errors import ConfigError, FmstealError, JobError
 from fmsteal.base.on_hydra import error_of, run_in_process
-from fmsteal.config import derived, searchpath
+from fmsteal.config import searchpath
 from fmsteal.face.borrowing import borrow_hydra
 from fmsteal.face.composing import make_arguments, refuse_sweeps, spell_words
 from fmsteal.face.jobs import Job, load
@@ -53,7 +53,7 @@ def run(overrides: Sequence[str] = ()) -> Job:
         cfg = cli.refuse_nonsense(make_arguments(words))
         if str(cfg.stage.value) == "victims":
             raise ConfigError("stage=victims has no result to open: leave it out, or use the command line.")
-        with derived.store_for_block(searchpath.find_folders(searchpath.parse_places(make_arguments(words)))):
+        with searchpath.add_derived(make_arguments(words)):
             done = run_in_process(words, _task, paths.folder("conf"), name="fmsteal")
     if done.status is JobStatus.FAILED:
         error: Exception = error_of(done)

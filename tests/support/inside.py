@@ -1,4 +1,4 @@
-"""What fmsteal takes from inside another library, held against the one that is installed."""
+"""What fmsteal takes from inside another library, compared with the one that is installed."""
 
 from __future__ import annotations
 
