@@ -15,6 +15,7 @@ from fmsteal.base import store as store_module
 from fmsteal.base.errors import StoreError
 from fmsteal.base.store import Store, checksum, digest, publish, require_readable, seal, write_json
 from tests.support.commands import Run
+from tests.support.rights import bound_by_rights, locked
 
 SPEC = {"what": "test", "n": 1}
 
@@ -154,21 +155,10 @@ def test_a_large_file_is_hashed_in_samples(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_a_read_only_store_is_a_clear_error(tmp_path: Path) -> None:
-    locked = tmp_path / "locked"
-    locked.mkdir(mode=0o555)
-    tmp_path.chmod(0o755)
-    root = os.geteuid() == 0
-    if root:  # root may write anywhere: be somebody else for a moment
-        for parent in (tmp_path, *tmp_path.parents):
-            if not parent.stat().st_mode & 0o001:
-                parent.chmod(parent.stat().st_mode | 0o001)
-        os.seteuid(65534)
-    try:
-        with pytest.raises(StoreError, match=r"Cannot write under .*locked.*cache="):
-            Store(locked / "cache").get("things", "x", SPEC, build)
-    finally:
-        if root:
-            os.seteuid(0)
+    (tmp_path / "locked").mkdir()
+    locked(tmp_path / "locked", 0o555)
+    with bound_by_rights(), pytest.raises(StoreError, match=r"Cannot write under .*locked.*cache="):
+        Store(tmp_path / "locked" / "cache").get("things", "x", SPEC, build)
 
 
 def test_a_full_disk_is_a_clear_error_and_the_store_stays_sound(tmp_path: Path) -> None:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import numpy.ma  # which NumPy imports when it is first needed: somebody else may not be allowed to
 import pytest
 
 from fmsteal.base.errors import StoreError
@@ -17,37 +15,14 @@ from fmsteal.oracle.ledger import Ledger
 from fmsteal.report.commands import main
 from tests.support.job_folders import begun, finish
 from tests.support.questions import ANSWERS, questions
+from tests.support.rights import bound_by_rights, locked
 
 
 @pytest.fixture
-def stranger(tmp_path: Path) -> Iterator[None]:
-    """Be somebody else, who may look into the folder: root may write anywhere."""
-    if os.geteuid() != 0:
+def stranger() -> Iterator[None]:
+    """Be somebody who has no rights but those that files give."""
+    with bound_by_rights():
         yield
-        return
-    for parent in tmp_path.parents:
-        if parent.stat().st_mode & 0o011 != 0o011:
-            parent.chmod(parent.stat().st_mode | 0o011)
-    tmp_path.chmod(0o777)
-    os.seteuid(65534)
-    try:
-        yield
-    finally:
-        os.seteuid(0)
-
-
-def locked(path: Path, mode: int) -> Path:
-    """Of its owner's, or of root's, with these rights."""
-    before = os.geteuid()
-    if os.getuid() == 0:
-        os.seteuid(0)
-    try:
-        path.chmod(mode)
-        if os.getuid() == 0:
-            os.chown(path, 0, 0)
-    finally:
-        os.seteuid(before)
-    return path
 
 
 @pytest.mark.usefixtures("stranger")
@@ -99,7 +74,6 @@ def test_a_job_of_somebody_elses_is_a_row_that_says_so(tmp_path: Path, capsys: p
     write_json(begun(tmp_path, "failed") / "failure.json", {"error": "E: x"})
     locked(tmp_path / "failed" / "failure.json", 0o000)
     locked(tmp_path / "dark", 0o000)
-    assert numpy.ma is not None
     for word in ("status", "results"):
         main([word, str(tmp_path)])
         shown = capsys.readouterr()
