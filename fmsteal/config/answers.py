@@ -84,9 +84,18 @@ def _target(choice: str, places: Sequence[Path]) -> str | None:
     for inner in (node, *(v for v in node.values() if isinstance(v, dict))):
         if "_target_" in inner:
             return str(inner["_target_"])
-    words = [base.partition("@")[0] for base in node.get("defaults", []) if isinstance(base, str)]
-    bases = (word.removeprefix("/") if word.startswith("/") else f"{group}/{word}" for word in words if word != name)
-    return next((found for base in bases if (found := _target(base, places))), None)
+    for base in _bases(node, group):
+        if base != choice and (found := _target(base, places)):
+            return found
+    return None
+
+
+def _bases(node: dict[Any, Any], group: str) -> Iterator[str]:
+    """The choices that one begins with, as ``attack/base``."""
+    for base in node.get("defaults", []):
+        if isinstance(base, str):
+            word = base.partition("@")[0]
+            yield word.removeprefix("/") if word.startswith("/") else f"{group}/{word}"
 
 
 def _group(path: str, places: Sequence[Path]) -> str:

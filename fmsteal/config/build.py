@@ -113,15 +113,19 @@ def _check_options(path: str, node: DictConfig, target: Any, options: dict[str, 
     named = [p for p in takes.values() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
     if not any(p.kind is p.VAR_KEYWORD for p in takes.values()):
         _refuse_unknown(path, node._target_, [p.name for p in named], options)
-    required = {p.name for p in named if p.default is p.empty} - RUNTIME
     unset = {k for k in options if OmegaConf.is_missing(node, k)}
-    missing = sorted((required - options.keys()) | unset)
+    _require_given(path, node, {p.name for p in named if p.default is p.empty} - options.keys(), unset)
+    _check_types(path, node._target_, _hints(target), {k: v for k, v in options.items() if k not in unset})
+
+
+def _require_given(path: str, node: DictConfig, left_out: set[str], unset: set[str]) -> None:
+    """See that nothing is open: neither what the target cannot do without, nor what is ``???``."""
+    missing = sorted((left_out - RUNTIME) | unset)
     if missing and not node.get("_partial_", False):
         later = "" if missing[0] in unset else f" If it is to be called later, with that: {path}._partial_=true."
         raise ConfigError(
             f"{path}.{missing[0]} must be given: {path}.{missing[0]}=... ({node._target_} needs it).{later}"
         )
-    _check_types(path, node._target_, _hints(target), {k: v for k, v in options.items() if k not in unset})
 
 
 def _refuse_unknown(path: str, target: str, names: list[str], options: dict[str, Any]) -> None:

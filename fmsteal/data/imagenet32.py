@@ -94,13 +94,16 @@ def read_batch(file: Path, size: int) -> Pixels:
     if not isinstance(data, np.ndarray) or data.dtype != np.uint8 or data.ndim != 2 or data.shape[1] != width:
         shape = f"{data.dtype} {data.shape}" if isinstance(data, np.ndarray) else type(data).__name__
         raise _no_batch(file, size, f"'data' is {shape}, not uint8 (n, {width})")
-    labels = _integers(found["labels"])
-    if labels is None or labels.shape != (len(data),) or not len(data):
-        raise _no_batch(file, size, f"'labels' are not one whole number for each of {len(data)} images")
+    _require_labels(file, size, _integers(found["labels"]), len(data))
+    return data.reshape(-1, 3, size, size)
+
+
+def _require_labels(file: Path, size: int, labels: npt.NDArray[np.integer] | None, images: int) -> None:
+    if labels is None or labels.shape != (images,) or not images:
+        raise _no_batch(file, size, f"'labels' are not one whole number for each of {images} images")
     if not 1 <= labels.min() <= labels.max() <= CLASSES:
         said = f"labels run from {labels.min()} to {labels.max()}, not from 1 to {CLASSES}"
         raise _no_batch(file, size, said)
-    return data.reshape(-1, 3, size, size)
 
 
 def _integers(values: Any) -> npt.NDArray[np.integer] | None:

@@ -49,18 +49,21 @@ def lay_out(root: Path) -> FolderLayout:
     splits = _splits(folder, below)
     others = [splits[name] for name in ("test", "val") if name in splits]
     if "train" in splits and others:
-        train = _unwrap(splits["train"])
-        tests = [_unwrap(other) for other in others]
-        fits = [test for test in tests if classes_of(test) == classes_of(train)]
-        test = (fits or tests)[0]
-        taken = {splits["train"].name, others[tests.index(test)].name}
-        return FolderLayout(train, test, [name for name in below if name not in taken])
+        return _pair(splits["train"], others, below)
     if splits and len(splits) == len(below) and "train" not in splits:
         raise DataError(
             f"{folder} holds {' and '.join(below)}, but no training split. Name that one train, or give the splits: "
             "data.root=/path/to/train data.test_root=/path/to/test."
         )
     return FolderLayout(folder)
+
+
+def _pair(train: Path, others: Sequence[Path], below: Sequence[str]) -> FolderLayout:
+    """The training split and, of the others, the first that has its classes."""
+    classes = classes_of(_unwrap(train))
+    test = next((other for other in others if classes_of(_unwrap(other)) == classes), others[0])
+    left = [name for name in below if name not in (train.name, test.name)]
+    return FolderLayout(_unwrap(train), _unwrap(test), left)
 
 
 def classes_of(root: Path) -> list[str]:

@@ -63,13 +63,18 @@ def _find(target: str, depth: int = 0) -> tuple[bytes, ast.Module, Definition | 
         if isinstance(node, Definition) and node.name == inside:
             return source, tree, node
     package = name if file.name == "__init__.py" else name.rpartition(".")[0]
+    origin = _imported_as(inside, tree, package) if inside and depth < REEXPORTS else None
+    return (_find(origin, depth + 1) if origin else None) or (source, tree, None)
+
+
+def _imported_as(name: str, tree: ast.Module, package: str) -> str | None:
+    """Where a name of this module is imported from."""
     for statement in ast.walk(tree):
-        if isinstance(statement, ast.ImportFrom) and depth < REEXPORTS and inside:
+        if isinstance(statement, ast.ImportFrom):
             for alias in statement.names:
-                if (alias.asname or alias.name) == inside:
-                    origin = _absolute(statement, package)
-                    return _find(f"{origin}.{alias.name}", depth + 1) or (source, tree, None)
-    return source, tree, None
+                if (alias.asname or alias.name) == name:
+                    return f"{_absolute(statement, package)}.{alias.name}"
+    return None
 
 
 def _absolute(node: ast.ImportFrom, package: str) -> str:
@@ -90,18 +95,20 @@ def _module(words: list[str]) -> tuple[Path, str, str] | None:
         places = [Path(place) for place in spec.submodule_search_locations or ()]
         file = Path(spec.origin) if spec.origin and spec.origin.endswith(".py") else None
         at = 1
-        while at < len(words) and places:
-            if module := _first(places, f"{words[at]}.py"):
-                file, places = module, []
-            elif package := _first(places, f"{words[at]}/__init__.py"):
-                file, places = package, [package.parent]
-            elif inner := [place / words[at] for place in places if (place / words[at]).is_dir()]:
-                file, places = None, inner
-            else:
-                break
-            at += 1
+        while at < len(words) and (below := _step_into(places, words[at])):
+            (file, places), at = below, at + 1
         return None if file is None else (file, ".".join(words[:at]), words[at] if at < len(words) else "")
     return None
+
+
+def _step_into(places: list[Path], word: str) -> tuple[Path | None, list[Path]] | None:
+    """The module or package of this name in the first of these folders that has it, and the folders below it."""
+    if module := _first(places, f"{word}.py"):
+        return module, []
+    if package := _first(places, f"{word}/__init__.py"):
+        return package, [package.parent]
+    namespace = [place / word for place in places if (place / word).is_dir()]
+    return (None, namespace) if namespace else None
 
 
 def _first(places: list[Path], name: str) -> Path | None:

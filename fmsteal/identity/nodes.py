@@ -50,16 +50,23 @@ def find_idle(value: Any, path: str = "", root: Any = None) -> Iterator[Idle]:
     """
     root = value if root is None else root
     if isinstance(value, dict):
-        entry = table.find(value.get("_target_", ""))
-        for name, condition in entry.ignores.items() if entry else ():
-            met = {other: _met(value, root, other) for other in condition}
-            if all(_meets(met[other], wanted) for other, wanted in condition.items()):
-                key = name[1:] if name.startswith("/") else f"{path}.{name}" if path else name
-                if name.startswith("/") and not _is_ours(root.get(key.partition(".")[0])):
-                    continue
-                yield Idle(key, path, entry.name if entry else "", met)
+        yield from _find_own_idle(value, path, root)
     for key, child in _children(value):
         yield from find_idle(child, f"{path}.{key}" if path else key, root)
+
+
+def _find_own_idle(node: dict[str, Any], path: str, root: Any) -> Iterator[Idle]:
+    entry = table.find(node.get("_target_", ""))
+    if entry is None:
+        return
+    for name, condition in entry.ignores.items():
+        met = {other: _met(node, root, other) for other in condition}
+        if not all(_meets(met[other], wanted) for other, wanted in condition.items()):
+            continue
+        if not name.startswith("/"):
+            yield Idle(f"{path}.{name}" if path else name, path, entry.name, met)
+        elif _is_ours(root.get(name[1:].partition(".")[0])):
+            yield Idle(name[1:], path, entry.name, met)
 
 
 def keep_effective(value: Any, path: str, ignored: frozenset[str], content: Callable[[str], str]) -> Any:

@@ -167,8 +167,9 @@ def _command(cfg: DictConfig) -> str:
     hydra = HydraConfig.get()
     words = [word for word in hydra.overrides.hydra if word.lstrip("+").startswith("hydra.searchpath=")]
     words += [word for word in hydra.overrides.task if not word.startswith("quiet=")]
-    preset = ["-m"] if any(word.startswith("sweep=") for word in words) else []  # a sweep of this one job
-    if not preset and cfg.sweep_id and not any(word.startswith("sweep_id=") for word in words):
+    named = {word.partition("=")[0] for word in words}
+    preset = ["-m"] if "sweep" in named else []  # a sweep of this one job
+    if not preset and cfg.sweep_id and "sweep_id" not in named:
         words.append(f"sweep_id={cfg.sweep_id}")
     sources = [s.path for s in hydra.runtime.config_sources if s.provider == "command-line"]
     extra = [find_origin(path.removeprefix("file://")) for path in sources]

@@ -59,17 +59,8 @@ def repair(content: bytes, header: Header | None, job: str, width: int | None, c
     if header is not None and (header.proven or _holds(content, len(line), header.width)):
         return Repaired(line, header.width, salvage(content, len(line), header.width), False, False)
     for due in _due(job, width, copy):
-        known = parse(due)
-        assert known is not None
-        size = kind_of(known.width).itemsize
-        first = find_whole(content, 0, size)
-        if is_like(content, due) or (due == copy and first is not None):
-            begin = len(due)
-            if first is not None and not content.startswith(due):
-                begin = first - _damaged_before(first - len(due), size)
-            flipped = begin == len(due) and differ_in_one_bit(content[: len(due)], due)
-            whole = content.startswith(due)
-            return Repaired(due, known.width, salvage(content, begin, known.width), flipped, not (flipped or whole))
+        if repaired := _repair_as(content, due, kept=due == copy):
+            return repaired
     if header is None:
         return None
     sought = width_of(content, len(line), SOUGHT)
@@ -78,6 +69,24 @@ def repair(content: bytes, header: Header | None, job: str, width: int | None, c
     due = spell(job, sought, checked=False)
     flipped = differ_in_one_bit(line, due)
     return Repaired(due, sought, salvage(content, len(line), sought), flipped, not flipped)
+
+
+def _repair_as(content: bytes, due: bytes, kept: bool) -> Repaired | None:
+    """The file as one that began with this header; None if it did not, as far as can be told.
+
+    ``kept``: whether that header was kept beside the file, so that one whole record is proof enough.
+    """
+    known = parse(due)
+    assert known is not None
+    size = kind_of(known.width).itemsize
+    first = find_whole(content, 0, size)
+    if not is_like(content, due) and not (kept and first is not None):
+        return None
+    begin, whole = len(due), content.startswith(due)
+    if first is not None and not whole:
+        begin = first - _damaged_before(first - len(due), size)
+    flipped = begin == len(due) and differ_in_one_bit(content[: len(due)], due)
+    return Repaired(due, known.width, salvage(content, begin, known.width), flipped, not (flipped or whole))
 
 
 def _due(job: str, width: int | None, copy: bytes) -> Iterator[bytes]:

@@ -216,17 +216,18 @@ def _find_wrong(name: str, overrides: list[str]) -> str | None:
         cfg = _compose(name, [str(o.input_line) for o in groups if not o.is_sweep_override()])
     except (HydraException, OmegaConfBaseException, ValueError):
         return None
-    for override in parsed:
-        part = override.key_or_group.rpartition("/")
-        if override not in groups and part[0] and GlobalHydra.instance().config_loader().get_group_options(part[2]):
-            place = f"{part[2]}@{part[0].replace('/', '.')}.{part[2]}"
-            return f"{override.input_line} chooses from no folder of configs: write {place}={override.value()}."
-        if override in groups or override.is_add() or override.is_force_add() or override.is_delete():
-            continue
-        wrong = _first_missing(cfg, override.key_or_group)
-        if wrong is not None:
-            return wrong
-    return None
+    settings = [override for override in parsed if override not in groups]
+    return next((wrong for override in settings if (wrong := _wrong_setting(override, cfg))), None)
+
+
+def _wrong_setting(override: Override, cfg: DictConfig) -> str | None:
+    package, _, group = override.key_or_group.rpartition("/")
+    if package and GlobalHydra.instance().config_loader().get_group_options(group):
+        place = f"{group}@{package.replace('/', '.')}.{group}"
+        return f"{override.input_line} chooses from no folder of configs: write {place}={override.value()}."
+    if override.is_add() or override.is_force_add() or override.is_delete():
+        return None
+    return _first_missing(cfg, override.key_or_group)
 
 
 def _say(error: Exception) -> str:

@@ -9,7 +9,7 @@ import logging
 import pickle
 import secrets
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -164,10 +164,9 @@ class SweepPlan:
     def __init__(self, grid: Grid, stage: Stage) -> None:
         self.grid, self.stage = grid, stage
         needed = [job for job in grid.jobs if not job.finished]
-        first_of = {job.victim: job for job in reversed(needed)}  # the first job of each victim makes it
         self.ready = {job.victim for job in grid.jobs if job.victim_ready}
-        wanted = [job for job in needed if first_of[job.victim] is job and job.victim not in self.ready]
-        self.victims: Sequence[SweepJob] = wanted if stage is not Stage.thieves else []
+        missing = [job for job in _take_first_of_each_victim(needed) if job.victim not in self.ready]
+        self.victims: Sequence[SweepJob] = missing if stage is not Stage.thieves else []
         thieves = needed if stage is not Stage.victims else []
         self.thefts: Sequence[SweepJob] = [job for job in thieves if not job.sealed]
         self.measured: Sequence[SweepJob] = [job for job in thieves if job.sealed]
@@ -190,6 +189,14 @@ class SweepPlan:
         differing = find_varying([{"axis": job.axis, "overrides": job.overrides} for job in self.grid.jobs])
         names = {job.key: run_name(job.axis, job.overrides, differing, "thief") for job in self.thieves}
         return live.StageJobs(name, entries, names, before=sum(job.finished for job in self.grid.jobs))
+
+
+def _take_first_of_each_victim(jobs: Iterable[SweepJob]) -> list[SweepJob]:
+    """The jobs that make the victims, each the first that needs its own."""
+    first: dict[str, SweepJob] = {}
+    for job in jobs:
+        first.setdefault(job.victim, job)
+    return list(first.values())
 
 
 class Launches:

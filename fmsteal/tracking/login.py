@@ -46,15 +46,20 @@ def auto_mode() -> Literal["online", "offline"]:
     if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
         return "online"
     host = urlparse(find_server()).netloc
-    places = [os.environ["NETRC"]] if os.environ.get("NETRC") else ["~/.netrc", "~/_netrc"]
-    file = next((path for path in (Path(place).expanduser() for place in places) if path.exists()), None)
-    try:
-        logins = netrc.netrc(file) if file else None
-    except (OSError, netrc.NetrcParseError):
-        return "offline"
+    logins = _read_logins()
     names = (host, FORMER) if host in CLOUD else (host,)
     found = [logins.authenticators(name) for name in names] if logins else []
     return "online" if any(login and login[2] for login in found) else "offline"
+
+
+def _read_logins() -> netrc.netrc | None:
+    """What ``~/.netrc``, or the file that NETRC names, holds; None where it cannot be read."""
+    places = [os.environ["NETRC"]] if os.environ.get("NETRC") else ["~/.netrc", "~/_netrc"]
+    file = next((path for path in (Path(place).expanduser() for place in places) if path.exists()), None)
+    try:
+        return netrc.netrc(file) if file else None
+    except (OSError, netrc.NetrcParseError):
+        return None
 
 
 def require_reachable() -> None:

@@ -34,6 +34,12 @@ def find_chosen(axis: Mapping[str, Any], words: Sequence[str]) -> set[str]:
     return named - {n for n, choice in _defaults().items() if axis.get(n) == choice}
 
 
+def _name_model(axis: Mapping[str, Any], who: str, varying: Collection[str]) -> str:
+    """A victim or thief, with its adaptation where that varies."""
+    adaptation = f"{who}_adaptation"
+    return f"{axis[who]}:{axis[adaptation]}" if adaptation in varying else str(axis[who])
+
+
 def run_name(axis: Mapping[str, Any], words: Sequence[str], varying: Collection[str], kind: str) -> str:
     """The name of a run.
 
@@ -48,10 +54,7 @@ def run_name(axis: Mapping[str, Any], words: Sequence[str], varying: Collection[
     if "budget.queries" in own:  # a number in place of a file's
         shown["budget"] = f"{axis['queries']} queries"
         varying |= {"budget"} if "budget.queries" in varying else set()
-    victim, thief = (
-        f"{axis[who]}:{axis[f'{who}_adaptation']}" if f"{who}_adaptation" in varying else str(axis[who])
-        for who in ("victim", "thief")
-    )
+    victim, thief = (_name_model(axis, who, varying) for who in ("victim", "thief"))
     named = [name for name in ORDER if name in varying and (kind == "thief" or name in OF_VICTIM)]
     settings = [name for name in sorted(varying & own.keys()) if _is_setting(name, kind)]
     parts = [

@@ -66,18 +66,20 @@ def plan(folders: Sequence[Path], again: bool = False) -> UploadPlan:
     The last fragment of a run that was finished holds all points: a job that goes on logs its earlier ones again. Where
     none was finished, as of a killed job, the last is all there is.
     """
+    runs = _find_runs(folders)
+    running = sorted({job for job, _ in runs if is_held(JobFolder(job).lease)})
+    still = [fragments for (job, _), fragments in runs.items() if job not in running]
+    chosen = [next((f for f in reversed(fragments) if f.ended), fragments[-1]) for fragments in still]
+    upload = [f for f in chosen if again or not f.synced]
+    return UploadPlan(upload, len(chosen) - len(upload), sum(map(len, still)) - len(chosen), running)
+
+
+def _find_runs(folders: Sequence[Path]) -> dict[tuple[Path, str], list[Fragment]]:
+    """Each run's fragments in the order in which they were written, by job and id."""
     runs: dict[tuple[Path, str], list[Fragment]] = {}
     for folder in folders:
         for file in sorted(folder.rglob(f"{WANDB}/offline-run-*/run-*.wandb")):
             fragment = Fragment(file)
             if fragment not in runs.setdefault((fragment.job, fragment.id), []):
                 runs[fragment.job, fragment.id].append(fragment)
-    running = sorted({job for job, _ in runs if is_held(JobFolder(job).lease)})
-    chosen = [
-        next((f for f in reversed(of_run) if f.ended), of_run[-1])
-        for (job, _), of_run in runs.items()
-        if job not in running
-    ]
-    upload = [f for f in chosen if again or not f.synced]
-    older = sum(len(of_run) for (job, _), of_run in runs.items() if job not in running) - len(chosen)
-    return UploadPlan(upload, len(chosen) - len(upload), older, running)
+    return runs

@@ -89,6 +89,12 @@ class Recipe:
     hold_epochs: int = 0
 
     def __post_init__(self) -> None:
+        self._require_steps()
+        self._require_views()
+        self._require_solver()
+        stepping.require_known(self)
+
+    def _require_steps(self) -> None:
         if self.epochs < 1 or self.batch_size < 1:
             raise ConfigError(
                 f"recipe.epochs and recipe.batch_size must be at least 1: {self.epochs}, {self.batch_size}."
@@ -100,11 +106,15 @@ class Recipe:
                 "A recipe needs lr > 0, weight_decay >= 0, 0 <= momentum < 1 and 0 <= label_smoothing < 1; given: "
                 f"{self.lr}, {self.weight_decay}, {self.momentum}, {self.label_smoothing}."
             )
+
+    def _require_views(self) -> None:
         if self.views < 0 or (self.views and changes_nothing(self.augment)):
             raise ConfigError(
                 f"recipe.views={self.views}: a bank of views needs an augmentation, as recipe.augment.flip=0.5, and 0 "
                 "or more of them."
             )
+
+    def _require_solver(self) -> None:
         if self.solver not in ("steps", "convex"):
             raise ConfigError(f"recipe.solver is steps or convex, not {self.solver}.")
         if self.l2 is not None and (self.solver != "convex" or self.l2 <= 0):
@@ -112,7 +122,6 @@ class Recipe:
                 f"recipe.l2={self.l2}: the penalty of recipe.solver=convex is above 0, or null to choose it by a part "
                 "of the rows; steps have recipe.weight_decay."
             )
-        stepping.require_known(self)
 
     def identity(self) -> dict[str, Any]:
         """The settings that decide a training, for an artifact's spec."""

@@ -6,8 +6,9 @@ import argparse
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
-from fmsteal.base.errors import FmstealError
+from fmsteal.base.errors import FmstealError, StoreError
 
 
 @contextmanager
@@ -21,6 +22,17 @@ def end_if_refused() -> Iterator[None]:
         yield
     except FmstealError as error:
         sys.exit(f"fmsteal: {error}")
+
+
+def require_folder(file: Path) -> None:
+    """See that a file can be written where it is to be.
+
+    Raises:
+        StoreError: its folder is not there.
+    """
+    folder = file.absolute().parent
+    if not folder.is_dir():
+        raise StoreError(f"There is no folder {folder} to write {file.name} into.")
 
 
 def make_parser(name: str, text: str) -> argparse.ArgumentParser:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import csv
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,15 +15,14 @@ from typing import Any
 from rich.markup import escape
 from rich.table import Table
 
-from fmsteal.base.errors import StoreError
 from fmsteal.base.shown import escape_cell as safe
 from fmsteal.base.store import explain_errors
 from fmsteal.identity.keys import AXES
-from fmsteal.report.commands.arguments import end_if_refused, make_parser
+from fmsteal.report.commands.arguments import end_if_refused, make_parser, require_folder
 from fmsteal.report.read.about import About, describe, guess
 from fmsteal.report.read.difference import Difference
 from fmsteal.report.read.headlines import HEADLINE
-from fmsteal.report.read.study import Cell, Study
+from fmsteal.report.read.study import Cell, Study, StudyJob
 from fmsteal.report.show.layout import require_metric
 from fmsteal.report.show.table import console
 from fmsteal.report.show.wording import describe_missing, format_number
@@ -86,16 +85,24 @@ def compare(one: Study, other: Study, metric: str = HEADLINE) -> Comparison:
     pairs = [(cell, theirs[cell.key]) for cell in one.cells if cell.key in theirs]
     left, right = _without(one.cells, [a for a, _ in pairs]), _without(other.cells, [b for _, b in pairs])
     alike = _by_axes(left, right)
-    settings: dict[str, tuple[Any, Any]] = {}
-    for a, b in alike:
-        settings |= _different(a, b)
+    settings = {key: both for a, b in alike for key, both in _different(a, b).items()}
     varying = _varying([*one.cells, *other.cells])
     moves = [Move(_name(a, varying), a, b, Difference.of(a, b, metric)) for a, b in (*pairs, *alike)]
-    moves.sort(key=lambda m: (m.difference is None, not m.told, -abs(m.difference.value) if m.difference else 0.0))
+    moves.sort(key=_rank)
     gone, new = _without(left, [a for a, _ in alike]), _without(right, [b for _, b in alike])
     only = [_name(cell, varying) for cell in gone], [_name(cell, varying) for cell in new]
-    results = [job.on_disk.result for job in (*one.done, *other.done) if job.on_disk.result]
-    return Comparison(moves, only, len(alike), settings, describe(results).get(metric) or guess(metric))
+    return Comparison(moves, only, len(alike), settings, _about(metric, (*one.done, *other.done)))
+
+
+def _rank(move: Move) -> tuple[bool, bool, float]:
+    """Where a move stands: the surest first, of these the largest."""
+    size = abs(move.difference.value) if move.difference else 0.0
+    return move.difference is None, not move.told, -size
+
+
+def _about(metric: str, jobs: Iterable[StudyJob]) -> About:
+    results = [job.on_disk.result for job in jobs if job.on_disk.result]
+    return describe(results).get(metric) or guess(metric)
 
 
 @end_if_refused()
@@ -107,8 +114,8 @@ def main(words: Sequence[str]) -> None:
     parser.add_argument("--metric", default=HEADLINE, metavar="NAME", help="what is compared (%(default)s)")
     parser.add_argument("--csv", type=Path, metavar="FILE", help="write it as CSV too; - is the standard output")
     args = parser.parse_args(words[1:])
-    if args.csv and not args.csv.absolute().parent.is_dir():
-        raise StoreError(f"There is no folder {args.csv.absolute().parent} to write {args.csv.name} into.")
+    if args.csv:
+        require_folder(args.csv)
     found = compare(Study.of([args.one]), Study.of([args.other]), args.metric)
     if str(args.csv) == "-":
         _csv(found, args.metric, sys.stdout)
@@ -151,9 +158,9 @@ def list_remarks(found: Comparison) -> list[str]:
         )
     if found.about.higher_is_better is False:
         said.append("Here less is more of a theft.")
-    if bare := [m for m in found.moves if m.difference and not m.difference.interval]:
+    if bare := sum(m.difference is not None for m in found.moves) - len(tested):
         why = "have fewer than three seeds to compare, or seeds that all say the same"
-        said.append(f"{len(bare)} cells {why}: no interval.")
+        said.append(f"{bare} cells {why}: no interval.")
     if none := sum(m.difference is None for m in found.moves):
         said.append(f"{none} cells have no figure on one side at least.")
     return said + _unmatched(found)

@@ -6,9 +6,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from fmsteal.base.errors import StoreError
 from fmsteal.base.shown import make_printable
-from fmsteal.report.commands.arguments import end_if_refused, make_parser
+from fmsteal.report.commands.arguments import end_if_refused, make_parser, require_folder
 from fmsteal.report.read import tidy
 from fmsteal.report.show import listing
 from fmsteal.report.show.table import console
@@ -29,9 +28,9 @@ def main(words: Sequence[str]) -> None:
     args = parser.parse_args(words[1:])
     for folder in args.dirs:
         tidy.require_jobs(folder)
-    for file in (args.csv, args.parquet):
-        if file and not file.absolute().parent.is_dir():
-            raise StoreError(f"There is no folder {file.absolute().parent} to write {file.name} into.")
+    files = [file for file in (args.csv, args.parquet) if file]
+    for file in files:
+        require_folder(file)
     rows = [row for folder in args.dirs for row in tidy.make_rows(folder)]
     for row in rows:
         if row["state"] == "unreadable":
@@ -40,7 +39,7 @@ def main(words: Sequence[str]) -> None:
         tidy.write_csv(rows, args.csv)
     if args.parquet:
         tidy.write_parquet(rows, args.parquet)
-    if not args.csv and not args.parquet:
+    if not files:
         listing.show(rows, console())
     elif str(args.csv) != "-":
-        print(f"{len(rows)} rows written to {', '.join(str(f) for f in (args.csv, args.parquet) if f)}")
+        print(f"{len(rows)} rows written to {', '.join(map(str, files))}")

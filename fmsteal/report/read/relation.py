@@ -45,16 +45,19 @@ def find_relations(study: Study) -> list[Relation]:
     for cell in study.cells:
         if cell.done:
             by_budget.setdefault(cell.queries or 0, []).append(cell)
-    found = []
-    for queries, cells in sorted(by_budget.items()):
-        agreement = _means(cells, HEADLINE)
-        for metric in metrics if len(cells) >= FEWEST else ():
-            figures = _means(cells, metric)
-            if len(set(figures)) > 1 and len(set(agreement)) > 1:
-                axes = [cell.jobs[0].axis for cell in cells]
-                victims = [f"{axis['victim']} {axis.get('victim_adaptation')}" for axis in axes]
-                found.append(Relation(metric, queries, *correlate_ranks(figures, agreement, victims), len(cells)))
-    return found
+    return [
+        Relation(metric, queries, *_relate(metric, cells), len(cells))
+        for queries, cells in sorted(by_budget.items())
+        for metric in metrics
+        if len(cells) >= FEWEST and all(len(set(_means(cells, name))) > 1 for name in (metric, HEADLINE))
+    ]
+
+
+def _relate(metric: str, cells: Sequence[Cell]) -> tuple[float, tuple[float, float] | None]:
+    """Spearman's correlation of a metric with agreement over cells, and its interval; cells of a victim go together."""
+    axes = [cell.jobs[0].axis for cell in cells]
+    victims = [f"{axis['victim']} {axis.get('victim_adaptation')}" for axis in axes]
+    return correlate_ranks(_means(cells, metric), _means(cells, HEADLINE), victims)
 
 
 def correlate_ranks(

@@ -325,25 +325,31 @@ def _cells(jobs: Sequence[StudyJob]) -> tuple[list[str], list[Cell]]:
     for job in jobs:
         groups.setdefault(str(job.cell), []).append(job)
     facts = {key: _facts(members) for key, members in groups.items()}
-
-    def kinds(names: Sequence[str]) -> int:
-        return len({tuple(str(f.get(n)) for n in names) for f in facts.values()})
-
-    columns = [name for name in AXES if kinds([name]) > 1]
-    others = {name for fact in facts.values() for name in fact} - set(AXES) - {"seed"}
-    apart = kinds(columns)
-    for name in sorted(others, key=lambda n: ("." in n, n)):
-        if apart == len(groups):
-            break
-        if (more := kinds([*columns, name])) > apart:
-            columns.append(name)
-            apart = more
+    columns = _telling_apart(list(facts.values()))
     cells = [
         Cell(key, _values(facts[key], columns, members), sorted(members, key=lambda j: j.seed or 0))
         for key, members in groups.items()
     ]
     rest = [c for c in columns if c not in ("budget", "queries")]
     return columns, sorted(cells, key=lambda cell: ([cell.values[c] for c in rest], cell.queries or 0))
+
+
+def _telling_apart(facts: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The axes that vary, and what else it takes until no two cells look alike."""
+
+    def kinds(names: Sequence[str]) -> int:
+        return len({tuple(str(f.get(n)) for n in names) for f in facts})
+
+    columns = [name for name in AXES if kinds([name]) > 1]
+    others = {name for fact in facts for name in fact} - set(AXES) - {"seed"}
+    apart = kinds(columns)
+    for name in sorted(others, key=lambda n: ("." in n, n)):
+        if apart == len(facts):
+            break
+        if (more := kinds([*columns, name])) > apart:
+            columns.append(name)
+            apart = more
+    return columns
 
 
 def _values(facts: Mapping[str, Any], columns: Sequence[str], jobs: Sequence[StudyJob]) -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from fmsteal.base.errors import FmstealError
@@ -73,30 +73,40 @@ class Baseline:
 
     def notes(self, beside: Sequence[tuple[Figure, Difference]]) -> list[str]:
         """What has to be known of the differences: every figure that has one, with it."""
-        found = [difference for _, difference in beside]
-        tested = [difference for difference in found if difference.interval]
         sign = " Here less is more of a theft." if self.higher_is_better is False else ""
-        said = [
-            f"In [ ] the difference from {self.name}, paired by seed, ± half of its 95 % interval over seeds.{sign}"
-        ]
+        said = f"In [ ] the difference from {self.name}, paired by seed, ± half of its 95 % interval over seeds.{sign}"
+        tested = [difference for _, difference in beside if difference.interval]
+        return [said, *self._exceptions(beside), *self._bold(tested)]
+
+    def _exceptions(self, beside: Sequence[tuple[Figure, Difference]]) -> Iterator[str]:
+        """How many differences are not of all seeds, not paired, without an interval, or missing."""
+        found = [difference for _, difference in beside]
         few = sum(difference.paired and difference.seeds < figure.n for figure, difference in beside)
         for count, what in (
             (few, "rest on fewer seeds than their cell has, those that both have"),
-            (sum(not difference.paired for difference in tested), "share no two seeds with it (Welch's interval)"),
-            (len(found) - len(tested), "have too few seeds for an interval, or seeds that all say the same"),
+            (
+                sum(d.interval is not None and not d.paired for d in found),
+                "share no two seeds with it (Welch's interval)",
+            ),
+            (
+                sum(d.interval is None for d in found),
+                "have too few seeds for an interval, or seeds that all say the same",
+            ),
             (self.alone, "are missing, of cells without such a baseline beside them"),
         ):
             if count:
-                said.append(f"Of the differences, {count} {what}.")
+                yield f"Of the differences, {count} {what}."
+
+    def _bold(self, tested: Sequence[Difference]) -> Iterator[str]:
+        """What bold means, or why nothing is."""
         if not self.judged:
-            said.append(f"None is bold: figures of two choices of {self.axis} are figures of different things.")
+            yield f"None is bold: figures of two choices of {self.axis} are figures of different things."
         elif self.higher_is_better is None:
-            said.append("None is bold: neither more nor less of this metric is more of a theft, or nothing says which.")
+            yield "None is bold: neither more nor less of this metric is more of a theft, or nothing says which."
         elif tested:
             hold, alone = (sum(getattr(d, what) for d in tested) for what in ("holds", "told"))
             family = f"all {len(tested)} comparisons of the table" if len(tested) > 1 else "the one comparison"
-            said.append(
+            yield (
                 f"Bold: more than chance by Holm's correction over {family} (at {100 * LEVEL:.0f} %), as {hold} are; "
                 f"taken one by one, {alone} of their intervals exclude zero."
             )
-        return said

@@ -60,21 +60,18 @@ def _table(rows: Sequence[Row], varying: Sequence[str], once: bool) -> Table:
     """The rows, and below them the thief that says the majority class."""
     sweep = ["sweep"] if len({row["sweep"] for row in rows}) > 1 else []
     figures = [name for name in HEADLINES if any(name in row for row in rows)]
+    told = [c.removeprefix("axis.") for c in varying]
+    labels = [guess(name).label for name in figures]
     table = Table()
-    for name in (*sweep, "job", *(c.removeprefix("axis.") for c in varying), "seed", "state"):
+    for name in (*sweep, "job", *told, "seed", "state"):
         table.add_column(name, no_wrap=True)
-    for name in (
-        *(guess(name).label for name in figures),
-        f"95 % interval ({IMAGES})",
-        "queries" if once else "asked",
-        "seconds",
-    ):
+    for name in (*labels, f"95 % interval ({IMAGES})", "queries" if once else "asked", "seconds"):
         table.add_column(name, justify="right")
     for row in rows:
         table.add_row(*(row[name] for name in sweep), *_line(row, varying, figures))
     if any(least := _majority(rows, figures)):
-        blank = [""] * (len(varying) + 1)
-        table.add_row(*("" for _ in sweep), majority.NAME, *blank, "", *least, "", "0", "")
+        blank = [""] * (len(varying) + 2)
+        table.add_row(*[""] * len(sweep), majority.NAME, *blank, *least, "", "0", "")
     return table
 
 

@@ -104,7 +104,7 @@ class PageContent:
         return [
             Column(
                 name,
-                "queries asked" if name == "cost/queries" and "queries" in self.axes else self._heading(name),
+                self._heading(name),
                 name not in aside,
                 few or name in heads,
                 self.study.direction(name),
@@ -113,6 +113,8 @@ class PageContent:
         ]
 
     def _heading(self, metric: str) -> str:
+        if metric == "cost/queries" and "queries" in self.axes:
+            return "queries asked"
         return COSTS.get(metric) or self.study.label(metric)
 
     @property

@@ -51,15 +51,7 @@ def render(status: Status) -> list[RenderableType]:
     bar.add_row(ProgressBar(len(status.jobs) or 1, len(status.of_state(DONE)), 60))
     parts: list[RenderableType] = [_headline(status), bar]
     if running := status.of_state(RUNNING):
-        table = Table(title="under way", title_justify="left")
-        for column in (JOB, "stage", "so far"):
-            table.add_column(column, overflow="fold")
-        for job in running[:SHOWN]:
-            at = read_progress(job.folder)
-            table.add_row(job.key, at.text, format_duration(at.seconds))
-        if len(running) > SHOWN:
-            table.caption = f"and {len(running) - SHOWN} more"
-        parts.append(table)
+        parts.append(_under_way(running))
     parts += _attention("failed", status.of_state(FAILED, UNREADABLE))
     parts += _attention("cut off: begun, not finished, and nobody works on it", status.of_state(KILLED))
     if missing := status.of_state(MISSING):
@@ -73,6 +65,18 @@ def render(status: Status) -> list[RenderableType]:
     if status.of_state(FAILED, UNREADABLE, KILLED) or (status.of_state(MISSING) and not status.moving):
         parts.append(Text(f"what is left is done by: {continue_command(status.folder)}"))
     return parts
+
+
+def _under_way(running: Sequence[JobOnDisk]) -> Table:
+    table = Table(title="under way", title_justify="left")
+    for column in (JOB, "stage", "so far"):
+        table.add_column(column, overflow="fold")
+    for job in running[:SHOWN]:
+        at = read_progress(job.folder)
+        table.add_row(job.key, at.text, format_duration(at.seconds))
+    if len(running) > SHOWN:
+        table.caption = f"and {len(running) - SHOWN} more"
+    return table
 
 
 def _attention(title: str, jobs: Sequence[JobOnDisk]) -> list[RenderableType]:

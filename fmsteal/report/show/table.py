@@ -55,27 +55,32 @@ def show_sweep(sweep: Sweep, folder: Path) -> None:
     out = console()
     if sweep.results:
         study = Study.of_results(sweep.results, folder)
-        table = Table(title=f"{folder.name}: {len(sweep.results)} of {total} jobs", title_justify="left")
-        shown = [name for name in HEADLINES if name in study.metrics]
-        least = _majority_rows(study, shown)
-        unnamed = [""] if least and not study.columns else []  # a column for the name of the row of no query
-        for name in (*study.columns, *unnamed):
-            table.add_column(name, no_wrap=True)
-        for heading in (*(escape(study.label(name)) for name in shown), "95 % interval", "seeds"):
-            table.add_column(heading, justify="right")
-        for cell in study.cells:
-            agreement = cell.figure(HEADLINE)
-            means = [_mean(cell, name) for name in shown]
-            interval = format_interval(agreement, HEADLINE) if agreement else "one seed"
-            table.add_row(*cell.values.values(), *unnamed, *means, interval, str(len(cell.jobs)))
-        for row in least:
-            table.add_row(*row)
-        print_whole(table, out)
+        print_whole(_table(study, f"{folder.name}: {len(sweep.results)} of {total} jobs"), out)
         for line in describe_coverage([cell.figure(HEADLINE) for cell in study.cells], study.cells):
             out.print(line, highlight=False, markup=False)
         show_relations(study, out)
     _show_missing(sweep, folder, out)
     out.print(f"results {SweepFolder(folder).job('*').result}", soft_wrap=True, highlight=False)
+
+
+def _table(study: Study, title: str) -> Table:
+    """A row for each cell, and below them the thief that says the majority class."""
+    table = Table(title=title, title_justify="left")
+    shown = [name for name in HEADLINES if name in study.metrics]
+    least = _majority_rows(study, shown)
+    unnamed = [""] if least and not study.columns else []  # a column for the name of the row of no query
+    for name in (*study.columns, *unnamed):
+        table.add_column(name, no_wrap=True)
+    for heading in (*(escape(study.label(name)) for name in shown), "95 % interval", "seeds"):
+        table.add_column(heading, justify="right")
+    for cell in study.cells:
+        agreement = cell.figure(HEADLINE)
+        means = [_mean(cell, name) for name in shown]
+        interval = format_interval(agreement, HEADLINE) if agreement else "one seed"
+        table.add_row(*cell.values.values(), *unnamed, *means, interval, str(len(cell.jobs)))
+    for row in least:
+        table.add_row(*row)
+    return table
 
 
 def _show_missing(sweep: Sweep, folder: Path, out: Console) -> None:

@@ -76,14 +76,7 @@ class Table:
             require_choice(study, layout, baseline)
         column = _columns(study, layout)
         keys = _keys(study, layout, column)
-        rows: dict[tuple[str, ...], dict[str, CellSummary]] = {}
-        panels = [panel for page in layout.split(study) for panel in page.panels]
-        from_it = None if baseline is None else find_differences(panels, baseline, layout.metric, column)
-        for panel in panels:
-            found = _entries(panel, study, layout, from_it, column)
-            for cell in panel.cells:
-                row = rows.setdefault(tuple(cell.values[key] for key in keys), {})
-                row[column[cell.key]] = found[cell.key]
+        rows = _rows(study, layout, baseline, keys, column)
         across = _across(study, column)
         if least := _majority(study, layout.metric, keys, column):
             keys, rows = keys or [""], {key or ("",): row for key, row in rows.items()} | least
@@ -157,6 +150,21 @@ class Table:
             said = ", ".join(f"{name}={value}" for name, value in self.usual.items())
             notes.append(f"{OTHERS.capitalize()} names what differs from {said}.")
         return notes
+
+
+def _rows(
+    study: Study, layout: Layout, baseline: str | None, keys: Sequence[str], column: Mapping[str, str]
+) -> dict[tuple[str, ...], dict[str, CellSummary]]:
+    """The entries of all cells, by the values of the rows' keys, then by column."""
+    panels = [panel for page in layout.split(study) for panel in page.panels]
+    from_it = None if baseline is None else find_differences(panels, baseline, layout.metric, column)
+    rows: dict[tuple[str, ...], dict[str, CellSummary]] = {}
+    for panel in panels:
+        found = _entries(panel, study, layout, from_it, column)
+        for cell in panel.cells:
+            row = rows.setdefault(tuple(cell.values[key] for key in keys), {})
+            row[column[cell.key]] = found[cell.key]
+    return rows
 
 
 def _keys(study: Study, layout: Layout, column: Mapping[str, str]) -> list[str]:

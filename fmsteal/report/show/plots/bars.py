@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from matplotlib.axes import Axes
 
 from fmsteal.report.read.study import Cell, Study
-from fmsteal.report.show.layout import Layout, Panel
+from fmsteal.report.show.layout import Layout, Page, Panel
 from fmsteal.report.show.plots.panels import (
     Plot,
     describe_over,
@@ -27,8 +27,7 @@ def plots(study: Study, layout: Layout, theme: Theme) -> Iterator[Plot]:
         return
     pages, note = layout.figures(study)
     for page in pages:
-        panels = [keep_largest(panel) for panel in page.panels]
-        panels = [panel for panel in panels if any(cell.figure(layout.metric) for cell in panel.cells)]
+        panels = keep_measured(page, layout.metric)
         if not panels:
             continue
         names = max(len(panel.lines) for panel in panels)
@@ -36,8 +35,7 @@ def plots(study: Study, layout: Layout, theme: Theme) -> Iterator[Plot]:
         for axes, panel in zip(grid, panels, strict=True):
             lines = rank_cells(panel, layout.metric, study.direction(layout.metric))
             _bars(axes, lines, layout.metric, list_series(study, layout), theme)
-            budget = f"{panel.cells[0].queries:,} queries" if layout.x and panel.cells[0].queries else ""
-            set_title(axes, ", ".join(filter(None, (panel.title, budget))))
+            set_title(axes, _title(panel, layout))
             axes.tick_params(labelbottom=True)
         show_whole_scale(grid, study, layout.metric, "x")
         figure.supxlabel(study.label(layout.metric), fontsize=8)
@@ -50,11 +48,23 @@ def plots(study: Study, layout: Layout, theme: Theme) -> Iterator[Plot]:
         )
 
 
+def _title(panel: Panel, layout: Layout) -> str:
+    queries = panel.cells[0].queries
+    budget = f"{queries:,} queries" if layout.x and queries else ""
+    return ", ".join(filter(None, (panel.title, budget)))
+
+
 def keep_largest(panel: Panel) -> Panel:
     """The panel's cells of its largest budget."""
     most = max((cell.queries or 0 for cell in panel.cells), default=0)
     lines = {name: [c for c in cells if (c.queries or 0) == most] for name, cells in panel.lines.items()}
     return Panel(panel.values, {name: cells for name, cells in lines.items() if cells})
+
+
+def keep_measured(page: Page, metric: str) -> list[Panel]:
+    """The panels of a page that have the metric, each at its largest budget."""
+    panels = [keep_largest(panel) for panel in page.panels]
+    return [panel for panel in panels if any(cell.figure(metric) for cell in panel.cells)]
 
 
 def rank_cells(panel: Panel, metric: str, higher_is_better: bool | None) -> list[tuple[str, Cell]]:

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 
 from fmsteal.report.read.study import Study
 from fmsteal.report.show.layout import Layout, Panel
-from fmsteal.report.show.plots.bars import keep_largest
+from fmsteal.report.show.plots.bars import keep_measured
 from fmsteal.report.show.plots.panels import (
     Plot,
     add_legend,
@@ -33,14 +33,12 @@ def plots(study: Study, layout: Layout, theme: Theme) -> Iterator[Plot]:
     """Agreement by defense, a mark for each choice of what else is compared, where defenses vary."""
     if "defense" not in study.columns:
         return
-    others = [name for name in (layout.lines, *layout.facets, *layout.pages) if name and name != "defense"]
-    by = others[0] if others else None
-    layout = replace(layout, lines=by, facets=tuple(others[1:3]), pages=tuple(others[3:]))
+    layout = _beside(layout)
     defenses = sorted(study.values("defense"), key=lambda name: (name != UNDEFENDED, name))
     order = list_series(study, layout)
     pages, note = layout.figures(study)
     for page in pages:
-        panels = [p for p in map(keep_largest, page.panels) if any(cell.figure(layout.metric) for cell in p.cells)]
+        panels = keep_measured(page, layout.metric)
         if not panels:
             continue
         figure, grid = make_frames(len(panels), wide=count_across(panels), sharex=True, sharey=True)
@@ -52,7 +50,7 @@ def plots(study: Study, layout: Layout, theme: Theme) -> Iterator[Plot]:
         show_whole_scale(grid, study, layout.metric)
         figure.supylabel(study.label(layout.metric), fontsize=8)
         shown = [name for name in order if name in handles]
-        add_legend(figure, [handles[name] for name in shown], shown, by)
+        add_legend(figure, [handles[name] for name in shown], shown, layout.lines)
         caption = (
             f"Means over seeds{' at the largest budget' if layout.x else ''}, with 95 % intervals"
             f"{describe_over(panels, layout.metric)} from three seeds on (of two seeds, both are dots); dotted "
@@ -62,6 +60,13 @@ def plots(study: Study, layout: Layout, theme: Theme) -> Iterator[Plot]:
         yield Plot("defense", f"{study.label(layout.metric)} under each defense", caption.strip(), figure).about(
             page, note
         )
+
+
+def _beside(layout: Layout) -> Layout:
+    """The layout where defenses are the axis: what else varies is told by marks, then panels, then pages."""
+    others = [name for name in (layout.lines, *layout.facets, *layout.pages) if name and name != "defense"]
+    by = others[0] if others else None
+    return replace(layout, lines=by, facets=tuple(others[1:3]), pages=tuple(others[3:]))
 
 
 def _defended(
