@@ -20,7 +20,7 @@ from fmsteal.base.errors import ConfigError, FmstealError
 from fmsteal.base.quoting import quote_override
 from fmsteal.base.shell import complete, tolerate_closed_pipe
 from fmsteal.base.store import digest, require_readable, require_writable
-from fmsteal.config import derived, later, searchpath
+from fmsteal.config import by_adaptation, derived, later, searchpath
 from fmsteal.config.schema import Config
 from fmsteal.job.run import run_job
 from fmsteal.sweep import launchers, only
@@ -42,7 +42,9 @@ EVALUATE = "evaluate"  # the one that runs jobs
 def register() -> None:
     """Tell Hydra the root's types, the choices that have no file, and the sweep presets."""
     ConfigStore.instance().store(name="root", node=Config)
-    derived.store(searchpath.find_folders())
+    places = searchpath.find_folders()
+    by_adaptation.store(places)
+    derived.store(places)
     folder = paths.folder("sweeps")
     for preset in folder.rglob("*.yaml"):
         group = "/".join(("sweep", *preset.parent.relative_to(folder).parts))  # sweep=paper/cifar10_lp

@@ -17,8 +17,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from omegaconf import OmegaConf
+
 from fmsteal.base import paths
 from fmsteal.base.errors import ConfigError
+from fmsteal.config import by_adaptation
 from fmsteal.config.build import RUNTIME, locate
 from fmsteal.identity.keys import MACHINE
 from fmsteal.identity.table import FILE, Entry, entries, write
@@ -43,6 +46,7 @@ def main() -> None:
 def collect() -> dict[str, Entry]:
     """All that the configs name by ``_target_``, as the code has it; without names."""
     texts = [file.read_text() for name in ("conf", "sweeps") for file in paths.folder(name).rglob("*.yaml")]
+    texts.append(OmegaConf.to_yaml(by_adaptation.make(paths.folder("conf") / by_adaptation.GROUP)))  # has no file
     code = (line.split("#")[0] for text in texts for line in text.splitlines())
     targets = {match for line in code for match in _TARGET.findall(line) if not match.startswith(_NO_PART)}
     return {target: describe(locate(target)) for target in sorted(targets)} | OTHERS

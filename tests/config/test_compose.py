@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from fmsteal.base import paths
 from fmsteal.base.errors import ConfigError
 from fmsteal.base.quoting import quote_override
-from fmsteal.config import answers, build, derived
+from fmsteal.config import answers, build, by_adaptation, derived
 from fmsteal.config.answers import choices
 from fmsteal.report.show.published import find, read
 from tests.support.composing import composed
@@ -260,6 +260,24 @@ def test_a_presets_recipe_makes_way_for_that_of_the_adaptation() -> None:
 
 
 @pytest.mark.parametrize("adaptation", ["scratch", "probe", "full", "lora"])
-def test_every_field_of_an_adaptations_recipe_reaches_the_models(adaptation: str) -> None:
-    fields = set(OmegaConf.load(CONF / "recipe" / "by_adaptation.yaml")) - {"_target_", "lora"}
-    assert set(composed().recipes[adaptation]) - {"rank", "alpha", "modules"} == fields
+@pytest.mark.parametrize("who", ["victim", "thief"])
+def test_every_field_of_an_adaptations_recipe_reaches_the_models(adaptation: str, who: str) -> None:
+    cfg = composed(f"{who}.adaptation={adaptation}", "recipes.lora.rank=3")
+    recipe, given = (
+        OmegaConf.to_container(cfg[who].recipe, resolve=True),
+        OmegaConf.to_container(cfg.recipes[adaptation]),
+    )
+    assert isinstance(recipe, dict) and isinstance(given, dict)
+    assert {recipe.pop("_target_"), recipe["augment"].pop("_target_"), recipe["lora"].pop("_target_")} == {
+        f"fmsteal.{target}" for target in ("training.recipe.Recipe", "data.augment.RandomAffine", "training.lora.LoRA")
+    }
+    of_lora = {name: given.pop(name, cfg.recipes.lora[name]) for name in recipe["lora"]}
+    assert recipe == {**given, "lora": of_lora} and recipe["lora"]["rank"] == 3
+
+
+def test_a_field_that_is_new_in_the_recipes_is_the_models_too(tmp_path: Path) -> None:
+    for name in ("full", "lora"):
+        (tmp_path / f"{name}.yaml").write_text("epochs: 3\naugment: {flip: 0.5}\nclip_norm: 1.0\n")
+    thief = {"adaptation": "probe", "recipe": by_adaptation.make(tmp_path)}
+    made = OmegaConf.create({"recipes": {"probe": {"clip_norm": 2.0}}, "thief": thief})
+    assert made.thief.recipe.clip_norm == 2.0
