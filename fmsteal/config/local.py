@@ -1,4 +1,4 @@
-"""Which settings of a config name local files."""
+"""Which settings of a config name local files, or code."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import re
 from typing import Any
 
 _NAMES = {"root", "weights", "file", "folder", "checkpoint", "path"}  # last words of options that name files
+_CODE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")  # pypi:, https:
 
 
@@ -17,6 +18,13 @@ def is_path(key: str, value: Any) -> bool:
     if key.rpartition(".")[2].rpartition("_")[2] in _NAMES:
         return True
     return value.startswith(("/", "~", "./")) and os.path.exists(os.path.expanduser(value))  # noqa: PTH110, PTH111
+
+
+def find_code(key: str, value: Any) -> str | None:
+    """The import path of the code that a setting names, as ``model=pkg.module:name`` does; None if it names none."""
+    if key.rpartition(".")[2] != "model" or not isinstance(value, str) or not _CODE.fullmatch(value):
+        return None
+    return value.replace(":", ".")
 
 
 def is_digest(value: Any) -> bool:

@@ -12,7 +12,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-LIBRARIES = ("torch", "torchvision", "timm", "lightning", "sklearn")  # they count by path alone
+#: They count by path alone.
+LIBRARIES = ("torch", "torchvision", "timm", "lightning", "sklearn", "joblib", "transformers")
 REEXPORTS = 5  # that are followed from a package to where a class is defined
 Definition = ast.ClassDef | ast.FunctionDef
 

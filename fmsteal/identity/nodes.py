@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from fmsteal.config.local import is_path
+from fmsteal.config.local import find_code, is_path
 from fmsteal.identity import foreign, table
 from fmsteal.identity.rules import Condition
 
@@ -95,6 +95,8 @@ def keep_effective(value: Any, path: str, ignored: frozenset[str], content: Call
         return found
     if isinstance(value, list):
         return [keep_effective(child, f"{path}.{i}", ignored, content) for i, child in enumerate(value)]
+    if code := find_code(path, value):
+        return foreign.describe(code).head
     return content(value) if is_path(path, value) else to_whole(value)
 
 

@@ -119,8 +119,8 @@ class BackboneSpec:
                 f"timm has no model '{self.model}'. {_similar(self.model)} All names: "
                 "python -c 'import timm; print(timm.list_models())'."
             )
-        if not isinstance(self.normalise, str):
-            _require_statistics(self.normalise)
+        if self.normalise != "timm":
+            find_statistics(self.normalise)
 
     def build(self, *, pretrained: bool) -> Backbone:
         """Make the backbone, with its pretrained weights or freshly initialised from torch's global generator.
@@ -141,9 +141,7 @@ class BackboneSpec:
 
     def _statistics(self, config: Mapping[str, Any]) -> tuple[Sequence[float], Sequence[float]]:
         """Mean and standard deviation of the input, channel by channel; ``config`` is timm's."""
-        if not isinstance(self.normalise, str):
-            return self.normalise["mean"], self.normalise["std"]
-        return (config["mean"], config["std"]) if self.normalise == "timm" else _STATISTICS[self.normalise]
+        return (config["mean"], config["std"]) if self.normalise == "timm" else find_statistics(self.normalise)
 
     def _num_features(self, trunk: nn.Module, size: int) -> int:
         """The width of the pooled features, seen on one image: what models call it differs."""
@@ -260,6 +258,22 @@ class BackboneSpec:
         if not file.is_file():
             raise DataError(f"There is no weights file {file} for {self.model}. Give the weights: {_WAYS}.")
         return file
+
+
+def find_statistics(normalise: str | Mapping[str, Sequence[float]]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation that images are normalised by, by name or as given.
+
+    Raises:
+        ConfigError: there is no such name, or what is given is not three numbers each.
+    """
+    if not isinstance(normalise, str):
+        _require_statistics(normalise)
+        return tuple(normalise["mean"]), tuple(normalise["std"])
+    if normalise not in _STATISTICS:
+        raise ConfigError(
+            f"normalise={normalise} is not one of {', '.join(_STATISTICS)}, nor {{mean: [...], std: [...]}}."
+        )
+    return _STATISTICS[normalise]
 
 
 def _require_statistics(given: Mapping[str, Sequence[float]]) -> None:

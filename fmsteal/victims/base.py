@@ -31,6 +31,8 @@ class Victim:
         place: the folder of the store that it was made in and is read from; None if it needs none.
         paid: whether each image it is shown costs money: its answers are then kept beside the thefts, and what
             measurements show it is counted and priced too.
+        given: whether somebody else has made it: its content is then a part of its key.
+        deterministic: whether it answers the same image alike each time; if not, its answers do not tell what it is.
         digest: of its content, found by `fmsteal.victims.content` before anything is asked.
         calls: what it was shown in this process, by purpose.
     """
@@ -40,6 +42,8 @@ class Victim:
     answers: Answers = "probabilities"
     place: Path | None = None
     paid: bool = False
+    given: bool = False
+    deterministic: bool = True
     digest: str = ""
     calls: Calls = field(default_factory=Calls, repr=False)
 

@@ -14,6 +14,7 @@ from fmsteal.data.images import Task
 from fmsteal.training.context import Context
 from fmsteal.victims.base import Victim
 
+CHANGING = "changing"  # of a black box whose answers do not tell what it is
 LOOK = 8  # test images that a black box is asked about
 CLOSE = 1e-4  # answers to them within this are those of the same victim
 
@@ -27,8 +28,11 @@ def know(victim: Victim, ours: bool, task: Task, ctx: Context) -> Victim:
     """
     model: object = victim.model
     state = model.state_dict() if isinstance(model, nn.Module) else {}
-    victim.digest = _weights(state) if state else _probe(victim, task, ctx)
-    if not ours:
+    if state:
+        victim.digest = _weights(state)
+    else:
+        victim.digest = _probe(victim, task, ctx) if victim.deterministic else CHANGING
+    if not ours or victim.given:
         victim.key = f"{victim.key}-{victim.digest}"
     return victim
 
