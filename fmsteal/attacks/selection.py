@@ -64,7 +64,7 @@ def require_distinct(ids: Ids, pool: int, count: int) -> Ids:
     """The ids that a selection chose, checked to be ``count`` distinct ids below ``pool``.
 
     Raises:
-        AttackError: they are not.
+        AttackError: there are more or fewer, or they are not distinct or not below ``pool``.
     """
     ids = np.asarray(ids)
     fit = np.unique(ids[(ids >= 0) & (ids < pool)]) if ids.dtype.kind in "iu" else ids[:0]

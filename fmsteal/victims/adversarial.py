@@ -15,7 +15,7 @@ from fmsteal.victims.classifier import ClassifierVictim
 
 @dataclass(frozen=True)
 class AdversarialVictim(ClassifierVictim):
-    """A classifier fitted to adversarial examples of the task's training images (see `ClassifierLearner` too).
+    """A classifier fitted to adversarial examples of the task's training images (see also `ClassifierLearner`).
 
     Attributes:
         eps: maximum change of a pixel in [0, 1].

@@ -19,8 +19,8 @@ from fmsteal.victims.classifier import ClassifierVictim
 class EncoderVictim(ClassifierVictim):
     """The trunk of a classifier, without its head (for its attributes see `ClassifierLearner`).
 
-    ``probe`` is the pretrained trunk as it is: nothing is trained, and recipe and seed have no effect. ``scratch`` and
-    ``full`` first train the classifier on the task's labels, the same one that `ClassifierVictim` makes and keeps.
+    ``probe`` is the pretrained trunk as it is: nothing is trained, and recipe and seed have no effect. Any other
+    adaptation first trains the classifier on the task's labels, the same one that `ClassifierVictim` makes and keeps.
     """
 
     answers: ClassVar[Answers] = "embeddings"
