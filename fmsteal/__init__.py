@@ -2,11 +2,11 @@
 
 From Python (nothing is imported before it is used)::
 
-    job = fmsteal.run(["budget=100", "seed=3"])     # a job, to its result; a finished one is opened
-    jobs = fmsteal.run_sweep(["budget=100,500"])    # a sweep, as `fmsteal -m` runs it
-    job = fmsteal.load("outputs/runs/...")          # one that is there: job.result, job.thief(images), job.export(...)
-    cfg = fmsteal.compose(["budget=100"])           # a job's config; nothing is run
-    frame = fmsteal.table("outputs/sweeps/...")     # a row for each job, for pandas
+    job = fmsteal.run(["budget=100", "seed=3"])     # runs a job; opens it if it is already finished
+    jobs = fmsteal.run_sweep(["budget=100,500"])    # runs a sweep, like `fmsteal -m`
+    job = fmsteal.load("outputs/runs/...")          # opens a job: job.result, job.thief(images), job.export(...)
+    cfg = fmsteal.compose(["budget=100"])           # composes a job's config; nothing is run
+    frame = fmsteal.table("outputs/sweeps/...")     # a pandas table with a row for each job
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = ["Job", "compose", "load", "run", "run_sweep", "table"]
 
-_PLACES = {  # of the public names; none of them is a module's of this package
+_PLACES = {  # modules of the public names, none of which is also the name of a module in this package
     "Job": "fmsteal.face.jobs",
     "compose": "fmsteal.face.composing",
     "load": "fmsteal.face.jobs",

@@ -1,7 +1,7 @@
-"""The names that a plug-in needs: they stay as they are, whatever moves inside the package.
+"""The names that a plug-in needs; they stay here, whatever moves inside the package.
 
-``CONTRIBUTING.md`` has a recipe for each thing that can be added, and says of each name what it is. The package's own
-code imports from its own modules.
+``CONTRIBUTING.md`` explains each name, and has a recipe for everything that can be added. The package's own code
+imports from its own modules instead.
 """
 
 from fmsteal.attacks.base import AttackContext, affordable

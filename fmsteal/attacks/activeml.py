@@ -1,7 +1,7 @@
-"""The pool-based strategies of scikit-activeml (Kottke et al. 2021, skactiveml.pool), as choices of ActiveThief's.
+"""The pool-based strategies of scikit-activeml (Kottke et al. 2021, skactiveml.pool), as strategies for ActiveThief.
 
-What they look at is the thief: an image is its features (what goes into the thief's last layer), its label is the
-answer's largest, and their classifier is the thief's own last layer, fitted already.
+They see the pool through the thief: an image is its features (the input of the thief's last layer), its label is the
+answer's argmax, and the classifier is the thief's own last layer, already fitted.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from fmsteal.config.answers import Answers
 from fmsteal.data.images import Ids
 from fmsteal.training.classifier import Classifier
 
-GIVEN = {"self", "X", "y", "candidates", "batch_size", "clf", "fit_clf"}  # what a strategy is handed here
-OWN_KINDS = {  # of classifier, which a thief is none of
+GIVEN = {"self", "X", "y", "candidates", "batch_size", "clf", "fit_clf"}  # what we pass to a strategy
+OWN_KINDS = {  # strategies that need something a thief's last layer cannot provide
     "ProbabilisticAL": "counts of neighbours' labels",
     "EpistemicUncertaintySampling": "a Parzen window or a logistic regression",
     "FourDs": "a mixture model",
@@ -36,12 +36,12 @@ OWN_KINDS = {  # of classifier, which a thief is none of
 
 @dataclass(frozen=True)
 class ActiveML:
-    """One of scikit-activeml's strategies by its name.
+    """One of scikit-activeml's strategies, chosen by name.
 
     Attributes:
-        name: of its class in ``skactiveml.pool``.
-        options: of its constructor.
-        candidates: random unasked images that it chooses from in a round; None: all.
+        name: the strategy's class in ``skactiveml.pool``.
+        options: arguments of its constructor.
+        candidates: number of random unasked images to choose from in a round; None for all.
     """
 
     answers: ClassVar[Answers] = "probabilities"
@@ -82,10 +82,10 @@ class ActiveML:
 
 @functools.cache
 def _strategies() -> dict[str, Any]:
-    """Those of scikit-activeml's strategies, by name, that need no more than a fitted classifier.
+    """The scikit-activeml strategies, by name, that need no more than a fitted classifier.
 
     Raises:
-        ConfigError: it is not installed.
+        ConfigError: scikit-activeml is not installed.
     """
     try:
         from skactiveml import pool
@@ -100,7 +100,7 @@ def _strategies() -> dict[str, Any]:
 
 
 def _fits(strategy: Any) -> bool:
-    """Whether a strategy asks for nothing else, and fits no classifier anew for each candidate."""
+    """Whether a strategy needs no other arguments and does not refit a classifier for each candidate."""
     takes = inspect.signature(strategy.query).parameters
     needed = {name for name, each in takes.items() if each.default is each.empty} - GIVEN
     made_of = [name for name, each in inspect.signature(strategy).parameters.items() if each.default is each.empty]
@@ -108,7 +108,7 @@ def _fits(strategy: Any) -> bool:
 
 
 def _classifier(head: nn.Module, classes: int, x: npt.NDArray[Any], labels: npt.NDArray[Any]) -> Any:
-    """A thief's last layer as scikit-activeml has its classifiers."""
+    """A thief's last layer, wrapped as a scikit-activeml classifier."""
     from skactiveml.base import SkactivemlClassifier
 
     class Head(SkactivemlClassifier):

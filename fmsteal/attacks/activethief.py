@@ -1,4 +1,4 @@
-"""ActiveThief (Pal et al., AAAI 2020): ask in rounds, each about the images that say most to the thief so far."""
+"""ActiveThief (Pal et al., AAAI 2020): ask in rounds, each about the images that are most informative to the thief."""
 
 from __future__ import annotations
 
@@ -25,30 +25,30 @@ from fmsteal.training.held_out import By, HeldOut, require_choice, require_each_
 
 @dataclass(frozen=True)
 class ActiveThief:
-    """Asks about a random seed set, then round by round about what a strategy chooses; the whole budget is spent.
+    """Asks about a random seed set, then in rounds about the images a strategy chooses; the whole budget is spent.
 
-    In each round the thief is trained from scratch on all answers so far, and so is the one returned in the end; a
-    random part of the answers is held out of it and decides which epoch's weights are kept. A run that goes on after a
-    kill trains no thief for a round whose choice was made. A convex thief (see `Recipe`) has no epochs: there the part
-    chooses the penalty, and is fitted as well once that is known.
+    In each round, and once more at the end, a thief is trained from scratch on all answers so far. A random part of the
+    answers is held out of the training and decides which epoch's weights are kept. A run resumed after a kill trains no
+    thief for a round whose images were already chosen. A convex thief (see `Recipe`) has no epochs: the held-out part
+    chooses its penalty, and the thief is then fitted to that part too.
 
     Attributes:
-        selection: chooses the seed set and what is held out; candidates come in a random order.
-        strategy: chooses a round's images.
-        loss: of the thief's logits and the answers.
-        rounds: after the seed set; the budget that it leaves is shared out evenly among them.
-        seed_share: share of the budget for the seed set, of two images at least: BatchNorm cannot be trained on one.
-        validation: share of the budget for the held-out part, asked about and paid for like the others; 0 for none:
-            then the last epoch's weights are kept.
-        patience: a training stops early after this many epochs that do not fit the held-out part better; None: it runs
-            to the recipe's end. Early stopping goes with a constant learning rate.
-        by: what makes an epoch the best on the held-out part: ``agreement`` or ``macro_f1`` with the answers' argmax;
-            for the latter it needs as many images as there are classes.
-        every: how many epochs apart they are looked at.
+        selection: chooses the seed set and the held-out images; candidates come in a random order.
+        strategy: chooses the images of each round.
+        loss: takes the thief's logits and the answers.
+        rounds: number of rounds after the seed set; the rest of the budget is divided evenly among them.
+        seed_share: share of the budget for the seed set, at least two images: BatchNorm cannot be trained on one.
+        validation: share of the budget for the held-out images, paid for like the others; with 0 the last epoch's
+            weights are kept.
+        patience: stop training after this many measured epochs without a better fit to the held-out part; None: train
+            to the end of the recipe. Early stopping goes with a constant learning rate.
+        by: measures epochs on the held-out part: ``agreement`` or ``macro_f1`` with the answers' argmax; ``macro_f1``
+            needs at least as many held-out images as classes.
+        every: measure once in this many epochs.
 
-    Held-out share, epochs and convex thieves are ours; `conf/attack/activethief_code.yaml` has what the authors' code
-    does: the epoch by macro-F1, a patience of 20, all of the pool a candidate. There the held-out part is 1,000 images
-    of a set of its own, whatever the budget, and a training whose loss is above 1.5 has no patience.
+    Held-out share, epochs and convex thieves are ours; `conf/attack/activethief_code.yaml` follows the authors' code:
+    the best epoch by macro-F1, a patience of 20, the whole pool as candidates. In that code 1,000 images of a separate
+    set are held out, whatever the budget, and training does not stop early while its loss is above 1.5.
     """
 
     answers: ClassVar[Answers] = "probabilities"
@@ -87,12 +87,12 @@ class ActiveThief:
         affordable(budget, pool)
 
     def schedule(self, queries: int) -> tuple[int, list[int]]:
-        """How many images are held out, and how many are asked about at a time: the seed set, then each round.
+        """The number of held-out images, and the numbers of images asked about: the seed set, then each round.
 
-        They add up to the budget, and there are at least two to train on if it is for as many.
+        They add up to the budget, and at least two images are left to train on if the budget allows two.
 
-        Where the budget does not divide evenly the first rounds have one more; where it does not reach, there are
-        fewer rounds.
+        If the budget does not divide evenly, the first rounds get one image more; if it is too small for all rounds,
+        there are fewer.
         """
         held = min(int(queries * self.validation), max(0, queries - 2))
         first = min(max(2, round(queries * self.seed_share)), queries - held)
@@ -104,7 +104,7 @@ class ActiveThief:
         """Ask in rounds, then fit the last thief to all answers.
 
         Raises:
-            ConfigError: macro-F1 is to choose by fewer images than there are classes; nothing was asked then.
+            ConfigError: ``by`` is macro-F1, but fewer images are held out than there are classes; before any query.
         """
         held, (first, *further) = self.schedule(oracle.budget.queries)
         if self.by == "macro_f1":
@@ -129,7 +129,7 @@ class ActiveThief:
         """A round's images; a choice that would waste questions is refused.
 
         Raises:
-            AttackError: another number of images, one of them twice, or one that was asked about before.
+            AttackError: the strategy chose another number of images, one image twice, or one already asked about.
         """
         chosen = self.strategy(round, count)
         fresh = int(np.isin(np.unique(chosen), round.unasked).sum())

@@ -1,4 +1,4 @@
-"""A transfer set of augmented views: drawn and asked about once, or anew in every epoch."""
+"""A transfer set of augmented views, drawn and asked about once, or anew in every epoch."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from fmsteal.oracle.oracle import Oracle
 class AskedViews(TensorLoader):
     """Serves the views of an epoch with the API's answers to them.
 
-    A killed training goes on in a later epoch: the epochs before it are asked about again, which the ledger answers,
-    so that the questions are counted as they are in a run that was not killed.
+    A training resumed in a later epoch first asks about the views of the earlier epochs again. The ledger answers
+    these, so the questions are counted as in a run that was never killed.
     """
 
     def __init__(
         self, views_of: Callable[[int], tuple[Pixels, Tensor]], batch_size: int, seed: int, *, anew: bool
     ) -> None:
-        """Ask about the views of the first epoch; with ``anew`` about others in each further one.
+        """Ask about the views of the first epoch and, with ``anew``, about new views in each later epoch.
 
-        ``views_of(epoch)`` gives the views to train on, uint8 ``(n, 3, H, W)``, and embeddings ``(n, D)``.
+        ``views_of(epoch)`` returns the views to train on, uint8 ``(n, 3, H, W)``, and embeddings ``(n, D)``.
         """
         shown, answers = views_of(0)
         super().__init__(_all(shown), answers, batch_size, seed, whole=True)
@@ -34,7 +34,7 @@ class AskedViews(TensorLoader):
         self._asked = 0
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the order of the next pass, and ask about its views."""
+        """Set the order of the next pass, and ask about its views."""
         super().set_epoch(epoch)
         while self._views_of is not None and self._asked < epoch:
             self._asked += 1
@@ -43,7 +43,7 @@ class AskedViews(TensorLoader):
 
 
 def ask_views(oracle: Oracle, views: Pixels) -> Tensor:
-    """The API's answers to views, uint8 ``(n, 3, H, W)``; never all of them as floating-point numbers at once."""
+    """The API's answers to views, uint8 ``(n, 3, H, W)``, converted to floating point in blocks to save memory."""
     blocks = range(0, len(views), ANSWERED_AT_ONCE)
     parts = (torch.from_numpy(views[start : start + ANSWERED_AT_ONCE]).float() / 255 for start in blocks)
     return torch.cat([oracle.ask_images(part) for part in parts])

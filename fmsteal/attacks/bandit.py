@@ -1,7 +1,7 @@
 """Knockoff Nets, adaptive policy (Orekondy et al., CVPR 2019): a bandit learns which images are worth asking about.
 
-Its authors never released it; this follows the paper. A killed run draws the same again: what it draws by follows from
-the ledger's answers, but for the arms and the losses: they depend on the machine's arithmetic and are kept.
+The authors never released it; this follows the paper. A killed run draws the same images again: its draws follow from
+the ledger's answers, and from the arms and losses, which are kept because they depend on the machine's arithmetic.
 """
 
 from __future__ import annotations
@@ -30,28 +30,28 @@ from fmsteal.oracle.oracle import Budget, Oracle
 from fmsteal.training.classifier import Classifier, Loss, soft_cross_entropies
 
 Floats = npt.NDArray[np.float64]
-THUMBNAIL = 8  # pixels of the images that are clustered
+THUMBNAIL = 8  # side of the clustered thumbnails, in pixels
 CHUNK = 1024  # images shrunk at a time
 
 
 @dataclass(frozen=True, kw_only=True)
 class AdaptiveKnockoff:
-    """Draws arms, which are classes or clusters of the pool, and of each an image that was not asked about yet.
+    """Draws arms, which are classes or clusters of the pool, and for each an image that was not asked about yet.
 
-    The thief that is returned is trained from scratch on all answers. For the loss's reward another one learns on the
-    way: a step on each batch of answers, after it was compared with them.
+    The thief that is returned is trained from scratch on all answers. For the loss reward a second thief takes a step
+    on each batch of answers, after its own outputs were compared with them.
 
     Attributes:
-        loss: of the thief's logits and the answers.
+        loss: takes the thief's logits and the answers.
         reward: how an answer is valued: ``certainty``, ``diversity``, ``loss``, or ``all`` of them.
-        batch: questions that are asked together, drawn by the same policy; 1 is the paper's. With the loss's reward a
-            small file is kept of each until the job is done.
-        window: past steps, this one included, whose rewards are the baseline (Delta).
-        arms: where the pool has no labels, arms are k-means clusters of small copies of the images (``pixels``) or of
-            the features of the thief's untrained trunk (``features``).
-        clusters: how many.
-        lr: of the thief that learns on the way, by SGD;
-        momentum: also.
+        batch: number of questions asked together, drawn by the same policy; the paper has 1. With the loss reward a
+            small file for each batch is kept until the job is done.
+        window: number of last steps, this one included, whose mean reward is the baseline (Delta).
+        arms: for a pool without labels, the arms are k-means clusters of thumbnails (``pixels``) or of the features of
+            the thief's untrained trunk (``features``).
+        clusters: number of clusters.
+        lr: SGD learning rate of the second thief.
+        momentum: SGD momentum of the second thief.
     """
 
     answers: ClassVar[Answers] = "probabilities"
@@ -78,7 +78,7 @@ class AdaptiveKnockoff:
         affordable(budget, pool)
 
     def run(self, oracle: Oracle, pool: Images, ctx: AttackContext) -> nn.Module:
-        """Draw, ask and learn what was worth it, by turns; then fit a thief to all answers."""
+        """Draw, ask and update the bandit in turn; then fit a thief to all answers."""
         kinds: tuple[Reward, ...] = ("certainty", "diversity", "loss") if self.reward == "all" else (self.reward,)
         random = np.random.default_rng(derive_seed("bandit", ctx.seed))
         shelves = Shelves(ctx.kept("arms", lambda: self.arms_of(pool, ctx)), random)
@@ -123,13 +123,13 @@ class Bandit:
         self.drawn = np.zeros(arms, np.int64)
 
     def policy(self, open_: npt.NDArray[np.bool_]) -> Floats:
-        """The chance of each arm: the softmax of the preferences over the arms that are open, 0 for the others."""
+        """The probability of each arm: the softmax of the preferences over the open arms, 0 for the others."""
         logits = np.where(open_, self.preferences, -np.inf)
         weights = np.exp(logits - logits.max())
         return weights / weights.sum()
 
     def update(self, arm: int, advantage: float, open_: npt.NDArray[np.bool_]) -> None:
-        """After ``arm`` was drawn among those open and its reward was ``advantage`` above the baseline::
+        """Update after ``arm`` was drawn from the open arms and its reward was ``advantage`` above the baseline::
 
         H(arm)   += advantage / N(arm) * (1 - policy(arm))
         H(other) -= advantage / N(arm) * policy(other)
@@ -141,7 +141,7 @@ class Bandit:
 
 
 class Shelves:
-    """The images of each arm, in random order; each is handed out once.
+    """The images of each arm, in random order; each image is drawn once.
 
     Attributes:
         open: which arms still have images.
@@ -152,9 +152,9 @@ class Shelves:
         self.open = np.array([bool(ids) for ids in self.ids])
 
     def draw(self, bandit: Bandit, count: int, random: np.random.Generator) -> list[tuple[int, int]]:
-        """``count`` arms, by the bandit's policy, and an image of each; as `Generator.choice` draws them one by one.
+        """Draw ``count`` arms by the bandit's policy, one by one as `Generator.choice` would, and an image of each.
 
-        The policy only changes on the way when an arm has no images left.
+        During a batch the policy only changes when an arm runs out of images.
         """
         drawn, edges = [], self._edges(bandit)
         for _ in range(count):
@@ -167,13 +167,13 @@ class Shelves:
         return drawn
 
     def _edges(self, bandit: Bandit) -> Floats:
-        """Where, on [0, 1), each arm's share ends."""
+        """The upper end of each arm's share of [0, 1)."""
         edges = bandit.policy(self.open).cumsum()
         return edges / edges[-1]
 
 
 class BanditLearner:
-    """A thief that learns on the way, one step of SGD on each batch of answers; it trails behind until it is asked."""
+    """The thief for the loss reward: takes one SGD step per batch of answers, but only catches up when asked."""
 
     def __init__(self, attack: AdaptiveKnockoff, ctx: AttackContext, pool: Images, classes: int) -> None:
         self.attack, self.ctx, self.pool = attack, ctx, pool
@@ -187,24 +187,24 @@ class BanditLearner:
 
     @cached_property
     def optimizer(self) -> torch.optim.Optimizer:
-        """Of what is trained of it."""
+        """SGD on the parameters that are trained."""
         attack = self.attack
         return torch.optim.SGD(self.model.trained.parameters(), lr=attack.lr, momentum=attack.momentum)
 
     def surprise(
         self, ids: Ids, answers: Tensor, asked: Sequence[Ids], answered: Sequence[Tensor]
     ) -> npt.NDArray[np.float32]:
-        """The cross-entropy of its own logits to a batch's answers, after it has learned all batches before it."""
+        """The cross-entropy of its logits to a batch's answers, after it has learned all earlier batches."""
         for step in range(self.steps, len(asked)):
             self.learn(asked[step], answered[step])
         return soft_cross_entropies(self.logits(ids), answers).numpy()
 
     def logits(self, ids: Ids) -> Tensor:
-        """What it would answer itself, ``(n, C)``."""
+        """Its own logits for pool images, ``(n, C)``."""
         return self.ctx.logits(self.model, self.pool, ids)
 
     def learn(self, ids: Ids, answers: Tensor) -> None:
-        """One step on these images; on a single one BatchNorm keeps its statistics, it has none of its own."""
+        """Take one step on these images; with a single image BatchNorm uses its running statistics."""
         model, device, net = self.model, self.ctx.device, self.model.trained
         if model.frozen is not None:
             inputs = self.ctx.features(model, self.pool, ids)
@@ -220,7 +220,7 @@ class BanditLearner:
 
 
 def make_thumbnails(pool: Images) -> npt.NDArray[np.float32]:
-    """Small copies of the images in [0, 1], flat, ``(N, 3 * 8 * 8)``."""
+    """Thumbnails of the images, flattened, in [0, 1]: ``(N, 3 * 8 * 8)``."""
     out = np.empty((len(pool), 3 * THUMBNAIL**2), np.float32)
     for start in range(0, len(pool), CHUNK):
         part = torch.from_numpy(np.array(pool.pixels[start : start + CHUNK])).float() / 255

@@ -1,4 +1,4 @@
-"""What the adaptive policy of Knockoff Nets takes an answer to be worth: certainty, diversity, loss, or all of them."""
+"""Rewards of the adaptive policy of Knockoff Nets: certainty, diversity, loss, or all of them."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ import numpy.typing as npt
 
 Reward = Literal["certainty", "diversity", "loss"]
 Floats = npt.NDArray[np.float64]
-LEAST_RANGE = 1e-6  # of rewards that are told apart: answers are float32
+LEAST_RANGE = 1e-6  # rewards closer together than this count as equal: answers are float32
 
 
 class Rewards:
-    """What an answer is worth more than those before it.
+    """How far the reward of an answer is above the baseline of recent answers.
 
-    One reward is compared with its mean over the last steps. Several are each rescaled to [0, 1], by the least and the
-    greatest of the last steps, compared with their mean there, and averaged. This step is one of the last: the first
-    has nothing to be compared with but itself, and rewards that are all alike are worth nothing, not NaN.
+    A single reward is compared with its mean over the last steps. Several rewards are each rescaled to [0, 1] by their
+    minimum and maximum over the last steps, compared with their rescaled mean, and averaged. The current step counts
+    among the last ones, so the first step is compared with itself only; rewards that are all equal give 0, not NaN.
     """
 
     def __init__(self, kinds: tuple[Reward, ...], window: int) -> None:
@@ -28,7 +28,7 @@ class Rewards:
         self.answers: deque[Floats] = deque(maxlen=window)
 
     def advantage(self, answer: npt.NDArray[np.float32], found: Mapping[str, float]) -> float:
-        """Of the next answer ``(C,)``, with its ``certainty`` and, where that is a reward, its ``loss``."""
+        """The advantage of the next answer ``(C,)``; ``found`` has its ``certainty`` and, if that counts, ``loss``."""
         self.answers.append(answer.astype(np.float64))
         worth = {**found, "diversity": diversity(self.answers)}
         for kind in self.kinds:
@@ -44,5 +44,5 @@ class Rewards:
 
 
 def diversity(answers: deque[Floats]) -> float:
-    """How much the last answer adds to those before: ``sum_k max(0, y_k - mean_k)``, itself among them."""
+    """How much the last answer differs from the mean of all, itself included: ``sum_k max(0, y_k - mean_k)``."""
     return float(np.maximum(0, answers[-1] - np.mean(answers, axis=0)).sum())

@@ -1,4 +1,4 @@
-"""What an attack is: questions to an oracle about public images, and a thief in the end."""
+"""The interface of an attack: it asks an oracle about public images, and returns a thief."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ from fmsteal.training.inference import features, logits, penultimate
 from fmsteal.training.learners import IS_CONVEX, ClassifierLearner, EncoderLearner, Untrained
 from fmsteal.training.recipe import STEPS, StealModule
 
-GRADIENT_BATCH = 32  # images at a time where gradients are taken: what autograd keeps of each is large
-FITTED_TO_ANSWERS: Ignores = {"/thief.recipe.label_smoothing": {}}  # which is for labels: see `Recipe`
+GRADIENT_BATCH = 32  # images at a time when gradients are taken: autograd keeps a lot for each
+FITTED_TO_ANSWERS: Ignores = {"/thief.recipe.label_smoothing": {}}  # label smoothing is for labels: see `Recipe`
 CONVEX_THIEF = {f"/thief.{name}": value for name, value in IS_CONVEX.items()}
-#: Of an attack whose every thief comes from `AttackContext.fit_thief`: a convex one takes no steps and has no seed.
+#: For an attack that makes all its thieves by `AttackContext.fit_thief`: a convex one takes no steps and has no seed.
 ONLY_FITTED: Ignores = {
     **FITTED_TO_ANSWERS,
     **dict.fromkeys(["/thief.seed", *(f"/thief.recipe.{step}" for step in STEPS)], CONVEX_THIEF),
 }
 Measure = Callable[[nn.Module, Tensor], Tensor]
-ROUND = {  # of a thief's curves, against queries
+ROUND = {  # a thief's figures that are logged against queries
     "loss": "thief_loss",
     "best_held_out_agreement": "held_out_agreement",
     "best_held_out_macro_f1": "held_out_macro_f1",
@@ -44,9 +44,9 @@ ROUND = {  # of a thief's curves, against queries
 
 
 class AttackContext:
-    """What an attacker has besides the oracle: a thief to train, a way to look at it, a seed.
+    """What an attacker has besides the oracle: a thief to train, ways to inspect it, a seed.
 
-    The job's surroundings are not among it: its store holds the victim.
+    It gives no access to the job's `Context`, whose store holds the victim.
     """
 
     def __init__(
@@ -57,14 +57,14 @@ class AttackContext:
         made: Callable[[nn.Module], None] = lambda model: None,
         labelled: Images | None = None,
     ) -> None:
-        """Hand an attack what it has.
+        """Prepare what an attack is given.
 
         Args:
             thief: how the job's thief is made.
-            job: the job's surroundings.
-            asked: tells the queries asked so far; without it no curves are drawn against them.
-            made: is told each model that is handed out, see `fmsteal.job.stolen.Made`.
-            labelled: images with their labels, for an attack that says it has some: see
+            job: the job's context.
+            asked: returns the queries asked so far; without it nothing is logged against queries.
+            made: called with each model that is handed out, see `fmsteal.job.stolen.Made`.
+            labelled: labelled images, for an attack that declares some: see
                 `own_data.find_labelled_images`.
         """
         self.thief = thief
@@ -76,7 +76,7 @@ class AttackContext:
 
     @property
     def device(self) -> torch.device:
-        """Where an attack that trains or differentiates by itself does so."""
+        """The device for an attack that trains or differentiates in its own code."""
         return self._job().training.device
 
     @property
@@ -94,15 +94,15 @@ class AttackContext:
         held_out: HeldOut | None = None,
         trunk: BackboneSpec | None = None,
     ) -> nn.Module:
-        """Train a fresh classifier on pool images and their answers ``(n, C)``; it has as many classes as an answer.
+        """Train a fresh classifier on pool images and their answers ``(n, C)``; it has C classes.
 
-        ``stage`` names its curves and its checkpoints: give each of several thieves its own.
-        With ``held_out`` the weights of the epoch that fits those best are kept. A frozen trunk whose recipe is convex
-        has no epochs: they choose the penalty, and the head is fitted to them too. With ``trunk`` the thief is made as
-        the job's is, of that other public trunk.
+        ``stage`` names its curves and its checkpoints: give each of several thieves its own. With ``held_out`` the
+        weights of the epoch that fits the held-out answers best are kept. A frozen trunk with a convex recipe has no
+        epochs: there the held-out answers choose the penalty, and the head is then fitted to them too. With ``trunk``
+        the thief is made like the job's, but on that public trunk.
 
         Raises:
-            ConfigError: the thief is no classifier.
+            ConfigError: the thief is not a classifier.
         """
         job, classes = self._job(), answers.shape[1]
         scratch = job.scratch(stage)
@@ -117,26 +117,26 @@ class AttackContext:
         return fitted
 
     def untrained(self, num_classes: int, trunk: BackboneSpec | None = None) -> Untrained:
-        """A fresh classifier and its inputs, for an attack that trains it by a module or in a loop of its own.
+        """A fresh classifier and its inputs, for an attack with its own module or training loop.
 
-        It is on the CPU: `train` brings it to where it is trained, a loop of one's own to `device`. ``trunk`` is as for
-        `fit_thief`.
+        It is on the CPU: `train` moves it to the training device, your own loop must move it to `device`. ``trunk`` is
+        as for `fit_thief`.
 
         Raises:
-            ConfigError: the thief is no classifier.
+            ConfigError: the thief is not a classifier.
         """
         start = self._classifier(trunk).untrained(num_classes, self._job())
         self._made(start.model)
         return start
 
     def encoder(self, width: int | None = None, frozen: bool = False) -> Encoder:
-        """A fresh, untrained encoder for embeddings ``(n, width)``, or of its features' own width.
+        """A fresh, untrained encoder with embeddings ``(n, width)``; by default as wide as its features.
 
-        With ``frozen`` its trunk is a public one that the attack leaves as it is, and for a width it has a linear map.
+        With ``frozen`` its trunk is a public one that the attack does not train; a linear map gives any ``width``.
 
         Raises:
-            ConfigError: the thief's features cannot be brought to that width, or it is no encoder; or its trunk is
-                frozen where the attack trains it, or the reverse.
+            ConfigError: the thief is not an encoder, its features cannot be mapped to that width, or its trunk is
+                frozen although the attack trains it, or the reverse.
         """
         if not isinstance(self.thief, EncoderLearner):
             raise _unfit(self.thief, "an encoder", "fmsteal.training.learners.EncoderLearner")
@@ -155,10 +155,10 @@ class AttackContext:
     def train(
         self, module: StealModule, loader: TensorLoader, stage: str = "thief", callbacks: Sequence[Callback] = ()
     ) -> nn.Module:
-        """Train an attack's own module on the batches of a loader; returns its network, ready to be used.
+        """Train an attack's own module on the batches of a loader; returns its network, ready for use.
 
-        A killed training goes on from its last checkpoint. ``stage`` is as for `fit_thief`; ``callbacks`` are Lightning
-        callbacks of this training, as `Untrained.choosing` makes them.
+        A killed training resumes from its last checkpoint. ``stage`` is as for `fit_thief`; ``callbacks`` are Lightning
+        callbacks of this training, such as those of `Untrained.choosing`.
         """
         job = self._job()
         job.training.fit(
@@ -173,21 +173,21 @@ class AttackContext:
         return module.net.cpu().eval()
 
     def logits(self, model: nn.Module, pool: Images, ids: Ids) -> Tensor:
-        """The outputs ``(n, C)`` of a thief on pool images, without autograd."""
+        """The outputs ``(n, C)`` of a thief for pool images, without autograd."""
         return logits(model, pool, ids, self._job())
 
     def features(self, model: Classifier, pool: Images, ids: Ids) -> Tensor:
-        """What goes into a thief's last layer ``(n, D)``, without autograd; looked up if its trunk is frozen."""
+        """The inputs ``(n, D)`` of a thief's last layer, without autograd; looked up if its trunk is frozen."""
         return penultimate(model, pool, ids, self._job())
 
     def public_features(self, pool: Images, ids: Ids, trunk: BackboneSpec | None = None) -> Tensor:
-        """Features ``(n, D)`` of a public trunk, just as it was published: the thief's own, or another's.
+        """Features ``(n, D)`` of a public trunk as it was published: the thief's own, or ``trunk``.
 
-        They need no query. Each image passes a trunk once, ever.
+        They cost no query. Each image passes through a trunk only once, ever.
 
         Raises:
             ConfigError: no trunk is given, and the thief starts from scratch.
-            DataError: the trunk's weights are not there.
+            DataError: the trunk's weights are missing.
         """
         if trunk is None and not self.thief.pretrained:
             raise ConfigError(
@@ -199,10 +199,10 @@ class AttackContext:
         return features(spec, spec.build(pretrained=True), pool, ids, self._job())
 
     def per_image(self, model: nn.Module, pool: Images, ids: Ids, measure: Measure) -> Tensor:
-        """A number for each pool image, float32 ``(n,)``: what ``measure(thief, images)`` finds, batch by batch.
+        """A number for each pool image, float32 ``(n,)``: the results of ``measure(thief, images)``, batch by batch.
 
-        It gets the thief in eval mode and float images ``(b, 3, H, W)`` in [0, 1], both on the trainer's device, and
-        may take gradients.
+        ``measure`` gets the thief in eval mode and float images ``(b, 3, H, W)`` in [0, 1], both on the trainer's
+        device, and may take gradients.
         """
         job = self._job()
         model = set_memory_format(model.to(self.device).eval(), job.training.layout)
@@ -214,20 +214,20 @@ class AttackContext:
         return torch.cat(parts) if parts else torch.zeros(0)
 
     def kept(self, name: str, make: Callable[[], npt.NDArray[Any]]) -> npt.NDArray[Any]:
-        """The array that ``make()`` returns, or returned before the run was killed: on the disk when this returns.
+        """The array that ``make()`` returns, or returned before the run was killed; it is on disk when this returns.
 
-        For questions that depend on a trained thief, before they are asked: another machine's thief differs in the last
-        digits, would ask others, and pay again. Names are of letters, digits and dashes, each for one array of a run.
+        Use it for questions that depend on a trained thief, before asking them: another machine's thief differs in the
+        last digits, and would pay again for other questions. Names are of letters, digits and dashes, one per array.
         """
         return self._job().kept(name, make)
 
     def log(self, metrics: Mapping[str, float], queries: int) -> None:
-        """Add a point to the curves ``attack/<metric>``, over the queries asked so far (``attack/queries``)."""
+        """Add a point to the curves ``attack/<metric>``, against the queries asked so far (``attack/queries``)."""
         named = {f"attack/{name}": value for name, value in metrics.items()}
         self._job().tracker.log(named, ("attack/queries", float(queries)))
 
     def report(self, metrics: Iterable[Metric]) -> None:
-        """Put what the attack has found out by itself into the job's result, as ``attack/<name>``."""
+        """Add figures of the attack's own to the job's result, as ``attack/<name>``."""
         self.found += [replace(metric, name=f"attack/{metric.name}") for metric in metrics]
 
     def _classifier(self, trunk: BackboneSpec | None = None) -> ClassifierLearner:
@@ -237,28 +237,28 @@ class AttackContext:
 
 
 class Attack(Protocol):
-    """One file, one YAML with its ``_target_``: that is all it takes to add one."""
+    """An attack. Adding one takes one file, and one YAML with its ``_target_``."""
 
     def check(self, budget: Budget, pool: Images) -> None:
-        """Refuse, with a clear error and before anything is trained, what cannot work; one that need not leaves it out.
+        """Refuse what cannot work, with a clear error and before anything is trained. Optional.
 
-        What the job's thief must be like an attack says by a further method, ``check_thief(learner)``, if it has one.
+        An attack that needs a certain kind of thief has a further method, ``check_thief(learner)``.
         """
         ...
 
     def run(self, oracle: Oracle, pool: Images, ctx: AttackContext) -> nn.Module:
         """Ask within the oracle's budget and return the thief: raw images in, answers like the API's out.
 
-        Deterministic given the answers: a killed run is started again and asks the same questions.
+        Must be deterministic given the answers: a killed run starts again and asks the same questions.
         """
         ...
 
 
 def affordable(budget: Budget, pool: Images, asks: int = 1) -> int:
-    """How many pool images the budget allows to ask about, ``asks`` times each.
+    """The number of pool images that the budget is enough for, at ``asks`` questions each.
 
     Raises:
-        ConfigError: not one image, or more than the query set holds.
+        ConfigError: the budget is too small for one image, or for more than the query set holds.
     """
     count = budget.queries // asks
     if not count:
@@ -276,22 +276,22 @@ def affordable(budget: Budget, pool: Images, asks: int = 1) -> int:
 
 
 def mean_answer(oracle: Oracle, ids: Ids, repeats: int) -> Tensor:
-    """The mean of ``repeats`` answers about each image, ``(n, ...)``; ``n * repeats`` questions."""
+    """The mean of ``repeats`` answers to each image, ``(n, ...)``; takes ``n * repeats`` questions."""
     return torch.stack([oracle.ask(ids) for _ in range(repeats)]).mean(dim=0)
 
 
 def require_no_budget(budget: Budget) -> None:
-    """See that an attack that asks nothing is given no budget, so that no table shows it beside those that asked.
+    """Refuse a budget for an attack that asks nothing: tables would show it beside attacks that asked.
 
     Raises:
-        ConfigError: it is given one.
+        ConfigError: the budget is not 0.
     """
     if budget.queries:
         raise ConfigError(f"This attack asks nothing, but the budget is {budget.queries} queries. Set budget=0.")
 
 
 def _unfit(thief: object, needed: str, target: str) -> ConfigError:
-    """For attacks of others, that do not say by an attribute ``answers`` what they are made for."""
+    """For attacks of others without the attribute ``answers``, which says what they are made for."""
     return ConfigError(
         f"The attack trains {needed}, but thief=... is a {type(thief).__name__}. Choose a thief whose _target_ is "
         f"{target}, with the task it goes with: an attack's attribute `answers` says which "

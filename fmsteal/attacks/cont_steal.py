@@ -1,4 +1,4 @@
-"""Cont-Steal (Sha et al., CVPR 2023), as its code computes it: the thief's and the victim's answer are two views."""
+"""Cont-Steal (Sha et al., CVPR 2023), as in its code: the thief's and the victim's embeddings act as two views."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ class ContSteal(EncoderAttack):
     Attributes:
         views: random views of a batch of images.
         ask: ``every_epoch`` draws and asks about new views in each epoch: images x epochs queries. ``once`` draws them
-            once, for a comparison at equal numbers of queries.
-        temperature: of the loss.
+            once, for comparisons at equal numbers of queries.
+        temperature: temperature of the loss.
     """
 
     fewest: ClassVar[int] = 2
@@ -54,7 +54,7 @@ class ContSteal(EncoderAttack):
         """Views of the images, and the API's embeddings of the views.
 
         Raises:
-            ConfigError: several processes train, and there is something to be asked in every epoch.
+            ConfigError: several processes train, but questions are due in every epoch.
         """
         if self.ask == "every_epoch" and ctx.processes > 1:
             raise ConfigError(
@@ -70,7 +70,7 @@ class ContSteal(EncoderAttack):
         return AskedViews(views_of, self.recipe.batch_size, order, anew=self.ask == "every_epoch")
 
     def pair(self, pool: Images, ids: Ids, seed: int, epoch: int) -> tuple[Pixels, Pixels]:
-        """The views that the thief is shown and those that the API is asked about: the same ones."""
+        """The views that the thief is shown and those that the API is asked about; here they are the same."""
         views = draw_views(self.views, pool, ids, "cont_steal", seed, epoch)
         return views, views
 
@@ -82,11 +82,11 @@ class ContSteal(EncoderAttack):
 def cont_steal_loss(thief: Tensor, victim: Tensor, temperature: float = 0.5) -> Tensor:
     """NT-Xent over the thief's and the victim's embeddings of the same images, exactly: ``nt_xent(thief, victim, t)``.
 
-    Both sides are anchors, so pairs of two victim embeddings and the positive itself are in the denominators. The
-    paper writes another loss, see ``cont_steal_two_view``. A single image has nothing to be told apart from: 0.
+    Both sides are anchors, so the denominators contain pairs of two victim embeddings, and the positive itself. The
+    paper writes another loss, see ``cont_steal_two_view``. For a single image the loss is 0.
 
     Args:
-        thief, victim: ``(n, D)``, row i of both the same (augmented) image. Normalised here.
+        thief, victim: ``(n, D)``; row i of both is the same (augmented) image. Normalised here.
         temperature: divides the cosines; the code's is 0.5.
     """
     return nt_xent(thief, victim, temperature)

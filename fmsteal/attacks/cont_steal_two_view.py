@@ -22,10 +22,11 @@ Anchor = Literal["victim", "thief"]
 
 @dataclass(frozen=True, kw_only=True)
 class ContStealTwoView(ContSteal):
-    """As `ContSteal`, but the thief is shown another view than the one that the API is asked about.
+    """As `ContSteal`, but the thief is shown a different view from the one that the API is asked about.
 
     Attributes:
-        anchor: whose embedding of an image is compared with the other side's of other images, see `two_view_loss`.
+        anchor: the side whose embedding is compared with the other side's embeddings of other images, see
+            `two_view_loss`.
     """
 
     version: ClassVar[int] = 2  # the victim's embeddings are the anchors
@@ -53,19 +54,19 @@ class ContStealTwoView(ContSteal):
 def two_view_loss(thief: Tensor, victim: Tensor, temperature: float = 0.07, anchor: Anchor = "victim") -> Tensor:
     """Mean of ``-log(e^{s_i.v_i/t} / sum_{j != i} (e^{c_ij/t} + e^{s_i.s_j/t}))``, s and v normalised.
 
-    The pairs c of both sides are ``v_i.s_j`` where the victim's embedding is the anchor, as the code of RDA (Wu et al.,
-    ECCV 2024) computes the baseline that it compares itself with, and ``s_i.v_j`` where the thief's is, as that code
-    computes the same loss to its own prototypes. The positive is not in the denominator, so the loss may be negative.
-    Cont-Steal's own code differs, see ``cont_steal``.
+    The cross-side pairs c are ``v_i.s_j`` with the victim's embedding as the anchor, as in the baseline that the code
+    of RDA (Wu et al., ECCV 2024) compares with, and ``s_i.v_j`` with the thief's, as in that code's own loss to its
+    prototypes. The positive is not in the denominator, so the loss may be negative. Cont-Steal's own code differs, see
+    ``cont_steal``.
 
     Args:
-        thief: ``(n, D)``, n >= 2, of one view of each image. Normalised here.
-        victim: ``(n, D)``, of another view. Normalised here.
+        thief: ``(n, D)``, n >= 2, embeddings of one view of each image. Normalised here.
+        victim: ``(n, D)``, embeddings of another view. Normalised here.
         temperature: divides the cosines.
         anchor: victim | thief.
 
     Raises:
-        AttackError: if n is 1: there is no negative, the denominator is empty.
+        AttackError: n is 1: there are no negatives, and the denominator is empty.
     """
     s, v = F.normalize(thief, dim=1), F.normalize(victim, dim=1)
     if anchor == "thief":
@@ -74,19 +75,19 @@ def two_view_loss(thief: Tensor, victim: Tensor, temperature: float = 0.07, anch
 
 
 def one_sided_loss(anchors: Tensor, targets: Tensor, temperature: float) -> Tensor:
-    """The loss above for the thief's anchors, on embeddings as they are: ``(..., n, D)`` against ``(n, D)``.
+    """The loss above with the thief's anchors, without normalising: ``(..., n, D)`` against ``(n, D)``.
 
     Raises:
-        AttackError: if n is 1.
+        AttackError: n is 1.
     """
     return contrast_with_others(anchors @ targets.T / temperature, anchors @ anchors.mT / temperature)
 
 
 def contrast_with_others(across: Tensor, within: Tensor) -> Tensor:
-    """Mean of ``log sum_{j != i} (e^{across_ij} + e^{within_ij}) - across_ii``, of logits ``(..., n, n)`` each.
+    """Mean of ``log sum_{j != i} (e^{across_ij} + e^{within_ij}) - across_ii``; both are logits ``(..., n, n)``.
 
     Raises:
-        AttackError: if n is 1.
+        AttackError: n is 1.
     """
     count = across.shape[-1]
     if count < 2:

@@ -1,4 +1,4 @@
-"""Copycat CNN (Correia-Silva et al., IJCNN 2018; Pattern Recognition 2021): natural images, and only their labels."""
+"""Copycat CNN (Correia-Silva et al., IJCNN 2018; Pattern Recognition 2021): natural images, and their labels alone."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from fmsteal.oracle.oracle import Oracle
 
 @dataclass(frozen=True)
 class Copycat(Knockoff):
-    """As `Knockoff`, on a transfer set in which every label that was answered is equally frequent.
+    """As `Knockoff`, on a transfer set in which all labels that were answered are equally frequent.
 
     Attributes:
-        balance: repeat images of rare labels and leave out some of frequent ones (see `balance_classes`), the default
-            of the authors' framework too; it costs no questions. False: every image counts once.
+        balance: repeat images of rare labels and leave out some of frequent ones (see `balance_classes`); also the
+            default of the authors' framework. It costs no questions. False: every image counts once.
     """
 
     balance: bool = True
 
     def transfer_set(self, oracle: Oracle, ids: Ids, seed: int) -> tuple[Ids, Tensor]:
-        """What was answered, balanced."""
+        """The images with their answers, balanced."""
         answers = oracle.ask(ids)
         if not self.balance:
             return ids, answers
@@ -35,10 +35,10 @@ class Copycat(Knockoff):
 
 
 def balance_classes(labels: Tensor, seed: int) -> Ids:
-    """Rows of a transfer set of n images, so drawn that each of its k labels has n // k of them.
+    """Rows of a transfer set of n images, drawn such that each of its k labels has n // k of them.
 
-    A label answered less often has its images again and again in one random order, until there are enough; of one
-    answered more often a random part is left. As the authors' framework does.
+    As in the authors' framework, the images of a rarer label are repeated in one random order until there are enough;
+    of a more frequent label a random part is kept.
     """
     found = np.asarray(labels)
     random = np.random.default_rng(seed)

@@ -1,6 +1,6 @@
-"""DeepFool (Moosavi-Dezfooli et al., CVPR 2016, algorithm 2): how far images are from where their label changes.
+"""DeepFool (Moosavi-Dezfooli et al., CVPR 2016, algorithm 2): the distance of images from where their label changes.
 
-As its paper has it, and as ActiveThief's code runs it: `distances`, `distances_of_code`.
+`distances` follows the paper, `distances_of_code` ActiveThief's code.
 """
 
 from __future__ import annotations
@@ -16,26 +16,26 @@ def distances(
 ) -> Tensor:
     """The Euclidean norm of the perturbation that changes the model's label of each image, float ``(n,)``.
 
-    In a step an image moves onto the nearest of its linearised boundaries, until its label changes or the steps are
-    used up; then the norm reached so far counts. All images of the batch move together, and those that are done leave
-    it. As in the paper, boundaries are those of the logits and nothing is clipped to [0, 1].
+    In each step an image moves onto the nearest of its linearised boundaries, until its label changes or the steps are
+    used up; then the norm reached so far is returned. All images of a batch move together, and those that are done
+    leave it. As in the paper, boundaries are those of the logits and nothing is clipped to [0, 1].
 
     Args:
-        model: in eval mode, so that an image's logits ``(n, C)`` do not depend on its neighbours.
+        model: in eval mode, so an image's logits ``(n, C)`` do not depend on its neighbours.
         images: float ``(n, 3, H, W)``, on the model's device.
-        steps: the most to take.
-        classes: only the boundaries to this many classes are looked at, those likeliest at the start and the image's
-            own among them, as in the authors' code; None for all.
-        overshoot: the share by which a perturbation goes on beyond the boundary; norms include it.
+        steps: maximum number of steps.
+        classes: consider only the boundaries between this many classes, the likeliest at the start, which include the
+            image's own, as in the authors' code; None for all.
+        overshoot: the share by which a perturbation goes beyond the boundary; norms include it.
 
     Returns:
-        The norms; infinity where the logits do not depend on the image, so that nothing can change its label.
+        The norms; infinity where the logits do not depend on the image, so nothing can change its label.
     """
     moved, stuck = torch.zeros_like(images), torch.zeros(len(images), dtype=torch.bool, device=images.device)
     active, ranked = torch.arange(len(images), device=images.device), torch.empty(0)
     for step in range(steps):
         x = images[active] + (1 + overshoot) * moved[active]
-        with torch.no_grad():  # one pass to find the images that are done, where each class's gradient costs two
+        with torch.no_grad():  # one pass to find the images that are done; each class's gradient costs two
             logits = model(x)
         if step == 0:
             ranked = logits.sort(dim=1, descending=True, stable=True).indices[:, :classes]
@@ -56,19 +56,19 @@ def distances_of_code(
 ) -> Tensor:
     """What ActiveThief's code (Pal et al., AAAI 2020) sorts images by instead of DeepFool's norm, float ``(n,)``.
 
-    With p the softmax, k the label at the start, and of each class j ``w_j = grad p_j - grad p_k`` and ``d_j = |p_j -
-    p_k| / ||w_j||``, a step adds ``d_j w_j`` for the j of the least d (DeepFool's own is ``d_j w_j / ||w_j||``, on
-    logits). All steps are taken, whether the label has changed or not, and images are clipped to [0, 1] before each.
+    With p the softmax, k the label at the start, and for each class j ``w_j = grad p_j - grad p_k`` and ``d_j = |p_j -
+    p_k| / ||w_j||``, a step adds ``d_j w_j`` for the j with the smallest d (DeepFool itself adds ``d_j w_j / ||w_j||``,
+    on logits). All steps are taken, whether the label has changed or not, and images are clipped to [0, 1] before each.
 
     Args:
-        model: in eval mode, so that an image's logits ``(n, C)`` do not depend on its neighbours.
+        model: in eval mode, so an image's logits ``(n, C)`` do not depend on its neighbours.
         images: float in [0, 1], ``(n, 3, H, W)``, on the model's device.
-        steps: how many.
-        classes: only this many classes are looked at, the likeliest at the start; None for all, as there.
-        overshoot: a perturbation counts and is shown ``1 + overshoot`` times.
+        steps: number of steps.
+        classes: consider only this many classes, the likeliest at the start; None for all, as in that code.
+        overshoot: the perturbation is scaled by ``1 + overshoot``, when applied and when measured.
 
     Returns:
-        The squared Euclidean norm of the clipped perturbation; infinity where no gradient led anywhere.
+        The squared Euclidean norm of the clipped perturbation; infinity where some step found no gradient to follow.
     """
     moved, led = torch.zeros_like(images), torch.ones(len(images), dtype=torch.bool, device=images.device)
     with torch.no_grad():
@@ -85,10 +85,10 @@ def distances_of_code(
 def _to_nearest_boundary(
     score: Callable[[Tensor], Tensor], x: Tensor, ranked: Tensor, *, by_steepness: bool = False
 ) -> tuple[Tensor, Tensor]:
-    """For each image the smallest step onto one of its linearised boundaries, and whether there is any.
+    """For each image the smallest step onto one of its linearised boundaries, and whether there is one.
 
-    One backward pass per class serves all images: a row's scores depend on its own image alone. ``by_steepness``: the
-    step is the boundary's distance times its gradient as it is, not of length one.
+    One backward pass per class serves all images, since a row's scores depend on its own image alone. With
+    ``by_steepness`` the step is the boundary's distance times its gradient, not normalised to length one.
     """
     x.requires_grad_()
     with torch.enable_grad():

@@ -1,8 +1,8 @@
-"""DFME (Truong et al., CVPR 2021): no images at all; a generator looks for those that thief and API disagree about.
+"""DFME (Truong et al., CVPR 2021): uses no images; a generator makes images on which thief and API disagree.
 
 Two networks play against each other, so the training loop is here. The budget ends it: an iteration is one step of the
-generator, on ``(directions + 1) * batch`` queries, and five of the student, on ``batch`` queries each. A killed run
-starts over; the ledger answers what was paid for, so that it comes to where it was without paying again.
+generator, with ``(directions + 1) * batch`` queries, and five of the student, with ``batch`` queries each. A killed run
+starts over; the ledger answers what was paid for, so the run gets back to where it was without paying again.
 """
 
 from __future__ import annotations
@@ -26,35 +26,35 @@ from fmsteal.identity.rules import Ignores
 from fmsteal.oracle.oracle import Budget, Oracle
 from fmsteal.training.curves import POINTS
 
-#: Least answer whose logarithm is taken: an API that rounds, or answers top-k, says 0.
+#: Answers are clamped to this before the logarithm: an API that rounds, or answers top-k, returns 0.
 FLOOR = 1e-10
 
 
 @dataclass(frozen=True, kw_only=True)
 class DFME:
-    """The student is the thief's classifier, trained as is said here, not by the thief's recipe (nor to a minimum,
-    where that is convex: its images change with every step); no pool is looked at.
+    """The student is the thief's classifier, trained with these options instead of the thief's recipe.
 
-    Images reach the API as floating-point numbers: those of a finite difference are closer than 8 bits can tell.
+    A convex recipe is no exception, since the images change with every step. The pool is not used. Images reach the
+    API as floating-point numbers: those of a finite difference are closer together than 8 bits can resolve.
 
     Attributes:
-        size: pixels of the square images, a multiple of 4.
-        batch: images of a step, 2 at least.
+        size: side of the square images in pixels, a multiple of 4.
+        batch: images in a step, at least 2.
         noise: width of the generator's input.
-        width: channels of its last layers.
-        student_steps: steps of the student for each of the generator.
-        directions: of the finite differences (m).
-        epsilon: their length.
-        centre: what the generator's tanh is added to, channel by channel, of [0, 1];
-        spread: and what it is multiplied by. By default images fill the API's range. The published code hands the tanh
-            to a network as its standardised pixels: images no further from CIFAR-10's mean than one standard deviation
-            (``attack=dfme_standardised``).
-        student_lr: of SGD, with ``momentum`` and ``weight_decay``.
-        generator_lr: of Adam.
+        width: channels of the generator's last layers.
+        student_steps: steps of the student per step of the generator.
+        directions: number of finite differences (m).
+        epsilon: length of the finite differences.
+        centre: added to the scaled tanh of the generator, per channel, in [0, 1].
+        spread: multiplies that tanh, per channel. By default images fill the API's range. The published code passes
+            the tanh to a network as standardised pixels: its images are within one standard deviation of CIFAR-10's
+            mean (``attack=dfme_standardised``).
+        student_lr: SGD learning rate, with ``momentum`` and ``weight_decay``.
+        generator_lr: Adam learning rate.
         milestones: shares of the budget after which both learning rates are multiplied by ``gamma``.
 
     The published code counts milestones in epochs of 50 iterations, and keeps the student that is best on the test
-    set; here the last one is the thief.
+    set; here the last student is the thief.
     """
 
     version: ClassVar[int] = 2  # the generator's gradient is divided by the number of classes, as published
@@ -96,7 +96,7 @@ class DFME:
 
     @property
     def costs(self) -> Iterator[tuple[str, int]]:
-        """The steps, endlessly, and how many queries each takes."""
+        """The steps, endlessly, each with the queries it takes."""
         while True:
             yield from chain(
                 [("generator", (self.directions + 1) * self.batch)],
@@ -104,7 +104,7 @@ class DFME:
             )
 
     def steps(self, budget: Budget) -> Iterator[tuple[str, int]]:
-        """The steps that the budget is for, each with the queries asked after it: up to the first that does not fit."""
+        """The steps that fit into the budget, each with the total number of queries asked after it."""
         asked = 0
         for step, cost in self.costs:
             if (asked := asked + cost) > budget.queries:
@@ -112,7 +112,7 @@ class DFME:
             yield step, asked
 
     def check(self, budget: Budget, pool: Images) -> None:
-        """Refuse a budget that does not reach the student's first step."""
+        """Refuse a budget that is too small for the student's first step."""
         least = (self.directions + 2) * self.batch
         if budget.queries < least:
             raise ConfigError(
@@ -121,7 +121,7 @@ class DFME:
             )
 
     def run(self, oracle: Oracle, pool: Images, ctx: AttackContext) -> nn.Module:
-        """Play until the next step does not fit into the budget; returns the student as it is then."""
+        """Play until the next step does not fit into the budget; returns the student at that point."""
         budget = oracle.budget
         with seed_block("dfme", "dropout", ctx.seed):
             game = Game(self, oracle, ctx)
@@ -155,7 +155,7 @@ class Game:
         )
 
     def slow_down(self, factor: float) -> None:
-        """Set the learning rates to ``factor`` times what they began with."""
+        """Set the learning rates to ``factor`` times their initial values."""
         for optimizer, lr in (
             (self.generator_optimizer, self.attack.generator_lr),
             (self.student_optimizer, self.attack.student_lr),
@@ -164,7 +164,7 @@ class Game:
                 group["lr"] = lr * factor
 
     def generator_step(self) -> float:
-        """One step up the disagreement, whose gradient is estimated from answers; returns it."""
+        """Take one step up the disagreement's gradient, estimated from answers; returns the disagreement."""
         attack = self.attack
         before_tanh = self.generator.train()(self._noise())
         directions = draw_directions(attack.directions, before_tanh.shape, self.random).to(before_tanh.device)
@@ -177,12 +177,12 @@ class Game:
 
         slope, values = forward_differences(objective, before_tanh.detach(), directions, attack.epsilon)
         self.generator_optimizer.zero_grad()
-        before_tanh.backward(-slope / (len(slope) * self.oracle.width))  # of the classes' mean; as published, again
+        before_tanh.backward(-slope / (len(slope) * self.oracle.width))  # over the classes a second time, as published
         self.generator_optimizer.step()
         return float(values.mean())
 
     def student_step(self) -> Tensor:
-        """One step of the student towards the answers to new images; returns its loss."""
+        """Take one step of the student towards the answers to new images; returns its loss."""
         with torch.no_grad():
             images = self.show(self.generator(self._noise()))
         targets = self._ask(images)
@@ -198,7 +198,7 @@ class Game:
         return squash(before_tanh, self.attack.centre, self.attack.spread)
 
     def _noise(self) -> Tensor:
-        """Drawn on the CPU, so that every device asks about the same images at first."""
+        """A batch of noise, drawn on the CPU so that every device starts with the same images."""
         return torch.randn(self.attack.batch, self.attack.noise, generator=self.random).to(self.ctx.device)
 
     def _ask(self, images: Tensor) -> Tensor:
@@ -206,7 +206,7 @@ class Game:
 
 
 class Generator(nn.Module):
-    """From noise ``(n, noise)`` to what `squash` makes images of, ``(n, 3, size, size)``: the paper's architecture."""
+    """Maps noise ``(n, noise)`` to the input of `squash`, ``(n, 3, size, size)``, by the paper's architecture."""
 
     def __init__(self, noise: int, width: int, size: int) -> None:
         super().__init__()
@@ -246,12 +246,12 @@ def recover_logits(answers: Tensor) -> Tensor:
 
 
 def disagreement(student: Tensor, victim: Tensor) -> Tensor:
-    """The mean over classes of ``|student - victim|``, both logits ``(n, C)``; one for each image."""
+    """The mean over classes of ``|student - victim|``, both logits ``(n, C)``; one value per image."""
     return (student - victim).abs().mean(dim=1)
 
 
 def draw_directions(count: int, shape: torch.Size, random: torch.Generator) -> Tensor:
-    """Directions ``(count, n, ...)`` for inputs ``(n, ...)``: of each input's, uniform on the unit sphere."""
+    """Random directions ``(count, n, ...)`` for inputs ``(n, ...)``, uniform on each input's unit sphere."""
     drawn = torch.randn(count, *shape, generator=random)
     return F.normalize(drawn.flatten(2), dim=2).view_as(drawn)
 
@@ -264,9 +264,9 @@ def forward_differences(
         mean_j d * (f(x + epsilon u_j) - f(x)) / epsilon * u_j
 
     Args:
-        objective: of a batch of inputs, one value each: called once, for ``(m + 1) * n`` of them.
+        objective: returns one value for each input of a batch; called once, with ``(m + 1) * n`` inputs.
         x: ``(n, ...)``.
-        directions: ``(m, n, ...)`` u, of length 1.
+        directions: the unit vectors u, ``(m, n, ...)``.
         epsilon: length of the differences.
 
     Returns:
@@ -280,7 +280,7 @@ def forward_differences(
 
 
 def set_training_mode(model: nn.Module) -> None:
-    """Put a classifier into training mode, but for a trunk that does not learn: its BatchNorm stays as it is."""
+    """Put a classifier into training mode, except for parts that are not trained: their BatchNorm must not change."""
     model.train()
     for part in model.children():
         if not any(p.requires_grad for p in part.parameters()):
@@ -291,7 +291,7 @@ def require_finite(loss: Tensor, asked: int) -> float:
     """The loss as a number.
 
     Raises:
-        AttackError: it is none any more.
+        AttackError: the loss is infinite or NaN.
     """
     if not bool(loss.isfinite()):
         raise AttackError(

@@ -20,7 +20,7 @@ class Direct(EncoderAttack):
     """Each image is asked about once, and shown to the thief as it is.
 
     Attributes:
-        loss: of the thief's and the victim's embeddings, both ``(n, D)``: see `fmsteal.attacks.embedding_losses`.
+        loss: compares the thief's and the victim's embeddings, both ``(n, D)``: see `fmsteal.attacks.embedding_losses`.
     """
 
     augments: ClassVar[bool] = True
@@ -28,11 +28,11 @@ class Direct(EncoderAttack):
     loss: Loss
 
     def check(self, budget: Budget, pool: Images) -> None:
-        """Refuse also batches of fewer images than the loss compares: a single image cannot be told from others."""
+        """Refuse also batches with fewer images than the loss needs: some losses compare images with each other."""
         super().check(budget, pool)
         loss = self.loss.func if isinstance(self.loss, partial) else self.loss
         self.require_batches(self.images(budget, pool), getattr(loss, "fewest", 1), budget)
 
     def module(self, net: nn.Module, recipe: Recipe, seed: int) -> StealModule:
-        """Trains by the loss."""
+        """Trains with the loss."""
         return SupervisedModule(net, self.loss, recipe, seed)

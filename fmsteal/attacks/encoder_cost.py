@@ -3,9 +3,9 @@
     python -m fmsteal.attacks.encoder_cost                      # StolenEncoder's own settings and ablations, as a table
     python -m fmsteal.attacks.encoder_cost --figure cost.png
 
-A pass of one image forward costs its network's multiplications and additions (two floating-point operations each, of
-convolutions and matrix products alone); backward twice as much. Not counted: views drawn on the CPU, reading images,
-heads and their losses, CLIP's text tower.
+A forward pass of one image costs the network's multiply-adds (two floating-point operations each, in convolutions and
+matrix products only); a backward pass costs twice as much. Not counted: views drawn on the CPU, reading images, heads
+and their losses, CLIP's text tower.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from fmsteal.networks.backbones import BackboneSpec
 
 RATE = 0.4 * 312e12  # operations a second: 40 % of an A100's bf16 peak
-BACKWARD = 3  # a step's pass, forward and back, in forward passes
+BACKWARD = 3  # a forward and a backward pass, in forward passes
 HOUR = 3600
 
 RESNET18 = BackboneSpec("resnet18", size=32, stem="small")
@@ -34,14 +34,14 @@ CLIP = BackboneSpec("resnet50_clip.openai", size=224, options={"num_classes": 10
 
 @dataclass(frozen=True)
 class Cost:
-    """Of one training.
+    """The cost of one training.
 
     Attributes:
-        target: whose encoder.
-        way: how one comes to have it.
-        images: different ones that are trained on; of a theft, the questions too.
-        passes: of one image through the network that is trained, forward and back.
-        operations: floating-point, the target's answers included.
+        target: name of the encoder.
+        way: how it is obtained: pre-trained or stolen.
+        images: distinct training images; for a theft, also its questions.
+        passes: passes of one image through the trained network, forward and backward.
+        operations: floating-point operations, including those of the target's answers.
     """
 
     target: str
@@ -51,7 +51,7 @@ class Cost:
     operations: float
 
     def hours(self, rate: float = RATE) -> float:
-        """On a processor of ``rate`` operations a second."""
+        """Hours on a processor with ``rate`` operations a second."""
         return self.operations / rate / HOUR
 
 
@@ -67,7 +67,7 @@ def count_operations(spec: BackboneSpec) -> int:
 
 
 def count_pretraining(target: str, spec: BackboneSpec, images: int, epochs: int, views: int = 2) -> Cost:
-    """Contrastive pre-training: several views of each image in each epoch."""
+    """Contrastive pre-training, with several views of each image in each epoch."""
     passes = images * epochs * views
     return Cost(target, "pre-trained", images, passes, float(passes) * BACKWARD * count_operations(spec))
 
@@ -75,16 +75,16 @@ def count_pretraining(target: str, spec: BackboneSpec, images: int, epochs: int,
 def count_stealing(
     target: str, way: str, victim: BackboneSpec, thief: BackboneSpec, images: int, k: int, epochs: int
 ) -> Cost:
-    """StolenEncoder: the target answers once about each image; each step sees it and ``k`` views of it."""
+    """StolenEncoder: one answer per image; each epoch trains on the image and ``k`` views of it."""
     passes = images * epochs * (1 + k)
     answered = float(images) * count_operations(victim)
     return Cost(target, way, images, passes, answered + float(passes) * BACKWARD * count_operations(thief))
 
 
 def list_published() -> list[Cost]:
-    """StolenEncoder's targets (Liu et al., CCS 2022): pre-training, the theft, its baseline without views; and its k.
+    """StolenEncoder's targets (Liu et al., CCS 2022): pre-training, baseline without views, and theft for several k.
 
-    Of its large targets the images asked about are RDA's (Wu et al., ECCV 2024).
+    For the large targets the numbers of images asked about are RDA's (Wu et al., ECCV 2024).
     """
     found = []
     small = {"CIFAR-10": (50_000, 2_500), "STL-10": (105_000, 5_250), "Food-101": (90_900, 4_545)}
@@ -103,7 +103,7 @@ def list_published() -> list[Cost]:
 
 
 def table(costs: Sequence[Cost], rate: float = RATE) -> str:
-    """A Markdown table, each way beside the pre-training of its target."""
+    """A Markdown table that compares each training with the pre-training of its target."""
     whole = {cost.target: cost.operations for cost in costs if cost.way == "pre-trained"}
     rows = [
         "| target | way | images | passes | operations | GPU hours | of pre-training |",
@@ -119,7 +119,7 @@ def table(costs: Sequence[Cost], rate: float = RATE) -> str:
 
 
 def draw(costs: Sequence[Cost], file: Path, rate: float = RATE) -> None:
-    """Images, passes and GPU hours as bars on logarithmic axes."""
+    """Draw images, passes and GPU hours as bars on logarithmic axes."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

@@ -23,31 +23,31 @@ from fmsteal.training.recipe import Recipe, StealModule
 class EncoderAttack:
     """Asks about as many pool images as the budget allows, then trains an encoder on the answers.
 
-    A method says how it is trained (`module`); and, where it does not just ask about each image once, what its
-    training set is (`transfer_set`) and how often it asks (`asks`).
+    A method defines how the encoder is trained (`module`) and, unless it simply asks about each image once, its
+    training set (`transfer_set`) and how often it asks (`asks`).
 
     Attributes:
-        recipe: optimiser, schedule, epochs: the method's own.
+        recipe: the method's own optimiser, schedule and epochs.
         selection: chooses the images, without replacement.
     """
 
     answers: ClassVar[Answers] = "embeddings"
-    fewest: ClassVar[int] = 1  # images in a batch; 2 where each is told apart from the others
-    augments: ClassVar[bool] = False  # whether the recipe's augmentation is used; most have views of their own
+    fewest: ClassVar[int] = 1  # fewest images in a batch; 2 if they are contrasted with each other
+    augments: ClassVar[bool] = False  # whether the recipe's augmentation is used; most have their own views
 
     recipe: Recipe
     selection: Selection
 
     @property
     def asks(self) -> int:
-        """Questions about each image: the budget is shared out among ``budget // asks`` of them."""
+        """Questions about each image; the budget is enough for ``budget // asks`` images."""
         return 1
 
     def images(self, budget: Budget, pool: Images) -> int:
-        """How many images the budget is for.
+        """The number of images that the budget is enough for.
 
         Raises:
-            ConfigError: not one, or more than the pool holds.
+            ConfigError: the budget is too small for one image, or for more than the pool holds.
         """
         return affordable(budget, pool, self.asks)
 
@@ -55,8 +55,8 @@ class EncoderAttack:
         """Refuse, before anything is trained, a budget that cannot be used.
 
         Raises:
-            ConfigError: its images, or those of a batch, are too few, or more than the pool holds; or the recipe has a
-                setting that plays no part.
+            ConfigError: the budget or the batch size is too small, the budget is for more than the pool holds, or the
+                recipe has a setting without effect.
         """
         unused = ["views", "label_smoothing", *([] if self.augments else ["augment"])]
         if ignored := [name for name in unused if getattr(self.recipe, name)]:
@@ -67,10 +67,10 @@ class EncoderAttack:
         self.require_batches(self.images(budget, pool), self.fewest, budget)
 
     def require_batches(self, count: int, fewest: int, budget: Budget) -> None:
-        """Refuse batches of fewer images than tell anything.
+        """Refuse batches of fewer than ``fewest`` images.
 
         Raises:
-            ConfigError: their ``count`` is too small, or the recipe's batches are.
+            ConfigError: the ``count`` of images, or the recipe's batch size, is smaller than ``fewest``.
         """
         if min(count, self.recipe.batch_size) < fewest:
             raise ConfigError(
@@ -81,7 +81,7 @@ class EncoderAttack:
 
     def run(self, oracle: Oracle, pool: Images, ctx: AttackContext) -> nn.Module:
         """Ask, then train; returns the encoder: raw images in, embeddings ``(n, D)`` as wide as the answers out."""
-        net = ctx.encoder(oracle.width)  # what does not fit is refused before anything is paid
+        net = ctx.encoder(oracle.width)  # refuses a thief that does not fit, before any query is paid
         ids = select(self.selection, pool, self.images(oracle.budget, pool), ctx)
         loader = self.transfer_set(oracle, pool, ids, ctx)
         require_varied(loader.targets)
@@ -89,11 +89,11 @@ class EncoderAttack:
         return ctx.train(self.module(net, recipe, derive_seed("thief", "epochs", ctx.seed)), loader)
 
     def transfer_set(self, oracle: Oracle, pool: Images, ids: Ids, ctx: AttackContext) -> TensorLoader:
-        """Batches of images and their embeddings; here each image is asked about once."""
+        """Batches of images and their embeddings; by default each image is asked about once."""
         return self.loader(pool, ids, oracle.ask(ids), ctx)
 
     def module(self, net: nn.Module, recipe: Recipe, seed: int) -> StealModule:
-        """The method: a Lightning module that trains ``net`` on those batches."""
+        """The method: a Lightning module that trains ``net`` on the transfer set."""
         raise NotImplementedError
 
     def loader(self, images: Images, ids: Ids, targets: Tensor, ctx: AttackContext) -> TensorLoader:
@@ -106,7 +106,7 @@ def require_varied(embeddings: Tensor) -> None:
     """Refuse embeddings from which nothing can be learnt.
 
     Raises:
-        AttackError: they are the same for every image.
+        AttackError: all images have the same embedding.
     """
     if len(embeddings) > 1 and bool((embeddings == embeddings[0]).all()):
         raise AttackError(
@@ -117,5 +117,5 @@ def require_varied(embeddings: Tensor) -> None:
 
 @torch.no_grad()
 def draw_several(views: nn.Module, images: Tensor, count: int) -> list[Tensor]:
-    """Random views of a batch ``(n, 3, H, W)``, ``count`` of each image, drawn at once: as many batches of floats."""
+    """Draw ``count`` random views of each image ``(n, 3, H, W)`` at once; returns ``count`` batches of floats."""
     return list(views(images.repeat(count, 1, 1, 1)).chunk(count)) if count else []

@@ -1,4 +1,4 @@
-"""JBDA (Papernot et al., AsiaCCS 2017): a few images, and steps from them along the thief's own gradient."""
+"""JBDA (Papernot et al., AsiaCCS 2017): starts from a few images and moves them along the thief's own gradient."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ from fmsteal.training.classifier import Loss
 class Augmentation:
     """Asks about seed images, then in rounds about images made from those it has; the budget is used up.
 
-    A round trains a thief from scratch, then makes variants of each image (of a random few in later rounds, and of as
-    many as can still be asked about in the last). The thief that is returned is trained from scratch on all of them.
-    Images are rounded to 8 bits before they are asked about: those that are answered are those that are trained on.
-    They are kept until the job is done: a run that goes on after a kill trains no thief for a round that has them.
+    A round trains a thief from scratch, then makes variants of all images (later rounds: of a random sample; the last
+    round: of as many as can still be asked about). The thief that is returned is trained from scratch on all images.
+    Images are rounded to 8 bits before they are asked about, so the thief trains on exactly the images answered.
+    They are kept until the job is done: a run resumed after a kill trains no thief for a round that has its images.
 
     Attributes:
         selection: chooses the seeds from the pool, without replacement.
-        loss: of the thief's logits and the answers.
-        seeds: how many seeds at most;
-        share: and at most this share of the budget, so that questions are left for what is made from them.
-        reservoir: how many images a round starts from, None for all;
-        growth: but all of them in this many rounds at first.
+        loss: takes the thief's logits and the answers.
+        seeds: maximum number of seeds.
+        share: maximum share of the budget spent on seeds, so questions are left for the images made from them.
+        reservoir: number of images that a round starts from; None for all.
+        growth: number of first rounds that start from all images, whatever ``reservoir`` says.
     """
 
     answers: ClassVar[Answers] = "probabilities"
@@ -63,7 +63,7 @@ class Augmentation:
 
     @property
     def variants(self) -> int:
-        """Images that are made of one in a round."""
+        """Images made from each image in a round."""
         return 1
 
     def make_images(
@@ -71,23 +71,23 @@ class Augmentation:
     ) -> Pixels:
         """New images from ``pixels (n, 3, H, W)`` and their ``answers (n, C)``; uint8 ``(n * variants, 3, H, W)``.
 
-        ``number`` is the round's, from 0.
+        ``number`` counts rounds from 0.
         """
         raise NotImplementedError
 
     def count_seeds(self, budget: Budget) -> int:
-        """How many pool images are asked about: two at least, a thief with BatchNorm cannot be trained on one."""
+        """The number of seeds: at least two, since a thief with BatchNorm cannot be trained on one image."""
         return min(budget.queries, max(2, min(self.seeds, int(budget.queries * self.share))))
 
     def check(self, budget: Budget, pool: Images) -> None:
-        """Refuse a pool that has not enough seeds."""
+        """Refuse a pool with too few images for the seeds."""
         affordable(Budget(self.count_seeds(budget)), pool)
 
     def run(self, oracle: Oracle, pool: Images, ctx: AttackContext) -> nn.Module:
-        """Ask and make images by turns, then fit a thief to all of them."""
-        queries = oracle.budget.queries  # not oracle.left: a run that goes on has paid for more
+        """Ask and make images in turn, then fit a thief to all of them."""
+        queries = oracle.budget.queries  # not oracle.left: a resumed run has already paid for some
         ids = select(self.selection, pool, self.count_seeds(oracle.budget), ctx)
-        pixels = np.empty((queries, *pool.pixels.shape[1:]), np.uint8)  # for all: no round copies those before it
+        pixels = np.empty((queries, *pool.pixels.shape[1:]), np.uint8)  # for all: no round copies earlier images
         pixels[: len(ids)], answers, parts = pool.pixels[ids], oracle.ask(ids), [pool.subset(ids)]
 
         def fitted(stage: str) -> nn.Module:
@@ -110,9 +110,9 @@ class Augmentation:
         return fitted("thief")
 
     def parents(self, count: int, number: int, left: int, random: np.random.Generator) -> Ids:
-        """Which of ``count`` images round ``number`` starts from when ``left`` questions can still be asked.
+        """Choose which of ``count`` images round ``number`` starts from, with ``left`` questions left to ask.
 
-        A uniform choice without replacement, as the paper's reservoir sampling makes it from a stream.
+        The choice is uniform without replacement, like the paper's reservoir sampling from a stream.
         """
         most = count if self.reservoir is None or number < self.growth else self.reservoir
         needed = -(-left // self.variants)
@@ -121,15 +121,15 @@ class Augmentation:
 
 @dataclass(frozen=True, kw_only=True)
 class JBDA(Augmentation):
-    """One step of each image along the sign of its gradient.
+    """Moves each image one step along the sign of its gradient.
 
     Attributes:
-        step: its length in each pixel, of [0, 1] (lambda).
-        direction: ``logit`` along the gradient of the logit of the API's label (the paper's), or ``loss`` along that of
-            the cross-entropy to it (the Knockoff lineage's code), roughly the opposite.
-        tau: rounds after which the step turns round, again and again: ``step * (-1)^floor(round / tau)``, the
-            periodical step size of Papernot et al. (arXiv 1605.07277); None: it never does. CleverHans' code begins
-            with the opposite sign and turns once, after 3 rounds.
+        step: change of each pixel, in units of [0, 1] (lambda).
+        direction: ``logit`` follows the gradient of the logit of the API's label (as in the paper), ``loss`` that of
+            the cross-entropy to it (as in the Knockoff lineage's code), which is roughly the opposite direction.
+        tau: the step changes sign every ``tau`` rounds: ``step * (-1)^floor(round / tau)``, the periodical step size of
+            Papernot et al. (arXiv 1605.07277); None: it never does. CleverHans' code starts with the opposite sign and
+            changes it once, after 3 rounds.
     """
 
     step: float = 0.1
@@ -146,7 +146,7 @@ class JBDA(Augmentation):
     def make_images(
         self, thief: nn.Module, pixels: Pixels, answers: Tensor, random: np.random.Generator, number: int
     ) -> Pixels:
-        """One new image of each."""
+        """Make one new image from each."""
         labels, step = answers.argmax(dim=1), self.step_of(number)
         return move_in_chunks(lambda x, part: self.move(thief, x, labels[part].to(x.device), step), thief, pixels)
 
@@ -166,12 +166,12 @@ class JBDA(Augmentation):
 
 
 def input_gradient(model: nn.Module, images: Tensor, objective: Callable[[Tensor], Tensor]) -> Tensor:
-    """The gradient of each image ``(n, 3, H, W)``, all in one backward pass.
+    """The gradient ``(n, 3, H, W)`` of an objective with respect to each image, in one backward pass.
 
     Args:
-        model: in eval mode, so that an image's output does not depend on the others'.
+        model: in eval mode, so an image's output does not depend on the other images.
         images: float, in [0, 1].
-        objective: a sum, over the images, of what is differentiated: from logits ``(n, C)`` to a scalar.
+        objective: maps logits ``(n, C)`` to a scalar, a sum over the images.
     """
     with torch.enable_grad():
         images = images.detach().requires_grad_(True)
@@ -180,7 +180,7 @@ def input_gradient(model: nn.Module, images: Tensor, objective: Callable[[Tensor
 
 
 def move_in_chunks(move: Callable[[Tensor, slice], Tensor], model: nn.Module, pixels: Pixels) -> Pixels:
-    """Move uint8 images on the model's device, some at a time: ``move(float images, which)``; rounded to uint8."""
+    """Move uint8 images in chunks, on the model's device, by ``move(float images, slice)``; rounds to uint8."""
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     out = np.empty_like(pixels)
     for start in range(0, len(pixels), GRADIENT_BATCH):

@@ -16,12 +16,12 @@ from fmsteal.data.images import Pixels
 
 @dataclass(frozen=True, kw_only=True)
 class JBDATargeted(Augmentation):
-    """Several walks from each image, towards random classes.
+    """Takes several walks from each image, towards random classes.
 
     Attributes:
-        eps: how far a pixel may move, of [0, 1].
-        steps: steps of each walk, of length ``1.85 eps / steps``, each towards another random class.
-        each: walks from each image, all of which are asked about.
+        eps: maximum change of a pixel, in units of [0, 1].
+        steps: steps of each walk, of length ``1.85 eps / steps``; each goes towards a newly drawn random class.
+        each: number of walks from each image; the end of each walk is asked about.
     """
 
     eps: float = 0.1
@@ -38,21 +38,21 @@ class JBDATargeted(Augmentation):
 
     @property
     def variants(self) -> int:
-        """Images that are made of one in a round."""
+        """Images made from each image in a round."""
         return self.each
 
     def make_images(
         self, thief: nn.Module, pixels: Pixels, answers: Tensor, random: np.random.Generator, number: int
     ) -> Pixels:
-        """New images, ``each`` of every one; those of an image lie together."""
+        """Make ``each`` new images from every image; those from one image are adjacent."""
         starts = np.repeat(pixels, self.each, axis=0)
         targets = torch.from_numpy(random.integers(answers.shape[1], size=(self.steps, len(starts))))
         return move_in_chunks(lambda x, part: self.walk(thief, x, targets[:, part].to(x.device)), thief, starts)
 
     def walk(self, thief: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
-        """Steps down the gradient of the cross-entropy to ``targets (steps, n)``, within eps of where they began.
+        """Step down the gradient of the cross-entropy to ``targets (steps, n)``, staying within eps of the start.
 
-        As in the code, each step is cut to the eps-ball and to [0, 1]: without, eight steps could reach 1.85 eps.
+        As in the code, each step is clipped to the eps-ball and to [0, 1]; unclipped, eight steps could reach 1.85 eps.
         """
         length = 1.85 * self.eps / self.steps
         x = images

@@ -22,16 +22,16 @@ from fmsteal.training.held_out import By, HeldOut, require_choice, require_each_
 class Knockoff:
     """Asks about as many pool images as the budget allows, then trains a thief on the answers.
 
-    A method that does something else with the questions or the answers says what its training set is
-    (`transfer_set`) and how often it asks about an image (`asks`).
+    A method that does something else with the questions or the answers overrides its training set (`transfer_set`)
+    and how often it asks about an image (`asks`).
 
     Attributes:
         selection: chooses the images, without replacement.
-        loss: of the thief's logits and the answers.
-        validation: share of the images that are asked about and paid for like the others, but held out to choose the
-            epoch by; 0 for none: then the last epoch's weights are kept.
-        by: what makes an epoch the best on them: ``agreement`` or ``macro_f1`` with the answers' argmax.
-        every: how many epochs apart they are looked at.
+        loss: takes the thief's logits and the answers.
+        validation: share of the images held out to choose the best epoch, paid for like the others; with 0 the last
+            epoch's weights are kept.
+        by: measures epochs on the held-out images: ``agreement`` or ``macro_f1`` with the answers' argmax.
+        every: measure once in this many epochs.
     """
 
     answers: ClassVar[Answers] = "probabilities"
@@ -48,18 +48,18 @@ class Knockoff:
 
     @property
     def asks(self) -> int:
-        """Questions about each image: the budget is for ``budget // asks`` of them."""
+        """Questions about each image; the budget is enough for ``budget // asks`` images."""
         return 1
 
     def check(self, budget: Budget, pool: Images) -> None:
-        """Refuse a budget for not one image, or for more than the pool holds."""
+        """Refuse a budget that is not enough for one image, or is for more than the pool holds."""
         affordable(budget, pool, self.asks)
 
     def run(self, oracle: Oracle, pool: Images, ctx: AttackContext) -> nn.Module:
         """Ask, then fit a thief to the transfer set.
 
         Raises:
-            ConfigError: what is held out has fewer images than there are classes; nothing was asked then.
+            ConfigError: fewer images are held out than there are classes; before any query.
         """
         count = affordable(oracle.budget, pool, self.asks)
         held = min(int(count * self.validation), max(0, count - 2))
@@ -73,5 +73,5 @@ class Knockoff:
         return ctx.fit_thief(pool, ids, answers, self.loss, held_out=held_out)
 
     def transfer_set(self, oracle: Oracle, ids: Ids, seed: int) -> tuple[Ids, Tensor]:
-        """Pool images to train on and what they are to be answered ``(n, C)``; here, what was answered."""
+        """Pool images to train on and their target answers ``(n, C)``; by default the API's answers."""
         return ids, oracle.ask(ids)

@@ -25,13 +25,13 @@ from fmsteal.oracle.oracle import Budget, Oracle
 class LinearMap:
     """Asks about each image once, then solves for the map: ridge regression in closed form, no training.
 
-    The thief is the public trunk as it was published, and the map behind it. How much of the embeddings the map leaves
-    unexplained, on images held out, is in the curves as ``attack/residual``.
+    The thief is the public trunk as it was published, followed by the map. The share of the embeddings that the map
+    leaves unexplained on held-out images is logged as ``attack/residual``.
 
     Attributes:
         selection: chooses the images, without replacement.
-        validation: share of the answers that chooses the penalty; the map is then fitted to all of them.
-        penalties: of the ridge, to choose from: see `fit_ridge`.
+        validation: share of the answers held out to choose the penalty; the map is then fitted to all answers.
+        penalties: ridge penalties to choose from, see `fit_ridge`.
     """
 
     answers: ClassVar[Answers] = "embeddings"
@@ -57,7 +57,7 @@ class LinearMap:
 
     def run(self, oracle: Oracle, pool: Images, ctx: AttackContext) -> nn.Module:
         """Ask, then solve; returns the encoder: raw images in, embeddings ``(n, D)`` as wide as the answers out."""
-        encoder = ctx.encoder(oracle.width, frozen=True)  # what does not fit is refused before anything is paid
+        encoder = ctx.encoder(oracle.width, frozen=True)  # refuses a thief that does not fit, before any query is paid
         ids = select(self.selection, pool, affordable(oracle.budget, pool), ctx)
         answers = oracle.ask(ids)
         require_varied(answers)

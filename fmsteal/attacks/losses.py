@@ -1,4 +1,4 @@
-"""What a thief's logits are compared with: soft answers, those softened by a temperature, or the answer's label."""
+"""Losses of a thief's logits against soft answers, answers softened by a temperature, or the answers' labels."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ class TemperatureLoss:
 
     As T grows it tends to half the variance over classes of ``log y - z``: small probabilities count as much as large
     ones. Rows of y need not sum to 1. A class answered with 0 has log y = -inf and a share of 0 in the softened answer:
-    the thief is pushed away from it without end, as by a label; a row of zeros has no effect and no cost.
+    the thief is pushed away from it without limit, as by a label. A row of zeros adds nothing to the loss.
 
     Attributes:
-        temperature: T; 1 is soft cross-entropy less the answers' entropy.
+        temperature: T; with 1 the loss is soft cross-entropy minus the answers' entropy.
     """
 
     answers: ClassVar[Answers] = "probabilities"

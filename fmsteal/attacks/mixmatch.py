@@ -1,17 +1,17 @@
 """A MixMatch thief (Berthelot et al., NeurIPS 2019), for extraction as by Jagielski et al. (USENIX Security 2020).
 
 The thief guesses answers to images that were never asked about, from several views of each, and trains on mixtures of
-all images and their answers. As published, but for
+all images and their answers. As published, except for
 
-- the answers, which are the API's: probabilities as they come, or their labels (``labels``);
-- views, optimiser and length of the training, which are the thief's recipe;
-- the guesses' weight: the paper's 75 (CIFAR-10), reached in 16,000 of a million steps, drowns the answers in trainings
-  of some hundred steps: it is 10 here, and rises to the end;
-- BatchNorm: a step's mixtures are one batch to it, and the views that are guessed from another (the published code
-  interleaves labelled and unlabelled images to the same end, and leaves its statistics alone while it guesses).
+- the answers: they are the API's, either its probabilities or their labels (``labels``);
+- views, optimiser and length of the training: they follow the thief's recipe;
+- the weight of the guesses: the paper's 75 (CIFAR-10), reached in 16,000 of a million steps, drowns out the answers in
+  trainings of a few hundred steps; here it is 10, and rises until the end;
+- BatchNorm: it sees a step's mixtures as one batch, and the views used for guessing as another (the published code
+  interleaves labelled and unlabelled images for the same purpose, and does not update the statistics while guessing).
 
-Of a frozen trunk (probe) features are mixed instead of images: manifold mixup at the trunk's output. There the
-views of an image are those of ``thief.recipe.views``; without any they coincide, as they do without an augmentation.
+With a frozen trunk (probe) features are mixed instead of images: manifold mixup at the trunk's output. There the views
+of an image are those of ``thief.recipe.views``; without any, or without an augmentation, all views are the same.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from fmsteal.base.errors import ConfigError
 from fmsteal.training.learners import Untrained
 from fmsteal.training.recipe import Recipe, StealModule
 
-#: Of smaller ones torch's draws in single precision are 1/2 where they should be 0 or 1.
+#: For smaller values torch's draws in single precision are 1/2 where they should be 0 or 1.
 LEAST_ALPHA = 0.01
 
 
@@ -40,11 +40,11 @@ class MixMatch(SemiSupervised):
 
     Attributes:
         labels: ``soft`` trains on the answers, ``hard`` on their argmax.
-        views: of an unlabelled image, from which its answer is guessed (K).
-        temperature: of the sharpening of a guess (T).
-        alpha: of the Beta distribution of a mixture's shares.
-        weight: of the unlabelled part of the loss (lambda_U).
-        ramp: share of the training in which the weight rises from 0, linearly; 0: it is there from the start.
+        views: number of views from which an unlabelled image's answer is guessed (K).
+        temperature: temperature that sharpens a guess (T).
+        alpha: parameter of the Beta distribution of a mixture's shares.
+        weight: weight of the unlabelled part of the loss (lambda_U).
+        ramp: share of the training over which the weight rises linearly from 0; 0: full weight from the start.
     """
 
     labels: Literal["soft", "hard"] = "soft"
@@ -101,7 +101,7 @@ class MixMatchModule(AveragedModule):
 
     @property
     def weight(self) -> float:
-        """That of the unlabelled part, in this step."""
+        """The weight of the unlabelled part in this step."""
         steps = self.attack.ramp * float(self.trainer.estimated_stepping_batches)
         return self.attack.weight * min(1.0, self.trainer.global_step / steps if steps else 1.0)
 
@@ -117,13 +117,13 @@ def guess_answers(logits: Tensor, views: int, temperature: float) -> Tensor:
 
 
 def mix_up(inputs: Tensor, targets: Tensor, alpha: float) -> tuple[Tensor, Tensor]:
-    """MixUp of each row with one of a random order of all rows (eq. 8 to 11), its own share being the larger one.
+    """MixUp of each row with its partner in a random permutation (eq. 8 to 11); the row's own share is the larger one.
 
-    ``l = max(l', 1 - l')`` with ``l' ~ Beta(alpha, alpha)`` for each row by itself.
+    ``l = max(l', 1 - l')`` with ``l' ~ Beta(alpha, alpha)`` drawn for each row.
 
     Args:
         inputs: ``(n, ...)``, floating-point.
-        targets: ``(n, C)``, mixed by the same shares.
+        targets: ``(n, C)``, mixed with the same shares.
         alpha: ``LEAST_ALPHA`` or more.
     """
     count, device = len(inputs), inputs.device
@@ -144,7 +144,7 @@ def mixmatch_loss(logits: Tensor, targets: Tensor, labelled: int, weight: float)
     Args:
         logits: ``(n, C)``.
         targets: ``(n, C)``, constants.
-        labelled: how many rows are labelled, the first ones; at least 1, and below n.
+        labelled: number of labelled rows, which come first; at least 1 and less than n.
         weight: lambda_U.
 
     Returns:

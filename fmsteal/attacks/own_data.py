@@ -1,4 +1,4 @@
-"""What needs no theft: a thief trained on labelled images of the victim's task. Every attack is compared with it."""
+"""A baseline for all attacks that needs no theft: a thief trained on labelled images of the victim's task."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ Labelled = Literal["unseen", "train"]
 class OwnData:
     """Asks nothing: trains the thief on labelled images of the victim's task that the victim did not see.
 
-    They are those that the victim's training subset (``data.train_count``) left out. The query set plays no part.
+    They are the images that the victim's training subset (``data.train_count``) left out. The query set is not used.
 
     Attributes:
-        images: how many of them, at random by the seed, the fewer being part of the more; None for all.
+        images: number of images, chosen at random by the seed; a smaller choice is part of a larger one. None for all.
     """
 
     answers: ClassVar[Answers] = "probabilities"
@@ -42,7 +42,7 @@ class OwnData:
             raise ConfigError(f"attack.images must be at least 1, or null for all, not {self.images}.")
 
     def check(self, budget: Budget, pool: Images) -> None:
-        """Refuse a budget: it would say that questions were asked."""
+        """Refuse a budget: it would suggest that questions were asked."""
         require_no_budget(budget)
 
     def run(self, oracle: Oracle, pool: Images, ctx: AttackContext) -> nn.Module:
@@ -56,18 +56,18 @@ class OwnData:
 
 @dataclass(frozen=True)
 class OwnDataCeiling(OwnData):
-    """The same on the victim's own training images, which no attacker has: a ceiling of what labels alone can give."""
+    """The same on the victim's own training images, which no attacker has: the most that labels alone can give."""
 
     labelled: ClassVar[Labelled] = "train"
 
 
 def find_labelled_images(attack: Attack, task: Task) -> Images | None:
-    """The labelled images that an attack says it has besides, by an attribute ``labelled``; None if it says nothing.
+    """The labelled images that an attack declares by an attribute ``labelled``; None without that attribute.
 
     ``unseen``: the training images that the victim's subset left out. ``train``: the victim's own.
 
     Raises:
-        ConfigError: there are none, or fewer than its option ``images`` asks for.
+        ConfigError: there are no such images, or fewer than the attack's option ``images`` asks for.
     """
     which: Labelled | None = getattr(attack, "labelled", None)
     if which is None:

@@ -1,4 +1,4 @@
-"""The baseline of every theft of an encoder: pre-train the thief on the same images, and ask nothing."""
+"""The baseline for all thefts of encoders: pre-train the thief on the same images, and ask nothing."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from fmsteal.training.simclr import Projected, SimCLRModule
 
 @dataclass(frozen=True, kw_only=True)
 class Pretrain(EncoderAttack):
-    """SimCLR on as many pool images as there are queries in the budget; none of these is asked.
+    """SimCLR on as many pool images as the budget has queries; no query is made.
 
     The encoder is as wide as its own features.
 
     Attributes:
         views: random views of a batch of images.
-        temperature: of NT-Xent.
+        temperature: temperature of NT-Xent.
         projection: width of the projections that are compared.
     """
 

@@ -1,4 +1,4 @@
-"""What needs no theft at all: a public trunk used as it is. Every attack on an encoder is compared with it."""
+"""A baseline for all attacks on encoders that needs no theft at all: a public trunk used as it is."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from fmsteal.oracle.oracle import Budget, Oracle
 class PublicEncoder:
     """Asks nothing and trains nothing: the thief's trunk, as it was published, is the stolen encoder.
 
-    It is as wide as its own features, which have no counterpart in the target's: no cosine and no distance is
-    measured, even at equal width. The query set plays no part.
+    It is as wide as its own features. These do not correspond to the target's, so no cosine and no distance is
+    measured, even at equal width. The query set is not used.
     """
 
     answers: ClassVar[Answers] = "embeddings"
 
     def check(self, budget: Budget, pool: Images) -> None:
-        """Refuse a budget: it would say that questions were asked."""
+        """Refuse a budget: it would suggest that questions were asked."""
         require_no_budget(budget)
 
     def run(self, oracle: Oracle, pool: Images, ctx: AttackContext) -> nn.Module:

@@ -1,18 +1,18 @@
-"""QueryWise (Raj et al., MICCAI 2024, arXiv 2506.19464): an anchor learns from the answers, the thief from it as well.
+"""QueryWise (Raj et al., MICCAI 2024, arXiv 2506.19464): the thief learns from the answers and from an anchor.
 
-First a thief, the *anchor*, is trained on the answers alone. The one that is handed out starts afresh: on labelled
-images it learns from answers and anchor, on images that were never asked about from the anchor and from the moving
-average of its own weights, wherever the anchor is confident. Of a frozen trunk with a convex recipe the anchor is the
-minimum; the thief takes the recipe's steps. Losses as in the authors' code, in which the logit
-adjustment shifts the student's logits in the distillation from the anchor as well. Otherwise than there,
+The *anchor* is a first thief, trained on the answers alone. The thief that is returned starts afresh. On labelled
+images it learns from the answers and the anchor; on images that were never asked about, wherever the anchor is
+confident, from the anchor and from the moving average of its own weights. For a frozen trunk with a convex recipe the
+anchor is the minimum, and the thief takes the recipe's steps. The losses are those of the authors' code, in which the
+logit adjustment also shifts the student's logits in the distillation from the anchor. Differences from that code:
 
 - both trainings follow the thief's recipe (the authors': SGD, momentum .9, weight decay 5e-4, batches of 16, 100
   epochs, augmented images; the anchor's lr .005, a tenth at epochs 20, 40, 60 and 80; the student's .02 with cosine);
-- a class that is never answered counts as one answer in the adjustment: with the code's log(1e-12) in its place, the
-  distillation lifts its logits above all others, and the thief predicts little else;
+- a class that is never answered counts as answered once in the adjustment: with the code's log(1e-12), the
+  distillation lifts that class's logits above all others, and the thief predicts little else;
 - the average predicts with averaged BatchNorm statistics, not those of the batch;
-- there are no strongly augmented views: the code runs the student on them, and no loss looks at the result;
-- labelled images do not come again among the unlabelled ones.
+- there are no strongly augmented views: the code runs the student on them, but no loss uses the result;
+- labelled images are not repeated among the unlabelled ones.
 """
 
 from __future__ import annotations
@@ -36,15 +36,15 @@ class QueryWise(SemiSupervised):
     """Distillation from an anchor and from the thief's own average.
 
     Attributes:
-        loss: of logits and answers, for anchor and student.
-        adjustment: exponent of the labels' frequencies, whose logarithm is added to the student's logits of labelled
+        loss: takes logits and answers; used for anchor and student.
+        adjustment: exponent of the label frequencies, whose logarithm is added to the student's logits of labelled
             images (tro); 0 for none.
-        distil: share of the anchor in the labelled part of the loss, at most 1;
-        temperature: of its distillation.
-        confidence: least probability that the anchor gives its own label of an unlabelled image that is learnt from.
-        anchoring: share of the anchor in the unlabelled part, at most 1; the average has the rest;
-        unlabelled_temperature: of the distillation from both.
-        weight: of the unlabelled part.
+        distil: share of the anchor in the labelled part of the loss, at most 1.
+        temperature: of the distillation in the labelled part.
+        confidence: an unlabelled image is learnt from if the anchor's top probability for it is at least this.
+        anchoring: share of the anchor in the unlabelled part, at most 1; the average has the rest.
+        unlabelled_temperature: of the distillation in the unlabelled part.
+        weight: weight of the unlabelled part.
     """
 
     loss: Loss
@@ -92,7 +92,7 @@ class QueryWiseModule(AveragedModule):
         self.attack = attack
 
     def loss(self, batch: tuple[Tensor, Tensor, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-        """The loss of a batch, its two terms, and the share of the others that the anchor is sure of."""
+        """The loss of a batch, its two terms, and the share of unlabelled images with a confident anchor."""
         attack = self.attack
         labelled, answers, others = batch
         count = len(labelled)
@@ -111,16 +111,16 @@ class QueryWiseModule(AveragedModule):
 
 
 def log_frequencies(answers: Tensor, exponent: float) -> Tensor:
-    """``exponent * log f_k``, f_k being the share of class k among the labels of answers ``(n, C)``; float32 ``(C,)``.
+    """``exponent * log f_k``, with f_k the share of class k among the labels of answers ``(n, C)``; float32 ``(C,)``.
 
-    A class that is never answered counts as if it were once.
+    A class that is never answered counts as if it had been answered once.
     """
     counts = answers.argmax(dim=1).bincount(minlength=answers.shape[1])
     return (exponent * (counts.double().clamp_min(1) / len(answers)).log()).float()
 
 
 def distillation(logits: Tensor, teacher: Tensor, temperature: float) -> Tensor:
-    """``T^2 KL(softmax(teacher / T) || softmax(logits / T))`` of each row ``(n, C)``: ``(n,)``."""
+    """``T^2 KL(softmax(teacher / T) || softmax(logits / T))`` for each row of ``(n, C)``: ``(n,)``."""
     ours, theirs = ((z / temperature).log_softmax(dim=1) for z in (logits, teacher))
     return temperature**2 * F.kl_div(ours, theirs, reduction="none", log_target=True).sum(dim=1)
 
@@ -128,11 +128,11 @@ def distillation(logits: Tensor, teacher: Tensor, temperature: float) -> Tensor:
 def labelled_loss(
     logits: Tensor, answers: Tensor, anchor: Tensor, loss: Loss, distil: float, temperature: float
 ) -> Tensor:
-    """``(1 - a) loss(z, y) + a mean_i T^2 KL(anchor_i || z_i)``, a being ``distil`` and z the adjusted logits.
+    """``(1 - a) loss(z, y) + a mean_i T^2 KL(anchor_i || z_i)``, with a = ``distil`` and z the adjusted logits.
 
     Args:
-        logits, answers, anchor: ``(n, C)``; the anchor's are logits too.
-        loss: of logits and answers, a mean over rows.
+        logits, answers, anchor: ``(n, C)``; the anchor's values are logits too.
+        loss: takes logits and answers; a mean over rows.
         distil: a, from 0 to 1.
         temperature: T, above 0.
     """
@@ -146,7 +146,7 @@ def unlabelled_loss(
 
     Args:
         logits, average, anchor: ``(n, C)``, all logits.
-        sure: m, bool ``(n,)``: which rows count.
+        sure: m, bool ``(n,)``: the rows that count.
         anchoring: b, from 0 to 1.
         temperature: T, above 0.
     """

@@ -1,4 +1,4 @@
-"""RDA (Wu et al., ECCV 2024): thieves follow sample-wise prototypes, told apart from each other and aligned."""
+"""RDA (Wu et al., ECCV 2024): thieves learn from sample-wise prototypes, by a contrastive and an alignment loss."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from fmsteal.data.random_views import draw_views
 from fmsteal.oracle.oracle import Oracle
 from fmsteal.training.recipe import Recipe, StealModule
 
-#: Least (cos + 1) and ||s - p||^2 in L_align: the logarithm of their ratio has no bound where either nears 0.
+#: Lower bound of (cos + 1) and ||s - p||^2 in L_align: the logarithm of their ratio is unbounded as either nears 0.
 FLOOR = 1e-6
 
 
@@ -29,17 +29,17 @@ class RDA(EncoderAttack):
     """Asks about several views of each image, once, and trains on the mean of the answers.
 
     Attributes:
-        views: random views of a batch of images that the thief is shown.
-        prototype_views: those that the API is asked about.
-        asks_per_image: how many of these; the budget buys that many times fewer images.
-        patches: how many of the thief's there are in a step.
-        temperature: of the contrastive loss.
-        alpha: its weight.
-        beta: weight of the alignment.
+        views: random views of a batch of images, shown to the thief.
+        prototype_views: random views that the API is asked about.
+        asks_per_image: number of views of each image that the API is asked about; divides the budget.
+        patches: number of views of each image shown to the thief in a step.
+        temperature: temperature of the contrastive loss.
+        alpha: weight of the contrastive loss.
+        beta: weight of the alignment loss.
 
     The published code tests every epoch's thief by kNN on the downstream test set and keeps the best; here the last
-    epoch's is the thief. The thief's input is normalised by .5 and .5 there (``thief.backbone.normalise=half``), and
-    every step of a view rounds to 8 bits; here what the API is asked about is rounded once, in the end.
+    epoch's thief is kept. The code also normalises the thief's input by .5 and .5 (``thief.backbone.normalise=half``),
+    and rounds to 8 bits in every step of a view; here the API's views are rounded once, at the end.
     """
 
     version: ClassVar[int] = 2  # all views in one pass
@@ -79,7 +79,7 @@ class RDA(EncoderAttack):
 class RDAModule(StealModule):
     """Batches are ``(images, prototypes)``; all views go through the network in one pass, as in the published code.
 
-    BatchNorm's statistics are those of all of them.
+    BatchNorm's statistics are thus over all views.
     """
 
     def __init__(self, net: nn.Module, attack: RDA, recipe: Recipe, seed: int) -> None:
@@ -101,7 +101,7 @@ def prototypes(views_of_each: Tensor) -> Tensor:
         views_of_each: ``(r, n, D)``, the victim's answers to r views of n images.
 
     Returns:
-        ``(n, D)``, of length at most 1; shorter where the victim's answers to an image's views differ.
+        ``(n, D)``, rows of length at most 1; shorter if the victim's answers to an image's views differ.
     """
     return F.normalize(views_of_each, dim=-1).mean(dim=0)
 
@@ -111,26 +111,26 @@ def rda_loss(
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """``alpha * L_con + beta * L_align``, the mean over images and views.
 
-    With s the normalised thief embedding and p the prototype as it is, both as in the published code::
+    With s the normalised thief embedding and p the prototype, not normalised, as in the published code::
 
         L_con   = -log(e^{s_i.p_i/t} / sum_{j != i} (e^{s_i.p_j/t} + e^{s_i.s_j/t}))
         L_align = -log((cos(s_i, p_i) + 1) / ||s_i - p_i||^2)
 
-    Negatives are of the same view. L_align is unbounded below as published; here numerator and denominator are at
-    least ``FLOOR``: no lower than log(FLOOR / 2), about -14.5, and without gradient where s is within 0.001 of p.
+    Negatives come from the same view. L_align is unbounded below as published; here numerator and denominator are at
+    least ``FLOOR``, so it is at least log(FLOOR / 2), about -14.5, and has no gradient where s is within 0.001 of p.
 
     Args:
         views: ``(m, n, D)``, n >= 2, the thief's embeddings of m views of n images. Normalised here.
         prototypes: ``(n, D)``, see ``prototypes``.
         temperature: t, divides the products.
         alpha: weight of L_con.
-        beta: weight of L_align; 1, for CLIP 20.
+        beta: weight of L_align: 1, or 20 against CLIP.
 
     Returns:
         The loss, and its unweighted, detached terms ``contrastive`` and ``align``.
 
     Raises:
-        AttackError: if n is 1, which leaves L_con without a negative.
+        AttackError: n is 1, which leaves L_con without negatives.
     """
     s = F.normalize(views, dim=-1)
     contrastive = one_sided_loss(s, prototypes, temperature)

@@ -1,4 +1,4 @@
-"""An adaptive attacker: asks about the same image again and again, and averages a random defense away."""
+"""An adaptive attacker: asks about the same image several times, to average out a random defense."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from fmsteal.oracle.oracle import Oracle
 class RepeatAverage(Direct):
     """As `Direct`, on the mean of several answers about each image.
 
-    Against independent noise of standard deviation sigma on each answer, the mean of r answers has sigma / sqrt(r); a
-    defense that answers the same question alike each time is not weakened, and the questions are wasted.
+    With independent noise of standard deviation sigma on each answer, the mean of r answers has sigma / sqrt(r). A
+    defense that always gives the same answer to the same question is not weakened, and the questions are wasted.
 
     Attributes:
-        repeats: questions about each image; the budget buys that many times fewer images.
+        repeats: questions about each image; the budget is for that many times fewer images.
     """
 
     repeats: int = 5
@@ -35,5 +35,5 @@ class RepeatAverage(Direct):
         return self.repeats
 
     def transfer_set(self, oracle: Oracle, pool: Images, ids: Ids, ctx: AttackContext) -> TensorLoader:
-        """The images, and the mean of the answers about each."""
+        """The images, and the mean of the answers to each."""
         return self.loader(pool, ids, mean_answer(oracle, ids, self.repeats), ctx)

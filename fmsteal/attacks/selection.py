@@ -17,11 +17,11 @@ from fmsteal.base.errors import AttackError
 from fmsteal.data.images import Ids, Images
 
 Features = Callable[[], Tensor]
-CHUNK = 1024  # rows whose distances to all others are held at a time
+CHUNK = 1024  # rows whose distances to all others are in memory at a time
 
 
 class PlainSelection(Protocol):
-    """Chooses images without a look at them."""
+    """Chooses images without looking at them."""
 
     def __call__(self, pool: int, count: int, seed: int) -> Ids:
         """``count`` distinct ids below ``pool``."""
@@ -29,10 +29,10 @@ class PlainSelection(Protocol):
 
 
 class FeatureSelection(Protocol):
-    """Chooses images by what a public trunk makes of them; an argument named ``features`` tells it from the others."""
+    """Chooses images by a public trunk's features; recognised by an argument named ``features``."""
 
     def __call__(self, pool: int, count: int, seed: int, *, features: Features) -> Ids:
-        """``count`` distinct ids below ``pool``; ``features()`` are those of all pool images, ``(pool, D)``."""
+        """``count`` distinct ids below ``pool``; ``features()`` returns those of all pool images, ``(pool, D)``."""
         ...
 
 
@@ -40,13 +40,13 @@ Selection = PlainSelection | FeatureSelection
 
 
 def select(selection: Selection, pool: Images, count: int, ctx: AttackContext) -> Ids:
-    """Choose ``count`` pool images; one that looks at features gets those of the thief's own public trunk.
+    """Choose ``count`` pool images; a selection by features gets those of the thief's own public trunk.
 
-    Such a choice is kept: another machine's features differ in the last digits, and it would ask about other images.
+    A choice by features is kept: on another machine features differ in the last digits, and would give other images.
 
     Raises:
-        ConfigError: it looks at features, and the thief starts from scratch.
-        AttackError: it chose another number of images, or one of them twice.
+        ConfigError: the selection looks at features, but the thief starts from scratch.
+        AttackError: the selection chose another number of images, or one image twice.
     """
     if "features" not in inspect.signature(selection).parameters:
         return require_distinct(cast("PlainSelection", selection)(len(pool), count, ctx.seed), len(pool), count)
@@ -61,10 +61,10 @@ def select(selection: Selection, pool: Images, count: int, ctx: AttackContext) -
 
 
 def require_distinct(ids: Ids, pool: int, count: int) -> Ids:
-    """The ids that a selection chose, seen to be ``count`` different ones below ``pool``.
+    """The ids that a selection chose, checked to be ``count`` distinct ids below ``pool``.
 
     Raises:
-        AttackError: they are not.
+        AttackError: there are more or fewer, or they are not distinct or not below ``pool``.
     """
     ids = np.asarray(ids)
     fit = np.unique(ids[(ids >= 0) & (ids < pool)]) if ids.dtype.kind in "iu" else ids[:0]
@@ -77,7 +77,7 @@ def require_distinct(ids: Ids, pool: int, count: int) -> Ids:
 
 
 def random(pool: int, count: int, seed: int) -> Ids:
-    """Uniformly at random without replacement; nested: the choice of 1,000 begins with the choice of 100."""
+    """Chooses uniformly at random without replacement; nested: the choice of 1,000 begins with the choice of 100."""
     return np.random.default_rng((seed, 0x5E1EC7)).permutation(pool)[:count].astype(np.int64)
 
 
@@ -89,10 +89,10 @@ def kcenter_features(pool: int, count: int, seed: int, *, features: Features) ->
 
 
 def herding(pool: int, count: int, seed: int, *, features: Features) -> Ids:
-    """One by one the image that brings the mean of those chosen closest to the pool's (Welling, ICML 2009); nested.
+    """Adds in turn the image that brings the mean of the choice closest to the pool's (Welling, ICML 2009); nested.
 
-    Features are of unit length, as in iCaRL (Rebuffi et al., CVPR 2017, alg. 4): with m the pool's mean and s the sum
-    of those chosen, ``argmin_x ||m - (s + x) / k||`` is ``argmax_x (k m - s) x``. The choice is the same for each seed.
+    Features have unit length, as in iCaRL (Rebuffi et al., CVPR 2017, alg. 4): with m the pool's mean and s the sum of
+    those chosen, ``argmin_x ||m - (s + x) / k||`` is ``argmax_x (k m - s) x``. The choice is the same for every seed.
     """
     rows = F.normalize(features().double())
     mean = rows.mean(dim=0)
@@ -117,22 +117,21 @@ def typiclust(
     most_clusters: int = 500,
     smallest: int = 5,
 ) -> Ids:
-    """The most typical image of each of many clusters (TypiClust, Hacohen et al., ICML 2022), as its code has it.
+    """The most typical image of each of many clusters (TypiClust, Hacohen et al., ICML 2022), as in its code.
 
-    Features of unit length are clustered by k-means into as many clusters as images are chosen, or ``most_clusters``.
-    The clusters are gone through by size, the largest first, again and again; each time the image of a cluster is taken
-    whose mean distance to its nearest ``neighbours`` in it (at most half of the cluster) is smallest. Clusters of fewer
-    than ``smallest`` images are outliers: they come in when nothing else is left. It is not nested: fewer images are
-    other clusters.
+    Features of unit length are clustered by k-means into ``count`` clusters, at most ``most_clusters``. The clusters
+    are visited by size, the largest first, over and over; each visit takes the cluster's image with the smallest mean
+    distance to its nearest ``neighbours`` in the cluster (at most half of it). Clusters of fewer than ``smallest``
+    images are outliers, used only when nothing else is left. Not nested: a smaller count gives other clusters.
 
     Args:
-        pool: how many images there are.
-        count: how many to choose.
-        seed: of k-means.
-        features: of a public trunk.
-        neighbours: that make an image typical.
-        most_clusters: the most clusters to form.
-        smallest: images in a cluster that counts.
+        pool: number of images in the pool.
+        count: number of images to choose.
+        seed: seed of k-means.
+        features: returns the features of a public trunk.
+        neighbours: nearest neighbours that typicality is measured by.
+        most_clusters: maximum number of clusters.
+        smallest: fewest images in a cluster that is not an outlier.
     """
     from sklearn.cluster import KMeans, MiniBatchKMeans
 
@@ -150,7 +149,7 @@ def typiclust(
 
 
 def _in_turn(members: Sequence[Ids], rows: Tensor, count: int, neighbours: int) -> list[int]:
-    """The most typical image of each cluster in turn, then of what is left of each, and so on: ``count`` at most."""
+    """The most typical image of each cluster in turn, then of what is left of each, and so on; at most ``count``."""
     picks: list[int] = []
     left = [ids for ids in members if len(ids)]
     while left and len(picks) < count:
@@ -163,7 +162,7 @@ def _in_turn(members: Sequence[Ids], rows: Tensor, count: int, neighbours: int) 
 
 
 def find_most_typical(rows: Tensor, neighbours: int) -> int:
-    """Of rows ``(n, D)`` of unit length the one whose mean distance to its nearest others is smallest."""
+    """The index of the unit-length row, of ``(n, D)``, with the least mean distance to its nearest neighbours."""
     if not neighbours:
         return 0
     means = []

@@ -1,4 +1,4 @@
-"""What semi-supervised thieves have in common: images that were never asked about are trained on as well."""
+"""The common base of semi-supervised attacks, which also train on images that were never asked about."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from fmsteal.training.recipe import Recipe, StealModule
 
 @dataclass(frozen=True)
 class TransferSet:
-    """What was asked about, of a pool: ``ids`` with their ``answers (n, C)``, and what is held out of the training."""
+    """The pool images asked about: ``ids`` with their ``answers (n, C)``, and the part held out of the training."""
 
     pool: Images
     ids: Ids
@@ -39,20 +39,19 @@ class TransferSet:
 
 @dataclass(frozen=True, kw_only=True)
 class SemiSupervised:
-    """Asks as `Knockoff` does, then trains on the answers and on more of the pool, about which it asks nothing.
+    """Asks as `Knockoff` does, then trains on the answers and on further pool images, about which it asks nothing.
 
-    The thief takes the steps of its recipe, also where that is convex for other attacks: this loss is not. The recipe
-    counts its epochs in passes over the labelled images, and its augmentation makes the views of
-    both kinds. The trunk of a probe is run once for each image, or view, and all else happens to its features. The
-    thief that is handed out has the moving average of the weights that are trained (`AveragedModule`).
+    This loss is not convex, so the thief takes the steps of its recipe even if that is convex for other attacks. The
+    recipe counts its epochs in passes over the labelled images, and its augmentation makes the views of both kinds of
+    images. A probe's trunk is run once for each image, or view; the rest works on its features. The thief that is
+    returned has the moving average of the trained weights (`AveragedModule`).
 
     Attributes:
         selection: chooses the images to ask about, without replacement.
-        unlabelled: how many others are trained on, chosen at random; None for all that are left in the pool.
-        ratio: of them, for each labelled image in a step.
-        validation: share of the budget that is asked about, but held out to choose the epoch by; 0 for none: then
-            the last epoch's weights are kept.
-        ema: decay of the average, 0 for none.
+        unlabelled: number of unlabelled images, chosen at random; None for all that are left in the pool.
+        ratio: unlabelled images per labelled image in a step.
+        validation: share of the budget held out to choose the best epoch; with 0 the last epoch's weights are kept.
+        ema: decay of the moving average; 0 for no averaging.
     """
 
     answers: ClassVar[Answers] = "probabilities"
@@ -89,7 +88,7 @@ class SemiSupervised:
         """Refuse a budget that leaves too little of the pool.
 
         Raises:
-            ConfigError: it is for more images than there are, or leaves too few others.
+            ConfigError: the budget is for more images than the pool holds, or leaves too few unlabelled ones.
         """
         left, wanted = len(pool) - affordable(budget, pool), self.unlabelled or 1
         if left < wanted:
@@ -100,8 +99,8 @@ class SemiSupervised:
             )
 
     def run(self, oracle: Oracle, pool: Images, ctx: AttackContext) -> nn.Module:
-        """Ask, then train on what was answered and on what was not asked about."""
-        start = ctx.untrained(oracle.width)  # a thief that is no classifier is refused before anything is paid
+        """Ask, then train on the answered images and on those not asked about."""
+        start = ctx.untrained(oracle.width)  # refuses a thief that is not a classifier, before any query is paid
         queries = oracle.budget.queries
         asked = select(self.selection, pool, queries, ctx)
         ids, kept = np.split(asked, [queries - self.count_held_out(queries)])
@@ -116,21 +115,21 @@ class SemiSupervised:
         return start.model.cpu().eval()
 
     def count_held_out(self, queries: int) -> int:
-        """How many images are held out; two are left to train on, if the budget is for as many."""
+        """The number of held-out images; at least two are left to train on if the budget allows two."""
         return min(int(queries * self.validation), max(0, queries - 2))
 
     def rest(self, count: int, asked: Ids, seed: int) -> Ids:
-        """Those of ``count`` images that are trained on without an answer, in ascending order."""
+        """The ids, of ``count`` images, that are trained on without an answer, in ascending order."""
         left = np.setdiff1d(np.arange(count), asked)
         random = np.random.default_rng(derive_seed("unlabelled", seed))
         return left if self.unlabelled is None else np.sort(random.permutation(left)[: self.unlabelled])
 
 
 class AveragedModule(StealModule):
-    """Trains a copy of the network, ``student``; ``net`` is the moving average of its weights, and never in train mode.
+    """Trains a copy of the network, ``student``; ``net`` is the moving average of its weights, kept in eval mode.
 
     After step t the average moves by ``1 - min(ema, (1 + t) / (10 + t))`` of the way to the student, as TensorFlow's
-    does when it is told the step: with the decay alone, short trainings would hand out much of their initialisation.
+    average does when given the step: with a fixed decay, short trainings would keep much of their initialisation.
     BatchNorm's statistics are averaged like weights.
     """
 
@@ -142,19 +141,19 @@ class AveragedModule(StealModule):
         self.augment = recipe.augment
 
     def setup(self, stage: str) -> None:
-        """Compile both, if anything is to be compiled."""
+        """Compile both networks, if compiling is on."""
         super().setup(stage)
         if self.compiled:
             self.student.compile()
 
     def on_train_epoch_start(self) -> None:
-        """Leave the average, and whatever else is only looked at, in eval mode: what was measured in between is not."""
+        """Put all parts but the student into eval mode: measuring between epochs leaves the average in train mode."""
         super().on_train_epoch_start()
         for part in self.children():
             part.train(part is self.student)
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Let the average follow a step."""
+        """Update the average after a step."""
         self.follow(self.trainer.global_step)
 
     @torch.no_grad()
@@ -169,5 +168,5 @@ class AveragedModule(StealModule):
                 mean.copy_(new)
 
     def show(self, inputs: Tensor) -> Tensor:
-        """Views of a batch of images, float in [0, 1]; features as they are."""
+        """Views of a batch of images, float in [0, 1]; features are returned as they are."""
         return apply_augment(self.augment, inputs) if inputs.ndim == 4 else inputs

@@ -1,4 +1,4 @@
-"""An adaptive attacker against perturbed probabilities: averages repeated answers, and smooths what is left."""
+"""An adaptive attacker against perturbed probabilities: averages repeated answers, and smooths the result."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from fmsteal.oracle.oracle import Oracle
 
 @dataclass(frozen=True)
 class Smoothing(Knockoff):
-    """As `Knockoff`, on the mean of several answers about each image, mixed with the uniform distribution.
+    """As `Knockoff`, on the mean of several answers to each image, mixed with the uniform distribution.
 
-    The mean takes away what a defense draws anew for each question (`RepeatAverage`); the mixture keeps the thief from
-    learning too surely what a defense does to an answer every time.
+    The mean reduces what a defense draws anew for each question (`RepeatAverage`); the mixture keeps the thief from
+    learning too confidently what a defense does to every answer.
 
     Attributes:
-        repeats: questions about each image; the budget buys that many times fewer images.
-        smoothing: weight of the uniform distribution, 0 for none, below 1.
+        repeats: questions about each image; the budget is for that many times fewer images.
+        smoothing: weight of the uniform distribution, below 1; 0 for none.
     """
 
     repeats: int = 5
@@ -38,11 +38,11 @@ class Smoothing(Knockoff):
 
     @property
     def asks(self) -> int:
-        """All repetitions are paid for."""
+        """Questions about each image, all paid for."""
         return self.repeats
 
     def transfer_set(self, oracle: Oracle, ids: Ids, seed: int) -> tuple[Ids, Tensor]:
-        """The mean of what was answered, smoothed."""
+        """The images with the smoothed mean of their answers."""
         return ids, smooth(mean_answer(oracle, ids, self.repeats), self.smoothing)
 
 

@@ -1,6 +1,6 @@
 """Equation solving (Tramer et al., USENIX Security 2016) for a victim whose trunk is public: grey-box extraction.
 
-Zanella-Beguelin et al. (ICML 2021) know the trunk of a victim and solve for its last layer; so does this.
+As in Zanella-Beguelin et al. (ICML 2021), the victim's trunk is known, and its last layer is solved for.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ RESIDUAL = "relative residual of held-out equations"
 class Solve:
     """Asks about as many pool images as the budget allows, and solves the answers for the head on the thief's trunk.
 
-    Answers that are seen to be rounded or labels are no such equations: the thief is fitted to them as its recipe says,
-    as `Knockoff` does; to truncated ones too, unless the entries that are there determine the head. So it is where a
-    fitted thief agrees with answers held out more often than the solved head does, by more than chance: then the victim
+    Answers that are found to be rounded, or labels, give no equations: the thief is fitted to them by its recipe, as in
+    `Knockoff`. It is also fitted if the answers are truncated and the remaining entries do not determine the head, or
+    if a fitted thief agrees with held-out answers more often than the solved head, by more than chance: then the victim
     has another trunk, or its answers are noisy.
 
     Attributes:
         selection: chooses the images, without replacement.
-        loss: of the logits of a thief that is fitted, and the answers.
+        loss: takes the logits of a thief that is fitted, and the answers.
     """
 
     answers: ClassVar[Answers] = "probabilities"
@@ -68,7 +68,7 @@ class Solve:
 def solve_thief(
     pool: Images, ids: Ids, answers: Tensor, loss: Loss, ctx: AttackContext, trunk: BackboneSpec | None = None
 ) -> Classifier:
-    """A thief of a frozen public trunk (None: the job's) whose head is solved for, or fitted where that is better."""
+    """A thief on a frozen public trunk (None: the job's) whose head is solved for, or fitted if that is better."""
     why, solved = _solved(pool, ids, answers, loss, ctx, trunk)
     residual = [] if solved is None else [Metric("residual", solved.residual, RESIDUAL, higher_is_better=False)]
     ctx.report([Metric("solved", float(why is None), "head was solved for", higher_is_better=None), *residual])
@@ -83,7 +83,7 @@ def solve_thief(
 def _solved(
     pool: Images, ids: Ids, answers: Tensor, loss: Loss, ctx: AttackContext, trunk: BackboneSpec | None
 ) -> tuple[str | None, SolvedHead | None]:
-    """Why a thief is better fitted, None if it is not; and the solved head, if there is one."""
+    """The reason to fit the thief instead, None if there is none; and the solved head, if there is one."""
     if len(ids) < FEWEST:
         return f"fewer than {FEWEST}", None
     why = find_limit(answers)
@@ -100,10 +100,10 @@ def _solved(
 
 
 def require_frozen(thief: ClassifierLearner | EncoderLearner, what: str) -> None:
-    """See that a thief is a head on a public trunk that stays as it is.
+    """Check that a thief is a head on a frozen public trunk.
 
     Raises:
-        ConfigError: it is not.
+        ConfigError: the thief's trunk is trained.
     """
     if thief.adaptation != "probe":
         raise ConfigError(
@@ -122,7 +122,7 @@ def _fitted_is_better(
     ctx: AttackContext,
     trunk: BackboneSpec | None,
 ) -> bool:
-    """Whether a fitted head agrees more often with the answers held out than the solved one, by a standard error."""
+    """Whether a fitted head agrees with held-out answers more often than the solved one, by over a standard error."""
     train, held = split_rows(len(ids), ctx.seed)
     fitted = ctx.fit_thief(pool, ids[train], answers[train], loss, "thief-compared", trunk=trunk)
     due = answers[held].argmax(1)
@@ -132,6 +132,6 @@ def _fitted_is_better(
 
 
 def is_better(first: Tensor, second: Tensor) -> bool:
-    """Whether of two sets of hits on the same images ``(n,)`` the first has more, by a standard error (McNemar)."""
+    """Whether the first of two hit sets on the same images ``(n,)`` is larger by over a standard error (McNemar)."""
     more, less = int((first & ~second).sum()), int((second & ~first).sum())
     return more - less > np.sqrt(more + less)

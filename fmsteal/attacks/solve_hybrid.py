@@ -27,16 +27,16 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class SolveHybrid:
-    """Trains a whole thief on the answers, then solves for what its head lacks on the features that it has learned.
+    """Trains a whole thief on the answers, then corrects its head by solving on the features that it has learned.
 
-    The penalty is on the distance from the trained head, so that a large one keeps that. It is chosen on a fifth of the
-    answers that a first thief was not trained on: features of images that a trunk was trained on look better than they
-    are. The thief that is returned is trained on all answers, and its head is solved for if the first one's agreed with
-    the answers held out more often than its trained head did. That takes two trainings.
+    The penalty is on the distance from the trained head, so a large penalty keeps that head. It is chosen on a fifth of
+    the answers, which a first thief was not trained on: on its own training images a trunk's features look better than
+    they are. The thief that is returned is trained on all answers. Its head is solved for if the first thief's solved
+    head agreed with the held-out answers more often than its trained head did. This takes two trainings.
 
     Attributes:
         selection: chooses the images, without replacement.
-        loss: of the thief's logits and the answers.
+        loss: takes the thief's logits and the answers.
     """
 
     answers: ClassVar[Answers] = "probabilities"
@@ -50,7 +50,7 @@ class SolveHybrid:
         affordable(budget, pool)
 
     def check_thief(self, thief: ClassifierLearner | EncoderLearner) -> None:
-        """Refuse a thief whose trunk is frozen: `attack=solve` is for it."""
+        """Refuse a thief with a frozen trunk: `attack=solve` is for those."""
         if thief.adaptation == "probe":
             raise ConfigError(
                 "attack=solve_hybrid trains the trunk before it solves for the head, but thief.adaptation=probe keeps "
@@ -58,7 +58,7 @@ class SolveHybrid:
             )
 
     def run(self, oracle: Oracle, pool: Images, ctx: AttackContext) -> nn.Module:
-        """Ask, train, solve."""
+        """Ask, train, then solve."""
         ids = select(self.selection, pool, affordable(oracle.budget, pool), ctx)
         answers = oracle.ask(ids)
         why = find_limit(answers) if len(ids) >= FEWEST else f"fewer than {FEWEST}"
@@ -73,7 +73,7 @@ class SolveHybrid:
         return thief
 
     def _penalty(self, pool: Images, ids: Ids, answers: Tensor, ctx: AttackContext) -> float | None:
-        """The penalty for the head; None if the trained head is as good."""
+        """The penalty for the head; None if the trained head is at least as good."""
         train, held = split_rows(len(ids), ctx.seed)
         part = cast("Classifier", ctx.fit_thief(pool, ids[train], answers[train], self.loss, "thief-compared"))
         features, trained = ctx.features(part, pool, ids), EquationHead.of(part.head)

@@ -1,4 +1,4 @@
-"""The head that answers determine: its penalty chosen on a held-out fifth, then fitted to all of them."""
+"""Solves for a head: the penalty is chosen on a held-out fifth of the answers, then the head is fitted to all."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from fmsteal.attacks.equations import EquationHead, Equations, System
 from fmsteal.base.seeds import derive_seed
 from fmsteal.data.images import Ids
 
-PENALTIES = (1e-12, 1e-8, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1)  # the least first
-HELD_OUT = 5  # one answer in this many
-FEWEST = HELD_OUT  # answers of which some can be held out
-HOLDS = 1e-3  # relative: the residuals of equations that hold are far smaller, those of another trunk near 1
-DECIMALS = 5  # that rounding is looked for
+PENALTIES = (1e-12, 1e-8, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1)  # in ascending order
+HELD_OUT = 5  # one answer in this many is held out
+FEWEST = HELD_OUT  # fewest answers of which some can be held out
+HOLDS = 1e-3  # relative residual: far smaller if the equations hold, near 1 for another trunk
+DECIMALS = 5  # rounding is looked for up to this many decimals
 LABELS, TRUNCATED = "labels", "truncated"
-TINY = 1e-30  # a softmax that reaches 0 has entries on the way there
+TINY = 1e-30  # a softmax that underflows to 0 also has entries this small
 
 
 @dataclass(frozen=True)
 class SolvedHead:
-    """A head, and what is known of how good it is.
+    """A head, and how well it fits.
 
     Attributes:
-        head: fitted to all answers.
-        part: fitted to the answers that are not held out, with the same penalty.
+        head: the head fitted to all answers.
+        part: the head fitted to the answers that are not held out, with the same penalty.
         penalty: see `System.solve`.
-        residual: root mean square of the residuals of the held-out equations under ``part``, in units of those of
-            predicting the mean; of all equations where the head is exact.
-        exact: it is the victim's own head, see `solve_exactly`.
+        residual: root mean square residual of the held-out equations under ``part``, relative to predicting the mean;
+            of all equations under ``head`` if the head is exact.
+        exact: whether the head is the victim's own, see `solve_exactly`.
     """
 
     head: EquationHead
@@ -43,7 +43,7 @@ class SolvedHead:
 
 
 def split_rows(count: int, seed: int) -> tuple[Ids, Ids]:
-    """Rows to fit and rows to hold out, a fifth of them and at least one, at random."""
+    """Split rows at random into those to fit and those to hold out: a fifth, and at least one."""
     order = np.random.default_rng(derive_seed("held out", count, seed)).permutation(count)
     held = max(1, count // HELD_OUT)
     return np.sort(order[held:]), np.sort(order[:held])
@@ -52,8 +52,8 @@ def split_rows(count: int, seed: int) -> tuple[Ids, Ids]:
 def solve_head(features: Tensor, answers: Tensor, seed: int) -> SolvedHead:
     """Solve for a head on features ``(n, D)``, n at least `FEWEST`, that answers ``(n, C)`` as the victim does.
 
-    With more equations than unknowns that all hold there is nothing to choose. Else the penalty is that with the
-    smallest residuals on the rows held out by `split_rows`, and with it all rows are fitted.
+    If there are more equations than unknowns and all hold, no penalty is chosen. Otherwise all rows are fitted with the
+    penalty that has the smallest residual on the rows held out by `split_rows`.
     """
     equations = Equations.of(answers)
     if (exact := solve_exactly(features, equations, seed)) is not None:
@@ -64,10 +64,10 @@ def solve_head(features: Tensor, answers: Tensor, seed: int) -> SolvedHead:
 
 
 def solve_exactly(features: Tensor, equations: Equations, seed: int) -> SolvedHead | None:
-    """The victim's own head, where there are enough equations and all of them hold; else None.
+    """The victim's own head, if there are enough equations and all of them hold; else None.
 
-    Enough are more than unknowns, of which all but the last hundredth foretell that one: of saturated answers many
-    equations may say the same, and leave a class open.
+    Enough means more equations than unknowns, and that a random hundredth of the rows is predicted by the rest: with
+    saturated answers many equations may say the same, and leave a class undetermined.
     """
     unknowns = (min(features.shape) + 1) * (equations.logs.shape[1] - 1)
     if equations.count <= unknowns:
@@ -85,9 +85,9 @@ def solve_exactly(features: Tensor, equations: Equations, seed: int) -> SolvedHe
 def choose_penalty(
     features: Tensor, equations: Equations, fitted: Ids, held: Ids, start: EquationHead | None = None
 ) -> tuple[float, EquationHead, float]:
-    """The penalty with the smallest residuals on the rows held out, its head on the rows fitted, and that residual.
+    """The penalty with the smallest residual on the held-out rows, its head on the fitted rows, and that residual.
 
-    Where ``start`` is given the penalty is on the distance from that head.
+    With ``start`` the penalty is on the distance from that head.
     """
     return min(_fit(features, equations, fitted, held, start=start), key=lambda fit: fit[2])
 
@@ -98,11 +98,11 @@ def solve_with(penalty: float, features: Tensor, equations: Equations, start: Eq
 
 
 def shrinkage_gain(features: Tensor, answers: Tensor, seed: int, share: float = 0.625) -> float:
-    """By what factor the best penalty lowers held-out residuals below those of the least, at least 1.
+    """The factor, at least 1, by which the best penalty lowers the held-out residual of the smallest penalty.
 
-    Answers of a head on these very features carry no noise, and no penalty beats the least that there is. To what other
-    features leave over a fit without one fits as to noise. That shows where there are fewer answers than features: no
-    more are fitted than ``share`` times their number.
+    Answers of a head on these very features carry no noise, so no penalty beats the smallest. What other features leave
+    unexplained acts like noise, which a fit without a penalty overfits. This shows if there are fewer answers than
+    features, so at most ``share`` times as many answers as features are fitted.
     """
     fitted, held = split_rows(len(features), seed)
     fitted = fitted[: max(1, int(share * features.shape[1]))]
@@ -118,7 +118,7 @@ def _fit(
     penalties: Sequence[float] = PENALTIES,
     start: EquationHead | None = None,
 ) -> Sequence[tuple[float, EquationHead, float]]:
-    """Each penalty, the head it gives on the rows fitted, and the relative residual on those held out."""
+    """Each penalty, its head on the fitted rows, and the relative residual on the held-out rows."""
     rows, others = torch.from_numpy(fitted), torch.from_numpy(held)
     system, train, test = System(features[rows]), equations[rows], equations[others]
     left = train if start is None else train.beside(start(features[rows]))
@@ -129,7 +129,7 @@ def _fit(
 
 
 def relative_residual(equations: Equations, logits: Tensor, fitted: Equations) -> float:
-    """Root mean square of residuals, in units of those of predicting the mean of what was fitted."""
+    """Root mean square of the residuals, relative to predicting the mean of the fitted equations."""
     mean = fitted.centre(fitted.logs).sum(0) / fitted.known.sum(0).clamp(min=1)
     baseline = float(equations.residuals(mean.expand_as(logits)).square().sum())
     off = float(equations.residuals(logits).square().sum())
@@ -137,9 +137,9 @@ def relative_residual(equations: Equations, logits: Tensor, fitted: Equations) -
 
 
 def find_limit(answers: Tensor) -> str | None:
-    """What keeps answers ``(n, C)`` from being equations of a head, in words; None if nothing can be seen in them.
+    """Why answers ``(n, C)`` cannot be equations of a head, in words; None if no reason is found.
 
-    Truncated answers have zeros without the tiny entries that a saturated softmax has beside them; rounded ones are all
+    Truncated answers have zeros without the tiny entries that a saturated softmax also has; rounded answers are
     multiples of a power of ten.
     """
     values = answers.double()

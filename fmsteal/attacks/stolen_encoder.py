@@ -1,4 +1,4 @@
-"""StolenEncoder (Liu et al., CCS 2022): ask once per image, and let the thief answer alike on augmented views."""
+"""StolenEncoder (Liu et al., CCS 2022): ask once per image; the thief learns the same answer for augmented views."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ Distance = Literal["l2", "l1", "cosine"]
 
 @dataclass(frozen=True, kw_only=True)
 class StolenEncoder(EncoderAttack):
-    """Each image is asked about once; its augmented views are the thief's alone.
+    """Each image is asked about once; only the thief sees its augmented views.
 
     Attributes:
         views: random views of a batch of images.
-        k: views of each image in a step; with 0 the second term of the loss is left out.
-        lam: weight of that term.
+        k: number of views of each image in a step; with 0 the second term of the loss is left out.
+        lam: weight of the second term of the loss.
         distance: l2 | l1 | cosine, see `stolen_encoder_loss`.
     """
 
@@ -47,8 +47,8 @@ class StolenEncoder(EncoderAttack):
 class StolenEncoderModule(StealModule):
     """Batches are ``(images, victim embeddings)``.
 
-    The images and each of their views go through the network in a pass of their own, as published: BatchNorm sees one
-    kind of image at a time.
+    As published, the images and each set of views go through the network in separate passes: BatchNorm sees one kind of
+    image at a time.
     """
 
     def __init__(self, net: nn.Module, attack: StolenEncoder, recipe: Recipe, seed: int) -> None:
@@ -56,7 +56,7 @@ class StolenEncoderModule(StealModule):
         self.attack = attack
 
     def loss(self, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-        """The loss of a batch, a sum over its images."""
+        """The loss of a batch."""
         images, targets = batch
         clean = self.net(images)
         seen = draw_several(self.attack.views, images, self.attack.k)
@@ -67,20 +67,20 @@ class StolenEncoderModule(StealModule):
 def stolen_encoder_loss(
     clean: Tensor, views: Tensor | None, targets: Tensor, lam: float = 20.0, distance: Distance = "l2"
 ) -> Tensor:
-    """``d(s(x), v) + (lam / k) sum_{j <= k} d(s(aug_j(x)), v)``, s and v normalised as in the code.
+    """``d(s(x), v) + (lam / k) sum_{j <= k} d(s(aug_j(x)), v)``, with s and v normalised as in the code.
 
-    d is a sum over the batch for l2 (the norm, not its square) and l1, but a mean over it for cosine: of 1 - cos,
-    where the code has -cos.
+    d is a sum over the batch for l2 (the norm, not its square) and l1, but for cosine the batch mean of 1 - cos, where
+    the code has -cos.
 
     Args:
         clean: ``(n, D)``, the thief's embeddings of the images as they are. Normalised here.
-        views: ``(k, n, D)``, of k views of each; None (or k = 0) leaves the second term out.
+        views: ``(k, n, D)``, its embeddings of k views of each image; None (or k = 0) leaves out the second term.
         targets: ``(n, D)``, the victim's embeddings. Normalised here.
         lam: lambda, the weight of the views.
         distance: l2 | l1 | cosine.
 
     Raises:
-        ConfigError: for another distance.
+        ConfigError: ``distance`` is none of these.
     """
     if views is None or not len(views):
         return distances(clean[None], targets, distance)[0]
@@ -97,7 +97,7 @@ def distances(stack: Tensor, targets: Tensor, distance: Distance = "l2") -> Tens
         distance: l2 and l1 are summed over n; cosine is the mean of 1 - cos.
 
     Raises:
-        ConfigError: for another distance.
+        ConfigError: ``distance`` is none of these.
     """
     s, v = F.normalize(stack, dim=-1), F.normalize(targets, dim=-1)
     match distance:

@@ -13,14 +13,14 @@ from fmsteal.training.recipe import Recipe, StealModule
 
 @dataclass(frozen=True, kw_only=True)
 class StolenEncoderRDA(EncoderAttack):
-    """Each image is asked about once; the thief sees it, and one view of it, in every step.
+    """Each image is asked about once; in every step the thief sees it, and one view of it.
 
     Attributes:
         views: random views of a batch of images.
         lam: weight of the view.
 
-    In the published code the image itself is shown to the thief as it is and only the view is normalised (by .5 and
-    .5): a slip, not repeated here, where the thief normalises both alike.
+    The published code normalises only the view (by .5 and .5), not the image itself: a slip that is not repeated here,
+    where the thief normalises both alike.
     """
 
     views: nn.Module
@@ -46,14 +46,14 @@ class StolenEncoderRDAModule(StealModule):
 
 
 def rda_style_loss(clean: Tensor, views: Tensor, targets: Tensor, lam: float = 20.0) -> Tensor:
-    """``MSE(s(x), v) + lam * MSE(s(aug(x)), v)``, each the mean over images and dimensions, s and v normalised.
+    """``MSE(s(x), v) + lam * MSE(s(aug(x)), v)``, means over images and dimensions, with s and v normalised.
 
-    The published baseline normalises both sides and has one view; of k views this takes the mean. A dimension's
-    squared error is about 1/D of a distance, so gradients are far smaller than the original's sums.
+    The published baseline normalises both sides and has one view; for k views this takes the mean. A dimension's
+    squared error is about 1/D of a distance, so gradients are far smaller than with the original's sums.
 
     Args:
         clean: ``(n, D)``, the thief's embeddings of the images as they are. Normalised here.
-        views: ``(k, n, D)``, k >= 1, of k views of each. Normalised here.
+        views: ``(k, n, D)``, k >= 1, its embeddings of k views of each image. Normalised here.
         targets: ``(n, D)``, the victim's embeddings. Normalised here.
         lam: weight of the views.
     """

@@ -1,4 +1,4 @@
-"""How ActiveThief chooses a round's questions: by what the thief of the round before makes of the pool."""
+"""How ActiveThief chooses a round's questions: by the outputs of the last round's thief on the pool."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ class Round:
     Attributes:
         pool: the query set.
         asked: ids of the images that the thief is trained on.
-        unasked: ids of those never asked about, in a random order.
-        fit: trains the thief; only done if the strategy looks at it.
-        ctx: the attack's.
-        random: numbers of this round's own.
-        answers: to the images asked, ``(n, C)``.
-        budget: questions of the whole attack.
+        unasked: ids of the images never asked about, in a random order.
+        fit: trains the thief; only called if the strategy looks at the thief.
+        ctx: the attack's context.
+        random: this round's own random numbers.
+        answers: the answers to the images in ``asked``, ``(n, C)``.
+        budget: number of questions of the whole attack.
     """
 
     pool: Images
@@ -47,7 +47,7 @@ class Round:
 
     @functools.cached_property
     def thief(self) -> nn.Module:
-        """The thief, trained on all that was asked so far."""
+        """The thief, trained on all answers so far."""
         return self.fit()
 
     def probabilities(self, ids: Ids) -> Tensor:
@@ -55,7 +55,7 @@ class Round:
         return self.ctx.logits(self.thief, self.pool, ids).softmax(dim=1)
 
     def to_boundary(self, ids: Ids, steps: int, classes: int | None, form: Form = "paper") -> Tensor:
-        """How far pool images are from where the thief's label changes ``(n,)``, by DeepFool or as ActiveThief's code.
+        """The distance of pool images from where the thief's label changes ``(n,)``, by DeepFool or ActiveThief's code.
 
         See `deepfool.distances` and `deepfool.distances_of_code`.
         """
@@ -65,7 +65,7 @@ class Round:
         return self.ctx.per_image(self.thief, self.pool, ids, measure)
 
     def candidates(self, most: int | None, count: int) -> Ids:
-        """At most ``most`` of the unasked images at random, but ``count`` at least; None for all of them."""
+        """At most ``most`` (None: all) of the unasked images at random, but at least ``count``."""
         if most is None or max(most, count) >= len(self.unasked):
             return self.unasked
         return self.random.permutation(self.unasked)[: max(most, count)]
@@ -81,7 +81,7 @@ class Strategy(Protocol):
 
 @mark_answers("probabilities")
 def by_chance(round: Round, count: int) -> Ids:
-    """Uniformly at random: what the others are compared with."""
+    """Uniformly at random: the baseline for the other strategies."""
     return round.unasked[:count]
 
 
@@ -101,7 +101,7 @@ def by_margin(round: Round, count: int, candidates: int | None = None) -> Ids:
 
 @mark_answers("probabilities")
 def by_kcenter(round: Round, count: int, candidates: int | None = None) -> Ids:
-    """Greedy k-center on the thief's softmax rows; what was asked before is covered already."""
+    """Greedy k-center on the thief's softmax rows; the images already asked about are the first centres."""
     ids = round.candidates(candidates, count)
     return ids[pick_farthest_first(round.probabilities(ids), round.probabilities(round.asked), count)]
 
@@ -119,11 +119,11 @@ def by_dfal(
     Learning, Ducoffe & Precioso 2018).
 
     Args:
-        round: what can be looked at.
-        count: how many to choose.
-        candidates: DeepFool is run on at most this many random unasked images (None: all), but on ``count`` at least.
-        steps: of DeepFool, at most.
-        classes: whose boundaries DeepFool looks at, for each image the likeliest (None: all).
+        round: what the strategy may look at.
+        count: number of images to choose.
+        candidates: DeepFool is run on at most this many random unasked images (None: all), but on at least ``count``.
+        steps: maximum number of DeepFool steps.
+        classes: number of likeliest classes, per image, whose boundaries DeepFool considers (None: all).
         form: ``paper``: DeepFool on logits, until the label changes; ``code``: on the softmax, all steps, as
             ActiveThief's code runs it (`deepfool.distances_of_code`).
     """
@@ -141,10 +141,10 @@ def by_dfal_kcenter(
     classes: int | None = 10,
     form: Form = "paper",
 ) -> Ids:
-    """Greedy k-center among those that DFAL puts first, ``factor`` times as many as are chosen; the rest as there.
+    """Greedy k-center on the ``factor * count`` images that DFAL ranks first; other arguments as in `by_dfal`.
 
-    With ``factor`` None they are as many as the attack's whole budget, as in ActiveThief's code. The shortlist is no
-    longer than there are candidates.
+    With ``factor`` None the shortlist is as long as the attack's whole budget, as in ActiveThief's code. It is never
+    longer than the list of candidates.
     """
     ids = round.candidates(candidates, count)
     length = max(round.budget, count) if factor is None else max(factor, 1) * count
@@ -158,11 +158,11 @@ def entropy(probabilities: Tensor) -> Tensor:
 
 
 def margin(probabilities: Tensor) -> Tensor:
-    """The largest less the second largest number of each row."""
+    """The largest minus the second largest number of each row."""
     first, second = probabilities.topk(2, dim=1).values.unbind(dim=1)
     return first - second
 
 
 def pick_lowest(ids: Ids, scores: Tensor, count: int) -> Ids:
-    """The ``count`` ids of the lowest scores, lowest first; of equal ones those that come first."""
+    """The ``count`` ids with the lowest scores, lowest first; ties go to the first."""
     return ids[scores.argsort(stable=True)[:count].numpy()]

@@ -1,8 +1,8 @@
-"""An adaptive attacker with two accounts: a map fitted on shared images brings one account's answers to the other's.
+"""An adaptive attacker with two accounts: a map fitted on shared images takes one account's answers to the other's.
 
-Against defenses that treat each account alone: one that answers worse the more an account has seen (each sees about
-half of the images), or one that transforms each account's embeddings (Dubinski et al., NeurIPS 2023, and the remapping
-that they test: a map between two accounts' representations, learnt on images that both asked about).
+It works against defenses that treat each account separately: one that answers worse the more an account has seen (each
+sees about half of the images), or one that transforms each account's embeddings (Dubinski et al., NeurIPS 2023, who
+test such a remapping: a map between two accounts' representations, learnt on images that both asked about).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from fmsteal.oracle.oracle import Budget, Oracle
 class SybilRemap(Direct):
     """As `Direct`, on the answers of two accounts.
 
-    Of N questions, ``shared`` are spent twice: with S images that both accounts ask about, there are N - S in all.
+    An image that both accounts ask about costs two questions: N questions with S shared images are for N - S images.
 
     Attributes:
         shared: share of the images that both accounts ask about, to fit the map on.
@@ -48,10 +48,10 @@ class SybilRemap(Direct):
             )
 
     def images(self, budget: Budget, pool: Images) -> int:
-        """How many images the budget is for, the shared ones counted once.
+        """The number of images that the budget is enough for, with shared images counted once.
 
         Raises:
-            ConfigError: fewer than two shared ones, or more than the pool holds.
+            ConfigError: the budget is for fewer than two shared images, or for more images than the pool holds.
         """
         count = budget.queries - self._shared(budget)
         if self._shared(budget) < 2:
@@ -68,7 +68,7 @@ class SybilRemap(Direct):
         return count
 
     def transfer_set(self, oracle: Oracle, pool: Images, ids: Ids, ctx: AttackContext) -> TensorLoader:
-        """The images of both accounts, with answers in the first account's terms."""
+        """The images of both accounts, with all answers mapped to the first account's."""
         shared, rest = np.split(ids, [self._shared(oracle.budget)])
         own, other = np.array_split(rest, 2)
         first = oracle.ask(np.concatenate([shared, own]), client=0)
@@ -78,7 +78,7 @@ class SybilRemap(Direct):
         return self.loader(pool, ids, torch.cat(answers), ctx)
 
     def remap(self, source: Tensor, target: Tensor, answers: Tensor, seed: int) -> Tensor:
-        """``answers (n, D)`` under the map fitted from ``source`` to ``target``, both ``(shared, D)``."""
+        """``answers (n, D)`` mapped by a fit from ``source`` to ``target``, both ``(shared, D)``."""
         if not len(answers):
             return answers
         if self.map == "affine":

@@ -1,6 +1,6 @@
-"""Which public trunk is behind an API: the one whose features its answers are linear in (after PEI, Fu et al. 2024).
+"""Infers the public trunk behind an API: its answers are linear in that trunk's features (after PEI, Fu et al. 2024).
 
-Pre-trained Encoder Inference compares answers to images made for each candidate; this needs no question of its own.
+Pre-trained Encoder Inference compares answers to images made for each candidate; this needs no extra questions.
 """
 
 from __future__ import annotations
@@ -34,19 +34,20 @@ class TrunkInference:
     """Asks what `Solve` asks, solves for a head on each candidate trunk, and steals with the one that fits best.
 
     A candidate is named if its residual on held-out answers is the smallest, and no penalty lowers it by more than the
-    factor ``gain``: answers of a head on these very features carry no noise, so that shrinking the head does not help;
-    what other features leave over looks like noise, and shrinking helps. Each candidate is its own null in this, at any
-    number of answers, where a bound on the residual itself would depend on it. With few answers shrinking helps little
-    in any case: then the best candidate is named. Noise that a defense adds can make it none; labels name none.
+    factor ``gain``. Answers of a head on these very features carry no noise, so shrinking the head does not help; what
+    other features leave unexplained acts like noise, and shrinking helps. Each candidate is thus its own null
+    hypothesis at any number of answers; a bound on the residual itself would depend on that number. With few answers
+    shrinking helps little in any case, and the best candidate is named. With a defense's noise possibly none is named;
+    with labels none is.
 
-    The result shows ``attack/residual/<candidate>``, ``attack/named/<candidate>`` (1 for the trunk named; all 0: none)
-    and ``attack/gain`` of the best.
+    The result shows ``attack/residual/<candidate>``, ``attack/named/<candidate>`` (1 for the trunk named; all 0 if none
+    is) and the best candidate's ``attack/gain``.
 
     Attributes:
         selection: chooses the images, without replacement.
-        loss: of the logits of a thief that is fitted, and the answers.
+        loss: takes the logits of a thief that is fitted, and the answers.
         candidates: public trunks by name.
-        gain: see above.
+        gain: largest factor by which a penalty may lower the residual.
     """
 
     answers: ClassVar[Answers] = "probabilities"
@@ -65,7 +66,7 @@ class TrunkInference:
             )
 
     def check(self, budget: Budget, pool: Images) -> None:
-        """Refuse a budget for more than the pool holds, or for fewer answers than can be held out."""
+        """Refuse a budget for more than the pool holds, or too small to hold out any answers."""
         if affordable(budget, pool) < FEWEST:
             raise ConfigError(f"attack=trunk_inference needs {FEWEST} queries at least, not {budget.queries}.")
 
@@ -79,7 +80,7 @@ class TrunkInference:
                 raise _unusable(name, error) from error
 
     def run(self, oracle: Oracle, pool: Images, ctx: AttackContext) -> Classifier:
-        """Look at the images with each candidate, ask, name the trunk, and steal with it."""
+        """Compute each candidate's features, ask, name the trunk, and steal with the best candidate."""
         ids = select(self.selection, pool, affordable(oracle.budget, pool), ctx)
         features = {name: _features(name, spec, pool, ids, ctx) for name, spec in self.candidates.items()}
         answers = oracle.ask(ids)
@@ -92,7 +93,7 @@ class TrunkInference:
         return solve_thief(pool, ids, answers, self.loss, ctx, self.candidates[best])
 
     def _best(self, features: Mapping[str, Tensor], answers: Tensor, ctx: AttackContext) -> str:
-        """The candidate that fits best; the result says whether it is the trunk."""
+        """The candidate that fits best; the result says whether it is named."""
         solved = {name: solve_head(rows, answers, ctx.seed) for name, rows in features.items()}
         best = min(solved, key=lambda name: solved[name].residual)
         gain = 1.0 if solved[best].exact else shrinkage_gain(features[best], answers, ctx.seed)
@@ -105,7 +106,7 @@ class TrunkInference:
 
 
 def _features(name: str, spec: BackboneSpec, pool: Images, ids: Ids, ctx: AttackContext) -> Tensor:
-    """A candidate's features; one that cannot be loaded is named, before a query is paid."""
+    """A candidate's features; if it cannot be loaded, the error names it, before any query is paid."""
     try:
         return ctx.public_features(pool, ids, spec)
     except (ConfigError, DataError) as error:

@@ -1,4 +1,4 @@
-"""Victims that were trained to be robust: adversarial training, an answer to white-box attacks, not to stealing."""
+"""Robust victims by adversarial training, which defends against white-box attacks, not against stealing."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from fmsteal.victims.classifier import ClassifierVictim
 
 @dataclass(frozen=True)
 class AdversarialVictim(ClassifierVictim):
-    """A classifier fitted to adversarial examples of the task's training images (see `ClassifierLearner` too).
+    """A classifier fitted to adversarial examples of the task's training images (see also `ClassifierLearner`).
 
     Attributes:
-        eps: how far a pixel in [0, 1] may move.
-        step: how far it moves in one step of PGD; None: 1.25 eps for one step, else 2.5 eps / steps.
-        steps: of PGD, from a random start.
+        eps: maximum change of a pixel in [0, 1].
+        step: length of a PGD step; None: 1.25 eps if there is one step, else 2.5 eps / steps.
+        steps: number of PGD steps, from a random start.
     """
 
     eps: float = 8 / 255
@@ -45,7 +45,7 @@ class AdversarialVictim(ClassifierVictim):
         return {**super().identity(), "adversarial": {"eps": self.eps, "step": self._step, "steps": self.steps}}
 
     def module(self, start: Untrained, loss: Loss, recipe: Recipe) -> AdversarialModule:
-        """What takes the steps of a recipe."""
+        """The module that takes the steps of a recipe."""
         return AdversarialModule(start.net, loss, recipe, start.seed, self.eps, self._step, self.steps)
 
     @property

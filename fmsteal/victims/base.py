@@ -25,16 +25,16 @@ class Victim:
     """A trained victim.
 
     Attributes:
-        key: identifies it down to its weights: victims of one recipe made twice can differ in the last digits.
+        key: identifies the victim down to its weights: training one recipe twice can give different last digits.
         model: raw images in, logits ``(n, C)`` or embeddings ``(n, D)`` out.
-        answers: what the API makes of them: probabilities (of logits), or the embeddings as they are.
-        place: the folder of the store that it was made in and is read from; None if it needs none.
-        paid: whether each image it is shown costs money: its answers are then kept beside the thefts, and what
-            measurements show it is counted and priced too.
-        given: whether somebody else has made it: its content is then a part of its key.
-        deterministic: whether it answers the same image alike each time; if not, its answers do not tell what it is.
-        digest: of its content, found by `fmsteal.victims.content` before anything is asked.
-        calls: what it was shown in this process, by purpose.
+        answers: what the API returns: probabilities (the logits' softmax), or the embeddings as they are.
+        place: the folder of the store that the victim is made in and read from; None if it needs none.
+        paid: whether each image shown costs money; answers are then kept beside the thefts, and the images that
+            measurements show are counted and priced too.
+        given: whether the model was made by somebody else; its content is then part of the key.
+        deterministic: whether it answers the same image the same way each time; if not, its answers cannot identify it.
+        digest: digest of the victim's content, set by `fmsteal.victims.content` before anything is asked.
+        calls: number of images shown in this process, by purpose.
     """
 
     key: str
@@ -54,7 +54,7 @@ class Victim:
 
     @property
     def width(self) -> int:
-        """Numbers in an answer: classes, or the embedding's dimensions."""
+        """The length of an answer: the number of classes, or the embedding's width."""
         return int(self.model.width)  # type: ignore[arg-type]
 
     def answer(self, raw: Tensor) -> Tensor:
@@ -62,7 +62,7 @@ class Victim:
         return raw.softmax(1) if self.answers == "probabilities" else raw
 
     def raw(self, images: Images, ids: Ids, ctx: Context) -> Tensor:
-        """Raw outputs for ``images[ids]``, float32 ``(n, C)``; computed once, shared with other jobs."""
+        """Raw outputs for ``images[ids]``, float32 ``(n, C)``; computed once and shared with other jobs."""
 
         stored = images.whole()
 
@@ -75,7 +75,7 @@ class Victim:
         return torch.from_numpy(cache.get(images.place(ids), compute))
 
     def raw_images(self, images: Tensor, ctx: Context) -> Tensor:
-        """Raw outputs for float images ``(n, 3, H, W)`` in [0, 1]; kept only where they cost money."""
+        """Raw outputs for float images ``(n, 3, H, W)`` in [0, 1]; a measurement's are kept if they cost money."""
         self.calls.show(len(images))
 
         def compute(missing: Ids) -> Tensor:
@@ -84,7 +84,7 @@ class Victim:
             return run_in_batches(self.model, lambda part: some[part], len(some), ctx)
 
         ids = np.arange(len(images))
-        if not self.paid or self.calls.purpose != "measurement":  # an attack's are in its ledger
+        if not self.paid or self.calls.purpose != "measurement":  # an attack's answers are in its ledger
             return compute(ids)
         content = hashlib.sha256(images.detach().cpu().numpy().tobytes()).hexdigest()
         cache = ctx.rows("answers", self.key, {"victim": self.key, "images": content}, kept=True)
@@ -94,10 +94,10 @@ class Victim:
 class VictimMaker(Learner):
     """How a victim is made: a choice of ``conf/victim``.
 
-    A remote API comes in here too, as a maker of a `Victim` whose ``raw`` and ``raw_images`` ask the network.
+    A remote API is also added this way, by a maker of a `Victim` whose ``raw`` and ``raw_images`` ask over the network.
 
     Attributes:
-        gradients: whether its outputs can be differentiated by the images: False of an API.
+        gradients: whether its outputs can be differentiated with respect to the images; False for an API.
     """
 
     answers: ClassVar[Answers]

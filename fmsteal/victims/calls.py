@@ -1,4 +1,4 @@
-"""What a victim is shown, and for what purpose: every look at it has one."""
+"""Counts the images that a victim is shown, each for a purpose."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ Purpose = Literal["preparation", "defense", "attack", "measurement", "outside"]
 
 
 class Calls:
-    """Counts the images that a victim is shown, by purpose, in this process.
+    """Counts the images that a victim is shown in this process, by purpose.
 
-    While an attack runs, the purpose is ``outside``: only the oracle, for the time of a block that fits the budget,
-    changes it to ``attack``. What is counted as ``outside`` was shown to the victim past the oracle.
+    While an attack runs, the purpose is ``outside``; only the oracle changes it to ``attack``, while it asks about a
+    block that fits the budget. Images counted as ``outside`` were shown to the victim past the oracle.
     """
 
     def __init__(self) -> None:
@@ -24,7 +24,7 @@ class Calls:
 
     @contextmanager
     def during(self, purpose: Purpose) -> Iterator[None]:
-        """Count what is shown meanwhile under a purpose."""
+        """Count the images shown in this context under ``purpose``."""
         before, self.purpose = self.purpose, purpose
         try:
             yield
@@ -32,9 +32,9 @@ class Calls:
             self.purpose = before
 
     def show(self, images: int) -> None:
-        """Images that an answer is wanted for; it may be known already."""
+        """Count images that need an answer, which may be known already."""
         self.shown[self.purpose] += images
 
     def compute(self, images: int) -> None:
-        """Images that go through the model."""
+        """Count images that go through the model."""
         self.computed[self.purpose] += images

@@ -1,4 +1,4 @@
-"""Victims trained on the task's labels: made once, kept in the store, found again by every later job."""
+"""Victims trained on the task's labels: made once, kept in the store, and found there by every later job."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from fmsteal.victims.base import Victim, VictimMaker
 
 @dataclass(frozen=True)
 class ClassifierVictim(ClassifierLearner, VictimMaker):
-    """A classifier fitted to the task's training split (its attributes: see `ClassifierLearner`)."""
+    """A classifier fitted to the task's training split (for its attributes see `ClassifierLearner`)."""
 
     ignores: ClassVar[Ignores] = {
         **ClassifierLearner.ignores,

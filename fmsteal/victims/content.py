@@ -1,4 +1,4 @@
-"""What a victim is, whatever it is called: its weights, or the answers of one that shows none."""
+"""Identifies a victim by its content: by its weights, or by its answers if it has none."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from fmsteal.victims.base import Victim
 
 CHANGING = "changing"  # of a black box whose answers do not tell what it is
 LOOK = 8  # test images that a black box is asked about
-CLOSE = 1e-4  # answers to them within this are those of the same victim
+CLOSE = 1e-4  # largest difference between answers of the same victim
 
 
 def know(victim: Victim, ours: bool, task: Task, ctx: Context) -> Victim:
-    """Set the victim's digest, that of its content; one of foreign make is keyed by it too.
+    """Set the digest of the victim's content; unless the victim is ``ours``, add the digest to its key.
 
-    Else answers of other weights, which somebody else's code put under the same key, would be taken for its own. Of a
-    black box without weights the answers to a few test images tell: within `CLOSE` of those that were kept it is the
-    same victim. They are asked for once in a process.
+    Otherwise, if somebody's code gave other weights the same key, their answers would be taken for this victim's. A
+    black box without weights is identified by its answers to a few test images: if they are within `CLOSE` of kept
+    ones, it is the same victim. They are asked for once in a process.
     """
     model: object = victim.model
     state = model.state_dict() if isinstance(model, nn.Module) else {}
@@ -49,7 +49,7 @@ def _weights(state: dict[str, Any]) -> str:
 
 
 def _probe(victim: Victim, task: Task, ctx: Context) -> str:
-    """Which of the black boxes of this key it is that were met before, or a new one."""
+    """The number of this black box among those seen before with its key; a new number if its answers are new."""
     ids = np.arange(min(LOOK, len(task.test)))
     images = torch.from_numpy(np.array(task.test.pixels[ids])).float() / 255
     answers = victim.raw_images(images, ctx).numpy()

@@ -1,4 +1,4 @@
-"""Encoders behind an embedding API that were pretrained by others, or on the task's labels."""
+"""Encoders behind an embedding API, pretrained by others or trained on the task's labels."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from fmsteal.victims.classifier import ClassifierVictim
 
 @dataclass(frozen=True)
 class EncoderVictim(ClassifierVictim):
-    """The trunk of a classifier, without its head (attributes: see `ClassifierLearner`).
+    """The trunk of a classifier, without its head (for its attributes see `ClassifierLearner`).
 
-    ``probe`` is the pretrained trunk as it is: nothing is trained, and recipe and seed play no part. ``scratch`` and
-    ``full`` train the classifier on the task's labels first, the very one that `ClassifierVictim` makes and keeps.
+    ``probe`` is the pretrained trunk as it is: nothing is trained, and recipe and seed have no effect. Any other
+    adaptation first trains the classifier on the task's labels, the same one that `ClassifierVictim` makes and keeps.
     """
 
     answers: ClassVar[Answers] = "embeddings"

@@ -33,9 +33,9 @@ class SimCLRVictim(VictimMaker):
         backbone: the trunk and how it sees images, without weights.
         recipe: optimiser, schedule, epochs; without augmentation.
         views: draws a random view of each image.
-        temperature: of NT-Xent.
+        temperature: temperature of NT-Xent.
         projection: width of the projections that are compared.
-        seed: of initialisation, order and views.
+        seed: seed of initialisation, order and views.
         adaptation: how the trunk is made.
     """
 

@@ -1,4 +1,4 @@
-"""CLIP as a classifier that was never trained on the task: the names of its classes are all it is given."""
+"""CLIP as a classifier that was never trained on the task: it is given the class names only."""
 
 from __future__ import annotations
 
@@ -24,18 +24,17 @@ from fmsteal.victims.base import Victim, VictimMaker
 
 @dataclass(frozen=True)
 class ZeroShotVictim(VictimMaker):
-    """Answers ``softmax_c(s cos(image, text_c))``, s being CLIP's own scale (Radford et al., ICML 2021, section 3.1.2).
+    """Answers ``softmax_c(s cos(image, text_c))``, with s CLIP's own scale (Radford et al., ICML 2021, section 3.1.2).
 
-    That is a linear head on image features of unit length, so a `Classifier` in all respects. Images are resized to the
-    tower's square as every backbone does it, bilinearly and as a whole; CLIP's own transform is bicubic and cuts out
-    the middle.
+    This is a linear head on image features of unit length, so a `Classifier` in all respects. As for every backbone,
+    the whole image is resized bilinearly to the tower's square; CLIP's own transform is bicubic and crops the centre.
 
     Attributes:
-        clip: which CLIP.
-        names: the classes as texts, in their order or by class, or a file of them; None for the task's class names:
-            see `spell_classes`.
-        template: one ``{}`` stands for the name; of several texts the mean counts.
-        adaptation: how it is made.
+        clip: the CLIP model.
+        names: the class texts, in class order or by class, or a file of them; None for the task's class names: see
+            `spell_classes`.
+        template: a text with ``{}`` in place of the name; with several texts, their mean is used.
+        adaptation: how the victim is made.
     """
 
     answers: ClassVar[Answers] = "probabilities"
@@ -54,15 +53,15 @@ class ZeroShotVictim(VictimMaker):
         return {"clip": self.clip.identity(), "adaptation": self.adaptation, "templates": templates}
 
     def require_makeable(self) -> None:
-        """See that the towers are there, as far as that can be seen."""
+        """Check that the towers' weights are there, as far as possible."""
         self.clip.require_weights()
 
     def prepare(self, task: Task, ctx: Context) -> Victim:
         """The classifier: raw images in, logits ``(n, C)`` out.
 
         Raises:
-            ConfigError: a class has no name, or two have the same.
-            DataError: the towers could not be loaded, or do not see squares.
+            ConfigError: a class has no name, or two classes have the same name.
+            DataError: the towers cannot be loaded, or the image tower's input is not square.
         """
         texts = spell_classes(task.train.classes, self.names, "victim.names")
         clip, tokenize = self.clip.load()
@@ -92,7 +91,7 @@ def image_tower(clip: nn.Module, name: str, width: int) -> Backbone:
     """CLIP's image tower as a backbone, with its own size and normalisation.
 
     Raises:
-        DataError: it sees images that are no squares.
+        DataError: the tower's input is not square.
     """
     tower: Any = clip.visual
     size = tower.image_size

@@ -1,4 +1,4 @@
-"""``hydra/launcher=ray``: Hydra takes a launcher from the ``hydra_plugins`` namespace only."""
+"""``hydra/launcher=ray``. It is here because Hydra finds launchers only in the ``hydra_plugins`` namespace."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 
 
 class RayLauncher(Launcher):
-    """Jobs are tasks of a Ray cluster: `fmsteal.sweep.on_ray`, which knows the options."""
+    """Runs jobs as tasks of a Ray cluster; `fmsteal.sweep.on_ray` defines the options."""
 
     def __init__(self, **options: Any) -> None:
         self.options: Any = OmegaConf.to_container(OmegaConf.create(options), resolve=True)
@@ -22,7 +22,7 @@ class RayLauncher(Launcher):
         self._given = (config, hydra_context, task_function)
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        """Run the jobs; one that fails, or whose worker dies, leaves the others alone."""
+        """Run the jobs; if one fails, or its worker dies, the others are not affected."""
         from fmsteal.sweep.on_ray import Options, launch  # here: Hydra imports all its plugins on every start
 
         return launch(Options(**self.options), job_overrides, initial_job_idx, *self._given)

@@ -1,4 +1,4 @@
-"""``hydra/sweeper=staged``: Hydra takes a sweeper from the ``hydra_plugins`` namespace only."""
+"""``hydra/sweeper=staged``. It is here because Hydra finds sweepers only in the ``hydra_plugins`` namespace."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class StagedSweeper(Sweeper):
         self._given = (config, hydra_context, task_function)
 
     def sweep(self, arguments: list[str]) -> None:
-        """Run the sweep; what came of it is on disk."""
+        """Run the sweep; its results are on disk."""
         from fmsteal.sweep.run import run  # here: Hydra imports all its plugins on every start
 
         axes = [f"{axis}={choices}" for axis, choices in self.params.items()]
