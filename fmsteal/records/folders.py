@@ -48,7 +48,7 @@ class JobFolder:
 
     @property
     def predictions(self) -> Path:
-        """The predictions, from which its figures can be computed again."""
+        """From these its figures can be computed again."""
         return self.path / PREDICTIONS
 
     @property
@@ -63,7 +63,7 @@ class JobFolder:
 
     @property
     def work(self) -> Path:
-        """Folder of files that are needed only until the job is finished."""
+        """Folder of files that are needed until the job is finished."""
         return self.path / WORK
 
     @property
@@ -118,17 +118,17 @@ class JobFolder:
 
     @property
     def waiting(self) -> Path:
-        """Names the theft that another process works on; the job ended without it and is to be run again."""
+        """Names the theft that another process works on; the job has ended and is to be run again."""
         return self.path / "waiting.json"
 
     @property
     def forced(self) -> Path:
-        """Marks a forced job under way, whose earlier files have been set aside already."""
+        """Marks a forced job under way whose earlier files are set aside."""
         return self.work / "forced"
 
     @property
     def old_ledger(self) -> Path:
-        """The ledger of a job of schema 1, from before thefts had folders of their own."""
+        """The ledger of a job of schema 1, from before thefts had folders."""
         return self.path / LEDGER
 
 
@@ -163,7 +163,7 @@ class SweepFolder:
         return self.path / f".command-{name}"
 
     def commands(self) -> list[Path]:
-        """The leases that commands which run the sweep hold, or have left behind."""
+        """The leases that commands hold, or have left behind."""
         return [lease.with_suffix("") for lease in self.path.glob(".command-*.lease")]
 
     def job(self, key: str) -> JobFolder:
@@ -260,7 +260,7 @@ class MeasurementFolder:
 
     @property
     def predictions(self) -> Path:
-        """The predictions, from which its figures can be computed again."""
+        """From these its figures can be computed again."""
         return self.path / PREDICTIONS
 
     @property

@@ -1,4 +1,4 @@
-"""What records on disk must look like, so that their readers can rely on it. What is wrong with a damaged one is told.
+"""What records on disk must look like, so that their readers can rely on it, and what is wrong with a damaged one.
 
 A job's folder may have been edited, copied in part, or written by another program; this must not keep anybody from
 seeing the other jobs. Imports nothing heavy.
@@ -121,7 +121,7 @@ def _is_text(value: Any) -> bool:
 
 
 def _short(value: Any) -> str:
-    """A value as it is shown: ASCII without control characters, shortened to 60."""
+    """A value as it is shown: ASCII without control characters, shortened to 60 characters."""
     text = ascii(value)
     return text if len(text) <= 60 else f"{text[:56]} ..."
 
