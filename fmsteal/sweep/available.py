@@ -19,10 +19,10 @@ log = logging.getLogger(__name__)
 
 
 def require_data(jobs: Sequence[DictConfig], stage: Stage) -> None:
-    """Make sure that every data set, query set and downstream set of the jobs is available; fetch what may be fetched.
+    """Check that every data set, query set and downstream set of the jobs is available; fetch what may be fetched.
 
     Raises:
-        DataError: some sets are not available; each is listed.
+        DataError: some are not available; each is listed.
     """
     missing = [f"{key}: {error}" for key, error in _missing(jobs, stage)]
     if missing:

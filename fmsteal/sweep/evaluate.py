@@ -76,7 +76,7 @@ def add_overrides(folder: Path, overrides: Sequence[str]) -> list[list[str]]:
 
 
 def list_jobs(folder: Path) -> list[JobOnDisk]:
-    """The jobs of a sweep's folder, or of a folder of single runs.
+    """The jobs of a sweep's folder, or of single runs.
 
     Raises:
         ConfigError: the folder holds no jobs.
@@ -88,7 +88,7 @@ def list_jobs(folder: Path) -> list[JobOnDisk]:
 
 
 def _search_path(entry: JobOnDisk) -> list[str]:
-    """The Hydra search path that a job was given for further configs, as an override."""
+    """A job's override of Hydra's search path, if any."""
     try:
         hydra = load_yaml(JobFolder(entry.folder).choices.read_text())["hydra"]
         words = [str(word) for word in (hydra.get("overrides") or {}).get("hydra") or []]

@@ -57,11 +57,11 @@ class SweepJob:
         folder: the folder it writes to.
         victim: its victim's key.
         cache: the folder where victims are kept.
-        queries: the number of queries it may ask.
-        usd: the price of these queries.
-        finished: whether its result existed when the sweep was begun.
-        victim_ready: whether its victim was ready when the sweep was begun.
-        sealed: whether its theft was sealed then, by this sweep or another: it asks and trains nothing again.
+        queries: how many queries it may ask.
+        usd: their price.
+        finished: whether its result existed when the sweep began.
+        victim_ready: whether its victim was ready then.
+        sealed: whether its theft was sealed then, by any sweep: it asks and trains nothing again.
     """
 
     overrides: tuple[str, ...]
@@ -88,7 +88,7 @@ class Grid:
         varied: the settings that are not; a setting in neither is at its default in all jobs.
         repeated: how many combinations equal an earlier one, and are not run again.
         idle: the settings that vary without effect, so that combinations are equal; each with the reason.
-        joined: how many combinations only add measurements to an earlier one's theft, and are merged into its job.
+        joined: how many combinations only add measurements to an earlier one's theft, and share its job.
         unlike: the pickled configs of the unfinished jobs that have a part unlike any before.
     """
 
@@ -151,7 +151,7 @@ class _Merging:
         self._repeated, self._joined, self._idle = 0, 0, dict[str, None]()
 
     def add(self, overrides: Sequence[str], cfg: DictConfig, values: dict[str, Any], found: dict[str, Any]) -> None:
-        """Take a combination: its overrides, its config, the config's parts as plain values, and its identity."""
+        """Take a combination: its overrides, config, the config's parts as plain values, and identity."""
         job = self._known.make_job(overrides, cfg, found)
         key = hash_of(job.key)
         if self._cells.setdefault(key, job) is job:
@@ -208,10 +208,10 @@ def expand(loader: SharedLoader, arguments: Sequence[str]) -> list[list[str]]:
 def compose_jobs(
     loader: SharedLoader, master: DictConfig, jobs: Sequence[Sequence[str]]
 ) -> Iterator[tuple[Sequence[str], DictConfig]]:
-    """Each job's overrides and config, including the options that only its choices get (`fmsteal.sweep.only`).
+    """Each job's overrides and config, with the options for its choices alone (`fmsteal.sweep.only`).
 
     Raises:
-        ConfigError: an option, key or value is misspelt; the message names it and lists those that exist.
+        ConfigError: an option, key or value is misspelt; the message lists the valid ones.
     """
     composing, only = _Composing(loader, master), Only()
     for overrides in jobs:
@@ -229,7 +229,7 @@ def compose_jobs(
 
 
 class _Composing:
-    """Composes a sweep's jobs; the config files are read once for all jobs that differ in plain values alone."""
+    """Composes a sweep's jobs; reads config files once for all jobs that differ in plain values alone."""
 
     def __init__(self, loader: SharedLoader, master: DictConfig) -> None:
         self._loader, self._master = loader, master
@@ -267,7 +267,7 @@ def _resolved(cfg: DictConfig) -> dict[str, Any]:
 
 
 class _Known:
-    """What the jobs of a cell, or of a victim, have in common; found once."""
+    """What jobs of a cell or a victim share, found once."""
 
     def __init__(self) -> None:
         self.cells: dict[tuple[str, ...], str] = {}  # cell keys by the overrides without the seed
@@ -327,9 +327,9 @@ def _idle(first: SweepJob, overrides: Sequence[str], cfg: DictConfig) -> dict[st
 
 
 def _parts(cfg: DictConfig, values: dict[str, Any]) -> set[str]:
-    """A digest of each part of a job that is checked, together with the kind of answers that it has to fit.
+    """A digest of each part of a job that is checked, with the kind of answers that it has to fit.
 
-    All seeds count as the same; otherwise each job of a thousand seeds would be checked.
+    Seeds do not count, or each job of a thousand seeds would be checked.
     """
     parts = {name: _any_seed(part) for name, part in values.items()}
     parts["tracker"] = OmegaConf.to_container(cfg.tracker, resolve=True)
@@ -353,7 +353,7 @@ def _check(jobs: Sequence[tuple[Sequence[str], bytes]]) -> None:
 
 
 class _naming:
-    """Adds the job to the message of an error that is found in it."""
+    """Adds the job to the message of its error."""
 
     def __init__(self, overrides: Sequence[str]) -> None:
         self.job = " ".join(overrides)

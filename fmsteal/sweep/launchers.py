@@ -35,11 +35,10 @@ CANCEL_SECONDS = 2.0  # for Slurm to accept the cancellation
 
 
 def make_ready(launcher: DictConfig) -> None:
-    """Make sure that the chosen launcher can launch; ask Slurm whether it would accept a job, without submitting one.
+    """Check that the chosen launcher can launch; ask Slurm whether it would accept a job, without submitting one.
 
     Raises:
-        ConfigError: the launcher's plugin is not installed, an option is unknown or of the wrong type, or Slurm or Ray
-            is not available or refuses.
+        ConfigError: its plugin is not installed, an option is wrong, or Slurm or Ray is not available or refuses.
     """
     target = str(launcher.get("_target_", ""))
     package = target.split(".")[1] if target.startswith("hydra_plugins.") else None

@@ -45,7 +45,7 @@ class Options:
 
     @property
     def of_task(self) -> dict[str, Any]:
-        """The options of ``ray.remote``. Each job has its own process, so that its resources are freed when it ends."""
+        """The options of ``ray.remote``. Each job has its own process, which frees what it held when it ends."""
         memory = {} if self.memory_gb is None else {"memory": int(self.memory_gb * 2**30)}
         asked = {"num_cpus": self.num_cpus, "num_gpus": self.num_gpus, "resources": dict(self.resources), **memory}
         return {**asked, "max_retries": self.max_retries, "max_calls": 1}
@@ -58,7 +58,7 @@ class Options:
 
 
 def connect(options: Options) -> None:
-    """Join the cluster at the address, or start one; make sure that a job fits on one of its nodes.
+    """Join the cluster at the address, or start one; check that a job fits on one of its nodes.
 
     Raises:
         ConfigError: there is no cluster, an option is wrong, or no node has what a job asks for.
@@ -88,7 +88,7 @@ def connect(options: Options) -> None:
 
 
 def _require_node(options: Options) -> None:
-    """Make sure that a node of the cluster has what a job asks for; otherwise leave the cluster.
+    """Check that a node of the cluster has what a job asks for; otherwise leave the cluster.
 
     Raises:
         ConfigError: no node has it.

@@ -48,7 +48,7 @@ class Queue(SlurmInfoWatcher):
         return states
 
     def overdue(self, job: str) -> bool:
-        """Whether a job ended so long ago that no result will appear any more."""
+        """Whether a job ended too long ago for a result to appear."""
         return time.monotonic() - self.ended.get(job, time.monotonic()) > LATE_SECONDS
 
 

@@ -34,7 +34,7 @@ class Only:
         self._offered: dict[str, dict[str, None]] = {}  # the choices of each axis
 
     def words(self, cfg: DictConfig, given: Iterable[str]) -> list[str]:
-        """The overrides that a job gets in addition to those that it was ``given``.
+        """The overrides that a job gets besides those it was ``given``.
 
         Raises:
             ConfigError: the sweep's ``only`` does not map axes to choices to options.
@@ -54,10 +54,10 @@ class Only:
         return [f"{key}={spell(value)}" for key, value in options.items() if key not in own]
 
     def require_used(self) -> None:
-        """Make sure that each pattern matches a choice of the sweep, or one it had before the command line narrowed it.
+        """Check that each pattern matches a choice of the sweep, or one it had before it was narrowed.
 
         Raises:
-            ConfigError: a pattern matches none; the message names it and lists the choices.
+            ConfigError: a pattern matches none; the message lists the choices.
         """
         for (axis, pattern), found in self._found.items():
             there = self._offered[axis]

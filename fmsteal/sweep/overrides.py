@@ -32,7 +32,7 @@ def preview(args: argparse.Namespace) -> DictConfig:
     """Compose the job of a command line, with the ``hydra`` node; for a sweep, its first job.
 
     Raises:
-        ConfigError: an option, key or value is misspelt; the message names it and lists those that exist.
+        ConfigError: an option, key or value is misspelt; the message lists the valid ones.
     """
     overrides, places = list(args.overrides), searchpath.parse_places(args)
     searchpath.require_available(places)
@@ -78,7 +78,7 @@ def _refuse_swept(overrides: list[Override]) -> None:
     """Refuse axes that a sweep cannot have.
 
     Raises:
-        ConfigError: an axis is the sweep's name, one of its folders, or a setting of Hydra's.
+        ConfigError: an axis is the sweep's name, one of its folders, or a Hydra setting.
     """
     for o in overrides:
         if not o.is_sweep_override():
@@ -111,10 +111,10 @@ def _refuse_lists(overrides: list[Override]) -> None:
 
 
 def _refuse_empty(overrides: list[Override]) -> None:
-    """Refuse an axis without values, since the sweep would have no job.
+    """Refuse an axis without values: the sweep would have no job.
 
     Raises:
-        ConfigError: an axis has no value; the message names it and lists the choices.
+        ConfigError: an axis has no value; the message lists the choices.
     """
     for override in overrides:
         if not override.is_sweep_override() or next(iter(override.sweep_string_iterator()), None) is not None:
@@ -133,10 +133,10 @@ def _first(override: Override) -> str:
 
 
 def require_complete(cfg: DictConfig) -> None:
-    """Make sure that no value of a job is missing.
+    """Check that no value of a job is missing.
 
     Raises:
-        ConfigError: a value is missing; the message names it.
+        ConfigError: a value is missing.
     """
     missing = sorted(OmegaConf.missing_keys(OmegaConf.masked_copy(cfg, [str(k) for k in cfg if k != "hydra"])))
     if missing:
@@ -144,10 +144,10 @@ def require_complete(cfg: DictConfig) -> None:
 
 
 def require_known(cfg: DictConfig) -> None:
-    """Make sure that a job has no part that nothing reads.
+    """Check that a job has no part that nothing reads.
 
     Raises:
-        ConfigError: the job has such a part; the message names it and lists the known parts.
+        ConfigError: it has one; the message lists the known parts.
     """
     require_name(cfg)
     there = [f.name for f in fields(Config)]
@@ -161,7 +161,7 @@ def require_known(cfg: DictConfig) -> None:
 
 
 def require_name(cfg: DictConfig) -> None:
-    """Make sure that a sweep's name can be the name of a single folder.
+    """Check that a sweep's name can be that of a single folder.
 
     Raises:
         ConfigError: it cannot.
@@ -175,10 +175,10 @@ def require_name(cfg: DictConfig) -> None:
 
 
 def require_effect(cfg: DictConfig, overrides: Sequence[str]) -> None:
-    """Make sure that each value given for a single job has an effect.
+    """Check that each value given for a single job has an effect.
 
     Raises:
-        ConfigError: a value has no effect; the message names it and says why.
+        ConfigError: a value has no effect; the message says why.
     """
     parsed = OverridesParser.create().parse_overrides(list(overrides))
     given = {o.key_or_group: str(o.input_line) for o in parsed if not o.is_delete() and "/" not in o.key_or_group}

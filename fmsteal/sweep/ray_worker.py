@@ -1,4 +1,4 @@
-"""What a Ray worker does first. It is pickled by value, so that nothing of the project is imported before it runs.
+"""What a Ray worker does first. It is pickled by value, so that it runs before anything of the project is imported.
 
 Ray puts the folder of the driver's script, which may be the package itself, and the current folder on the path.
 """

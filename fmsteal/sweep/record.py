@@ -19,7 +19,7 @@ def refuse_earlier(folder: Path) -> None:
 
     Raises:
         ConfigError: the sweep was begun by an earlier version.
-        StoreError: the sweep's record was written by a newer version.
+        StoreError: it was begun by a newer version.
     """
     before = read_plan(folder)
     if before is not None and before.get("schema", 1) < SCHEMA:
@@ -35,8 +35,8 @@ def require_same(folder: Path, grid: Grid) -> None:
     A grid may grow: by more choices of an axis, by new axes, by seeds.
 
     Raises:
-        ConfigError: the folder's sweep has other settings.
-        StoreError: its record was written by a newer version.
+        ConfigError: the settings differ.
+        StoreError: the record was written by a newer version.
     """
     before = read_plan(folder)
     if before is None:

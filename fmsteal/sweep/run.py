@@ -1,4 +1,4 @@
-"""Runs a sweep in launches: each distinct victim once, then the thefts, then the measurements of existing thefts.
+"""Runs a sweep in launches: each distinct victim once, then thefts, then measurements of existing thefts.
 
 What is done already is read from disk.
 """

@@ -15,8 +15,8 @@ def require_servable(cfg: DictConfig) -> None:
     """Build the job's parts, and let its attack check the budget against the query set if its size is known.
 
     Raises:
-        ConfigError: a class does not have an option or refuses its value, a batch would be a single image, or the
-            budget exceeds the query set.
+        ConfigError: a class refuses an option or its value, a batch is a single image, or the budget exceeds the
+            query set.
         DataError: pretrained weights are not available.
     """
     parts = Parts.of(cfg)
