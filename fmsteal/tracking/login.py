@@ -65,10 +65,8 @@ def _read_logins() -> netrc.netrc | None:
 def require_reachable() -> None:
     """Try the server's port; behind a proxy, which may have its own route, assume that it answers.
 
-    `wandb sync` itself would retry for minutes.
-
     Raises:
-        FmstealError: the server does not answer.
+        FmstealError: the server does not answer. `wandb sync` would retry for minutes.
     """
     where = find_server()
     address = urlparse(where)

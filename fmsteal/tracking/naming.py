@@ -1,7 +1,7 @@
 """Names of runs: ``vit_l16 <- resnet18 · 1k · knockoff · s0``, the victim, the thief, what varies, the seed.
 
-In a sweep, what varies is what its jobs do not have in common, as found from ``sweep.json`` (also by a job on Slurm);
-in a single job, it is what differs from the default. A victim's run is called ``vit_l16 · s0``.
+In a sweep, what varies is what its jobs do not have in common, according to ``sweep.json`` (which a job on Slurm reads
+too); in a single job, it is what differs from the default. A victim's run is called ``vit_l16 · s0``.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def find_varying(jobs: Iterable[Mapping[str, Any]]) -> set[str]:
 
 
 def find_chosen(axis: Mapping[str, Any], words: Sequence[str]) -> set[str]:
-    """The names of a single job's axes and settings that differ from the default."""
+    """Names of a single job's axes and settings that are not the default."""
     named = _values(words).keys() | {n for n, choice in _defaults().items() if axis.get(n, choice) != choice}
     return named - {n for n, choice in _defaults().items() if axis.get(n) == choice}
 

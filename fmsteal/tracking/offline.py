@@ -33,7 +33,7 @@ class Fragment:
 
     @property
     def ended(self) -> bool:
-        """Whether the run was finished, successfully or not; if not, its process was killed or is still at work."""
+        """Whether the run was finished, successfully or not; else its process was killed, or is at work."""
         return any(record.WhichOneof("record_type") == "exit" for record in read_records(self.file))
 
     @property
@@ -50,8 +50,8 @@ class UploadPlan:
     Attributes:
         upload: one fragment of each run: it holds everything that the earlier ones do.
         synced: how many runs are uploaded already.
-        older: how many fragments are left out in favour of another one of the same run.
-        running: the folders of jobs that are at work; their runs can be uploaded when they are done.
+        older: how many fragments are left out for another one of the same run.
+        running: the folders of jobs at work; their runs can be uploaded later.
     """
 
     upload: Sequence[Fragment]

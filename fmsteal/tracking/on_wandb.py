@@ -30,7 +30,7 @@ REFUSED = (ValueError, UsageError)  # raised by W&B for an invalid setting
 UNREACHABLE = (CommError, AuthenticationError, UsageError, TimeoutError)  # raised if a run cannot be online
 SERVICE_GONE = (ConnectionError, MailboxClosedError, HandleAbandonedError)
 BLOCK = 32 * 1024
-HEADER = 7  # bytes, of a ``.wandb`` file and of each of its records
+HEADER = 7  # bytes in the header of a ``.wandb`` file, and in that of each of its records
 
 
 def forget_run() -> None:
@@ -46,10 +46,10 @@ def read_settings() -> Any:
 
 
 def check_environment() -> None:
-    """Make sure that W&B would accept the WANDB_* variables.
+    """Check that W&B would accept its variables.
 
     Raises:
-        ValueError, UsageError: W&B would refuse one of them.
+        ValueError, UsageError: it would refuse one.
     """
     wandb.Settings().update_from_env_vars(dict(os.environ))
 

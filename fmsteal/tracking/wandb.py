@@ -165,8 +165,8 @@ class WandbTracking:
 class WandbTracker(CsvTracker):
     """Sends curves to the open W&B run, and writes them to the CSV file.
 
-    A job that resumes after a kill gets a second offline run of the same id. What the first run logged is logged again
-    to the second, from the CSV file, so that the last run alone is complete.
+    A job that resumes after a kill gets a second offline run of the same id. It logs to it again, from the CSV file,
+    what the first run has logged: only the last run is complete.
     """
 
     def __init__(self, info: RunInfo, run: Any, how: WandbTracking) -> None:
@@ -278,7 +278,7 @@ def outlive_service() -> Iterator[None]:
 
 @contextmanager
 def keep_staging(folder: Path) -> Iterator[None]:
-    """Stage the files of tables in the job's folder, so that offline runs do not leave them in the home of a node."""
+    """Stage the files of tables in the job's folder, so that offline runs do not leave them in a node's home folder."""
     if "WANDB_DATA_DIR" in os.environ:
         yield
         return
