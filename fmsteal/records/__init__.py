@@ -1,1 +1,1 @@
-"""What lies on the disk: every file's name, and what finished and unfinished jobs look like. No torch."""
+"""The files on disk: their names, and how finished and unfinished jobs are read. No torch."""

@@ -1,4 +1,4 @@
-"""Where everything of a job, a sweep and a theft lies: each file name once. Imports nothing heavy."""
+"""Where the files of jobs, sweeps and thefts lie; each file name is defined once. Imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from pathlib import Path
 from fmsteal.base.store import read_json
 
 LONGEST_NAME = 255  # bytes of a file's name
-HYDRA = ".hydra"  # what Hydra keeps of a job's config
-LOG = "fmsteal.log"  # and of what it said
-LEASE = ".running"  # held while somebody works in a folder
-WORK = "work"  # checkpoints and the like of a run under way
+HYDRA = ".hydra"  # Hydra's copy of a job's config
+LOG = "fmsteal.log"  # a job's log
+LEASE = ".running"  # held while a process works in a folder
+WORK = "work"  # checkpoints and other temporary files of a run under way
 THEFTS = "thefts"  # below the output folder
 RUNS = "runs"
 SWEEPS = "sweeps"
-VICTIMS = "victims"  # below a sweep's
-WANDB = "wandb"  # W&B's own folder in a job's
+VICTIMS = "victims"  # below a sweep's folder
+WANDB = "wandb"  # W&B's own folder, in a job's folder
 RESULT = "result.json"
 PREDICTIONS = "predictions.npz"
 CURVES = "metrics.csv"
 LEDGER = "ledger.bin"
-LEDGER_HEAD = ".head"  # ends the name of the file beside it that holds its header a second time
+LEDGER_HEAD = ".head"  # suffix of the file beside the ledger that holds a copy of its header
 DEFENSE_LOG = "defense.log"
 THIEF = "thief.safetensors"
 PROGRAM = "thief.pt2"
@@ -32,7 +32,7 @@ COST = "cost.json"
 
 @dataclass(frozen=True)
 class JobFolder:
-    """A job's folder: its result, its config, its log, its runs in W&B. What was stolen lies in a `TheftFolder`."""
+    """A job's folder: its result, its config, its log, its runs in W&B. The theft lies in a `TheftFolder`."""
 
     path: Path
 
@@ -43,17 +43,17 @@ class JobFolder:
 
     @property
     def failure(self) -> Path:
-        """What a job raised; gone when it starts again."""
+        """What the job raised; removed when it starts again."""
         return self.path / "failure.json"
 
     @property
     def predictions(self) -> Path:
-        """What its figures can be computed from again."""
+        """From these its figures can be computed again."""
         return self.path / PREDICTIONS
 
     @property
     def curves(self) -> Path:
-        """Its training's curves."""
+        """The training curves."""
         return self.path / CURVES
 
     @property
@@ -63,27 +63,27 @@ class JobFolder:
 
     @property
     def work(self) -> Path:
-        """Folder of what is needed until it is finished."""
+        """Folder of files that are needed until the job is finished."""
         return self.path / WORK
 
     @property
     def cost(self) -> Path:
-        """Seconds and forward passes so far, of a job under way."""
+        """Seconds and forward passes of a job under way so far."""
         return self.work / COST
 
     @property
     def lease(self) -> Path:
-        """Held while somebody works on it."""
+        """Held while a process works on the job."""
         return self.path / LEASE
 
     @property
     def log(self) -> Path:
-        """What it said."""
+        """The job's log."""
         return self.path / LOG
 
     @property
     def hydra(self) -> Path:
-        """Folder of Hydra's files; it is there as soon as the job was begun."""
+        """Folder of Hydra's files; it exists once the job has begun."""
         return self.path / HYDRA
 
     @property
@@ -98,12 +98,12 @@ class JobFolder:
 
     @property
     def overrides(self) -> Path:
-        """The words of the command line."""
+        """The overrides of the command line."""
         return self.hydra / "overrides.yaml"
 
     @property
     def kept(self) -> Path:
-        """Folder of copies of Hydra's files as its result vouches for them: Hydra writes its own at each start."""
+        """Folder of copies of Hydra's files that belong to its result: Hydra rewrites its own at each start."""
         return self.hydra / "kept"
 
     @property
@@ -113,34 +113,34 @@ class JobFolder:
 
     @property
     def theft(self) -> Path:
-        """Names its theft's folder, as long as it has no result that says so."""
+        """Names its theft's folder until its result does."""
         return self.path / "theft.txt"
 
     @property
     def waiting(self) -> Path:
-        """Says what it did not wait for: another process works on its theft. It is to be run again."""
+        """Names the theft that another process works on; the job has ended and is to be run again."""
         return self.path / "waiting.json"
 
     @property
     def forced(self) -> Path:
-        """A forced job under way: what was there was set aside already."""
+        """Marks a forced job under way whose earlier files are set aside."""
         return self.work / "forced"
 
     @property
     def old_ledger(self) -> Path:
-        """The answers of a job of schema 1, from before thefts had a folder."""
+        """The ledger of a job of schema 1, from before thefts had folders."""
         return self.path / LEDGER
 
 
 @dataclass(frozen=True)
 class SweepFolder:
-    """A sweep's folder: what it was asked for, and a `JobFolder` for each job."""
+    """A sweep's folder: its record, and a `JobFolder` for each job."""
 
     path: Path
 
     @property
     def record(self) -> Path:
-        """What it was asked for."""
+        """What the sweep was asked for."""
         return self.path / "sweep.json"
 
     @property
@@ -159,11 +159,11 @@ class SweepFolder:
         return self.path / ".code"
 
     def command(self, name: str) -> Path:
-        """Held by one of the commands that run it."""
+        """Held by one of the commands that run the sweep."""
         return self.path / f".command-{name}"
 
     def commands(self) -> list[Path]:
-        """What the commands that run it hold, or have left behind."""
+        """The leases that commands hold, or have left behind."""
         return [lease.with_suffix("") for lease in self.path.glob(".command-*.lease")]
 
     def job(self, key: str) -> JobFolder:
@@ -177,7 +177,7 @@ class SweepFolder:
 
 @dataclass(frozen=True)
 class TheftFolder:
-    """A theft's folder: the answers that were paid for, the thief, and what was measured of it."""
+    """A theft's folder: the ledger, the thief, and its measurements."""
 
     path: Path
 
@@ -188,7 +188,7 @@ class TheftFolder:
 
     @property
     def begun(self) -> Path:
-        """Whose theft it is and from what content, written before the first question."""
+        """The theft's key, identity and inputs, written before the first question."""
         return self.path / "begun.json"
 
     @property
@@ -198,17 +198,17 @@ class TheftFolder:
 
     @property
     def ledger(self) -> Path:
-        """Every answer, in the order they were paid for."""
+        """Every answer, in the order of payment."""
         return self.path / LEDGER
 
     @property
     def ledger_head(self) -> Path:
-        """The ledger's header, a second time."""
+        """A copy of the ledger's header."""
         return self.ledger.with_suffix(LEDGER_HEAD)
 
     @property
     def defense_log(self) -> Path:
-        """What the defense wrote down beside each answer."""
+        """What the defense recorded for each answer."""
         return self.path / DEFENSE_LOG
 
     @property
@@ -218,17 +218,17 @@ class TheftFolder:
 
     @property
     def program(self) -> Path:
-        """The stolen model as `torch.export` keeps it, if it is any other module."""
+        """The stolen model as saved by `torch.export`, if it is any other module."""
         return self.path / PROGRAM
 
     @property
     def curves(self) -> Path:
-        """The training's curves."""
+        """The training curves."""
         return self.path / "curves.csv"
 
     @property
     def work(self) -> Path:
-        """Folder of checkpoints and of choices that were kept, until it is sealed."""
+        """Folder of checkpoints and saved choices, until the theft is sealed."""
         return self.path / WORK
 
     @property
@@ -238,12 +238,12 @@ class TheftFolder:
 
     @property
     def lease(self) -> Path:
-        """Held by the one process that asks."""
+        """Held by the one process that works on the theft."""
         return self.path / LEASE
 
     @property
     def measurements(self) -> Path:
-        """Folder of a `MeasurementFolder` for each measurement."""
+        """Folder that holds a `MeasurementFolder` for each measurement."""
         return self.path / "measurements"
 
 
@@ -260,17 +260,17 @@ class MeasurementFolder:
 
     @property
     def predictions(self) -> Path:
-        """What its figures can be computed from again."""
+        """From these its figures can be computed again."""
         return self.path / PREDICTIONS
 
     @property
     def shown(self) -> Path:
-        """What it showed: tables and pictures, in order."""
+        """The tables and pictures that it showed, in order."""
         return self.path / "shown.json"
 
     @property
     def pictures(self) -> Path:
-        """The pictures among it."""
+        """The pictures that it showed."""
         return self.path / "pictures.npz"
 
     @property
@@ -280,10 +280,10 @@ class MeasurementFolder:
 
 
 def find_theft(job: JobFolder) -> TheftFolder | None:
-    """The theft of a job, as its result says or, while it is under way, its `JobFolder.theft`.
+    """The theft of a job, as named by its result or, while it is under way, by its `JobFolder.theft`.
 
     Both hold the folder's path, absolute or relative to the job's folder. None for a victim's job, for a job that has
-    not come to its theft, and for one of schema 1: what it stole lies in its own folder.
+    not reached its theft, and for one of schema 1, whose theft lies in its own folder.
     """
     try:
         result = read_json(job.result)

@@ -19,12 +19,12 @@ from fmsteal.identity.keys import flatten, hash_of, is_path, node_identity
 from fmsteal.records.folders import HYDRA, JobFolder, SweepFolder
 from fmsteal.records.shapes import fault_of_result, mend_failure, mend_plan
 
-Result = dict[str, Any]  # of a finished job, as its ``result.json`` holds it
+Result = dict[str, Any]  # a finished job's ``result.json``
 
-SCHEMA = 2  # of results and of what a sweep was asked for; 1 is read as well
-LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the one in C is ten times as fast, where it was built
-NESTED, LONG = 2000, 2**20  # brackets and characters of YAML, above which the loader in C might overflow the stack
-EPOCHS = "epochs.json"  # of a training, beside its checkpoint: how many there will be
+SCHEMA = 2  # of results and of sweeps' records; schema 1 is read as well
+LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the C loader is ten times as fast, where it was built
+NESTED, LONG = 2000, 2**20  # brackets and characters of YAML above which the C loader might overflow the stack
+EPOCHS = "epochs.json"  # beside a training's checkpoint: how many epochs there will be
 
 DONE, RUNNING, FAILED, KILLED, WAITING, MISSING, UNREADABLE = STATES = (
     "done", "running", "failed", "killed", "waiting", "missing", "unreadable",
@@ -32,10 +32,10 @@ DONE, RUNNING, FAILED, KILLED, WAITING, MISSING, UNREADABLE = STATES = (
 
 
 def find_finished(folder: Path, key: str, cfg: DictConfig) -> Result | None:
-    """The result of job ``key`` in ``folder``, if it has all that ``cfg`` asks for.
+    """The result of job ``key`` in ``folder``, if it has everything that ``cfg`` asks for.
 
-    It counts only while nothing that it was made from was touched. Where something was (another path of the same
-    content, a file added or rewritten), the pipeline compares contents.
+    It counts only if none of its inputs has been touched since. If one has (another path with the same content, a file
+    added or rewritten), the pipeline compares contents.
     """
     result, _ = _read(JobFolder(folder).result)
     if not isinstance(result, dict) or fault_of_result(result) or result.get("schema") != SCHEMA:
@@ -45,7 +45,7 @@ def find_finished(folder: Path, key: str, cfg: DictConfig) -> Result | None:
 
 
 def keep_config(job: JobFolder) -> None:
-    """Keep a copy of what Hydra wrote of a job's config, for `put_config_back`; nothing of a job without one."""
+    """Copy the config files that Hydra wrote for a job, for `put_config_back`; do nothing if there are none."""
     if not job.hydra.is_dir():
         return
     job.kept.mkdir(exist_ok=True)
@@ -55,7 +55,7 @@ def keep_config(job: JobFolder) -> None:
 
 
 def put_config_back(job: JobFolder) -> None:
-    """Undo what Hydra wrote when a finished job was started again: its result vouches for the config it had."""
+    """Restore the config of a finished job that was started again: its result belongs to the config it had before."""
     for file in job.kept.glob("*.yaml"):
         if file.read_bytes() != (job.hydra / file.name).read_bytes():
             write_text(job.hydra / file.name, file.read_text())
@@ -70,9 +70,9 @@ READING = ("data", "query", "victim", "thief", "evaluation")
 
 
 def stamp_paths(cfg: DictConfig, reading: Sequence[str] = READING) -> dict[str, list[Any]]:
-    """The local paths that groups of a config read from, by dotted key, each with a stamp of when it was touched.
+    """The local paths that groups of a config read from, by dotted key, each with a stamp of when it last changed.
 
-    Of a file the stamp is size and time; of a folder the times of it and of its sub-folders, two levels down.
+    A file's stamp is its size and time; a folder's is its own time and those of its sub-folders, two levels down.
     """
     groups = {name: OmegaConf.to_container(cfg[name], resolve=True) for name in reading}
     found = {key: Path(value).expanduser().absolute() for key, value in flatten(groups).items() if is_path(key, value)}
@@ -93,16 +93,16 @@ class JobOnDisk:
     """A job of a sweep, as its folder shows it.
 
     Attributes:
-        key: its name, which is its folder's.
-        folder: where it is or will be.
+        key: its key, which is also its folder's name.
+        folder: its folder, which may not exist yet.
         state: one of `STATES`.
         stage: ``victim`` or ``thief`` where the sweep's plan says so, else None.
         overrides: the command-line words that make it this job.
-        axis: its columns, where its result, its failure or the sweep's plan holds them.
-        cell: names what it shares with jobs that differ in the seed alone, where the plan holds that.
-        result: of a finished job.
-        failure: the record of a job that raised.
-        fault: of an unreadable job: what is wrong with its result.
+        axis: its columns, if its result, its failure or the sweep's plan holds them.
+        cell: the key of its cell, if the plan holds it.
+        result: its result, if it is finished.
+        failure: its failure record, if it raised.
+        fault: what is wrong with its result, if it is unreadable.
     """
 
     key: str
@@ -119,15 +119,15 @@ class JobOnDisk:
 
 @dataclass
 class Sweep:
-    """What is on disk of a sweep.
+    """A sweep as it is on disk.
 
     Attributes:
-        results: of the finished jobs.
+        results: the results of the finished jobs.
         failures: records of the jobs that raised, or whose result cannot be read.
-        unfinished: keys of the jobs that were begun and neither finished nor failed: under way, or killed.
+        unfinished: keys of the jobs that have begun but neither finished nor failed: under way, or killed.
         victims: records of the victims that raised.
-        waiting: the jobs that were asked for and not begun: the key of each, and its victim's.
-        command: what continues the sweep, where that is recorded.
+        waiting: the jobs that were asked for but have not begun: each job's key, with its victim's.
+        command: the command that continues the sweep, if it is recorded.
     """
 
     results: list[Result] = field(default_factory=list)
@@ -139,7 +139,7 @@ class Sweep:
 
 
 def read_sweep(folder: Path) -> Sweep:
-    """Read the jobs of a sweep's folder that were begun."""
+    """Read a sweep's folder."""
     sweep = Sweep()
     entries = list_begun(folder)
     for entry in entries:
@@ -159,7 +159,7 @@ def read_sweep(folder: Path) -> Sweep:
 
 
 def list_begun(folder: Path) -> list[JobOnDisk]:
-    """The jobs that have a folder, by name; a folder that is not there has none."""
+    """The jobs that have a folder in ``folder``, by name; none if ``folder`` does not exist."""
     return [
         JobOnDisk(job.name, job, UNREADABLE, fault=fault) if fault else read_job(job)
         for job, fault in list_job_folders(folder)
@@ -167,20 +167,20 @@ def list_begun(folder: Path) -> list[JobOnDisk]:
 
 
 def list_job_folders(folder: Path) -> Iterator[tuple[Path, str]]:
-    """The folders of jobs in a folder, by name, each with why it cannot be looked into, if so."""
+    """The job folders in a folder, by name, each with the reason why it cannot be read, or ""."""
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
         try:
             (path / HYDRA).stat()
         except PermissionError as error:
             yield path, f"its folder cannot be read: {error.strerror}"
-        except OSError:  # it is no job's
+        except OSError:  # not a job's folder
             continue
         else:
             yield path, ""
 
 
 def read_plan(folder: Path) -> dict[str, Any] | None:
-    """What a sweep was asked for, see `fmsteal.sweep.record`; None where that is not recorded, or not readably.
+    """What a sweep was asked for, see `fmsteal.sweep.record`; None if there is no record, or it cannot be read.
 
     Raises:
         StoreError: the record was written by a newer fmsteal.
@@ -188,7 +188,7 @@ def read_plan(folder: Path) -> dict[str, Any] | None:
     file = SweepFolder(folder).record
     try:
         record = read_json(file)
-    except OSError:  # somebody else's, a link to itself
+    except OSError:  # another user's file, or a link to itself
         return None
     if not isinstance(record, dict):
         return None
@@ -202,9 +202,9 @@ def read_plan(folder: Path) -> dict[str, Any] | None:
 
 
 def list_planned(folder: Path) -> list[JobOnDisk] | None:
-    """All jobs of a sweep: those it was asked for, by key, then others that were begun. None without a record.
+    """All jobs of a sweep: those it was asked for, by key, then any others that have begun. None without a record.
 
-    Victims that somebody works on, or that failed, come first.
+    Victims that failed or that a process works on come first.
 
     Raises:
         StoreError: the record was written by a newer fmsteal.
@@ -216,7 +216,7 @@ def list_planned(folder: Path) -> list[JobOnDisk] | None:
     victims = [replace(entry, stage="victim") for entry in list_begun(SweepFolder(folder).victims)]
     found = [
         v for v in victims if v.state == FAILED or is_held(JobFolder(v.folder).lease)
-    ]  # one that is prepared leaves no result
+    ]  # a prepared victim leaves no result
     for key, job in record["jobs"].items():
         entry, overrides = (
             there.pop(key, None) or JobOnDisk(key, folder / key, MISSING),
@@ -232,7 +232,7 @@ def list_planned(folder: Path) -> list[JobOnDisk] | None:
 
 
 def read_job(folder: Path) -> JobOnDisk:
-    """A job that was begun, as its folder shows it."""
+    """A job that has begun, as its folder shows it."""
     job = JobFolder(folder)
     found = JobOnDisk(folder.name, folder, KILLED, overrides=_overrides(job.overrides))
     if os.path.lexists(job.failure):  # removed when a job starts, so it is the last word
@@ -252,7 +252,7 @@ def read_job(folder: Path) -> JobOnDisk:
 
 
 def _read(file: Path) -> tuple[Any, str]:
-    """A JSON file, and what is wrong with it; neither if it is not there."""
+    """The content of a JSON file, and what is wrong with it; neither if it does not exist."""
     try:
         found = read_json(file)
     except OSError as error:
@@ -263,7 +263,7 @@ def _read(file: Path) -> tuple[Any, str]:
 
 
 def _fault(file: Path, result: Any) -> str:
-    """What is wrong with a result; nothing if it is whole."""
+    """What is wrong with a result; "" if it is valid."""
     schema = result.get("schema", SCHEMA) if isinstance(result, dict) else SCHEMA
     if not isinstance(schema, int) or isinstance(schema, bool):
         return f"{file.name} is no result: its schema is {schema!r:.60}"
@@ -278,7 +278,7 @@ def _was_leased(job: JobFolder) -> bool:
 
 
 def _overrides(file: Path) -> tuple[str, ...]:
-    """The words of Hydra's list, a plain one of strings. Read event by event: no depth of nesting does any harm."""
+    """The overrides in Hydra's file, a plain list of strings. Read event by event, so deep nesting does no harm."""
     words, depth = [], 0
     try:
         for event in yaml.parse(file.read_bytes(), LOADER):
@@ -287,12 +287,12 @@ def _overrides(file: Path) -> tuple[str, ...]:
                 return ()
             if isinstance(event, yaml.ScalarEvent) and depth == 1:
                 words.append(event.value)
-    except Exception:  # absent, or damaged in whatever way
+    except Exception:  # absent, or damaged in any way
         return ()
     return tuple(words)
 
 
 def load_yaml(text: str) -> Any:
-    """Read YAML fast; where much of it may be nested, by the loader that gives up before the stack does."""
+    """Read YAML fast; text that may be deeply nested goes to the loader that gives up before the stack overflows."""
     nested = sum(map(text.count, ("[", "{", "- ", "? ")))
     return yaml.load(text, LOADER if nested < NESTED and len(text) < LONG else yaml.SafeLoader)

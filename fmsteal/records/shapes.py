@@ -1,6 +1,6 @@
-"""What records on the disk must look like, so that whoever reads them can rely on it. A damaged one says what is wrong.
+"""What records on disk must look like, so that their readers can rely on it, and what is wrong with a damaged one.
 
-A job's folder may have been edited, copied by halves, or written by something else; it must not keep anybody from
+A job's folder may have been edited, copied in part, or written by another program; this must not keep anybody from
 seeing the other jobs. Imports nothing heavy.
 """
 
@@ -11,12 +11,12 @@ from typing import Any, TypeGuard
 
 from fmsteal.base.shown import make_typable
 
-LATEST = 2.0**33  # seconds since 1970, as a time of the day
+LATEST = 2.0**33  # seconds since 1970: the latest time that is accepted
 Record = dict[str, Any]
 
 
 def fault_of_result(result: Any) -> str:
-    """The first thing that is wrong with a job's result, beginning with a verb; nothing if it is whole."""
+    """The first thing that is wrong with a job's result, beginning with a verb; "" if it is valid."""
     if not isinstance(result, dict):
         return "is no result"
     for part, rule in _PARTS.items():
@@ -34,7 +34,7 @@ def fault_of_result(result: Any) -> str:
 
 
 def mend_failure(failure: Any, key: str) -> Record:
-    """The record of a job that raised, with its name and texts where texts are due."""
+    """The record of a job that raised, with its key, and with text wherever text is expected."""
     if not isinstance(failure, dict):
         return {"job_key": key, "error": "what it raised cannot be read: failure.json is damaged", "traceback": ""}
     texts = {name: failure.get(name) for name in ("stage", "log", "command", "traceback")}
@@ -50,7 +50,7 @@ def mend_failure(failure: Any, key: str) -> Record:
 
 
 def mend_plan(record: Record) -> Record:
-    """What a sweep was asked for, without the parts that are not what they should be."""
+    """A sweep's record without its malformed parts."""
     begun = record.get("begun")
     jobs = {key: _mend_job(job) for key, job in record["jobs"].items() if _is_name(key) and isinstance(job, dict)}
     return {
@@ -79,7 +79,7 @@ def _mend_job(job: Record) -> Record:
 
 
 def is_number(value: Any) -> TypeGuard[int | float]:
-    """Whether it is a number that a float can hold; NaN and infinity are."""
+    """Whether it is a number that a float can hold, which includes NaN and infinity."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return False
     return isinstance(value, float) or abs(value) < 2**1023
@@ -91,12 +91,12 @@ def is_plain(value: Any) -> bool:
 
 
 def is_seed(value: Any) -> bool:
-    """Whether it is what a column of seeds holds."""
+    """Whether it can stand in a column of seeds."""
     return value is None or value == "none" or (isinstance(value, int) and not isinstance(value, bool))
 
 
 def _is_name(key: str) -> bool:
-    """Whether it is the name of a folder in another one."""
+    """Whether it can be the name of a sub-folder."""
     return bool(key) and not set(key) & {"/", "\0"} and key not in (".", "..")
 
 
@@ -121,7 +121,7 @@ def _is_text(value: Any) -> bool:
 
 
 def _short(value: Any) -> str:
-    """A value as it is shown: in quotes, without control characters, not long."""
+    """A value as it is shown: ASCII without control characters, shortened to 60 characters."""
     text = ascii(value)
     return text if len(text) <= 60 else f"{text[:56]} ..."
 

@@ -1,1 +1,1 @@
-"""Sweeps: what identifies a job, and what is wrong with a command line."""
+"""Sweeps: their jobs are composed, checked, recorded and launched here."""

@@ -1,4 +1,4 @@
-"""Data sets that a sweep's jobs will look for, looked for once and before any of them runs."""
+"""Looks once for the data sets that a sweep's jobs need, before any job runs."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ log = logging.getLogger(__name__)
 
 
 def require_data(jobs: Sequence[DictConfig], stage: Stage) -> None:
-    """See that every data set, query set and downstream set of the jobs is available; what may be fetched, is.
+    """Check that every data set, query set and downstream set of the jobs is available; fetch what may be fetched.
 
     Raises:
-        DataError: some cannot; each is listed.
+        DataError: some are not available; each is listed.
     """
     missing = [f"{key}: {error}" for key, error in _missing(jobs, stage)]
     if missing:
@@ -37,7 +37,7 @@ def _missing(jobs: Sequence[DictConfig], stage: Stage) -> Iterator[tuple[str, Fm
             group = key.partition(".")[0]
             if group not in ("data", "query", "evaluation", "evaluations"):
                 continue
-            if stage is Stage.victims and group != "data":  # nothing else is looked at
+            if stage is Stage.victims and group != "data":  # victims need nothing else
                 continue
             known = digest([node_identity(node, key), node.get("root")])
             if known in seen:

@@ -1,7 +1,7 @@
-"""``fmsteal evaluate``: measure more of jobs that are there. Nothing is stolen again.
+"""``fmsteal evaluate``: further measurements of existing jobs. Nothing is stolen again.
 
-The jobs of a folder are run once more with further measurements; their thefts being sealed, they measure what is
-missing and write their results anew. They run as a sweep does: through any launcher, checked before any is run.
+The jobs of a folder are run again with further measurements; since their thefts are sealed, they only measure what is
+missing and rewrite their results. They run like a sweep: through any launcher, all checked before the first is run.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ query is asked and no thief is trained. Further words are Hydra's, as for a swee
 
 
 def main(words: Sequence[str], run: Callable[[Sequence[str]], None]) -> None:
-    """Measure what is missing, folder by folder; ends non-zero where a job could not be measured.
+    """Measure what is missing, folder by folder; exit non-zero if a job could not be measured.
 
     Args:
-        words: of the command line, from ``evaluate`` on.
-        run: runs the command of the words that follow ``fmsteal``.
+        words: the command line, from ``evaluate`` on.
+        run: runs a command, given the words that follow ``fmsteal``.
     """
     parser = argparse.ArgumentParser(
         prog="fmsteal evaluate", description=TEXT, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -55,10 +55,10 @@ def main(words: Sequence[str], run: Callable[[Sequence[str]], None]) -> None:
 
 
 def make_command(folder: Path, overrides: Sequence[str]) -> list[str]:
-    """The words that measure the jobs of a folder, after ``fmsteal``.
+    """The command that measures the jobs of a folder, without ``fmsteal``.
 
     Raises:
-        ConfigError: it holds no jobs.
+        ConfigError: the folder holds no jobs.
     """
     jobs = list_jobs(folder)
     output = folder.absolute().parent if folder.name == RUNS else folder.absolute().parent.parent
@@ -69,7 +69,7 @@ def make_command(folder: Path, overrides: Sequence[str]) -> list[str]:
 
 
 def add_overrides(folder: Path, overrides: Sequence[str]) -> list[list[str]]:
-    """The jobs of a folder as they are and with further ``overrides``: each two of one key, measured in both ways."""
+    """Each job of a folder twice, as it is and with ``overrides``: both have the same key, so one job measures both."""
     place = [word for word in overrides if word.startswith("output=")]
     found = [[*entry.overrides, *place] for entry in list_jobs(folder)]
     return [*found, *([*job, *overrides] for job in found)]
@@ -79,7 +79,7 @@ def list_jobs(folder: Path) -> list[JobOnDisk]:
     """The jobs of a sweep's folder, or of single runs.
 
     Raises:
-        ConfigError: there are none.
+        ConfigError: the folder holds no jobs.
     """
     found = [entry for entry in list_planned(folder) or list_begun(folder) if entry.stage != "victim"]
     if not found:
@@ -88,10 +88,10 @@ def list_jobs(folder: Path) -> list[JobOnDisk]:
 
 
 def _search_path(entry: JobOnDisk) -> list[str]:
-    """Where a job found the configs of others."""
+    """A job's override of Hydra's search path, if any."""
     try:
         hydra = load_yaml(JobFolder(entry.folder).choices.read_text())["hydra"]
         words = [str(word) for word in (hydra.get("overrides") or {}).get("hydra") or []]
-    except Exception:  # absent, or damaged in whatever way
+    except Exception:  # absent, or damaged in any way
         return []
     return [word for word in words if word.startswith("hydra.searchpath=")]

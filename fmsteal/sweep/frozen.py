@@ -1,7 +1,7 @@
-"""Copies that stay as they were when a sweep began: of its configs, and of the code that its jobs import.
+"""Frozen copies of a sweep's configs, and of the code that its jobs import, made when the sweep begins.
 
-A copy is named by its content, so the same content again is the same copy, and a sweep that is continued after an edit
-has another one beside it.
+A copy is named by its content: the same content reuses the same copy, and a sweep continued after an edit gets a second
+copy beside the first.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _PACKAGE = Path(__file__).parent.parent
 
 
 def copy_files(source: Path, files: Iterable[Path], folder: Path, known: dict[str, Any] | None = None) -> Path:
-    """Copy files of ``source`` into ``folder``, under their content's name; ``known`` is told of them."""
+    """Copy files of ``source`` into ``folder``, named by content; ``known`` is recorded with their origin."""
     origin = {"path": str(source), **(known or {})}
     named = {p.relative_to(source).as_posix(): checksum(p) for p in sorted(files)}
     place = folder / digest([origin, named])[:16]
@@ -39,31 +39,31 @@ def copy_files(source: Path, files: Iterable[Path], folder: Path, known: dict[st
         shutil.copyfile(source / name, target)
     write_json(fresh / ORIGIN, origin)
     publish(fresh, place)
-    shutil.rmtree(fresh, ignore_errors=True)  # there still, if another sweep was first
+    shutil.rmtree(fresh, ignore_errors=True)  # still there if another sweep was first
     return place
 
 
 def configs(loader: SharedLoader, folder: Path) -> SharedLoader:
     """A loader of the same configs that reads copies of their folders, made in ``folder``.
 
-    Jobs that start tomorrow are the ones that were checked today.
+    Jobs that start later thus run with the configs that were checked.
     """
     folder = folder.absolute()  # workers may run elsewhere
     return loader.moved(lambda source: copy_files(source, _yaml(source), folder))
 
 
 def copy_code(folder: Path) -> Path:
-    """A copy of the package's modules and of the table of names, made in ``folder``; it remembers their commit."""
+    """Copy the package's modules and the table of names into ``folder``; the copy records their commit."""
     files = [*_PACKAGE.rglob("*.py"), table.FILE]
     return copy_files(_PACKAGE.parent, files, folder.absolute(), {"git": read_git_state()})
 
 
 @contextmanager
 def import_from(copy: Path) -> Iterator[None]:
-    """Let processes that are started meanwhile import the package from a copy, and this one what it has not yet.
+    """Make processes started in the block import the package from a copy, and this process what it has yet to import.
 
-    loky and Ray workers are given this process's `sys.path`, sbatch takes the variables along. PYTHONSAFEPATH keeps
-    ``python -m`` from putting the current folder, often the checkout, before all others: it comes after the copy.
+    loky and Ray workers get this process's `sys.path`; sbatch passes the environment variables on. PYTHONSAFEPATH keeps
+    ``python -m`` from putting the current folder, often the checkout, first: it comes after the copy.
     """
     ours = [str(copy), str(copy / _PACKAGE.name / "plugins")]
     path, names = list(sys.path), ("PYTHONPATH", "PYTHONSAFEPATH")

@@ -1,4 +1,4 @@
-"""Every job of a sweep: its overrides, composed and checked before anything runs. Imports torch only to check."""
+"""All jobs of a sweep, composed and checked before anything runs. Imports torch only for the checks."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ from fmsteal.sweep.only import Only
 from fmsteal.sweep.overrides import explain, require_complete, require_known
 
 log = logging.getLogger(__name__)
-NAMED = 5  # settings without effect that are named, about
+NAMED = 5  # settings without effect that are named, approximately
 
 
 @dataclass(frozen=True)
@@ -50,18 +50,18 @@ class SweepJob:
     """One job of the grid.
 
     Attributes:
-        overrides: that make it, without ``stage``.
-        key: of the job.
+        overrides: the overrides that make it, without ``stage``.
+        key: the job's key.
         axis: its columns, see `fmsteal.identity.keys.axes`.
-        cell: shared by jobs that differ in nothing but the seed.
-        folder: where it writes.
-        victim: key of its victim.
-        cache: where victims are kept.
-        queries: that it may ask.
-        usd: what they cost.
-        finished: whether its result was there when the sweep was begun.
-        victim_ready: the same of its victim.
-        sealed: whether its theft was, of this sweep or of another: nothing of it is asked or trained again.
+        cell: the key of its cell.
+        folder: the folder it writes to.
+        victim: its victim's key.
+        cache: the folder where victims are kept.
+        queries: how many queries it may ask.
+        usd: their price.
+        finished: whether its result existed when the sweep began.
+        victim_ready: whether its victim was ready then.
+        sealed: whether its theft was sealed then, by any sweep: it asks and trains nothing again.
     """
 
     overrides: tuple[str, ...]
@@ -84,12 +84,12 @@ class Grid:
 
     Attributes:
         jobs: the jobs.
-        fixed: the settings that are the same in all of them, the seed apart.
-        varied: the settings that are not; one that is neither is at its default in all of them.
-        repeated: how many combinations were the same as one before, and are not run again.
-        idle: settings that vary without effect, and so made some of them the same; each with the reason.
-        joined: how many combinations ask for further measurements of the theft of one before, and are one job with it.
-        unlike: the pickled configs of jobs without a result, one for every part that is not like one seen before.
+        fixed: the settings, other than the seed, that are the same in all jobs.
+        varied: the settings that are not; a setting in neither is at its default in all jobs.
+        repeated: how many combinations equal an earlier one, and are not run again.
+        idle: the settings that vary without effect, so that combinations are equal; each with the reason.
+        joined: how many combinations only add measurements to an earlier one's theft, and share its job.
+        unlike: the pickled configs of the unfinished jobs that have a part unlike any before.
     """
 
     jobs: Sequence[SweepJob]
@@ -102,7 +102,7 @@ class Grid:
 
     @property
     def merged(self) -> str:
-        """How many combinations are the same as others, or differ in what is measured, in words; nothing if none is."""
+        """In words, how many combinations equal others or differ in their evaluation alone; "" if none does."""
         said, of = [], self.repeated + self.joined + len(self.jobs)
         if self.repeated:
             why = f" ({'; '.join(self.idle)})" if self.idle else ""
@@ -117,12 +117,12 @@ class Grid:
 def check_jobs(loader: SharedLoader, master: DictConfig, jobs: Sequence[Sequence[str]]) -> Grid:
     """Compose and check every job of a sweep, each given by its overrides.
 
-    Only jobs without a result are checked against the classes they name: one job for every part that is not like one
-    seen before, since nothing that is checked depends on more than a part and the API's answers. Combinations of one
-    key are one job, the first of them: where they differ in their evaluation, it measures all of it.
+    Only jobs without a result are checked against the classes they name, and of these only jobs with a part unlike any
+    before: each check depends on one part and the API's answers alone. Combinations with the same key are one job, the
+    first of them; where they differ in their evaluation, it measures all that they ask for.
 
     Raises:
-        ConfigError: what is wrong with the first job that something is wrong with.
+        ConfigError: a job is not valid; the message is about the first such job.
     """
     merging = _Merging()
     for overrides, cfg in compose_jobs(loader, master, jobs):
@@ -139,7 +139,7 @@ def check_jobs(loader: SharedLoader, master: DictConfig, jobs: Sequence[Sequence
 
 
 class _Merging:
-    """Takes the combinations of a sweep one after the other, and makes those of one key one job."""
+    """Takes the combinations of a sweep one by one, and merges those with the same key into one job."""
 
     def __init__(self) -> None:
         self.unlike: list[tuple[Sequence[str], bytes]] = []  # overrides and pickled config, see `Grid.unlike`
@@ -151,7 +151,7 @@ class _Merging:
         self._repeated, self._joined, self._idle = 0, 0, dict[str, None]()
 
     def add(self, overrides: Sequence[str], cfg: DictConfig, values: dict[str, Any], found: dict[str, Any]) -> None:
-        """Take a combination, with its config, that config's parts as plain values, and its identity."""
+        """Take a combination: its overrides, config, the config's parts as plain values, and identity."""
         job = self._known.make_job(overrides, cfg, found)
         key = hash_of(job.key)
         if self._cells.setdefault(key, job) is job:
@@ -162,13 +162,13 @@ class _Merging:
             self.unlike.append((overrides, pickle.dumps(cfg)))
 
     def _keep_settings(self, given: dict[str, Any]) -> None:
-        """Keep what is the same in all jobs, and the names of all settings."""
+        """Keep the settings that are the same in all jobs, and the names of all settings."""
         self._names |= given.keys()
         fixed = given if self._fixed is None else self._fixed
         self._fixed = {k: v for k, v in fixed.items() if k in given and given[k] == v}
 
     def _merge(self, key: str, job: SweepJob, cfg: DictConfig, values: dict[str, Any]) -> None:
-        """Count a combination that is the same job as one before, and let that one measure what it asks for."""
+        """Count a combination that is the same job as an earlier one, and let that job measure what it asks for."""
         asked = [values["evaluation"], *OmegaConf.to_container(cfg.evaluations, resolve=True)]  # type: ignore[misc]
         first, before = self._cells[key], self._evaluations.setdefault(key, asked)
         if first is job:
@@ -182,7 +182,7 @@ class _Merging:
         self._idle |= _idle(first, job.overrides, cfg) if len(self._idle) < NAMED else {}
 
     def grid(self) -> Grid:
-        """The jobs of all combinations that were taken."""
+        """The jobs made from all combinations."""
         fixed = {k: v for k, v in (self._fixed or {}).items() if k != "seed"}
         return Grid(
             list(self._cells.values()),
@@ -196,22 +196,22 @@ class _Merging:
 
 
 def expand(loader: SharedLoader, arguments: Sequence[str]) -> list[list[str]]:
-    """The overrides of each job, in Hydra's own order: the last axis changes fastest."""
+    """The overrides of each job, in Hydra's order: the last axis varies fastest."""
     parsed = OverridesParser.create(loader).parse_overrides(list(arguments))
     jobs = combinations(parsed)
     spelt = {
         word: quote_override(word) for word in {word for job in jobs for word in job}
-    }  # what glob(*) finds has no quotes
+    }  # names that glob(*) finds are not quoted
     return [[spelt[word] for word in job] for job in jobs]
 
 
 def compose_jobs(
     loader: SharedLoader, master: DictConfig, jobs: Sequence[Sequence[str]]
 ) -> Iterator[tuple[Sequence[str], DictConfig]]:
-    """Each job with its config, and with the options that are for its choices alone (`fmsteal.sweep.only`).
+    """Each job's overrides and config, with the options for its choices alone (`fmsteal.sweep.only`).
 
     Raises:
-        ConfigError: a misspelt option, key or value: named, with what there is.
+        ConfigError: an option, key or value is misspelt; the message lists the valid ones.
     """
     composing, only = _Composing(loader, master), Only()
     for overrides in jobs:
@@ -229,15 +229,15 @@ def compose_jobs(
 
 
 class _Composing:
-    """Composes jobs of a sweep: those that differ in plain values alone from files once."""
+    """Composes a sweep's jobs; reads config files once for all jobs that differ in plain values alone."""
 
     def __init__(self, loader: SharedLoader, master: DictConfig) -> None:
         self._loader, self._master = loader, master
         self._parser, self._bases = OverridesParser.create(loader), dict[tuple[str, ...], bytes]()
-        self._read: dict[str, Override] = {}  # a word of many jobs is parsed once
+        self._read: dict[str, Override] = {}  # parsed once, however many jobs have it
 
     def cfg(self, overrides: Sequence[str]) -> DictConfig:
-        """The config of a job; nobody else has it."""
+        """The config of a job, as an object of its own."""
         for word in overrides:
             if word not in self._read:
                 self._read[word] = self._parser.parse_overrides([word])[0]
@@ -255,29 +255,29 @@ def _resolved(cfg: DictConfig) -> dict[str, Any]:
     """All parts of a job, as plain values.
 
     Raises:
-        ConfigError: a value is missing, or there is a part that nothing reads.
+        ConfigError: a value is missing, or nothing reads one of the parts.
     """
     require_known(cfg)
     try:
         return {**resolve_groups(cfg), "evaluation": resolve(cfg, "evaluation")}
     except OmegaConfBaseException as error:
         with suppress(OmegaConfBaseException):
-            require_complete(cfg)  # says it better, if that is what it is
+            require_complete(cfg)  # has a better message, if a value is missing
         raise ConfigError(str(error)) from error
 
 
 class _Known:
-    """What cells have in common, found once."""
+    """What jobs of a cell or a victim share, found once."""
 
     def __init__(self) -> None:
-        self.cells: dict[tuple[str, ...], str] = {}  # by their jobs' overrides but the seed
-        self.victims: dict[str, str] = {}  # a victim's key by its hash: the slug of the first job that has it
+        self.cells: dict[tuple[str, ...], str] = {}  # cell keys by the overrides without the seed
+        self.victims: dict[str, str] = {}  # a victim's key by its hash, with the slug of the first job that has it
 
     def make_job(self, overrides: Sequence[str], cfg: DictConfig, found: dict[str, Any]) -> SweepJob:
         """A job of the grid, from its ``overrides``, its config and its identity."""
         choices = {str(name): choice for name, choice in cfg.hydra.runtime.choices.items()}
         axis, but_seed = axes(cfg, choices), tuple(o for o in overrides if not o.startswith("seed="))
-        if but_seed not in self.cells:  # found once for all seeds: it takes as long as all the rest
+        if but_seed not in self.cells:  # found once for all seeds: it takes as long as the rest together
             self.cells[but_seed] = cell_key(axis, cell_settings(cfg))
         sweep = Path(cfg.hydra.sweep.dir)
         folder = find(sweep, job_key(cfg, choices, found))
@@ -303,7 +303,7 @@ class _Known:
 
 
 def _joined(first: SweepJob, job: SweepJob, cfg: DictConfig, evaluations: Sequence[Any]) -> SweepJob:
-    """The one job of two that differ in their evaluation alone; ``cfg`` is the later one's."""
+    """Merge two jobs that differ in their evaluation alone; ``cfg`` is the later one's."""
     names = [*first.axis["evaluation"].split("+"), job.axis["evaluation"]]
     own = cfg.evaluation, cfg.evaluations
     with open_dict(cfg):
@@ -320,16 +320,16 @@ def _joined(first: SweepJob, job: SweepJob, cfg: DictConfig, evaluations: Sequen
 
 
 def _idle(first: SweepJob, overrides: Sequence[str], cfg: DictConfig) -> dict[str, None]:
-    """What was given otherwise than for the first of two equal jobs and has no effect, in words."""
+    """In words, the overrides without effect in which a job differs from the first job that equals it."""
     given = {word.partition("=")[0].lstrip("+") for word in set(overrides) ^ set(first.overrides)}
     found = [idle for idle in find_without_effect(cfg) if any(idle.covers(key) for key in given)]
     return {f"{key} has no effect with {i.reason}": None for i in found for key in sorted(given) if i.covers(key)}
 
 
 def _parts(cfg: DictConfig, values: dict[str, Any]) -> set[str]:
-    """A digest of each part of a job that is checked, with the answers that it has to go with.
+    """A digest of each part of a job that is checked, with the kind of answers that it has to fit.
 
-    One seed is as good as another, or each job of a thousand seeds would be checked.
+    Seeds do not count, or each job of a thousand seeds would be checked.
     """
     parts = {name: _any_seed(part) for name, part in values.items()}
     parts["tracker"] = OmegaConf.to_container(cfg.tracker, resolve=True)
@@ -353,7 +353,7 @@ def _check(jobs: Sequence[tuple[Sequence[str], bytes]]) -> None:
 
 
 class _naming:
-    """Names the job in what is found wrong with it."""
+    """Adds the job to the message of its error."""
 
     def __init__(self, overrides: Sequence[str]) -> None:
         self.job = " ".join(overrides)

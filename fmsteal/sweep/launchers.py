@@ -1,6 +1,6 @@
-"""What Hydra's launchers leave undone.
+"""Makes up for what Hydra's launchers lack.
 
-They do not refuse what cannot work before any job runs, nor outlive dead Slurm jobs, nor end what they have launched.
+They do not refuse what cannot work before any job runs, survive dead Slurm jobs, or end the jobs they have launched.
 """
 
 from __future__ import annotations
@@ -20,25 +20,25 @@ from fmsteal.base import stopping
 from fmsteal.base.errors import ConfigError
 
 log = logging.getLogger(__name__)
-EXTRAS = {  # a launcher's plugin: the extra that it needs, and a module by which one sees that it is there
+EXTRAS = {  # a launcher's plugin: the extra that it needs, and a module that is there if the extra is installed
     "hydra_submitit_launcher": ("slurm", "hydra_plugins.hydra_submitit_launcher"),
     "hydra_joblib_launcher": ("joblib", "hydra_plugins.hydra_joblib_launcher"),
     "fmsteal_ray": ("ray", "ray"),
 }
-SBATCH = {  # options of the launcher, as sbatch calls them where it does not call them the same
+SBATCH = {  # options of the launcher by name, with sbatch's name for each
     "partition": "partition", "account": "account", "qos": "qos", "constraint": "constraint", "exclude": "exclude",
     "timeout_min": "time", "gpus_per_node": "gpus-per-node", "cpus_per_task": "cpus-per-task", "mem_gb": "mem",
     "gres": "gres", "mem_per_gpu": "mem-per-gpu", "mem_per_cpu": "mem-per-cpu", "cpus_per_gpu": "cpus-per-gpu",
     "gpus_per_task": "gpus-per-task", "nodes": "nodes", "tasks_per_node": "ntasks-per-node",
 }  # fmt: skip
-CANCEL_SECONDS = 2.0  # for Slurm to take the order
+CANCEL_SECONDS = 2.0  # for Slurm to accept the cancellation
 
 
 def make_ready(launcher: DictConfig) -> None:
-    """Make sure that the chosen launcher can launch; asks Slurm whether it would take a job, and submits none.
+    """Check that the chosen launcher can launch; ask Slurm whether it would accept a job, without submitting one.
 
     Raises:
-        ConfigError: its plugin is not installed, an option is of the wrong type, or Slurm is not there or refuses.
+        ConfigError: its plugin is not installed, an option is wrong, or Slurm or Ray is not available or refuses.
     """
     target = str(launcher.get("_target_", ""))
     package = target.split(".")[1] if target.startswith("hydra_plugins.") else None
@@ -65,7 +65,7 @@ def make_ready(launcher: DictConfig) -> None:
 
 @contextmanager
 def cancel_when_stopped(launcher: DictConfig) -> Iterator[None]:
-    """Launch jobs in the block; where the command is told to end meanwhile, those that run elsewhere end too."""
+    """Launch jobs in the block; if the command is told to end meanwhile, jobs that run elsewhere are ended too."""
     target = str(launcher.get("_target_", ""))
     if target.endswith(".JoblibLauncher"):
         with stopping.run_workers():
@@ -76,7 +76,7 @@ def cancel_when_stopped(launcher: DictConfig) -> Iterator[None]:
         except stopping.Stopped:
             cancel()
             raise
-    else:  # jobs of this process, or Ray's: it ends them itself
+    else:  # jobs of this process, or of Ray, which ends them itself
         yield
 
 
@@ -102,7 +102,7 @@ def _typed(launcher: DictConfig, options: type, more: str) -> None:
 
 
 def _accepted(options: Mapping[str, Any]) -> None:
-    """Let Slurm itself judge partition, account, limits, GPUs: `sbatch --test-only`."""
+    """Let Slurm check partition, account, limits and GPUs: `sbatch --test-only`."""
     if shutil.which("sbatch") is None or shutil.which("srun") is None:
         raise ConfigError(
             "hydra/launcher=slurm needs Slurm's sbatch and srun, which are not on the PATH. Run this on a login "
@@ -117,7 +117,7 @@ def _accepted(options: Mapping[str, Any]) -> None:
 
 
 def _options_of_sbatch(options: Mapping[str, Any]) -> list[str]:
-    """The launcher's options as those of `sbatch`."""
+    """The launcher's options as options of `sbatch`."""
     known = {SBATCH[k]: v for k, v in options.items() if k in SBATCH}
     if known.get("mem") is not None:
         known["mem"] = f"{known['mem']}G"
@@ -126,7 +126,7 @@ def _options_of_sbatch(options: Mapping[str, Any]) -> list[str]:
 
 
 def _advice(said: str) -> str:
-    """What to change, of options for which Slurm would not take a job, by what it said."""
+    """What to change in options that Slurm refused, judging by its message."""
     if "partition" in said:
         partitions = sorted(set(_run("sinfo", "-h", "-o", "%R").stdout.split()))
         return f" There are the partitions {', '.join(partitions)}: hydra.launcher.partition=..."
@@ -140,7 +140,7 @@ def _run(*command: str, timeout: float | None = None) -> subprocess.CompletedPro
 
 
 def cancel() -> None:
-    """Cancel the Slurm jobs of this command that wait or run. Slurm ends them within its KillWait (30 s)."""
+    """Cancel this command's pending and running Slurm jobs. Slurm ends them within its KillWait (30 s)."""
     from fmsteal.sweep import on_submitit
 
     arrays = on_submitit.find_arrays()

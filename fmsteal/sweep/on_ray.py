@@ -1,6 +1,6 @@
-"""Jobs as tasks of a Ray cluster: of one that runs, or of one that is started on this machine for the sweep.
+"""Runs jobs as tasks of a Ray cluster: a running one, or one started on this machine for the sweep.
 
-Hydra's own Ray launcher raises at the first job whose worker died and loses the others. Imports ray when it is used.
+Hydra's own Ray launcher raises at the first job whose worker died, and loses the others. Imports ray only when used.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from fmsteal.base.on_hydra import make_return
 from fmsteal.sweep import ray_worker
 
 log = logging.getLogger(__name__)
-REACHED_SECONDS = 5.0  # within which an address has to answer; Ray itself tries for two minutes, then ends the process
+REACHED_SECONDS = 5.0  # for an address to answer; Ray itself tries for two minutes, then ends the process
 
 
 @dataclass
 class Options:
-    """The launcher's options; ``conf/hydra/launcher/ray.yaml`` says what each is for."""
+    """The launcher's options; ``conf/hydra/launcher/ray.yaml`` explains each."""
 
     address: str | None = None
     num_cpus: float = 1
@@ -45,23 +45,23 @@ class Options:
 
     @property
     def of_task(self) -> dict[str, Any]:
-        """What ``ray.remote`` calls them. Each job has a process of its own: what it held is free after it."""
+        """The options of ``ray.remote``. Each job has its own process, which frees what it held when it ends."""
         memory = {} if self.memory_gb is None else {"memory": int(self.memory_gb * 2**30)}
         asked = {"num_cpus": self.num_cpus, "num_gpus": self.num_gpus, "resources": dict(self.resources), **memory}
         return {**asked, "max_retries": self.max_retries, "max_calls": 1}
 
     @property
     def needs(self) -> dict[str, float]:
-        """What a node has to have for one job, as Ray counts it."""
+        """The resources that a node needs for one job, as Ray counts them."""
         asked = {"CPU": self.num_cpus, "GPU": self.num_gpus, "memory": (self.memory_gb or 0) * 2**30, **self.resources}
         return {name: amount for name, amount in asked.items() if amount}
 
 
 def connect(options: Options) -> None:
-    """Join the cluster at the address, or start one; make sure that it has a node on which a job fits.
+    """Join the cluster at the address, or start one; check that a job fits on one of its nodes.
 
     Raises:
-        ConfigError: there is none, an option is wrong, or no node has what a job asks for.
+        ConfigError: there is no cluster, an option is wrong, or no node has what a job asks for.
     """
     for name, value in options.environment.items():
         os.environ.setdefault(name, str(value))
@@ -70,13 +70,13 @@ def connect(options: Options) -> None:
     if ray.is_initialized():
         return
     try:
-        ray.remote(**options.of_task)(ray_worker.begin)  # refuses options that it does not know
+        ray.remote(**options.of_task)(ray_worker.begin)  # refuses unknown options
         if options.address is None:
             ray.init(address="local", log_to_driver=False, **options.own)
         else:
             _require_answer(options.address)
             ray.init(address=options.address, log_to_driver=False)
-        stopping.insist()  # a Ray of our own has put its handler in place
+        stopping.insist()  # a Ray that is started here has installed its own signal handler
     except (Exception, SystemExit) as error:
         where = "start Ray here" if options.address is None else f"use the Ray cluster at {options.address!r}"
         raise ConfigError(
@@ -88,10 +88,10 @@ def connect(options: Options) -> None:
 
 
 def _require_node(options: Options) -> None:
-    """See that a node of the cluster has what a job asks for; else leave the cluster.
+    """Check that a node of the cluster has what a job asks for; otherwise leave the cluster.
 
     Raises:
-        ConfigError: none has.
+        ConfigError: no node has it.
     """
     import ray
 
@@ -116,9 +116,9 @@ def launch(
     context: HydraContext,
     task: TaskFunction,
 ) -> list[JobReturn]:
-    """Run each job in a process of its own, as many at once as fit; a job whose process died is begun again.
+    """Run each job in a process of its own, as many at once as fit; a job whose process died is started again.
 
-    The processes import from where this one does, and work in its folder.
+    The processes have the same import path and working folder as this one.
     """
     connect(options)
     import ray
@@ -128,7 +128,7 @@ def launch(
     configure_log(config.hydra.hydra_logging, config.hydra.verbose)
     Path(config.hydra.sweep.dir).mkdir(parents=True, exist_ok=True)
     log.info("Launching %d jobs on Ray (%s), to %s", len(jobs), options.address or "our own", config.hydra.sweep.dir)
-    cloudpickle.register_pickle_by_value(ray_worker)  # it decides where the worker imports from
+    cloudpickle.register_pickle_by_value(ray_worker)  # it sets the worker's import path
     begin = ray.remote(**options.of_task)(ray_worker.begin)
     variables = {k: v for k, v in os.environ.items() if not k.startswith(("RAY_", "CUDA_"))}
     place = ray_worker.Driver(str(Path.cwd()), list(sys.path), variables)
@@ -140,7 +140,7 @@ def launch(
         begun = begin.options(name=task_name).remote(place, shared, first + number, list(job))
         waiting[begun.future()] = number
     returns = [JobReturn(status=JobStatus.UNKNOWN)] * len(jobs)
-    while waiting:  # not by ray.wait, which swallows what a signal's handler raises
+    while waiting:  # not with ray.wait, which swallows exceptions raised by a signal handler
         ready, _ = wait(waiting, return_when=FIRST_COMPLETED)
         for future in ready:
             number = waiting.pop(future)
@@ -152,13 +152,13 @@ def launch(
 def _returned(future: Future[Any]) -> JobReturn:
     try:
         failure = future.result()
-    except Exception as error:  # its worker died, or its node, and again when it was begun again
+    except Exception as error:  # its worker or its node died, also on every retry
         failure = f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
     return make_return(None if failure is None else RuntimeError(failure))
 
 
 def _require_answer(address: str) -> None:
-    """Refuse an address where nobody listens, without waiting for Ray's own patience."""
+    """Refuse an address where nothing listens, without waiting for Ray's own timeout."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if host and port.isdigit():
         with socket.create_connection((host.strip("[]"), int(port)), timeout=REACHED_SECONDS):

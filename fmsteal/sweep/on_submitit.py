@@ -1,14 +1,14 @@
-"""All that fmsteal takes from inside submitit, or changes there.
+"""Everything that fmsteal uses or changes of submitit's internals.
 
-Written for submitit 1.5.0 to 1.5.4. `tests/sweep/test_on_submitit.py` holds it against the submitit that is installed,
-and fails where that is another one.
+Written for submitit 1.5.0 to 1.5.4. `tests/sweep/test_on_submitit.py` checks it against the installed submitit, and
+fails if that is another version.
 
-- ``SlurmJob.watcher``: submitit asks `sacct` alone how jobs are, which small clusters often lack: there it waits for a
-  killed job for ever. Ours asks the queue.
+- ``SlurmJob.watcher``: submitit gets the states of jobs from `sacct` alone, which small clusters often lack; there it
+  waits forever for a killed job. Ours reads the queue.
 - ``SlurmJob.results``: submitit raises at the first job that has failed, while others still run.
-- ``SlurmExecutor._internal_process_submissions``: a signal between Slurm's taking a job and submitit's noting it would
-  leave a job that nobody cancels.
-- ``InfoWatcher._registered``: the jobs that this process has submitted, to cancel them.
+- ``SlurmExecutor._internal_process_submissions``: a signal after Slurm has accepted a job, but before submitit has
+  registered it, would leave a job that nobody cancels.
+- ``InfoWatcher._registered``: the jobs that this process has submitted, needed to cancel them.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from submitit.slurm.slurm import SlurmExecutor, SlurmInfoWatcher, SlurmJob
 from fmsteal.base import stopping
 from fmsteal.base.on_hydra import make_return
 
-LOOK_SECONDS = 30  # between two looks at the queue
-LATE_SECONDS = 15.0  # how much later than the job's end its files may be seen, on a network file system
+LOOK_SECONDS = 30  # between two polls of the queue
+LATE_SECONDS = 15.0  # after a job's end, for its files to become visible on a network file system
 
 
 class Queue(SlurmInfoWatcher):
-    """The states of the jobs that are in the queue; those that are not have ended."""
+    """The states of jobs according to the queue; a job that is not in it has ended."""
 
     def __init__(self) -> None:
         super().__init__(delay_s=LOOK_SECONDS)
@@ -39,7 +39,7 @@ class Queue(SlurmInfoWatcher):
         return ["squeue", "--me", "-h", "-r", "-o", "%i|%T"]
 
     def read_info(self, string: bytes | str) -> dict[str, dict[str, str]]:
-        """The state of each job, from what `squeue` says."""
+        """The state of each job, from the output of `squeue`."""
         lines = (string if isinstance(string, str) else string.decode()).splitlines()
         states = {job: {"State": state} for job, _, state in (line.partition("|") for line in lines)}
         for job in self._registered - states.keys():
@@ -48,15 +48,15 @@ class Queue(SlurmInfoWatcher):
         return states
 
     def overdue(self, job: str) -> bool:
-        """Whether nothing more can come of a job."""
+        """Whether a job ended too long ago for a result to appear."""
         return time.monotonic() - self.ended.get(job, time.monotonic()) > LATE_SECONDS
 
 
 @functools.cache
 def outlive_dead_jobs() -> None:
-    """Teach submitit to tell a dead job by the queue, and to report it as failed when the others are finished.
+    """Make submitit recognize a dead job by the queue, and report it as failed without losing the others.
 
-    These are the class attributes that its array jobs use.
+    Patches class attributes, which submitit's array jobs use.
     """
     watcher, finished = Queue(), SlurmJob.results
     job_class: Any = SlurmJob
@@ -65,7 +65,7 @@ def outlive_dead_jobs() -> None:
 
     @functools.wraps(submit)
     def submitted(executor: Any, submissions: Any) -> Any:
-        with stopping.postpone():  # a job that Slurm has taken is known here: it can be cancelled
+        with stopping.postpone():  # a job that Slurm has accepted is registered, so it can be cancelled
             return submit(executor, submissions)
 
     @functools.wraps(finished)
@@ -85,6 +85,6 @@ def outlive_dead_jobs() -> None:
 
 
 def find_arrays() -> set[str]:
-    """The Slurm arrays that this process has submitted jobs in."""
+    """The ids of the Slurm job arrays that this process has submitted."""
     watcher: Any = SlurmJob.watcher
     return {job.partition("_")[0] for job in watcher._registered}

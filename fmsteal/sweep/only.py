@@ -1,7 +1,7 @@
 """Options for some choices of an axis alone: ``hydra.sweeper.only`` of a sweep.
 
 An option that only some choices have (ActiveThief's rounds, in a sweep of many attacks) cannot be given to every job:
-the others would refuse it. A sweep says which choices it is for, by name or pattern::
+the others would refuse it. A sweep lists the choices that get it, by name or pattern::
 
     hydra:
       sweeper:
@@ -9,7 +9,7 @@ the others would refuse it. A sweep says which choices it is for, by name or pat
           attack:
             activethief*: {attack.rounds: 4}
 
-What is given for a job itself comes first.
+Overrides given for a job itself take precedence.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ KEY = "hydra.sweeper.only"
 
 
 class Only:
-    """Finds the options of each job of a sweep, and remembers which of them were for none."""
+    """Finds the options of each job of a sweep, and keeps track of those that no job gets."""
 
     def __init__(self) -> None:
-        self._found: dict[tuple[str, str], bool] = {}  # whether a job has such a choice, by axis and pattern
+        self._found: dict[tuple[str, str], bool] = {}  # by axis and pattern, whether a job has a matching choice
         self._offered: dict[str, dict[str, None]] = {}  # the choices of each axis
 
     def words(self, cfg: DictConfig, given: Iterable[str]) -> list[str]:
-        """The overrides that a job gets, beside those that it was ``given`` and composed of.
+        """The overrides that a job gets besides those it was ``given``.
 
         Raises:
-            ConfigError: the sweep's ``only`` does not say for which choices of which axis its options are.
+            ConfigError: the sweep's ``only`` does not map axes to choices to options.
         """
         only = OmegaConf.select(cfg, KEY)
         if only is None:
@@ -54,10 +54,10 @@ class Only:
         return [f"{key}={spell(value)}" for key, value in options.items() if key not in own]
 
     def require_used(self) -> None:
-        """See that each option was for a choice that the sweep has, or had before it was narrowed.
+        """Check that each pattern matches a choice of the sweep, or one it had before it was narrowed.
 
         Raises:
-            ConfigError: one was not; it is named, with the choices that there are.
+            ConfigError: a pattern matches none; the message lists the choices.
         """
         for (axis, pattern), found in self._found.items():
             there = self._offered[axis]
@@ -79,12 +79,12 @@ def _entries(only: Any) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
 
 
 def _choice(cfg: DictConfig, axis: str) -> str:
-    """What a job has chosen of an axis: a file of a group, or a value."""
+    """A job's choice on an axis: a file of a group, or a value."""
     choices = cfg.hydra.runtime.choices
     return str(choices[axis] if axis in choices else OmegaConf.select(cfg, axis))
 
 
 def _preset(cfg: DictConfig, axis: str) -> list[str]:
-    """The choices of an axis that a sweep's preset names, whatever the command line makes of them."""
+    """The choices of an axis that a sweep's preset lists, even where the command line overrides them."""
     swept = (cfg.hydra.sweeper.params or {}).get(axis, "")
     return [choice.strip(" '\"") for choice in str(swept).split(",") if choice]

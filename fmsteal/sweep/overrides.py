@@ -1,4 +1,4 @@
-"""Finding what is wrong with a command line before Hydra runs it, and saying what there is instead."""
+"""Finds mistakes in a command line before Hydra runs it, and names the valid alternatives."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from fmsteal.config.schema import Config
 from fmsteal.identity.keys import find_without_effect
 from fmsteal.sweep.only import Only
 
-LONGEST = 200  # letters of a sweep's name
+LONGEST = 200  # characters in a sweep's name
 _NAME = re.compile(rf"[A-Za-z0-9._-]{{1,{LONGEST}}}")
 
 
@@ -32,7 +32,7 @@ def preview(args: argparse.Namespace) -> DictConfig:
     """Compose the job of a command line, with the ``hydra`` node; for a sweep, its first job.
 
     Raises:
-        ConfigError: a misspelt option, key or value: named, with what there is.
+        ConfigError: an option, key or value is misspelt; the message lists the valid ones.
     """
     overrides, places = list(args.overrides), searchpath.parse_places(args)
     searchpath.require_available(places)
@@ -56,7 +56,7 @@ def preview(args: argparse.Namespace) -> DictConfig:
                     cfg = _compose(name, words + more)
             elif params and not args.cfg:
                 raise ConfigError(f"This is a sweep: run it with -m, as in fmsteal -m {' '.join(overrides)}.")
-            elif len(plain) < len(parsed):  # swept without -m, which Hydra refuses, in its own words
+            elif len(plain) < len(parsed):  # swept without -m, which Hydra refuses with its own message
                 cfg = _compose(name, overrides)
             require_known(cfg)
             if not args.cfg:
@@ -67,7 +67,7 @@ def preview(args: argparse.Namespace) -> DictConfig:
 
 
 def _axes(swept: list[Override], parsed: list[Override]) -> list[Override]:
-    """What a sweep varies: a preset's axes, and those of the command line, whose word beats the preset's."""
+    """What a sweep varies: a preset's axes and the command line's, which override the preset's."""
     _refuse_lists(swept)
     _refuse_empty(swept)
     given = {o.get_key_element() for o in parsed}
@@ -75,10 +75,10 @@ def _axes(swept: list[Override], parsed: list[Override]) -> list[Override]:
 
 
 def _refuse_swept(overrides: list[Override]) -> None:
-    """Refuse an axis that a sweep cannot have.
+    """Refuse axes that a sweep cannot have.
 
     Raises:
-        ConfigError: the sweep's own name or place, or a setting of Hydra's.
+        ConfigError: an axis is the sweep's name, one of its folders, or a Hydra setting.
     """
     for o in overrides:
         if not o.is_sweep_override():
@@ -90,10 +90,10 @@ def _refuse_swept(overrides: list[Override]) -> None:
 
 
 def _refuse_lists(overrides: list[Override]) -> None:
-    """Refuse several files of a group where one is chosen: Hydra would merge them into one, the last winning.
+    """Refuse several files of a group where one is to be chosen: Hydra would merge them into one, the last winning.
 
     Raises:
-        ConfigError: a list for a group; for defenses the message shows how they are chained.
+        ConfigError: a group is given a list; for defenses the message shows how to chain them.
     """
     for override in overrides:
         group, value = override.get_key_element().lstrip("+~"), override.value()
@@ -111,10 +111,10 @@ def _refuse_lists(overrides: list[Override]) -> None:
 
 
 def _refuse_empty(overrides: list[Override]) -> None:
-    """Refuse an axis without a value: a sweep of nothing.
+    """Refuse an axis without values: the sweep would have no job.
 
     Raises:
-        ConfigError: one is; it is named, with what there is.
+        ConfigError: an axis has no value; the message lists the choices.
     """
     for override in overrides:
         if not override.is_sweep_override() or next(iter(override.sweep_string_iterator()), None) is not None:
@@ -133,10 +133,10 @@ def _first(override: Override) -> str:
 
 
 def require_complete(cfg: DictConfig) -> None:
-    """See that no value of a job is missing.
+    """Check that no value of a job is missing.
 
     Raises:
-        ConfigError: one is; it is named.
+        ConfigError: a value is missing.
     """
     missing = sorted(OmegaConf.missing_keys(OmegaConf.masked_copy(cfg, [str(k) for k in cfg if k != "hydra"])))
     if missing:
@@ -144,10 +144,10 @@ def require_complete(cfg: DictConfig) -> None:
 
 
 def require_known(cfg: DictConfig) -> None:
-    """See that a job has no part that nothing reads.
+    """Check that a job has no part that nothing reads.
 
     Raises:
-        ConfigError: it has; it is named, with what there is.
+        ConfigError: it has one; the message lists the known parts.
     """
     require_name(cfg)
     there = [f.name for f in fields(Config)]
@@ -161,10 +161,10 @@ def require_known(cfg: DictConfig) -> None:
 
 
 def require_name(cfg: DictConfig) -> None:
-    """See that a sweep's name is that of one folder, below the output folder.
+    """Check that a sweep's name can be that of a single folder.
 
     Raises:
-        ConfigError: it is not.
+        ConfigError: it cannot.
     """
     name = cfg.get("sweep_id")
     if name is not None and (not _NAME.fullmatch(str(name)) or str(name) in (".", "..")):
@@ -175,10 +175,10 @@ def require_name(cfg: DictConfig) -> None:
 
 
 def require_effect(cfg: DictConfig, overrides: Sequence[str]) -> None:
-    """See that each value that was given for a single job plays a part in it.
+    """Check that each value given for a single job has an effect.
 
     Raises:
-        ConfigError: one does not; it is named, and why.
+        ConfigError: a value has no effect; the message says why.
     """
     parsed = OverridesParser.create().parse_overrides(list(overrides))
     given = {o.key_or_group: str(o.input_line) for o in parsed if not o.is_delete() and "/" not in o.key_or_group}
@@ -199,7 +199,7 @@ def _options(override: Override) -> list[str]:
 
 
 def explain(name: str, overrides: list[str], error: Exception) -> str:
-    """Name the first override that does not fit, and list what there is at that place."""
+    """Name the first override that is wrong, and list what is allowed in its place."""
     said = _say(error)
     if isinstance(error, OverrideParseException):
         return f"{error.override} is no override: {said}. A value with special characters needs quotes: 'key=\"...\"'."
@@ -209,7 +209,7 @@ def explain(name: str, overrides: list[str], error: Exception) -> str:
 
 
 def _find_wrong(name: str, overrides: list[str]) -> str | None:
-    """What is wrong with the first override whose key is not there, in the config that the chosen files make."""
+    """What is wrong with the first override whose key does not exist in the config of the chosen files."""
     try:
         parsed = OverridesParser.create(GlobalHydra.instance().config_loader()).parse_overrides(overrides)
         groups = [o for o in parsed if _options(o)]
@@ -231,10 +231,10 @@ def _wrong_setting(override: Override, cfg: DictConfig) -> str | None:
 
 
 def _say(error: Exception) -> str:
-    """What an error of Hydra's says, without where it has searched, and with all sweeps where it lists some."""
+    """The message of a Hydra error, without its search path, and with all sweeps where it lists some."""
     said = ". ".join(part.strip() for part in (str(error), str(error.__cause__ or "")) if part.strip())
     said = re.sub(r"\nConfig search path:.*", "", said, flags=re.DOTALL)
-    if "Available options in 'sweep':" in said:  # Hydra leaves out those in folders
+    if "Available options in 'sweep':" in said:  # Hydra omits those in sub-folders
         folder = paths.folder("sweeps")
         below = [file.relative_to(folder).with_suffix("").as_posix() for file in sorted(folder.glob("*/*.yaml"))]
         said = "\n\t".join([said.rstrip(), *below])

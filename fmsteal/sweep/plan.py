@@ -1,4 +1,4 @@
-"""What a sweep would do: ``dry_run=true``."""
+"""Shows what a sweep would do: ``dry_run=true``."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
 
 def show_plan(plan: SweepPlan, folder: Path) -> None:
-    """Every job by stage and what becomes of it; then how many are run, what they ask, and what that costs.
+    """Print each job by stage with what will be done, then the numbers of jobs and queries, and the cost.
 
-    Queries and cost are what the budgets allow: an attack may ask less, and answers of an interrupted job are paid.
+    Queries and cost are upper limits from the budgets: an attack may ask less, and an interrupted job has paid in part.
     """
     out = console()
     print_whole(_jobs(plan, folder.name), out)
@@ -49,7 +49,7 @@ def _what_of_victim(plan: SweepPlan, victim: str) -> str:
 
 
 def _totals(plan: SweepPlan) -> Table:
-    """How many jobs there are of each stage, and what they cost."""
+    """The number of jobs in each stage, and their cost."""
     totals = Table()
     for name in ("stage", "jobs", "there already", "to run", "queries", "USD"):
         totals.add_column(name, justify="left" if name == "stage" else "right")

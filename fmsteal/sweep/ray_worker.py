@@ -1,4 +1,4 @@
-"""What a Ray worker does first: it is shipped by value, so that nothing of the project is imported before.
+"""What a Ray worker does first. It is pickled by value, so that it runs before anything of the project is imported.
 
 Ray puts the folder of the driver's script, which may be the package itself, and the current folder on the path.
 """
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 @dataclass
 class Driver:
-    """Where the sweep runs: its current folder, what it imports from, its environment."""
+    """The process that runs the sweep: its current folder, import path and environment."""
 
     folder: str
     path: list[str]
@@ -20,7 +20,7 @@ class Driver:
 
 
 def begin(place: Driver, shared: bytes, number: int, overrides: list[str]) -> str | None:
-    """Compose a job and run it. None, or what it raised."""
+    """Compose a job and run it; return None, or what it raised."""
     import pickle
     import socket
 
@@ -33,7 +33,7 @@ def begin(place: Driver, shared: bytes, number: int, overrides: list[str]) -> st
     sys.path[:] = place.path
     ours = ("PYTHONPATH", "PYTHONSAFEPATH")
     for name, value in place.environment.items():
-        if name in ours or name not in os.environ:  # what the node has set is the node's
+        if name in ours or name not in os.environ:  # other variables that the node sets take precedence
             os.environ[name] = value
 
     context, config, task, singletons = pickle.loads(shared)

@@ -1,4 +1,4 @@
-"""``sweep.json``: what a sweep was asked for, so that its folder alone tells what is missing from it."""
+"""``sweep.json``: what a sweep was asked for, so that its folder alone shows what is missing."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from fmsteal.sweep.grid import Grid
 
 
 def refuse_earlier(folder: Path) -> None:
-    """Refuse to continue a sweep whose jobs have keys of an earlier kind: all of them would be stolen again.
+    """Refuse to continue a sweep whose jobs have keys of an earlier kind: all thefts would be made again.
 
     Raises:
-        ConfigError: it was begun by an earlier version.
-        StoreError: it was begun by a newer one.
+        ConfigError: the sweep was begun by an earlier version.
+        StoreError: it was begun by a newer version.
     """
     before = read_plan(folder)
     if before is not None and before.get("schema", 1) < SCHEMA:
@@ -30,13 +30,13 @@ def refuse_earlier(folder: Path) -> None:
 
 
 def require_same(folder: Path, grid: Grid) -> None:
-    """Refuse a folder whose sweep has other settings where neither varies them: its name was taken by another sweep.
+    """Refuse a folder whose sweep differs in settings that neither sweep varies: another sweep has taken the name.
 
     A grid may grow: by more choices of an axis, by new axes, by seeds.
 
     Raises:
-        ConfigError: it has.
-        StoreError: it was written by a newer version.
+        ConfigError: the settings differ.
+        StoreError: the record was written by a newer version.
     """
     before = read_plan(folder)
     if before is None:
@@ -54,9 +54,9 @@ def require_same(folder: Path, grid: Grid) -> None:
 
 
 def _differ(key: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
-    """Whether a setting that neither sweep varies is another; one that is left out is at its default.
+    """Whether a setting that neither sweep varies differs; one that is left out is at its default.
 
-    Of another class an option that is not there says nothing.
+    If the classes differ, an option that only one of them has does not count.
     """
     if key in before and key in now:
         return bool(before[key] != now[key])
@@ -70,11 +70,11 @@ def _differ(key: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> bool
 
 
 def write(folder: Path, grid: Grid, command: str | None, conf: dict[str, str], code: Path | None = None) -> None:
-    """Record the jobs asked for, beside those asked for before.
+    """Record the jobs asked for, in addition to those asked for before.
 
     The file holds ``fixed`` (settings that no job varies), ``varied`` (names of the others), ``jobs`` (by key: the
-    victim's key, the overrides that make it, its axes, its cell), ``command`` (the one to continue, None leaves it),
-    ``conf`` (where each config source was frozen) and ``code`` (the same of the package, if it was).
+    victim's key, the job's overrides, axes and cell), ``command`` (continues the sweep; None keeps the earlier one),
+    ``conf`` (the frozen copy of each config source) and ``code`` (that of the package, if there is one).
     """
     before = read_plan(folder) or {}
     known = before.get("fixed", grid.fixed)

@@ -1,6 +1,6 @@
-"""A sweep in launches: each distinct victim once, then the thefts, then what is still to be measured of others.
+"""Runs a sweep in launches: each distinct victim once, then thefts, then measurements of existing thefts.
 
-What is done is read from disk.
+What is done already is read from disk.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from fmsteal.report.show.live import StageJobs
 
 log = logging.getLogger(__name__)
-WAITED = 2.0  # seconds between two looks at thefts that others work on
+WAITED = 2.0  # seconds between two checks of thefts that other processes work on
 
 
 def run(
@@ -57,15 +57,15 @@ def run(
     Args:
         arguments: the overrides, with the axes.
         master: the sweep's own config.
-        context: Hydra's; its loader is replaced by one that reads frozen configs, which is what launchers ship.
-        task: what runs a job.
-        mixed: take a folder whose sweep has other fixed settings.
-        freeze: let the jobs run the code as it is now, whenever they start.
-        of: a folder whose jobs are measured further, as ``arguments`` say, instead of a grid of them.
+        context: Hydra's context; its loader is replaced by one that reads frozen configs, which launchers pass on.
+        task: the function that runs a job.
+        mixed: accept a folder whose sweep has other fixed settings.
+        freeze: make the jobs run the code as it is now, whenever they start.
+        of: a folder whose jobs are measured further, with the overrides in ``arguments``, instead of running a grid.
 
     Raises:
-        CompactHydraException: nothing was run, since something is wrong with a job; or jobs are without a result.
-        Stopped: the command was told to end. Its jobs have ended; those under way are cut off, and go on another time.
+        CompactHydraException: a job is not valid, so that nothing was run; or jobs have no result.
+        Stopped: the command was told to end. Its jobs have ended; those cut off can be continued later.
     """
     folder = Path(master.hydra.sweep.dir)
     place = SweepFolder(folder)
@@ -89,7 +89,7 @@ def run(
         require_data([pickle.loads(job) for job in grid.unlike], master.stage)
     except FmstealError as error:
         raise CompactHydraException(f"fmsteal: {error}") from error
-    from fmsteal.report.show import live  # here: NumPy is not needed to find a misspelt option
+    from fmsteal.report.show import live  # imported late: finding a misspelt option needs no NumPy
 
     context.config_loader = frozen.configs(loader, place.conf)
     sources = {s.provider: s.path for s in context.config_loader.get_sources() if s.scheme() == "file"}
@@ -107,7 +107,7 @@ def run(
                 launches.run_thieves(plan.measured)
                 launches.run_waiting(plan.thieves)
     finally:
-        if stopping.was_told() is None:  # who stops a sweep is told how to go on, and no more
+        if stopping.was_told() is None:  # a sweep that was stopped only says how to continue
             from fmsteal.report.show.table import show_sweep
 
             show_sweep(results.read_sweep(folder), folder)
@@ -117,10 +117,10 @@ def run(
 def _compose_grid(
     arguments: Sequence[str], master: DictConfig, loader: SharedLoader, mixed: bool, of: str | None
 ) -> Grid:
-    """The jobs of a sweep, checked, in a folder that may hold them; for the arguments see `run`.
+    """Compose and check the jobs of a sweep, and check its folder; for the arguments see `run`.
 
     Raises:
-        FmstealError: something is wrong with a job, or with the folder.
+        FmstealError: a job is not valid, or the folder cannot be used.
     """
     folder = Path(master.hydra.sweep.dir)
     require_writable(folder)
@@ -136,7 +136,7 @@ def _compose_grid(
 
 @contextmanager
 def _held(place: SweepFolder) -> Iterator[None]:
-    """Show that a command runs the sweep: `fmsteal status --watch` waits for jobs that are not begun while one does."""
+    """Hold a lease on the sweep: while one is held, `fmsteal status --watch` waits for jobs that have not begun."""
     for left in place.commands():
         if not is_held(left):
             Path(f"{left}.lease").unlink(missing_ok=True)
@@ -145,7 +145,7 @@ def _held(place: SweepFolder) -> Iterator[None]:
 
 
 def keep_stolen(grid: Grid) -> Grid:
-    """The jobs of a grid whose theft is sealed: those that can be measured without stealing."""
+    """Keep the jobs of a grid whose theft is sealed, which can be measured without stealing."""
     able = [job for job in grid.jobs if job.sealed]
     if left := len(grid.jobs) - len(able):
         log.warning("%d jobs are left out: their theft is not finished", left)
@@ -153,12 +153,12 @@ def keep_stolen(grid: Grid) -> Grid:
 
 
 class SweepPlan:
-    """What of a grid is run.
+    """Which jobs of a grid are run.
 
     Attributes:
-        victims: of those that any job without a result needs, the first job of each that is not in the store.
+        victims: for each victim that is needed but not in the store, the first unfinished job that needs it.
         thefts: the jobs that have to steal.
-        measured: those whose theft is sealed already, by another sweep or before: they only measure what is missing.
+        measured: the jobs whose theft is sealed already, by any sweep: they only measure what is missing.
     """
 
     def __init__(self, grid: Grid, stage: Stage) -> None:
@@ -173,11 +173,11 @@ class SweepPlan:
 
     @property
     def thieves(self) -> Sequence[SweepJob]:
-        """All jobs that are run for a result."""
+        """All jobs that are run to get a result."""
         return [*self.thefts, *self.measured]
 
     def make_stage(self, name: Literal["victims", "thieves"], folder: Path) -> StageJobs:
-        """A launch as it is shown while it is under way."""
+        """A launch, as the live display shows it."""
         from fmsteal.report.show import live
 
         place = SweepFolder(folder)
@@ -192,7 +192,7 @@ class SweepPlan:
 
 
 def _take_first_of_each_victim(jobs: Iterable[SweepJob]) -> list[SweepJob]:
-    """The jobs that make the victims, each the first that needs its own."""
+    """The first job of each victim."""
     first: dict[str, SweepJob] = {}
     for job in jobs:
         first.setdefault(job.victim, job)
@@ -200,7 +200,7 @@ def _take_first_of_each_victim(jobs: Iterable[SweepJob]) -> list[SweepJob]:
 
 
 class Launches:
-    """The launches of one sweep, through the launcher that is chosen."""
+    """The launches of one sweep, through the chosen launcher."""
 
     def __init__(self, master: DictConfig, context: HydraContext, task: TaskFunction, folder: Path) -> None:
         self._chosen = master.hydra.launcher
@@ -218,12 +218,12 @@ class Launches:
         self.failed_victims = {job.victim for job, failed in zip(jobs, raised, strict=True) if failed}
 
     def run_thieves(self, jobs: Sequence[SweepJob]) -> None:
-        """Run the jobs, but for those whose victim has just failed.
+        """Run the jobs, except those whose victim has just failed.
 
-        What a victim raised its thieves would raise too, one after the other, each with a device of its own: they wait
-        for the sweep to be run again. Where a victim's job was killed instead, the first thief goes on with it.
+        Such thieves would raise the same error, one by one, each occupying a device; they are left until the sweep is
+        run again. If a victim's job was killed instead, the first thief continues with the victim.
         """
-        for job in jobs:  # what an earlier launch found says nothing about this one
+        for job in jobs:  # marks of an earlier launch do not apply to this one
             JobFolder(job.folder).waiting.unlink(missing_ok=True)
         able = [job for job in jobs if job.victim not in self.failed_victims]
         if len(able) < len(jobs):
@@ -231,7 +231,7 @@ class Launches:
         self._launch([list(job.overrides) for job in able], [job.key for job in able])
 
     def run_waiting(self, jobs: Sequence[SweepJob]) -> None:
-        """Run jobs again that ended since another process worked on their theft, as soon as that one has finished."""
+        """Rerun jobs that ended because another process worked on their theft, as soon as that process has finished."""
         told = 0
         while left := [job for job in jobs if JobFolder(job.folder).waiting.is_file()]:
             free = [job for job in left if not _is_busy(job)]
@@ -247,7 +247,7 @@ class Launches:
         return JobFolder(self._folder / name)
 
     def _launch(self, jobs: Sequence[Sequence[str]], folders: Sequence[str]) -> None:
-        """Launch jobs and wait for them; a launcher that gives up in the middle loses nothing that is on disk."""
+        """Launch jobs and wait for them; if the launcher gives up midway, nothing on disk is lost."""
         if not jobs:
             return
         try:
@@ -255,9 +255,9 @@ class Launches:
                 done = self._launcher.launch(jobs, initial_job_idx=self._launched)
             for name, job in zip(folders, done, strict=False):
                 if job.status is JobStatus.FAILED and not self._job(name).failure.is_file():
-                    log.error("%s: %s", name, error_of(job))  # it could not say so itself
+                    log.error("%s: %s", name, error_of(job))  # the job could not report it itself
         except Exception as error:
-            if not any((self._folder / name / HYDRA).is_dir() for name in folders):  # not one was begun
+            if not any((self._folder / name / HYDRA).is_dir() for name in folders):  # none has begun
                 raise
             log.warning("The launcher gave up (%s: %s); going on with what is on disk.", type(error).__name__, error)
             self.error = error

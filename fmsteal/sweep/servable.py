@@ -1,4 +1,4 @@
-"""What can be known to be wrong with a job before anything of it is made: its options, and a budget it cannot spend."""
+"""Checks that need no data: a job's options, and whether its query set is large enough for its budget."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ from fmsteal.job.protocols import check_attack
 
 
 def require_servable(cfg: DictConfig) -> None:
-    """Make the job's parts, and let its attack look at budget and query set, as far as its size can be known.
+    """Build the job's parts, and let its attack check the budget against the query set if its size is known.
 
     Raises:
-        ConfigError: an option that a class does not take, or a value it refuses; a budget beyond the query set.
-        DataError: pretrained weights that are not there.
+        ConfigError: a class refuses an option or its value, a batch is a single image, or the budget exceeds the
+            query set.
+        DataError: pretrained weights are not available.
     """
     parts = Parts.of(cfg)
     require_batches(parts)

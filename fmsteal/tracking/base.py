@@ -1,4 +1,4 @@
-"""Where a run's curves and figures go. Disk is the truth: every tracker writes a CSV file."""
+"""Where a run's curves and figures go. The disk is authoritative: every tracker writes a CSV file."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from PIL import Image
 from fmsteal.records.folders import JobFolder
 
 COLUMNS = ("x_name", "x", "metric", "value")
-Point = tuple[str, float, str, float]  # one row of them
+Point = tuple[str, float, str, float]  # one row
 
 
 @dataclass(frozen=True)
@@ -24,14 +24,14 @@ class RunInfo:
     Attributes:
         key: the job's key.
         folder: the job's folder.
-        axis: the choices that compare runs (``victim``, ``budget``, ...), by name; where one does not apply, ``none``,
-            or None of a number.
+        axis: the choices by which runs are compared (``victim``, ``budget``, ...), by name; where one does not apply,
+            ``none``, or None for a number.
         config: the resolved config.
         group: the sweep's id, or None for a single run.
         git: commit of the code, or None.
         kind: what the run makes: a thief, or a victim alone.
-        curves: the file that its curves go to; empty for the job's own.
-        name: what a person reads in a list of runs; empty: the key.
+        curves: the file that its curves go to; None for the job's own.
+        name: the name shown in a list of runs; if empty, the key.
         jobs: how many jobs its sweep has.
         requeued: whether a job that ends itself (SystemExit) is queued again, as on Slurm.
     """
@@ -50,7 +50,7 @@ class RunInfo:
 
 
 class Tracker(Protocol):
-    """Takes figures while a run is under way."""
+    """Receives figures while a run is under way."""
 
     def log(self, metrics: Mapping[str, float], x: tuple[str, float]) -> None:
         """Add a point to each curve; ``x`` names and gives the horizontal axis (``("thief/epoch", 3)``)."""
@@ -77,12 +77,12 @@ class Tracker(Protocol):
         ...
 
     def link(self, name: str, run: Mapping[str, Any] | None) -> None:
-        """Say which other run (its `identity`) something came from, None if that is not known: ``victim_run``."""
+        """Link another run (its `identity`, None if unknown) that something came from, as ``victim_run``."""
         ...
 
     @property
     def identity(self) -> dict[str, Any] | None:
-        """What other runs can link to: ``id`` and ``url``; None if there is nothing to link to."""
+        """``id`` and ``url``, for other runs to link to; None if there is nothing to link to."""
         ...
 
     @property
@@ -97,7 +97,7 @@ class Tracker(Protocol):
 
 
 class Tracking(Protocol):
-    """A tracker's config: opens a run."""
+    """A tracker's config, which opens runs."""
 
     def open(self, run: RunInfo) -> AbstractContextManager[Tracker]:
         """Track one run until the block ends; it counts as failed if the block raises."""
@@ -105,7 +105,7 @@ class Tracking(Protocol):
 
 
 class CsvTracker:
-    """Curves as rows ``x_name, x, metric, value`` of the theft's or the job's CSV file; tables in ``tables/``."""
+    """Writes curves as rows ``x_name, x, metric, value`` to the theft's or job's CSV file; tables to ``tables/``."""
 
     identity: dict[str, Any] | None = None
 
@@ -131,7 +131,7 @@ class CsvTracker:
         """Nothing to do: the file is in the job's folder."""
 
     def images(self, name: str, shown: Sequence[tuple[Image.Image, str]]) -> None:
-        """Nothing to do: they are test images, and ``predictions.npz`` tells what was said about each."""
+        """Nothing to do: they are test images, and ``predictions.npz`` holds the predictions for each."""
 
     def table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
         """Write ``tables/<name>.csv``."""
@@ -144,17 +144,17 @@ class CsvTracker:
         """Nothing to do: nobody can follow the link from here."""
 
     def points(self) -> list[Point]:
-        """What has been logged so far, by earlier interrupted runs too."""
+        """What has been logged so far, including by earlier interrupted runs."""
         return read_points(self.path)
 
     @property
     def place(self) -> str:
-        """The CSV file, as the job's own folder has it in the end."""
+        """The CSV file that the job's own folder holds in the end."""
         return str(self.folder.curves)
 
 
 def read_points(curves: Path) -> list[Point]:
-    """The points of a file of curves; a torn last line is passed over, and one that is damaged."""
+    """The points of a file of curves; a torn last line and damaged lines are skipped."""
     if not curves.exists():
         return []
     with curves.open(newline="", errors="replace") as stream:
@@ -167,7 +167,7 @@ def read_points(curves: Path) -> list[Point]:
 
 
 def keep_last(curves: Path) -> None:
-    """Keep one row of each point, in order, where a resumed run logged it again; the file is there in any case."""
+    """Sort the rows and keep the last of each point that a resumed run logged again; create the file if missing."""
     last = {(name, x, metric): value for name, x, metric, value in read_points(curves)}
     fresh = curves.with_suffix(".tmp")
     with fresh.open("w", newline="") as stream:
@@ -178,7 +178,7 @@ def keep_last(curves: Path) -> None:
 
 
 def write_table(folder: Path, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    """Write a table as ``<name>.csv``; a name may have folders of its own."""
+    """Write a table as ``<name>.csv``; the name may contain folders."""
     path = folder / f"{name}.csv"
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", newline="") as stream:

@@ -1,4 +1,4 @@
-"""Which W&B server runs are sent to, whether somebody is logged in there, and whether it answers."""
+"""Which W&B server runs are sent to, whether the user is logged in there, and whether it answers."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from pydantic import ValidationError
 from fmsteal.base.errors import ConfigError, FmstealError
 from fmsteal.tracking.on_wandb import REFUSED, read_settings
 
-FORMER = "api.wandb.ai"  # what W&B's own server was called; a login that was kept under this name goes on to count
+FORMER = "api.wandb.ai"  # the former name of W&B's own server; a login stored under it still counts
 CLOUD = ("api.forge.coreweave.com", FORMER)
 PATIENCE = 10.0  # seconds for a server to answer
 
 
 def find_server() -> str:
-    """The server's address: WANDB_BASE_URL, what `wandb login --host` has kept, or W&B's own cloud.
+    """The server's address: WANDB_BASE_URL, the one stored by `wandb login --host`, or W&B's own cloud.
 
     Raises:
-        ConfigError: W&B refuses it, or another of its settings.
+        ConfigError: W&B refuses the address, or another of its settings.
     """
     try:
         return str(read_settings().base_url)
@@ -33,7 +33,7 @@ def find_server() -> str:
 
 
 def find_refusal(error: Exception) -> ConfigError:
-    """What W&B says of its settings, in one line."""
+    """W&B's complaint about its settings, in one line."""
     said = str(error)
     if isinstance(error, ValidationError):
         said = "; ".join(f"{'.'.join(map(str, each['loc']))} {each['msg']}" for each in error.errors())
@@ -53,7 +53,7 @@ def auto_mode() -> Literal["online", "offline"]:
 
 
 def _read_logins() -> netrc.netrc | None:
-    """What ``~/.netrc``, or the file that NETRC names, holds; None where it cannot be read."""
+    """The logins in ``~/.netrc``, or in the file that NETRC names; None if it cannot be read."""
     places = [os.environ["NETRC"]] if os.environ.get("NETRC") else ["~/.netrc", "~/_netrc"]
     file = next((path for path in (Path(place).expanduser() for place in places) if path.exists()), None)
     try:
@@ -63,10 +63,10 @@ def _read_logins() -> netrc.netrc | None:
 
 
 def require_reachable() -> None:
-    """Try the server's port; behind a proxy, which may have a route of its own, assume that it is there.
+    """Try the server's port; behind a proxy, which may have its own route, assume that it answers.
 
     Raises:
-        FmstealError: nobody answers. `wandb sync` would try again for minutes.
+        FmstealError: the server does not answer. `wandb sync` would retry for minutes.
     """
     where = find_server()
     address = urlparse(where)

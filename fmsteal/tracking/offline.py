@@ -1,4 +1,4 @@
-"""Runs kept offline: which there are below a folder, and which of them are to be uploaded."""
+"""Runs kept offline: finding them below a folder, and choosing which to upload."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from fmsteal.tracking.on_wandb import read_records
 
 @dataclass(frozen=True)
 class Fragment:
-    """An offline run as one process left it; a job that was killed and went on has several, of one id.
+    """An offline run as one process left it; a job that was killed and resumed has several with the same id.
 
     Attributes:
         file: ``.../<job>/wandb/offline-run-<time>-<id>/run-<id>.wandb``.
@@ -23,7 +23,7 @@ class Fragment:
 
     @property
     def id(self) -> str:
-        """The run's."""
+        """The run's id."""
         return self.file.stem.removeprefix("run-")
 
     @property
@@ -33,25 +33,25 @@ class Fragment:
 
     @property
     def ended(self) -> bool:
-        """Whether the run was finished, well or not; else its process was killed, or is at work."""
+        """Whether the run was finished, successfully or not; else its process was killed, or is at work."""
         return any(record.WhichOneof("record_type") == "exit" for record in read_records(self.file))
 
     @property
     def synced(self) -> bool:
-        """Whether it was uploaded as it is now: `wandb sync` leaves a marker, which an older upload leaves too."""
+        """Whether its present content was uploaded: `wandb sync` leaves a marker, which may predate the content."""
         marker = self.file.with_name(f"{self.file.name}.synced")
         return marker.exists() and marker.stat().st_mtime >= self.file.stat().st_mtime
 
 
 @dataclass(frozen=True)
 class UploadPlan:
-    """What of the runs below some folders is uploaded.
+    """Which runs below some folders are to be uploaded.
 
     Attributes:
-        upload: one fragment of each run: it holds all that the earlier ones do.
+        upload: one fragment of each run: it holds everything that the earlier ones do.
         synced: how many runs are uploaded already.
-        older: how many fragments are left out, for a later one of the same run.
-        running: the folders of jobs that are at work: theirs follow when they are done.
+        older: how many fragments are left out for another one of the same run.
+        running: the folders of jobs at work; their runs can be uploaded later.
     """
 
     upload: Sequence[Fragment]
@@ -61,10 +61,10 @@ class UploadPlan:
 
 
 def plan(folders: Sequence[Path], again: bool = False) -> UploadPlan:
-    """What is to be uploaded; ``again`` takes the runs that were uploaded before, too.
+    """Choose what to upload; with ``again``, also the runs that were uploaded before.
 
-    The last fragment of a run that was finished holds all points: a job that goes on logs its earlier ones again. Where
-    none was finished, as of a killed job, the last is all there is.
+    The last finished fragment of a run holds all points: a job that resumes logs its earlier points again. If none was
+    finished, as with a killed job, the last fragment is taken.
     """
     runs = _find_runs(folders)
     running = sorted({job for job, _ in runs if is_held(JobFolder(job).lease)})
@@ -75,7 +75,7 @@ def plan(folders: Sequence[Path], again: bool = False) -> UploadPlan:
 
 
 def _find_runs(folders: Sequence[Path]) -> dict[tuple[Path, str], list[Fragment]]:
-    """Each run's fragments in the order in which they were written, by job and id."""
+    """Each run's fragments in the order they were written, by job and id."""
     runs: dict[tuple[Path, str], list[Fragment]] = {}
     for folder in folders:
         for file in sorted(folder.rglob(f"{WANDB}/offline-run-*/run-*.wandb")):

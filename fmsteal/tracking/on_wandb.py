@@ -1,13 +1,13 @@
-"""All that fmsteal takes from inside Weights & Biases.
+"""Everything that fmsteal uses of Weights & Biases' internals.
 
-Written for wandb 0.27.2 to 0.31.0. `tests/tracking/test_on_wandb.py` holds it against the wandb that is installed,
-and fails where that is another one.
+Written for wandb 0.27.2 to 0.31.0. `tests/tracking/test_on_wandb.py` checks it against the installed wandb, and fails
+if that is another version.
 
-- `SERVICE_GONE`: the exceptions by which W&B says that its service process has died; it has no public name for them.
-- `forget_run`: a run whose service is gone cannot be finished, and W&B starts no other while it takes it for open.
-- `read_settings`: `wandb.setup` says the same and starts the service.
-- `check_environment`: a wrong WANDB_* variable is refused before anything is trained, not when the run begins.
-- `read_records`: the format of a ``.wandb`` file. W&B reads it only to upload it.
+- `SERVICE_GONE`: the exceptions that W&B raises when its service process has died; they have no public names.
+- `forget_run`: a run whose service is gone cannot be finished, and W&B starts no other run while it counts as open.
+- `read_settings`: `wandb.setup` returns the same settings, but starts the service.
+- `check_environment`: refuses a wrong WANDB_* variable before anything is trained, not when the run begins.
+- `read_records`: the format of a ``.wandb`` file, which W&B reads only to upload it.
 """
 
 from __future__ import annotations
@@ -26,39 +26,39 @@ from wandb.sdk import wandb_setup
 from wandb.sdk.lib.module import unset_globals
 from wandb.sdk.mailbox import HandleAbandonedError, MailboxClosedError
 
-REFUSED = (ValueError, UsageError)  # how W&B says that a setting is not valid
-UNREACHABLE = (CommError, AuthenticationError, UsageError, TimeoutError)  # how it says that a run cannot be online
+REFUSED = (ValueError, UsageError)  # raised by W&B for an invalid setting
+UNREACHABLE = (CommError, AuthenticationError, UsageError, TimeoutError)  # raised if a run cannot be online
 SERVICE_GONE = (ConnectionError, MailboxClosedError, HandleAbandonedError)
 BLOCK = 32 * 1024
-HEADER = 7  # bytes, of a ``.wandb`` file and of each of its records
+HEADER = 7  # bytes in the header of a ``.wandb`` file, and in that of each of its records
 
 
 def forget_run() -> None:
-    """Leave a run that nobody is left to close, as its service has ended: the next starts anew."""
+    """Drop a run that cannot be closed because its service has ended, so that the next run can start."""
     with suppress(*SERVICE_GONE):
         wandb.teardown()
     unset_globals()
 
 
 def read_settings() -> Any:
-    """W&B's settings as its variables and files make them, without starting its service."""
+    """W&B's settings from its variables and files, without starting its service."""
     return wandb_setup.singleton().settings
 
 
 def check_environment() -> None:
-    """See that W&B would take its variables.
+    """Check that W&B would accept its variables.
 
     Raises:
-        ValueError, UsageError: it would not.
+        ValueError, UsageError: it would refuse one.
     """
     wandb.Settings().update_from_env_vars(dict(os.environ))
 
 
 def read_records(file: Path) -> Iterator[Any]:
-    """The records of a ``.wandb`` file: LevelDB's log format, each protobuf; of a torn file those that are whole."""
+    """The records of a ``.wandb`` file: LevelDB's log format, each a protobuf; in a torn file, the complete ones."""
     data, place, parts = file.read_bytes(), HEADER, b""
     while place + HEADER <= len(data):
-        if BLOCK - place % BLOCK < HEADER:  # a block's last bytes are padding where no header fits
+        if BLOCK - place % BLOCK < HEADER:  # a block's last bytes are padding if no header fits
             place += BLOCK - place % BLOCK
             continue
         _, length, kind = struct.unpack_from("<IHB", data, place)

@@ -1,4 +1,4 @@
-"""What a measurement shows besides its figures, tables and pictures: kept, so that a later job's run shows it too."""
+"""The tables and pictures that a measurement shows besides its figures, kept so that later jobs' runs show them too."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from fmsteal.tracking.base import Tracker, write_table
 
 
 class Recorder:
-    """A tracker of one measurement: keeps tables and pictures in its folder. The figures are the measurement's own."""
+    """A tracker of one measurement that keeps its tables and pictures in its folder. Its figures are kept elsewhere."""
 
     identity: dict[str, Any] | None = None
     latest: Mapping[str, float] = {}
@@ -55,14 +55,14 @@ class Recorder:
         """Nothing: a measurement comes from its theft."""
 
     def write(self) -> None:
-        """Write down what was shown, in order."""
+        """Write what was shown to disk, in order."""
         write_json(self._folder.shown, self._shown)
         if self._pictures:
             np.savez_compressed(self._folder.pictures, **self._pictures)
 
 
 def show(folder: MeasurementFolder, job: JobFolder, tracker: Tracker) -> None:
-    """Show in a job's run what a measurement showed; pictures that it made also lie in the job's folder."""
+    """Show in a job's run what a measurement showed; its picture files are copied into the job's folder."""
     for each in read_json(folder.shown) or []:
         if each["kind"] == "table":
             tracker.table(each["name"], each["columns"], each["rows"])

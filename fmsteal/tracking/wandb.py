@@ -26,10 +26,10 @@ from fmsteal.tracking.naming import LONGEST
 from fmsteal.tracking.on_wandb import REFUSED, SERVICE_GONE, UNREACHABLE, check_environment, forget_run
 
 log = logging.getLogger(__name__)
-MARKS = "marks a run as preempting"  # name of a thread
+MARKS = "marks a run as preempting"  # a thread's name
 TOLD_WITHIN = 5.0  # seconds
 PROJECT = "fmsteal"
-OLD_MODES = {"dryrun": "offline", "run": "online"}  # W&B's earlier words, which it takes to this day
+OLD_MODES = {"dryrun": "offline", "run": "online"}  # W&B's old names, which it still accepts
 
 
 @dataclass(frozen=True)
@@ -41,10 +41,10 @@ class WandbTracking:
         entity: team or user; None for the login's default.
         mode: ``auto`` is online with a login (API key, identity token or netrc entry), else offline; WANDB_MODE wins.
         system_metrics: log CPU, memory and GPU use in sweeps of at most this many jobs; a single job counts as 1.
-        tables: send the evaluation's tables and pictures; they are in the job's ``tables/`` in any case.
+        tables: send the evaluation's tables and pictures; the job's ``tables/`` holds the tables in any case.
         artifacts: what is kept with the run: ``victim`` (by the run that made it), ``thief``, ``predictions``.
         init_timeout: seconds to wait for the server before falling back to offline.
-        tags: added to every run; of none, those of WANDB_TAGS.
+        tags: tags added to every run; if empty, those of WANDB_TAGS.
 
     Raises:
         ConfigError: W&B would refuse one of these options, or a WANDB_* variable.
@@ -82,10 +82,10 @@ class WandbTracking:
 
     @contextmanager
     def open(self, run: RunInfo) -> Iterator[Tracker]:
-        """Track one run; it is finished whatever happens, with a non-zero exit code if the block raises.
+        """Track one run; it is finished in any case, with a non-zero exit code if the block raises.
 
-        A run whose job is about to be queued again is marked as preempting before that. Once submitit has asked for it,
-        all processes of the job are killed, W&B's too, with what it has not written yet: the run is finished before.
+        If its job is about to be requeued, the run is first marked as preempting and finished: once submitit has
+        requested the requeue, all the job's processes are killed, including W&B's with whatever it has not yet written.
         """
         if os.environ.get("WANDB_MODE") == "disabled":
             yield CsvTracker(run.folder, run.curves)
@@ -110,7 +110,7 @@ class WandbTracking:
             with warn_at_signal(signal.SIGTERM, mark), warn_at_signal(signal.SIGUSR2, *last), keep_staging(run.folder):
                 yield WandbTracker(run, started, self)
             code = 0
-        except SystemExit:  # after Slurm was asked to queue the job again
+        except SystemExit:  # after Slurm was asked to requeue the job
             mark()
             raise
         finally:
@@ -125,14 +125,14 @@ class WandbTracking:
         try:
             mode = auto_mode() if mode == "auto" else mode
             return self._init(run, mode)
-        except ValueError as error:  # how its settings say that they are not valid
+        except ValueError as error:  # raised for invalid settings
             raise find_refusal(error) from error
         except UNREACHABLE as error:
             if mode == "offline":
                 raise
             log.warning("W&B cannot be reached (%s): this run is kept offline", str(error).splitlines()[0])
             wandb.teardown()
-            for begun in set(runs.glob("run-*")) - before:  # by the attempt: an empty run of the same id
+            for begun in set(runs.glob("run-*")) - before:  # left by the attempt: an empty run of the same id
                 shutil.rmtree(begun, ignore_errors=True)
             return self._init(run, "offline")
 
@@ -163,10 +163,10 @@ class WandbTracking:
 
 
 class WandbTracker(CsvTracker):
-    """Curves to the open W&B run, and to the CSV file.
+    """Sends curves to the open W&B run, and writes them to the CSV file.
 
-    A job that goes on after a kill gets a second offline run of the same id; what the first had logged is logged to
-    it again, from the CSV file, so that the last one alone is complete.
+    A job that resumes after a kill gets a second offline run of the same id. It logs to it again, from the CSV file,
+    what the first run has logged: only the last run is complete.
     """
 
     def __init__(self, info: RunInfo, run: Any, how: WandbTracking) -> None:
@@ -184,7 +184,7 @@ class WandbTracker(CsvTracker):
             self._send(metrics, *x)
 
     def _send(self, metrics: Mapping[str, float], name: str, x: float) -> None:
-        """Add points; the first of a kind says what they are drawn against. Epochs are not for the run's summary."""
+        """Add points; the first on each x axis defines that axis. Points over epochs stay out of the run's summary."""
         if name not in self._known:
             self._known.add(name)
             self._run.define_metric(name, hidden=True, summary="none")
@@ -194,7 +194,7 @@ class WandbTracker(CsvTracker):
         self._run.log({**metrics, name: x})
 
     def summary(self, metrics: Mapping[str, float]) -> None:
-        """Set the final figures in the run's summary, and as one point: runs are drawn against each other's queries."""
+        """Set the final figures in the run's summary, and log them as one point: plots compare runs by queries."""
         super().summary(metrics)
         with outlive_service():
             self._run.log(dict(metrics))
@@ -220,7 +220,7 @@ class WandbTracker(CsvTracker):
                 self._run.log({name: wandb.Table(columns=list(columns), data=data, allow_mixed_types=True)})
 
     def artifact(self, kind: str, path: Path) -> None:
-        """Keep a file or a folder with the run, if it is one of those asked for; its files are not copied here."""
+        """Keep a file or a folder with the run, if it was asked for; its files are not copied locally."""
         if kind not in self._how.artifacts:
             return
         kept = wandb.Artifact(f"{kind}-{self._run.id}", type=kind, metadata={"job_key": self._info.key})
@@ -239,7 +239,7 @@ class WandbTracker(CsvTracker):
 
     @property
     def identity(self) -> dict[str, Any]:  # type: ignore[override]
-        """The run's id; its URL, if it is online."""
+        """The run's id, and its URL if it is online."""
         return {"id": self._run.id, "url": None if self._run.offline else self._run.url}
 
     @property
@@ -251,7 +251,7 @@ class WandbTracker(CsvTracker):
 
 
 def _name(run: RunInfo) -> str:
-    """What the run is called: as WANDB_NAME says; in a sweep with the run's own name behind it, to tell runs apart."""
+    """The run's name: WANDB_NAME if set, followed in a sweep by the run's own name to distinguish runs."""
     own, given = run.name or run.key, os.environ.get("WANDB_NAME")
     if given:
         own = given if run.group is None else f"{given} · {own}"
@@ -259,16 +259,16 @@ def _name(run: RunInfo) -> str:
 
 
 def run_id(group: str | None, key: str) -> str:
-    """The id of a job's run: always the same."""
+    """The id of a job's run, the same each time it is run."""
     return digest([group, key])[:16]
 
 
 @contextmanager
 def outlive_service() -> Iterator[None]:
-    """Go on where W&B's service has died: of the SIGTERM that Slurm sends to all processes of a job, to make it stop.
+    """Continue if W&B's service has died, as from the SIGTERM that Slurm sends to all processes of a job to stop it.
 
-    The job itself may have minutes left, or the whole of it. The curves are in the CSV file; a job that is queued again
-    logs them all again.
+    The job itself may have minutes left, or all of its time. The curves are in the CSV file; a requeued job logs them
+    all again.
     """
     try:
         yield
@@ -278,7 +278,7 @@ def outlive_service() -> Iterator[None]:
 
 @contextmanager
 def keep_staging(folder: Path) -> Iterator[None]:
-    """Let what tables are sent from wait in the job's folder: offline, not in the home of the node the job ran on."""
+    """Stage the files of tables in the job's folder, so that offline runs do not leave them in a node's home folder."""
     if "WANDB_DATA_DIR" in os.environ:
         yield
         return
@@ -291,10 +291,10 @@ def keep_staging(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def warn_at_signal(number: signal.Signals, *tell: Callable[[], None]) -> Iterator[None]:
-    """Call ``tell`` at a signal, where the job has a handler of its own for it, as submitit gives it, before that one.
+    """If the job has its own handler for a signal, as from submitit, call ``tell`` before that handler.
 
-    From another thread, for which it waits `TOLD_WITHIN` seconds at most: the handler may have interrupted W&B itself,
-    which would wait for the end of the handler.
+    ``tell`` runs in another thread, which is waited for `TOLD_WITHIN` seconds at most: the signal may have interrupted
+    W&B itself, which would wait for the handler to end.
     """
     before = signal.getsignal(number)
     if not callable(before) or threading.current_thread() is not threading.main_thread():

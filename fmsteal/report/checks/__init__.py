@@ -1,1 +1,1 @@
-"""What `fmsteal verify` checks, one kind of file or figure in each module, by none of the code that writes them."""
+"""The checks of `fmsteal verify`, a module for each kind of file or figure; none uses the code that writes them."""

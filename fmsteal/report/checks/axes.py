@@ -1,4 +1,4 @@
-"""A job's columns and settings against the identity of its theft and the config files that were chosen."""
+"""Checks a job's columns and settings against the identity of its theft and the chosen config files."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any
 from fmsteal.report.checks.findings import Findings
 from fmsteal.report.checks.records import Record, flatten
 
-FIELDS = {"victim_adaptation", "thief_adaptation", "queries", "seed"}  # columns that are no chosen file
+FIELDS = {"victim_adaptation", "thief_adaptation", "queries", "seed"}  # columns that are not a chosen file
 NESTED = {"attack_selection": "attack/selection", "attack_strategy": "attack/strategy", "attack_loss": "attack/loss"}
-ANY = -1  # stands for the seed in settings that jobs of one cell share
+ANY = -1  # stands for the seed in settings that the jobs of a cell share
 
 
 def check_axes(
@@ -21,7 +21,7 @@ def check_axes(
     name: str,
     found: Findings,
 ) -> None:
-    """Compare a result's columns with its config and, where the theft can be read, with its identity."""
+    """Compare a result's columns with its config and, if its theft can be read, with the theft's identity."""
     axis = result["axis"]
     for column in sorted({"data", "victim", "thief", "query", "attack", "defense", *axis} - FIELDS):
         chosen = str(choices.get(NESTED.get(column, column), "none"))
@@ -45,7 +45,7 @@ def check_axes(
 
 
 def _check_settings(settings: Record, identity: Mapping[str, Any], name: str, found: Findings) -> None:
-    """Settings are the identity, flat, but for the seed; what depends on the seed is as it would be with `ANY`."""
+    """Check that the settings are the flattened identity without the seed; what depends on the seed is `ANY`."""
     theirs, seed = flatten(identity), identity["seed"]
     theirs.pop("seed")
     for key in sorted({*settings, *theirs}):

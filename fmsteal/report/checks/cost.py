@@ -1,4 +1,4 @@
-"""What a job cost, computed again from its theft, its measurements and the price in its config."""
+"""Checks a job's costs, computed again from its theft, its measurements and the price in its config."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from fmsteal.report.checks.records import Record
 def check_cost(
     result: Record, sealed: Record, records: Sequence[Record], price: float, name: str, found: Findings
 ) -> None:
-    """Compare a result's costs with what they follow from; ``price`` is for 1000 queries."""
+    """Compare a result's costs with those computed again; ``price`` is for 1000 queries."""
     cost, theirs = result["cost"], sealed["cost"]
     queries, shown = theirs["cost/queries"], sum(record["victim_forwards"] for record in records)
     usd = queries * price / 1000 + theirs.get("cost/defense_usd", 0.0)
@@ -25,7 +25,7 @@ def check_cost(
         if value is None or wanted is None:
             found.add(name, f"{key} is {value}, by the theft {wanted}")
         elif key == "cost/usd_billed" and value == 0:
-            continue  # a theft that is found costs nothing more
+            continue  # reusing a theft costs nothing
         elif not _close(value, wanted, 0.011 if key == "cost/seconds" else 0.0):
             found.add(name, f"{key} is {value}, by theft, measurements and price {wanted:.6g}")
     budget = result["budget"]

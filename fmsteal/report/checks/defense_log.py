@@ -1,4 +1,4 @@
-"""A defense's log, read row by row: every checksum, and what its charges, delays, refusals and flags add up to."""
+"""Checks a defense's log row by row: every checksum, and the sums of charges, delays, refusals and flags."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def check_log(file: Path, book: Book | None, cost: Mapping[str, Any], found: Fin
 
 
 def _sums(content: bytes, answered: set[bytes], name: str, found: Findings) -> Counter[str]:
-    """Over the last row of each question that was answered or refused."""
+    """The sums over the last row of each question that was answered or refused."""
     rows: dict[bytes, dict[str, float]] = {}
     at = number = 0
     while at < len(content):

@@ -1,7 +1,7 @@
-"""A job's figures, computed again in NumPy and SciPy from its ``predictions.npz``, by none of the code that evaluates.
+"""Checks a job's figures, recomputed in NumPy and SciPy from ``predictions.npz``, without the code that evaluates.
 
 Shares must agree to 1e-9, KL and L1 to 1e-6 (they come from 32-bit logits). Wilson's intervals are computed again too:
-they tell whether as many images were judged as are kept. Where logits tie, a top-k may go either way.
+they show whether as many images were judged as are kept. Where logits tie, a top-k may go either way.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ class Check:
     """A figure that was computed again.
 
     Attributes:
-        name: of the metric.
-        found: what the predictions say, from the least to the most where ties leave it open.
-        interval: Wilson's, where the result should have one.
+        name: the metric's name.
+        found: the least and greatest values that the predictions allow; they differ where logits tie.
+        interval: Wilson's, if the result should have one.
     """
 
     name: str
@@ -40,13 +40,13 @@ class Check:
     interval: tuple[float, float] | None = None
 
     def off(self, value: float) -> float:
-        """How far a result's value is from what was found; NaN where it is no number."""
+        """How far a result's value is from what was found; NaN if it is not finite."""
         return max(self.found[0] - value, value - self.found[1], 0.0) if np.isfinite(value) else float("nan")
 
 
 @dataclass(frozen=True)
 class Figures:
-    """How far each figure of a job is off, what is wrong in words, and which figures its predictions do not tell."""
+    """How far off each figure of a job is, the faults in words, and the figures that predictions do not determine."""
 
     off: dict[str, float] = field(default_factory=dict)
     faults: list[str] = field(default_factory=list)
@@ -122,7 +122,7 @@ def _downstream(name: str, victim: Array, thief: Array, label: Array) -> Iterato
 def _logits(
     arrays: Any, victim: Array, thief: Array, recorded: Mapping[str, Any], faults: list[str]
 ) -> Iterator[Check]:
-    """What both models' logits say, and whether the answers are their greatest."""
+    """The figures that both models' logits determine; answers other than the greatest are faults."""
     if not {"victim_logits", "thief_logits"} <= set(arrays.files):
         return
     both = [arrays[f"{who}_logits"] for who in ("victim", "thief")]
@@ -144,7 +144,7 @@ def _logits(
 
 
 def _find_fault(v: Array, t: Array, victim: Array, thief: Array) -> str | None:
-    """What is wrong with the logits of victim and thief, given what each has answered."""
+    """What is wrong with the logits of victim and thief, given their answers; None if nothing is."""
     if v.shape != t.shape or v.ndim != 2 or len(v) != len(victim):
         return f"logits of {v.shape} and {t.shape} for {len(victim)} images"
     if not (np.isfinite(v).all() and np.isfinite(t).all()):
@@ -166,7 +166,7 @@ def _among_first(name: str, k: int, t: Array, victim: Array) -> Check:
 
 
 def _least_sure(sure: Array, hits: Array) -> Check:
-    """Agreement on the tenth of the images that the victim is least sure of; of equally sure ones any may be in it."""
+    """Agreement on the tenth of the images that the victim is least sure of; any that tie at its edge may be in it."""
     count = -(-len(sure) // 10)
     edge = np.sort(sure)[count - 1]
     inside, level = sure < edge - SHARES, np.abs(sure - edge) <= SHARES
@@ -179,7 +179,7 @@ def _least_sure(sure: Array, hits: Array) -> Check:
 def _compared(
     check: Check, recorded: Mapping[str, Any], intervals: Mapping[str, Any], off: dict[str, float]
 ) -> list[str]:
-    """How far a result is off, and what is wrong with it; a figure that was not measured is none of its faults."""
+    """Note how far a result is off, and return its faults; a figure that was not measured is not a fault."""
     value = recorded.get(check.name)
     if value is None:
         return ["no test/agreement"] if check.name == "test/agreement" else []
@@ -218,7 +218,7 @@ def tolerance(name: str) -> float:
 
 
 def _of_a_set(name: str) -> bool:
-    """Whether a figure is one that predictions of a downstream set determine."""
+    """Whether a figure is determined by the predictions of a downstream set."""
     return name.startswith("downstream/") and name.endswith(("/agreement", "_accuracy", "/ratio"))
 
 

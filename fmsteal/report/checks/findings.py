@@ -1,4 +1,4 @@
-"""What verifying one job found: its faults, each beginning with the file's name, and how much was checked."""
+"""The findings of verifying one job: its faults, each beginning with the file's name, and how much was checked."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-WHOLE, BLOCK, BLOCKS = 256 * 2**20, 2**20, 64  # larger files are known by blocks of them, and their size
+WHOLE, BLOCK, BLOCKS = 256 * 2**20, 2**20, 64  # larger files are digested by blocks and size
 
 
 @dataclass
 class Findings:
-    """Faults of a job and of its theft, in words.
+    """The faults of a job and its theft, in words.
 
     Attributes:
         faults: ``<file>: <what is wrong>``.
@@ -31,12 +31,12 @@ class Findings:
             self.faults.append(fault)
 
     def require(self, holds: bool, name: str, what: str) -> None:
-        """Note a fault unless something holds."""
+        """Note a fault unless ``holds``."""
         if not holds:
             self.add(name, what)
 
     def compare(self, file: Path, name: str, known: object, by: str) -> bool:
-        """Whether a file is there with the digest that is known of it; ``by`` names the file that says so."""
+        """Whether a file exists with the ``known`` digest; ``by`` names the file that states the digest."""
         self.counted["digests"] += 1
         if not file.is_file():
             self.add(name, f"is missing; {by} vouches for it")
@@ -47,7 +47,7 @@ class Findings:
         return False
 
     def digest(self, file: Path) -> str:
-        """SHA-256 of a file; of a very large one that of its size and 64 blocks. Two names of one file: once."""
+        """A file's SHA-256; for a very large file, that of its size and 64 blocks. Hard links are hashed once."""
         status = file.stat()
         place = status.st_dev, status.st_ino
         if place not in self._hashed:
@@ -56,7 +56,7 @@ class Findings:
 
     @contextmanager
     def reading(self, name: str) -> Iterator[None]:
-        """Take whatever goes wrong while a file is read for a fault of it: a damaged file fails in any way."""
+        """Note any exception while a file is read as its fault: a damaged file can fail in any way."""
         try:
             yield
         except Exception as error:

@@ -1,4 +1,4 @@
-"""A finished job: its result against its own files, its theft, its measurements, its config and its W&B run."""
+"""Checks a finished job's result against its own files, its theft, its measurements, its config and its W&B run."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ _NAME = re.compile(r"-([0-9a-f]{16})(\.\d+)?$")
 
 
 def is_old(result: Record) -> bool:
-    """Whether a result is of before thefts were kept: nothing vouches for its files."""
+    """Whether a result is from before thefts were kept: nothing vouches for its files."""
     return result.get("schema") == 1 and not {"seal", "theft", "sealed"} & result.keys()
 
 
 def check_job(job: JobFolder) -> Findings:
-    """Check all that a finished job left, but for its figures."""
+    """Check everything that a finished job left, except its figures."""
     found, name = Findings(), job.result.name
     result = read_record(job.result, name, found)
     if result is None:
@@ -59,7 +59,7 @@ def check_job(job: JobFolder) -> Findings:
 
 
 def _check_own(job: JobFolder, result: Record, found: Findings) -> None:
-    """The files of the job's own folder."""
+    """Check the files of the job's own folder."""
     name, files = job.result.name, result["files"]
     for file, known in files.items():
         found.compare(job.path / file, file, known, name)
@@ -73,7 +73,7 @@ def _check_own(job: JobFolder, result: Record, found: Findings) -> None:
 
 
 def _check_theirs(folder: TheftFolder, result: Record, sealed: Record, found: Findings) -> None:
-    """What a result repeats of its theft."""
+    """Check what a result repeats from its theft."""
     name, seal = RESULT, folder.seal.name
     found.counted["digests"] += 1
     found.require(found.digest(folder.seal) == result["sealed"], seal, f"is not the one that {name} was made from")

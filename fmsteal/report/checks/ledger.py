@@ -1,4 +1,4 @@
-"""A ledger, read record by record: every checksum, no question twice, answers that can be answers."""
+"""Checks a ledger record by record: every checksum, no question twice, and plausible answers."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ import numpy.typing as npt
 
 from fmsteal.report.checks.findings import Findings
 
-QUESTION, BEFORE = 24, 28  # bytes: client, nth and image; with the checksum
-SUM = 1e-3  # by which probabilities may miss 1
+QUESTION, BEFORE = 24, 28  # bytes of client, nth and image, without and with the checksum
+SUM = 1e-3  # how far the sum of probabilities may be from 1
 
 
 @dataclass(frozen=True)
@@ -22,9 +22,9 @@ class Book:
     """What a ledger holds.
 
     Attributes:
-        whose: the job that its header names, and the victim.
-        width: numbers in an answer.
-        questions: bytes of client, nth and image digest, in order.
+        whose: the job and victim that its header names.
+        width: how many numbers an answer has.
+        questions: the bytes of client, nth and image digest of each question, in order.
         answers: float32, ``(len(questions), width)``.
     """
 
@@ -35,7 +35,7 @@ class Book:
 
 
 def read_ledger(file: Path, found: Findings) -> Book | None:
-    """All records of a ledger; what is wrong with them is noted. None where there is no header."""
+    """All records of a ledger; their faults are noted. None if it has no valid header."""
     name = file.name
     line, _, content = file.read_bytes().partition(b"\n")
     try:
@@ -69,7 +69,7 @@ def read_ledger(file: Path, found: Findings) -> Book | None:
 
 
 def require_probabilities(book: Book, name: str, found: Findings) -> None:
-    """See that answers are what an API without a defense says: probabilities that add up to 1."""
+    """Make sure that answers are those of an undefended API: probabilities that add up to 1."""
     sums = book.answers.astype(np.float64).sum(1)
     if len(sums) and (book.answers.min() < 0 or np.abs(sums - 1).max() > SUM):
         found.add(name, "holds answers that are no probabilities, and nothing defends the API")

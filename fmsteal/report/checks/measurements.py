@@ -1,4 +1,4 @@
-"""A job's measurements: each against its own files and its theft, the result against all of them."""
+"""Checks a job's measurements, each against its own files and its theft, and the result against all of them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PARTS = ("metrics", "intervals", "about")
 def check_measurements(
     job: JobFolder, result: Record, theft: TheftFolder, sealed: Record | None, found: Findings
 ) -> list[Record]:
-    """Check the measurements that a result names, and that its figures are theirs; returns their records."""
+    """Check the measurements that a result names, and that its figures are theirs; return their records."""
     records, folders = [], []
     for name in result["measurements"]:
         folder = MeasurementFolder(theft.measurements / name)
@@ -41,7 +41,7 @@ def check_measurements(
 
 
 def _check_one(folder: MeasurementFolder, label: str, record: Record, sealed: Record | None, found: Findings) -> None:
-    """A measurement's files, its name, and whether it is of this theft."""
+    """Check a measurement's files, its name, and whether it belongs to this theft."""
     own, spec = f"{label}/{folder.record.name}", record["spec"]
     found.require(record["schema"] == SCHEMA, own, f"is of schema {record['schema']!r}, this fmsteal reads {SCHEMA}")
     shown = record["victim_forwards"]
@@ -64,7 +64,7 @@ def _check_one(folder: MeasurementFolder, label: str, record: Record, sealed: Re
 
 
 def _check_union(result: Record, records: Sequence[Record], name: str, found: Findings) -> None:
-    """A result shows what its measurements found and its attack reported, of two figures of one name the first."""
+    """Check a result's figures against those measured or reported by its attack; of equal names the first counts."""
     due: dict[str, Record] = {part: {} for part in PARTS}
     for record in records:
         for metric in record["metrics"].keys() - due["metrics"].keys():
@@ -84,7 +84,7 @@ def _check_union(result: Record, records: Sequence[Record], name: str, found: Fi
 
 
 def _check_predictions(job: JobFolder, folders: Sequence[MeasurementFolder], found: Findings) -> None:
-    """A job's predictions are those of its measurements."""
+    """Check that a job's predictions are those of its measurements."""
     name, there = job.predictions.name, [folder.predictions for folder in folders if folder.predictions.is_file()]
     if not job.predictions.is_file():
         return
@@ -101,7 +101,7 @@ def _check_predictions(job: JobFolder, folders: Sequence[MeasurementFolder], fou
 def _check_copies(
     job: JobFolder, label: str, folder: MeasurementFolder, others: Sequence[MeasurementFolder], found: Findings
 ) -> None:
-    """Tables and pictures that lie in the job's folder too are the measurement's; of two of one name the last one's."""
+    """Check the job's copies of tables and pictures; where measurements share a name, the last one counts."""
     for file in sorted(file for file in folder.path.rglob("*") if file.is_file()):
         name = file.relative_to(folder.path).as_posix()
         copy = job.path / name

@@ -1,4 +1,4 @@
-"""JSON files that carry their own digest, and what is computed from what they hold."""
+"""Reads JSON files that carry their own digest, and computes digests and keys from their content."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ Record = dict[str, Any]
 
 
 def canonical_digest(value: Any) -> str:
-    """SHA-256 of a JSON value, its keys sorted and without spaces."""
+    """SHA-256 of a JSON value with sorted keys and without spaces."""
     return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
 def key_hash(version: int, identity: Mapping[str, Any]) -> str:
-    """The 16 hex digits at the end of a job's key: the version of the formula, and all that decides the theft."""
+    """The 16 hex digits at the end of a job's key: a digest of the formula's version and all that decides the theft."""
     return canonical_digest([version, identity])[:16]
 
 
 def flatten(value: Any, key: str = "") -> Record:
-    """Nested mappings as one, by dotted keys."""
+    """Nested mappings as one mapping with dotted keys."""
     if not isinstance(value, Mapping):
         return {key: value}
     found: Record = {}
@@ -34,9 +34,9 @@ def flatten(value: Any, key: str = "") -> Record:
 
 
 def read_record(file: Path, name: str, found: Findings) -> Record | None:
-    """A record without its seal; its faults are noted, and it is returned as far as it can be read.
+    """A record without its seal; its faults are noted, and it is returned if it can be read.
 
-    Its bytes are compared too: two spellings of a number may be one number.
+    Its bytes are compared too, since one number may be spelt in two ways.
     """
     found.counted["digests"] += 1
     try:

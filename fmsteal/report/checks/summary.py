@@ -1,4 +1,4 @@
-"""The final figures of an offline W&B run against the result's."""
+"""Checks the final figures of an offline W&B run against the result's."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from fmsteal.tracking.on_wandb import read_records
 
 
 def check_summary(job: JobFolder, result: Record, found: Findings) -> None:
-    """Compare the figures of the run that a result names, where its file is still there."""
+    """Compare the figures of the run that a result names, if its file still exists."""
     place = re.search(r"offline-run-[\w-]+", str(result.get("tracker") or ""))
     if place is None:
         return
@@ -34,7 +34,7 @@ def check_summary(job: JobFolder, result: Record, found: Findings) -> None:
 
 
 def _read_summary(file: Path, names: Set[str]) -> tuple[Mapping[str, Any], bool]:
-    """Of a run's summary what has these names, and whether the run was finished."""
+    """The figures with these names in a run's summary, and whether the run was finished."""
 
     texts: dict[str, str] = {}
     ended = False

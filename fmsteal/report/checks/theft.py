@@ -1,4 +1,4 @@
-"""A sealed theft: its files against their digests, its ledger against cost and budget, its key against its identity."""
+"""Checks a sealed theft: files against digests, ledger against cost and budget, key against identity."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FORMS = {"weights": THIEF, "program": PROGRAM, "none": None}
 
 
 def check_theft(folder: TheftFolder, found: Findings) -> Record | None:
-    """Check a theft by itself; returns what its ``theft.json`` says, None where that cannot be read."""
+    """Check a theft by itself; return the content of its ``theft.json``, None if that cannot be read."""
     seal = folder.seal.name
     if not folder.path.is_dir():
         found.add(seal, f"is missing: there is no theft {folder.path.name}. Was it moved away?")
@@ -70,7 +70,7 @@ def _check_files(folder: TheftFolder, record: Record, found: Findings) -> None:
 
 
 def _check_account(folder: TheftFolder, record: Record, found: Findings) -> None:
-    """The ledger's rows are what the theft says that it has asked, within the budget."""
+    """Check that the ledger has as many rows as the theft has asked queries, within the budget."""
     seal, ledger, cost = folder.seal.name, folder.ledger.name, record["cost"]
     asked, rows, identity = cost["cost/queries"], record["ledger"]["rows"], record["identity"]
     found.require(asked == rows, seal, f"cost/queries is {asked}, its ledger has {rows} rows")

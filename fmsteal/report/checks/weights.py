@@ -1,4 +1,4 @@
-"""A thief's weights in the safetensors format, read by hand: a header of JSON, then the tensors' bytes."""
+"""Checks a thief's weights; reads the safetensors format itself: a JSON header, then the tensors' bytes."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ EXPONENTS = {
     "F16": ("<u2", 0x7C00),
     "BF16": ("<u2", 0x7F80),
 }
-CHUNK = 2**24  # numbers that are looked at together
+CHUNK = 2**24  # numbers that are checked at a time
 
 
 def check_weights(file: Path, known: Mapping[str, Any], found: Findings) -> None:
-    """Compare a thief's file with what its theft's record says of it (``known``); its numbers must be finite."""
+    """Compare a thief's file with its entry in the theft's record (``known``); its numbers must be finite."""
     name, size = file.name, file.stat().st_size
     with found.reading(name):
         with file.open("rb") as stream:
@@ -47,7 +47,7 @@ def check_weights(file: Path, known: Mapping[str, Any], found: Findings) -> None
 
 
 def _finite(content: npt.NDArray[np.uint8], dtype: str) -> bool:
-    """Whether no number has an exponent of ones alone, as infinities and NaN have."""
+    """Whether no number has an exponent of all ones, as infinities and NaN have."""
     if dtype not in EXPONENTS:
         return True
     kind, ones = EXPONENTS[dtype]

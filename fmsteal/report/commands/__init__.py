@@ -1,6 +1,6 @@
-"""The sub-commands that look at jobs: a module each, of that name, imported when it is called.
+"""The sub-commands that look at jobs, each a module of the same name that is imported when called.
 
-A module's ``main`` takes the command's words, of which the first is its name; what is refused ends it with a reason.
+A module's ``main`` takes the command's words, the first of which is its name. A refused command exits with a reason.
 """
 
 from __future__ import annotations
@@ -10,5 +10,5 @@ from importlib import import_module
 
 
 def main(words: Sequence[str]) -> None:
-    """Run a sub-command, whose name is the first word."""
+    """Run the sub-command that the first word names."""
     import_module(f"{__name__}.{words[0]}").main(words)

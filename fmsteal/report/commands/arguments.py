@@ -13,7 +13,7 @@ from fmsteal.base.errors import FmstealError, StoreError
 
 @contextmanager
 def end_if_refused() -> Iterator[None]:
-    """End the command where something is refused, and say why; also a decorator.
+    """Exit with the reason if something is refused; also a decorator.
 
     Raises:
         SystemExit: a `FmstealError` was raised.
@@ -25,10 +25,10 @@ def end_if_refused() -> Iterator[None]:
 
 
 def require_folder(file: Path) -> None:
-    """See that a file can be written where it is to be.
+    """Make sure that the folder of a file to be written exists.
 
     Raises:
-        StoreError: its folder is not there.
+        StoreError: it does not exist.
     """
     folder = file.absolute().parent
     if not folder.is_dir():
@@ -36,7 +36,7 @@ def require_folder(file: Path) -> None:
 
 
 def make_parser(name: str, text: str) -> argparse.ArgumentParser:
-    """A sub-command's parser, whose help begins with a text that keeps its lines."""
+    """A sub-command's parser, whose help begins with a text that keeps its line breaks."""
     return argparse.ArgumentParser(
         prog=f"fmsteal {name}", description=text, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -1,6 +1,6 @@
-"""``fmsteal compare``: which cells differ between two sweeps, by how much, and whether that is more than chance.
+"""``fmsteal compare``: which cells differ between two sweeps, by how much, and whether by more than chance.
 
-How a difference is judged: `fmsteal.report.read.difference`. Imports no torch.
+`fmsteal.report.read.difference` judges the differences. Imports no torch.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Move:
     Attributes:
         name: its values on the axes that vary in either sweep.
         one, other: the cell in each sweep.
-        difference: the other's figure less the one's; None where one has none.
+        difference: the other's figure minus the one's; None if either has none.
     """
 
     name: str
@@ -50,20 +50,20 @@ class Move:
 
     @property
     def told(self) -> bool:
-        """Whether it moved by more than chance would have it."""
+        """Whether it moved by more than chance."""
         return self.difference is not None and self.difference.told
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two sweeps beside each other.
+    """Two sweeps side by side.
 
     Attributes:
-        moves: the cells of both, those that moved most first.
-        only: names of the cells that only the one, only the other has.
-        by_axes: how many were matched by the values of their axes, since their settings differ.
-        settings: in which those differ, with both values.
-        about: the metric's label and direction, as both say.
+        moves: the cells that both have, sorted by `_rank`.
+        only: names of the cells that only the first sweep has, and that only the second has.
+        by_axes: how many cells were matched by their axes, since their settings differ.
+        settings: the settings in which these differ, with both values.
+        about: the metric's label and direction.
     """
 
     moves: list[Move]
@@ -77,7 +77,7 @@ def compare(one: Study, other: Study, metric: str = HEADLINE) -> Comparison:
     """Match the cells of two sweeps and find their differences.
 
     Raises:
-        FmstealError: nobody measured the metric.
+        FmstealError: no finished job of a sweep has the metric.
     """
     for study in (one, other):
         require_metric(study, metric)
@@ -95,7 +95,7 @@ def compare(one: Study, other: Study, metric: str = HEADLINE) -> Comparison:
 
 
 def _rank(move: Move) -> tuple[bool, bool, float]:
-    """Where a move stands: the surest first, of these the largest."""
+    """Sort key of a move: more than chance first, then the largest; without a difference last."""
     size = abs(move.difference.value) if move.difference else 0.0
     return move.difference is None, not move.told, -size
 
@@ -145,7 +145,7 @@ def _show(found: Comparison, metric: str, names: tuple[str, str]) -> None:
 
 
 def list_remarks(found: Comparison) -> list[str]:
-    """What has to be known beside the table."""
+    """What a reader must know besides the table."""
     tested = [m for m in found.moves if m.difference and m.difference.interval]
     said = []
     if not found.moves:
@@ -167,7 +167,7 @@ def list_remarks(found: Comparison) -> list[str]:
 
 
 def _unmatched(found: Comparison) -> list[str]:
-    """Which cells were matched by less than all settings, and which not at all."""
+    """Which cells were matched by their axes alone, and which were not matched."""
     said = []
     if found.by_axes:
         what = ", ".join(f"{k} ({a} -> {b})" for k, (a, b) in list(found.settings.items())[:8])
@@ -209,7 +209,7 @@ def _text(cell: Cell, metric: str) -> str:
 
 
 def _axes(cell: Cell) -> dict[str, str]:
-    """What its jobs' axes say, but for the seed."""
+    """The axes of a cell's jobs, without the seed."""
     return {name: str(value) for name, value in cell.jobs[0].axis.items() if name != "seed"}
 
 
@@ -227,7 +227,7 @@ def _different(one: Cell, other: Cell) -> dict[str, tuple[Any, Any]]:
 
 
 def _by_axes(left: Sequence[Cell], right: Sequence[Cell]) -> list[tuple[Cell, Cell]]:
-    """The pairs of cells whose axes are the same and no other cell's in either sweep."""
+    """The pairs of cells that have the same axes, which no other cell of either sweep has."""
     sides: list[dict[str, list[Cell]]] = [{}, {}]
     shared = set.intersection(*({name for c in cells for name in _axes(c)} for cells in (left, right)))
     for side, cells in zip(sides, (left, right), strict=True):
@@ -241,7 +241,7 @@ def _by_axes(left: Sequence[Cell], right: Sequence[Cell]) -> list[tuple[Cell, Ce
 
 
 def _varying(cells: Sequence[Cell]) -> list[str]:
-    """The columns that name a cell: the axes that vary in either sweep, then other columns of a sweep."""
+    """The columns that name a cell: the axes that vary over both sweeps, then the sweeps' other columns."""
     axes = [name for name in AXES if len({_axes(cell).get(name) for cell in cells}) > 1]
     return axes + [
         n for n in dict.fromkeys(n for cell in cells for n in cell.values) if n not in axes and n not in AXES

@@ -1,4 +1,4 @@
-"""``fmsteal report``: any sweeps as tables, plots and a page, without a service. Imports no torch."""
+"""``fmsteal report``: sweeps as tables, plots and a page, without any service. Imports no torch."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def _show(
     further: Sequence[Plain],
     remarks: Sequence[str],
 ) -> None:
-    """Print the tables, what a paper printed, and what has to be known beside them."""
+    """Print the tables, the comparison with a paper, and what a reader must know besides."""
     out = console()
     names = ", ".join(folder.absolute().name for folder in args.dirs)
     for table in tables:
@@ -100,7 +100,7 @@ def _write_files(
     others: Sequence[Plain],
     formats: Sequence[str],
 ) -> None:
-    """Write the report into a folder, with other tables beside those of the metrics; say what was written."""
+    """Write the report into a folder, with further tables; print what was written."""
     with explain_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         written = write(study, layouts, laid_out, folder, formats)
@@ -110,10 +110,10 @@ def _write_files(
 
 
 def _parse_formats(args: argparse.Namespace) -> list[str]:
-    """The formats to write; none for the terminal alone.
+    """The formats to write; empty for the terminal alone.
 
     Raises:
-        FmstealError: one is not known, or there is no folder to write into.
+        FmstealError: a format is not known, or there is no folder to write into.
     """
     formats = [] if args.formats == "none" else [word for word in args.formats.split(",") if word]
     if unknown := sorted(set(formats) - set(FORMATS)):
@@ -124,14 +124,14 @@ def _parse_formats(args: argparse.Namespace) -> list[str]:
 
 
 def choose_metrics(study: Study, named: Sequence[str] | None) -> list[str]:
-    """The metrics to report: those named, or the headline and, of encoders, SA/TA; and what belongs beside them."""
+    """The metrics to report: those named, or the headline and, for encoders, SA/TA; and those that go with them."""
     chosen = list(named or [HEADLINE, *(metric for metric in BESIDE if metric in study.metrics)])
     beside = [other for metric in chosen for other in BESIDE.get(metric, ()) if other in study.metrics]
     return list(dict.fromkeys([*chosen, *beside]))
 
 
 def list_notes(study: Study) -> list[str]:
-    """What the tables do not tell."""
+    """What the tables do not show."""
     found = []
     if not study.done:
         found.append("No job is finished: there are no figures yet.")
@@ -151,9 +151,9 @@ def list_notes(study: Study) -> list[str]:
 def write(
     study: Study, layouts: Sequence[Layout], laid_out: Sequence[Table], folder: Path, formats: Sequence[str]
 ) -> list[Path]:
-    """Write the report's files: tables and plots of each metric, and the page of the first."""
+    """Write the report's files: the tables and plots of each metric, and the page of the first metric."""
     written: list[Path] = []
-    drawn: list[Plot] | None = None  # of the first metric: for its files, then for the page
+    drawn: list[Plot] | None = None  # the first metric's plots, for its files and then for the page
     for layout, table in zip(layouts, laid_out, strict=True):
         name = "-".join(dict.fromkeys(sweep.absolute().name for sweep in study.folders))
         for kind, text in (("md", typeset.markdown(table)), ("tex", typeset.latex(table, name))):

@@ -1,4 +1,4 @@
-"""``fmsteal results``: it only reads, also while jobs run. No torch."""
+"""``fmsteal results``: only reads, and may be called while jobs run. No torch."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ headline figures."""
 
 @end_if_refused()
 def main(words: Sequence[str]) -> None:
-    """Show the table of sweeps' jobs, or write it."""
+    """Show or write the table of the sweeps' jobs."""
     parser = make_parser("results", TEXT)
     parser.add_argument("dirs", type=Path, nargs="+", metavar="DIR", help="folders of sweeps, or outputs/runs")
     parser.add_argument("--csv", type=Path, metavar="FILE", help="write all columns as CSV; - is the standard output")

@@ -1,4 +1,4 @@
-"""``fmsteal status``: it only reads, also while jobs run. No torch."""
+"""``fmsteal status``: only reads, and may be called while jobs run. No torch."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ TEXT = """\
 Upload the runs that were kept offline, of sweeps or single jobs, by W&B's own `wandb sync`: of each run its last
 finished fragment, which holds all points (a job that was killed and went on leaves several). Runs that are uploaded
 already, and jobs that are at work, are left out; give the command again later."""
-AT_ONCE = 100  # runs given to one call of `wandb sync`: a command line has an end
+AT_ONCE = 100  # runs given to one call of `wandb sync`, since the length of a command line is limited
 
 
 @end_if_refused()

@@ -1,8 +1,8 @@
-"""``fmsteal verify``: are results what they say, and are the files that they were made from still what they were?
+"""``fmsteal verify``: are the results right, and are the files that they were made from unchanged?
 
-All is checked by none of the code that made it: figures against predictions, ledgers against costs and budgets, files
-against digests, axes against identities (`fmsteal.report.checks`). Of a result of before thefts were kept the figures
-alone are. Imports no torch.
+The checks use none of the code that made what they check: figures against predictions, ledgers against costs and
+budgets, files against digests, axes against identities (`fmsteal.report.checks`). For results from before thefts were
+kept, only figures are checked. Imports no torch.
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ class Verdict:
 
     Attributes:
         entry: the job.
-        off: how far each figure is off that was computed again.
-        faults: in words what is wrong.
-        unchecked: figures that its predictions do not tell.
+        off: how far off each figure is that was computed again.
+        faults: what is wrong, in words.
+        unchecked: figures that its predictions do not determine.
         counted: how many ledgers, answers, digests and W&B runs were checked.
     """
 
@@ -67,7 +67,7 @@ def verify(entry: JobOnDisk) -> Verdict:
 
 @end_if_refused()
 def main(words: Sequence[str]) -> None:
-    """Verify the sweeps named on the command line; ends non-zero where anything is wrong."""
+    """Verify the sweeps named on the command line; exit non-zero if anything is wrong."""
     parser = make_parser("verify", TEXT)
     parser.add_argument("dirs", type=Path, nargs="+", metavar="DIR", help="folders of sweeps, or outputs/runs")
     args = parser.parse_args(words[1:])
@@ -124,7 +124,7 @@ def _faults(wrong: Sequence[Verdict], jobs: int) -> Table:
 
 
 def _counts(verdicts: Sequence[Verdict]) -> str:
-    """In words what was checked besides the figures."""
+    """In words, how much was checked."""
     total: Counter[str] = Counter()
     for verdict in verdicts:
         total.update(verdict.counted)

@@ -1,1 +1,1 @@
-"""What finished and running jobs say, as plain values."""
+"""Reads finished and running jobs into plain values."""

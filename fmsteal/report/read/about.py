@@ -1,7 +1,7 @@
-"""What a figure is called, and which way it is better: as the results say that hold it. Imports no torch.
+"""The label and direction of a figure, as its results state them. Imports no torch.
 
-A metric brings both along (`fmsteal.base.metric.Metric`), and a result keeps them. The table here is for costs,
-which no measurement makes, and for results that were written before metrics brought them.
+A metric defines both (`fmsteal.base.metric.Metric`), and a result keeps them. The tables here are for costs, which no
+measurement makes, and for results written before metrics defined them.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from fmsteal.report.read.interval import Bounds
 
 @dataclass(frozen=True)
 class About:
-    """What is known of a figure.
+    """A figure's label and direction.
 
     Attributes:
-        label: what it is called in axes and headings.
-        higher_is_better: whether more of it is more of a theft; None where neither more nor less is.
+        label: its name in axes and headings.
+        higher_is_better: whether a higher value means a better theft; None if neither direction does.
     """
 
     label: str
@@ -58,20 +58,20 @@ OLD = {
     "ood/jpeg/agreement": About("agreement under JPEG", True),
 }
 SHARE: Bounds = (0, 1)
-BOUNDS: dict[str, Bounds] = {  # by the last word of a name
+BOUNDS: dict[str, Bounds] = {  # by the last part of a name, or its last word
     **dict.fromkeys(("agreement", "agreement_original", "accuracy", "changed", "fooled", "neighbours", "cka"), SHARE),
     **dict.fromkeys(("kl", "l1", "l2", "entropy", "ratio", "relative_accuracy"), (0, None)),
     **dict.fromkeys(("queries", "usd", "seconds", "forwards"), (0, None)),
     **dict.fromkeys(("cka_unbiased", "trunk_cka_unbiased"), (None, 1)), "cosine": (-1, 1),
 }  # fmt: skip
 OLD_SETS = ("downstream/", "ood/", "transfer/")
-OLD_SHARES = ("/agreement", "/accuracy", "/stolen_accuracy", "/ratio", "/changed")  # of these
+OLD_SHARES = ("/agreement", "/accuracy", "/stolen_accuracy", "/ratio", "/changed")  # of the sets above
 
 
 def describe(results: Iterable[Result]) -> dict[str, About]:
-    """What results say of all their figures, by name.
+    """Labels and directions of all figures in results, by name.
 
-    Where they name a metric differently, the first counts; where they differ in its direction, it has none.
+    If results label a metric differently, the first label counts; if they differ in its direction, it has none.
     """
     found: dict[str, About] = {}
     for result in results:
@@ -85,7 +85,7 @@ def describe(results: Iterable[Result]) -> dict[str, About]:
 
 
 def guess(name: str) -> About:
-    """What a figure is, of which no result says it: one of ours by its name; of others nothing is known."""
+    """The label and direction of a figure that no result describes; only our own figures have a direction."""
     if name in COSTS or name in OLD:
         return COSTS.get(name) or OLD[name]
     ours = name.startswith(OLD_SETS) and name.endswith(OLD_SHARES)
@@ -94,7 +94,7 @@ def guess(name: str) -> About:
 
 
 def bounds(name: str, results: Iterable[Result] = ()) -> Bounds:
-    """The least and the most that a figure can be: as a result says, else what is known of names like its own."""
+    """The least and the greatest possible value of a figure: as a result states, else judging by its name."""
     for result in results:
         about = result.get("about")
         told = about.get(name) if isinstance(about, dict) else None

@@ -1,4 +1,4 @@
-"""Variance components of a fully crossed grid: how much of a figure's scatter each factor makes."""
+"""Variance components of a fully crossed grid: how much of a figure's variance each factor causes."""
 
 from __future__ import annotations
 
@@ -14,15 +14,16 @@ Factors = tuple[int, ...]  # axes of the grid, ascending
 def estimate_components(values: npt.NDArray[np.float64]) -> dict[Factors, float]:
     """Estimate the variances of a crossed random-effects model from one figure for each combination of levels.
 
-    y = mu + sum over non-empty sets A of factors of e_A, independent, of variance s_A: the factors themselves, their
-    interactions, and that of all, which is not told from chance. Method of moments (analysis of variance, Henderson's
-    first): the mean square of A has the expectation sum over B >= A of s_B times the levels of all factors not in B.
+    y = mu + sum over non-empty sets A of factors of e_A, independent, with variance s_A: the factors themselves, their
+    interactions, and that of all, which cannot be separated from chance. Method of moments (analysis of variance,
+    Henderson's first): the mean square of A has the expectation sum over B >= A of s_B times the levels of all factors
+    not in B.
 
     Args:
-        values: the figures ``(n_1, ..., n_k)``, two levels or more of each factor.
+        values: the figures ``(n_1, ..., n_k)``, with two levels or more of each factor.
 
     Returns:
-        The estimate of each set, smallest sets first; unbiased, so that it may be negative.
+        The estimate for each set, smallest sets first; unbiased, so it may be negative.
 
     Raises:
         ValueError: a factor has fewer than two levels, or a figure is missing.
@@ -39,7 +40,7 @@ def estimate_components(values: npt.NDArray[np.float64]) -> dict[Factors, float]
 
 
 def _squared_effect(values: npt.NDArray[np.float64], a: Factors) -> float:
-    """The squares, summed over the levels of the factors in ``a``, of their effect without that of fewer of them."""
+    """Sum over the levels of the factors in ``a`` of their squared interaction, with the effects of subsets removed."""
     effect = np.zeros(())
     for size in range(len(a) + 1):
         for b in combinations(a, size):

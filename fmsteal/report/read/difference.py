@@ -1,9 +1,9 @@
-"""How far two cells are apart, and whether that is more than chance.
+"""How far two cells are apart, and whether by more than chance.
 
-Where both have two seeds or more in common, their differences are paired by seed (Student's interval of those), else it
-is Welch's interval of the difference of means. Both cover seeds, and test images only where each seed has its own: two
-thieves of a seed are judged by the same. Fewer than three seeds, or seeds that are all alike, have no interval.
-Imports no torch.
+Cells with two seeds or more in common are paired by seed (Student's interval of the differences); otherwise it is
+Welch's interval of the difference of means. Both cover seeds, and test images only if each seed has its own: two
+thieves with the same seed are judged on the same images. Fewer than three seeds, or seeds that are all alike, give no
+interval. Imports no torch.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from fmsteal.report.read.study import Cell, half_of, pair_figures
 
 @dataclass(frozen=True)
 class Difference:
-    """One cell's figure less another's.
+    """One cell's figure minus another's.
 
     Attributes:
-        value: the difference of the means; of the seeds both have, where it is paired.
-        interval: its 95 % interval, within what two such figures can differ by; None where seeds are too few or alike.
+        value: the difference of the means; if paired, over the seeds that both have.
+        interval: its 95 % interval, clipped to what two such figures can differ by; None if seeds are too few or alike.
         by: how it was found, as ``paired, 3 seeds``.
-        seeds: that it is paired by, two or more; 0 where it is not.
-        chance: how likely one as large is where there is none (two-sided p-value); None without an interval.
-        adjusted: the same, adjusted for the number of comparisons of a table; None outside of one.
+        seeds: the number of paired seeds, two or more; 0 if it is not paired.
+        chance: two-sided p-value of the difference; None without an interval.
+        adjusted: the p-value adjusted for the number of comparisons in a table; None outside of a table.
     """
 
     value: float
@@ -38,7 +38,7 @@ class Difference:
 
     @property
     def paired(self) -> bool:
-        """Whether it is of the seeds that both have."""
+        """Whether it is paired by the seeds that both have."""
         return self.seeds > 0
 
     @property
@@ -48,17 +48,17 @@ class Difference:
 
     @property
     def holds(self) -> bool:
-        """Whether it is more than chance among all comparisons of its table."""
+        """Whether it is more than chance, given all comparisons of its table."""
         return self.adjusted is not None and self.adjusted <= LEVEL
 
     @property
     def half(self) -> float | None:
-        """Half the interval's width: value +- half; None where there is none, or it ends at a bound."""
+        """Half the interval's width: value +- half; None without an interval, or if it is cut at a bound."""
         return half_of(self.value, self.interval)
 
     @classmethod
     def of(cls, one: Cell, other: Cell, metric: str) -> Difference | None:
-        """The other's figure less the one's; None where one has none."""
+        """The other's figure minus the one's; None if either has none."""
         pairs = pair_figures(one, other, metric)
         ends = _most(one.bounds(metric), other.bounds(metric))
         if len(pairs) > 1:
@@ -84,7 +84,7 @@ class Difference:
 
 
 def _most(one: Bounds, other: Bounds) -> Bounds:
-    """How far two figures can be apart at most, in both directions."""
+    """How far apart two figures can be, in both directions."""
     if None in one or None in other:
         return None, None
     return other[0] - one[1], other[1] - one[0]  # type: ignore[operator]

@@ -1,9 +1,9 @@
-"""Which figures stand first, of all that a job may measure."""
+"""Which of a job's figures are shown first."""
 
 from __future__ import annotations
 
 HEADLINE = "test/agreement"
-HEADLINES = (  # what is shown of a job, and as a mean of a sweep's cells: those of them that were measured
+HEADLINES = (  # shown of a job, and as means over a sweep's cells, if measured
     "test/victim_accuracy",
     "test/accuracy",
     "test/target_accuracy",
@@ -13,10 +13,10 @@ HEADLINES = (  # what is shown of a job, and as a mean of a sweep's cells: those
     "test/neighbours",
     "test/agreement",
 )
-BESIDE = {  # what a figure is never reported without
-    "test/ratio": ("test/agreement", "test/neighbours", "test/cosine"),  # a trunk that asked nothing has a high one
+BESIDE = {  # a figure, and others that are always reported with it
+    "test/ratio": ("test/agreement", "test/neighbours", "test/cosine"),  # a trunk without queries has a high ratio
 }
-FURTHER = (  # of all other figures, what is shown of a single job
+FURTHER = (  # the other figures that are shown of a single job
     "test/kappa",
     "test/agreement_victim_wrong",
     "test/agreement_least_sure",

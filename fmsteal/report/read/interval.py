@@ -1,4 +1,4 @@
-"""How far a mean over seeds can be trusted, and what an interval of it covers."""
+"""Intervals of means over seeds, and what they cover."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-FEWEST = 3  # seeds that make an interval: two are two points
+FEWEST = 3  # seeds for an interval; two are shown as two points
 NORMAL = 1.959963984540054  # quantile of a 95 % interval
 SHARE = (0, 1)
-MOST = 1e6  # degrees of freedom, from which Student's t is the normal distribution
+MOST = 1e6  # degrees of freedom at which Student's t counts as the normal distribution
 
 SEEDS, IMAGES, BOTH = "seeds", "test images", "seeds and test images"  # what an interval can cover
-Bounds = tuple[float | None, float | None]  # the least and the most that a figure can be; None where nothing limits it
+Bounds = tuple[float | None, float | None]  # the least and the greatest possible value of a figure; None: unlimited
 Interval = tuple[float, float]
 
 
@@ -23,8 +23,8 @@ class SeedFigure:
 
     Attributes:
         value: the figure.
-        images: of how many test images it is a share; None of what is no share.
-        test: names the test images; those of points that say nothing are taken to be the same.
+        images: the number of test images that it is a share of; None if it is not a share.
+        test: names the test images; points where it is None are taken to have the same images.
     """
 
     value: float
@@ -33,9 +33,9 @@ class SeedFigure:
 
 
 def interval_over(points: Sequence[SeedFigure], bounds: Bounds = (None, None)) -> tuple[Interval | None, str]:
-    """The 95 % interval of a mean over seeds, and what it covers: of shares `share_interval`, else `student_interval`.
+    """The 95 % interval of a mean over seeds, and what it covers: `share_interval` of shares, else `student_interval`.
 
-    None, which covers "", for fewer than three seeds, and for figures other than shares that are all the same.
+    None and "" for fewer than three seeds, and for figures other than shares that are all the same.
     """
     values = [point.value for point in points]
     if len(points) < FEWEST:
@@ -47,21 +47,21 @@ def interval_over(points: Sequence[SeedFigure], bounds: Bounds = (None, None)) -
 
 
 def share_interval(points: Sequence[SeedFigure]) -> Interval:
-    """The 95 % interval of a share's mean over three seeds or more, in which both seeds and test images are drawn.
+    """The 95 % interval of a share's mean over three seeds or more, where both seeds and test images are random.
 
-    The mean m of n seeds has the variance V = S + C. S = s^2 / n is estimated from the spread of the seeds. It holds
-    what differs between them: training, questions, and test images where each seed has its own (then C = 0). C is the
-    mean covariance of two seeds that are judged by the same images, which no spread shows: (min(p, q) - p q) / N, the
-    most that shares p and q of N images can have (Frechet's bound); pairs with other images have none. Where thieves
-    err on different images the interval is wider than it need be, never narrower.
+    The mean m of n seeds has the variance V = S + C. S = s^2 / n is estimated from the spread of the seeds. It contains
+    what differs between them: training, questions, and test images if each seed has its own (then C = 0). C is the mean
+    covariance of two seeds that are judged on the same images, which the spread does not show: (min(p, q) - p q) / N,
+    the greatest that shares p and q of N images can have (Frechet's bound); it is 0 for pairs with different images. If
+    thieves err on different images, the interval is wider than necessary, never narrower.
 
-    On the logit scale, where a share has no ends: logit m +- t sqrt(V) / (m (1 - m)), Student's t with
-    (n - 1) V / S degrees of freedom, and never less than Student's interval of the seeds alone. These degrees are
-    n - 1 where seeds are all, and without limit where the images are; between them they are fewer than Satterthwaite's
-    (n - 1) (V / S)^2, whose intervals of three seeds cover 92 % only. Simulated coverage is 93 to 97 % at n = 3, 5, 10
-    and p = .5, .9, .99 (``tests/report/read/test_interval.py``).
+    On the logit scale, which is unbounded: logit m +- t sqrt(V) / (m (1 - m)), Student's t with (n - 1) V / S degrees
+    of freedom, and never less than Student's interval of the seeds alone. The degrees of freedom are n - 1 if all
+    variance is that of the seeds, and unlimited if it is that of the images; in between they are fewer than
+    Satterthwaite's (n - 1) (V / S)^2, whose intervals of three seeds cover only 92 %. Simulated coverage is 93 to 97 %
+    at n = 3, 5, 10 and p = .5, .9, .99 (``tests/report/read/test_interval.py``).
 
-    Seeds that are all alike leave the images alone: Wilson's interval of as many as have the variance V.
+    If all seeds are alike, only the images' variance is left: Wilson's interval of the number of images that gives V.
     """
     from scipy.special import expit, logit, stdtrit  # scipy.stats takes a second to import
 
@@ -78,12 +78,12 @@ def share_interval(points: Sequence[SeedFigure]) -> Interval:
 
 
 def _covariance(points: Sequence[SeedFigure]) -> float:
-    """The mean over all pairs of seeds of the covariance that common test images can cause at most."""
+    """The greatest covariance that common test images can cause, averaged over all pairs of seeds."""
     return _over_pairs([(p.test, p.value, 1 - p.value, p.images or 1) for p in sorted(points, key=lambda p: p.value)])
 
 
 def _common(points: Sequence[SeedFigure]) -> float:
-    """The same of figures that are alike, as a multiple of p (1 - p)."""
+    """The same covariance for figures that are all alike, as a multiple of p (1 - p)."""
     return _over_pairs([(point.test, 1, 1, point.images or 1) for point in points])
 
 
@@ -99,7 +99,7 @@ def _over_pairs(rows: Sequence[tuple[str | None, float, float, float]]) -> float
 
 
 def count_images(share: float, interval: Interval | None) -> float | None:
-    """Of how many images a figure with this 95 % interval is a share; None where it has none, or no share's.
+    """The number of images that a figure with this 95 % interval is a share of; None if it is not a share's.
 
     Wilson's ends e solve (p - e)^2 = z^2 e (1 - e) / n.
     """
@@ -119,9 +119,9 @@ def wilson(share: float, images: float) -> Interval:
 def student_interval(
     values: Sequence[float], bounds: Bounds = (None, None), confidence: float = 0.95
 ) -> Interval | None:
-    """Student's t interval of the mean, as far as it lies within the bounds of what is averaged.
+    """Student's t interval of the mean, clipped to the bounds of the values.
 
-    None for fewer than three values, and for values that are all the same: they say nothing of how far the mean is off.
+    None for fewer than three values, and for values that are all the same, which do not show how far off the mean is.
     """
     from scipy.special import stdtrit
 
@@ -133,7 +133,7 @@ def student_interval(
 
 
 def student_p(values: Sequence[float]) -> float | None:
-    """How likely a mean as far from 0 is by chance, two-sided, by Student's t; None where there is no interval."""
+    """The two-sided p-value of the mean against 0, by Student's t; None where there is no interval."""
     from scipy.special import stdtr
 
     if len(values) < FEWEST or are_alike(values):
@@ -143,7 +143,7 @@ def student_p(values: Sequence[float]) -> float | None:
 
 
 def are_alike(values: Sequence[float]) -> bool:
-    """Whether values differ by rounding at most."""
+    """Whether values are equal up to rounding."""
     return math.isclose(min(values), max(values), rel_tol=1e-9, abs_tol=1e-12)
 
 

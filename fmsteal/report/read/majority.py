@@ -1,7 +1,7 @@
-"""The thief that says one class for every image: what any table's figures are to be read against. Imports no torch.
+"""The thief that answers one class for every image, as a reference for any table's figures. Imports no torch.
 
-The class is the most frequent true label of the test images, of equally frequent ones the first. It asks nothing and
-looks at nothing; what it scores is found from the victim's answers and the labels that a job keeps.
+The class is the most frequent true label of the test images; ties go to the first. This thief asks no query and sees no
+image; its scores are computed from the victim's answers and the labels that a job keeps.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ NAME = "majority class, no query"
 def scores(folder: Path) -> Mapping[str, float]:
     """What the majority class scores on a finished job's test images, by metric; empty without predictions.
 
-    Of encoders it stands in for the stolen one's heads: on each downstream set, and in the mean of these.
+    For encoders it replaces the stolen encoder's heads, on each downstream set and in the mean over the sets.
     """
     if not JobFolder(folder).predictions.is_file():
         return {}
@@ -43,9 +43,9 @@ def scores(folder: Path) -> Mapping[str, float]:
                     continue
                 scored = {"agreement": agreement, "stolen_accuracy": accuracy, "ratio": accuracy / theirs}
                 found |= {f"downstream/{name}/{kind}": value for kind, value in scored.items()}
-                if "/" not in name:  # judged by the headline's head
+                if "/" not in name:  # judged with the headline's head
                     by_set[name] = scored
-    except StoreError:  # torn: `fmsteal verify` says so
+    except StoreError:  # torn: `fmsteal verify` reports it
         return {}
     for kind in ("agreement", "stolen_accuracy", "ratio") if by_set else ():
         found[f"test/{kind}"] = math.fsum(scored[kind] for scored in by_set.values()) / len(by_set)

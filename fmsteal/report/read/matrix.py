@@ -1,4 +1,4 @@
-"""Two axes of a study as the rows and columns of a table, one table for each choice of the others."""
+"""Two axes of a study as the rows and columns of a table, with a table for each combination of the others."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from itertools import combinations
 
 from fmsteal.report.read.study import Cell, Study
 
-PAIRS = (("victim", "thief"), ("attack", "defense"), ("victim", "attack"), ("thief", "attack"))  # the best one first
+PAIRS = (("victim", "thief"), ("attack", "defense"), ("victim", "attack"), ("thief", "attack"))  # preferred first
 
 
 @dataclass(frozen=True)
@@ -16,8 +16,8 @@ class Matrix:
     """One table.
 
     Attributes:
-        rest: what is the same in it, of the study's other columns.
-        cells: by the values of row and column; more than one where nothing tells them apart.
+        rest: the table's values on the study's other columns.
+        cells: the cells by row and column; more than one if nothing distinguishes them.
     """
 
     rest: Mapping[str, str]
@@ -25,7 +25,7 @@ class Matrix:
 
 
 def choose_pair(study: Study) -> tuple[str, str] | None:
-    """Which axes to lay out as rows and columns; None where no two vary. Budgets make curves, not tables."""
+    """The axes to lay out as rows and columns; None unless two vary. Budgets are left to curves."""
     varying = [name for name in study.columns if name not in ("budget", "queries")]
     for rows, columns in PAIRS:
         if rows in varying and columns in varying:
@@ -34,7 +34,7 @@ def choose_pair(study: Study) -> tuple[str, str] | None:
 
 
 def make_matrices(study: Study, rows: str, columns: str) -> list[Matrix]:
-    """A table for each choice of the other columns."""
+    """A table for each combination of the other columns."""
     rest = [name for name in study.columns if name not in (rows, columns)]
     found = []
     for values, cells in study.groups([rows, columns]).items():

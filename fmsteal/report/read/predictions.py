@@ -1,4 +1,4 @@
-"""The predictions that a job keeps, read as far as they are needed. Imports no torch."""
+"""Reads the predictions that a job keeps, as far as they are needed. Imports no torch."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ Triple = tuple[Array, Array, Array]  # victim, thief, label of each test image
 
 @contextmanager
 def open_predictions(folder: Path) -> Iterator[np.lib.npyio.NpzFile]:
-    """A job's predictions, whose arrays are read when they are asked for.
+    """A job's predictions, whose arrays are read on access.
 
     Raises:
-        StoreError: they are not there, or torn: also while an array is read.
+        StoreError: they do not exist, or are torn; also raised while an array is read.
     """
     file = JobFolder(folder).predictions
     try:
@@ -37,12 +37,12 @@ def open_predictions(folder: Path) -> Iterator[np.lib.npyio.NpzFile]:
 
 
 def list_sets(arrays: np.lib.npyio.NpzFile) -> dict[str, str]:
-    """The sets of images that were judged, by name, with the prefix of their arrays; "" is the task's own test set.
+    """The prefix of each judged image set's arrays, by the set's name; "" is the task's own test set.
 
-    Of an encoder these are ``<downstream set>`` and ``<downstream set>/<head>``.
+    For an encoder the names are ``<downstream set>`` and ``<downstream set>/<head>``.
     """
     members = arrays.zip.namelist() if arrays.zip is not None else []
-    own = {name.removesuffix(".npy") for name in members if name.endswith(".npy")}  # others are no arrays
+    own = {name.removesuffix(".npy") for name in members if name.endswith(".npy")}  # other members are not arrays
     found = [name.removesuffix("victim") for name in arrays.files if name in own and f"/{name}".endswith("/victim")]
     return {prefix.rstrip("/"): prefix for prefix in found}
 
@@ -53,10 +53,10 @@ def load_triple(arrays: np.lib.npyio.NpzFile, prefix: str = "") -> Triple:
 
 
 def load_labels(arrays: np.lib.npyio.NpzFile, prefix: str = "") -> Triple:
-    """The same as classes that can be counted: whole numbers from 0 on.
+    """Like `load_triple`, but only classes that can be counted: whole numbers from 0.
 
     Raises:
-        StoreError: they are none.
+        StoreError: they are not.
     """
     found = load_triple(arrays, prefix)
     whole = all(part.dtype.kind in "iu" and part.ndim == 1 for part in found)

@@ -1,4 +1,4 @@
-"""How far the jobs of a sweep are, and how long the rest will take: read from their folders. Imports no torch."""
+"""The progress of a sweep's jobs and the time left, read from their folders. Imports no torch."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from fmsteal.records.folders import JobFolder, TheftFolder, find_theft
 from fmsteal.records.results import DONE, EPOCHS, MISSING, RUNNING, JobOnDisk
 from fmsteal.records.shapes import is_number
 
-TAIL = 2**14  # bytes at the end of a log of curves: its last point is in them
+TAIL = 2**14  # bytes at the end of a file of curves that are read for its last point
 
 
 @dataclass(frozen=True)
 class JobProgress:
-    """Where a job is.
+    """The progress of a job.
 
     Attributes:
         stage: ``starting``, ``queries``, what is being trained (``victim``, ``thief``, ...), or ``measuring``.
         done: queries paid for, or epochs.
-        of: how many there will be; None where that is not known.
-        seconds: spent on the job so far, interruptions left out.
+        of: how many queries or epochs there will be; None if not known.
+        seconds: time spent on the job so far, without interruptions.
     """
 
     stage: str
@@ -47,7 +47,7 @@ class JobProgress:
 
 
 def read_progress(folder: Path) -> JobProgress:
-    """How far the job in ``folder`` is: the file that it wrote to last tells, in its folder or in its theft's."""
+    """The progress of the job in ``folder``, from the file last written to in its folder or its theft's."""
     job = JobFolder(folder)
     theft = find_theft(job)
     ledger = theft.ledger if theft else job.old_ledger
@@ -65,23 +65,23 @@ def read_progress(folder: Path) -> JobProgress:
 
 
 def _spent(places: Sequence[JobFolder | TheftFolder]) -> float:
-    """The seconds that a job has written down; 0 where it has not, or what it wrote is damaged."""
+    """The seconds that a job has recorded; 0 if it has not, or if its record is damaged."""
     cost = next((found for place in places if isinstance(found := _json(place.cost), dict)), {})
     seconds = cost.get("cost/seconds", 0.0)
     return float(seconds) if is_number(seconds) and 0 <= seconds < math.inf else 0.0
 
 
 def _epochs(job: JobFolder, places: Sequence[JobFolder | TheftFolder], stage: str, epoch: int) -> int | None:
-    """How many epochs a training has that is at ``epoch``, as it wrote down or as the config says; None if neither."""
+    """The number of epochs of a training that is at ``epoch``, from its record or the config; None if neither fits."""
     known = next((n for place in places if (n := _json(place.work / stage / EPOCHS))), None)
     known = known or _setting(job, f"{stage}.recipe.epochs")
     return known if isinstance(known, int) and known >= epoch else None
 
 
 def estimate_time_left(entries: Sequence[JobOnDisk]) -> float | None:
-    """Seconds until the jobs that run or wait are done, as many at a time as run now; None if nothing tells.
+    """Seconds until running and missing jobs are done, with as many at a time as now; None if no job has finished.
 
-    A job is expected to take as long as the finished ones that have most of their overrides in common with it.
+    A job is expected to take as long as those finished jobs that have the most overrides in common with it.
     """
     finished = [(set(e.overrides), s) for e in entries if (s := _taken(e)) is not None]
     if not finished:
@@ -93,7 +93,7 @@ def estimate_time_left(entries: Sequence[JobOnDisk]) -> float | None:
 
 
 def seconds_of(entry: JobOnDisk) -> float | None:
-    """What a finished job took; None for others."""
+    """How long a finished job took; None for others."""
     if entry.state != DONE or entry.result is None:
         return None
     seconds = (entry.result.get("cost") or {}).get("cost/seconds")
@@ -101,7 +101,7 @@ def seconds_of(entry: JobOnDisk) -> float | None:
 
 
 def _taken(entry: JobOnDisk) -> float | None:
-    """The same with what came before the job's own clock: a process of its own imports PyTorch first."""
+    """Like `seconds_of`, with the time before the job's own clock: a new process imports PyTorch first."""
     seconds = seconds_of(entry)
     if seconds is None:
         return None
@@ -130,7 +130,7 @@ def _expected(entry: JobOnDisk, finished: Sequence[tuple[set[str], float]]) -> f
 
 
 def _last_point(curves: Path) -> tuple[str, int] | None:
-    """The stage and epoch of the last row; a torn one is passed over."""
+    """The stage and epoch of the last row; torn rows are skipped."""
     try:
         with curves.open("rb") as stream:
             stream.seek(max(0, curves.stat().st_size - TAIL))
@@ -148,7 +148,7 @@ def _last_point(curves: Path) -> tuple[str, int] | None:
 
 
 def _setting(job: JobFolder, key: str) -> int | None:
-    """A number of the job's config, which Hydra wrote down when it was begun."""
+    """An integer in the job's config, which Hydra wrote when the job began."""
     try:
         value = OmegaConf.select(OmegaConf.load(job.config), key)
     except Exception:  # an absent or damaged file, a key that this job does not have
@@ -157,7 +157,7 @@ def _setting(job: JobFolder, key: str) -> int | None:
 
 
 def _json(path: Path) -> Any:
-    """A JSON file; None also for one that may not be read."""
+    """The content of a JSON file; None also if it may not be read."""
     try:
         return read_json(path)
     except OSError:
@@ -165,7 +165,7 @@ def _json(path: Path) -> Any:
 
 
 def _touched(path: Path) -> float:
-    """When a file was written to; one that is not there never was."""
+    """When a file was last written to; 0 if it does not exist."""
     try:
         return path.stat().st_mtime
     except OSError:

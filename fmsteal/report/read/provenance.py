@@ -1,4 +1,4 @@
-"""Where a study's figures come from: when, with which code and hardware, at what cost, by which settings."""
+"""Where a study's figures come from: dates, code, hardware, costs and settings."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ HARDWARE = ("gpus", "cpu", "cores", "threads", "platform")
 
 @dataclass(frozen=True)
 class Fact:
-    """Something that each result says about how it was made.
+    """Something that each result records about how it was made.
 
     Attributes:
-        name: of what it says, as ``torch``.
-        values: what they say, with the number of jobs, the most frequent first.
+        name: its name, as ``torch``.
+        values: the number of jobs for each recorded value, the most frequent first.
     """
 
     name: str
@@ -34,7 +34,7 @@ class Fact:
 
 
 def list_facts(jobs: Sequence[StudyJob]) -> list[Fact]:
-    """What finished jobs were computed with: the code, packages, hardware."""
+    """What finished jobs were computed with: code, packages, hardware."""
     told = [_environment(job) for job in jobs]
     names = dict.fromkeys(name for env in told for name in env)
     counts = {name: Counter(env.get(name, "not recorded") for env in told) for name in names}
@@ -60,14 +60,14 @@ def _text(value: Any) -> str:
 
 
 def sum_costs(jobs: Sequence[StudyJob]) -> dict[str, float]:
-    """What jobs cost together, by the names of costs; what none of them recorded is not in it."""
+    """The jobs' total costs, by name, without costs that none of them recorded."""
     names = ("cost/queries", "cost/usd", "cost/seconds")
     costs = {name: [c for job in jobs if (c := job.figure(name)) is not None] for name in names}
     return {name: sum(values) for name, values in costs.items() if values}
 
 
 def find_times(study: Study) -> tuple[datetime | None, datetime | None]:
-    """When the first of the sweeps was begun, as its plan says, and when the last result was written."""
+    """When the first of the sweeps was begun, according to its plan, and when the last result was written."""
     begun = [(read_plan(folder) or {}).get("begun") for folder in study.folders]
     written = [JobFolder(job.on_disk.folder).result.stat().st_mtime for job in study.done]
     starts = [value for value in begun if isinstance(value, int | float)]

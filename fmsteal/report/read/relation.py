@@ -1,4 +1,4 @@
-"""What correlates with agreement across a sweep? Rank correlations over its cells, with intervals."""
+"""What correlates with agreement across a sweep: rank correlations over its cells, with intervals."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from fmsteal.report.read.headlines import HEADLINE
 from fmsteal.report.read.study import Cell, Study
 
 EXPLAINING = ("test/cka_unbiased", "test/trunk_cka_unbiased", "test/victim_accuracy", "test/victim_entropy")
-FEWEST = 5  # cells, below which a rank correlation says nothing
-FEWEST_VICTIMS = 5  # below which its interval does not
+FEWEST = 5  # cells for a meaningful rank correlation
+FEWEST_VICTIMS = 5  # victims for a meaningful interval of it
 RESAMPLED = 2000
-DIGITS = 9  # after which figures count as equal: two ways to the same one differ in the last bits, and ranks would too
+DIGITS = 9  # decimals for ranking: the same figure computed in two ways differs in the last bits
 
 
 @dataclass(frozen=True)
 class Relation:
-    """How a figure correlates with agreement over the cells of one budget.
+    """The correlation of a figure with agreement over the cells of one budget.
 
     Attributes:
         metric: the figure.
         queries: the budget of the cells.
         rho: Spearman's rank correlation of the cells' means.
-        interval: its 95 % interval, by bootstrap over victims; None where there are too few of them.
-        cells: how many.
+        interval: its 95 % interval, by bootstrap over victims; None if there are too few victims.
+        cells: the number of cells.
     """
 
     metric: str
@@ -37,7 +37,7 @@ class Relation:
 
 
 def find_relations(study: Study) -> list[Relation]:
-    """Of every explaining figure that all finished jobs have; cells are compared at equal budget only."""
+    """Relate every explaining figure that all finished jobs have; cells are compared at equal budget only."""
     metrics = [name for name in EXPLAINING if all(job.figure(name) is not None for job in study.done)]
     if "test/cka_unbiased" not in metrics:
         return []
@@ -54,7 +54,7 @@ def find_relations(study: Study) -> list[Relation]:
 
 
 def _relate(metric: str, cells: Sequence[Cell]) -> tuple[float, tuple[float, float] | None]:
-    """Spearman's correlation of a metric with agreement over cells, and its interval; cells of a victim go together."""
+    """Spearman's correlation of a metric with agreement over cells, and its interval; victims are drawn whole."""
     axes = [cell.jobs[0].axis for cell in cells]
     victims = [f"{axis['victim']} {axis.get('victim_adaptation')}" for axis in axes]
     return correlate_ranks(_means(cells, metric), _means(cells, HEADLINE), victims)
@@ -65,7 +65,7 @@ def correlate_ranks(
 ) -> tuple[float, tuple[float, float] | None]:
     """Spearman's rho of paired values, and its 95 % interval by bootstrap over victims.
 
-    Cells that share a victim are no independent witnesses: whole victims are drawn, with all their cells.
+    Cells that share a victim are not independent: whole victims are drawn, with all their cells.
     """
     import numpy as np
     from scipy.stats import rankdata

@@ -1,4 +1,4 @@
-"""``fmsteal status``: what of a sweep is done, under way, failed, cut off or still to come. Imports no torch."""
+"""``fmsteal status``: which jobs of a sweep are done, under way, failed, cut off or still to come. Imports no torch."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ class Status:
     """A sweep at one moment.
 
     Attributes:
-        folder: the sweep's.
-        jobs: all that are known.
-        plan: whether it is recorded which jobs there will be; if not, missing ones are not known.
+        folder: the sweep's folder.
+        jobs: all known jobs.
+        plan: whether the sweep's plan is recorded; without it, missing jobs are not known.
     """
 
     folder: Path
@@ -26,7 +26,7 @@ class Status:
 
     @classmethod
     def of(cls, folder: Path) -> Status:
-        """Read the folder."""
+        """Read a sweep's folder."""
         jobs = list_planned(folder)
         return cls(folder, list_begun(folder) if jobs is None else jobs, jobs is not None)
 
@@ -41,7 +41,7 @@ class Status:
 
 
 def describe_error(job: JobOnDisk) -> str:
-    """The last line of what a job raised, or what is wrong with its result."""
+    """The last line of the error that a job raised, or what is wrong with its result."""
     if job.failure is None:
         return job.fault
     lines = [line.strip() for line in str(job.failure.get("error", "")).splitlines() if line.strip()]
@@ -49,12 +49,12 @@ def describe_error(job: JobOnDisk) -> str:
 
 
 def describe_stage(job: JobOnDisk) -> str:
-    """Where a job was when it ended: the stage that its record or the plan names, and what its files show."""
+    """Where a job was when it ended: the stage named by its failure record or the plan, and its progress."""
     known = (job.failure or {}).get("stage") or job.stage
     at = read_progress(job.folder).text
     return str(known) if known and at == "starting" else f"{known}, {at}" if known else at
 
 
 def continue_command(folder: Path) -> str:
-    """The command that does what is left of a sweep; what is finished is skipped."""
+    """The command that runs the rest of a sweep, skipping finished jobs."""
     return str((read_plan(folder) or {}).get("command") or "the sweep's own command, given again")

@@ -1,7 +1,7 @@
-"""What one or several sweeps found, cell by cell: means over seeds with intervals, and what is not there.
+"""The results of one or several sweeps, cell by cell: means over seeds with intervals, and what is missing.
 
-A cell is what jobs share that differ in the seed alone. A job of the plan without a result stays in its cell, so that
-no mean hides it. Imports no torch.
+Jobs that differ in the seed alone share a cell. A planned job without a result stays in its cell, so that no mean hides
+it. Imports no torch.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from fmsteal.report.read.headlines import HEADLINE
 from fmsteal.report.read.interval import IMAGES, Bounds, Interval, SeedFigure, count_images, interval_over
 from fmsteal.report.read.tidy import axis_of, require_jobs
 
-SHOWN = 1e-3  # how far both halves of a share's interval may differ to be shown as one: half of a digit at either end
+SHOWN = 1e-3  # by how much the halves of a share's interval may differ and still be shown as one: half a digit each
 
 
 @dataclass(frozen=True)
@@ -30,10 +30,10 @@ class StudyJob:
     """A job of a study.
 
     Attributes:
-        on_disk: what its folder shows.
-        sweep: name of the sweep it was found in.
-        axis: its columns; empty where nothing tells.
-        cell: what it shares with jobs that differ in the seed alone; None where nothing tells.
+        on_disk: the job as its folder shows it.
+        sweep: the name of the sweep it was found in.
+        axis: its columns; empty if not known.
+        cell: the key of its cell; None if not known.
     """
 
     on_disk: JobOnDisk
@@ -48,7 +48,7 @@ class StudyJob:
         return seed if isinstance(seed, int) else None
 
     def figure(self, metric: str) -> float | None:
-        """A metric or cost by its name; None where the job has none, or no number that is finite."""
+        """A metric or cost by its name; None if the job does not have it, or it is not a finite number."""
         result = self.on_disk.result or {}
         for part in ("metrics", "cost"):
             value = (result.get(part) or {}).get(metric)
@@ -57,7 +57,7 @@ class StudyJob:
         return None
 
     def interval(self, metric: str) -> Interval | None:
-        """A metric's own 95 % interval, which covers the test images alone; None where it has none that is finite."""
+        """A metric's own 95 % interval, which covers the test images alone; None if it has no finite one."""
         intervals = (self.on_disk.result or {}).get("intervals")
         found = intervals.get(metric) if isinstance(intervals, dict) else None
         if not isinstance(found, list) or len(found) != 2 or self.figure(metric) is None:
@@ -65,14 +65,14 @@ class StudyJob:
         return (found[0], found[1]) if all(isinstance(e, int | float) and math.isfinite(e) for e in found) else None
 
     def point(self, metric: str, value: float | None = None) -> SeedFigure | None:
-        """A metric, or another ``value`` of the same test images, as one of the seeds that are averaged."""
+        """A metric, or another ``value`` on the same test images, as the figure of one seed for averaging."""
         figure = self.figure(metric)
         images = None if figure is None else count_images(figure, self.interval(metric))
         value = figure if value is None else value
         return None if value is None else SeedFigure(value, images, self._test(metric))
 
     def _test(self, metric: str) -> str | None:
-        """A digest of the images that a metric is a share of; None where no result tells, as of downstream sets."""
+        """A digest of the images that a metric is a share of; None if not recorded, as for downstream sets."""
         inputs = (self.on_disk.result or {}).get("inputs")
         if self.axis.get("task") == "embed" or metric.startswith("downstream/") or not isinstance(inputs, dict):
             return None
@@ -81,7 +81,7 @@ class StudyJob:
 
     @property
     def varies(self) -> frozenset[str] | None:
-        """The parts of the job, as ``data``, whose own seed is the job's; None where no result tells."""
+        """The parts of the job, as ``data``, whose own seed is the job's; None if not recorded."""
         settings = (self.on_disk.result or {}).get("settings")
         if not isinstance(settings, dict) or not settings:
             return None
@@ -93,11 +93,11 @@ class Figure:
     """A figure of a cell.
 
     Attributes:
-        mean: over its seeds.
+        mean: the mean over seeds.
         interval: the 95 % interval of the mean, see `fmsteal.report.read.interval.interval_over`; None for fewer than
-            three seeds, and where seeds that are all alike say nothing of how far it is off.
-        n: seeds that have it.
-        of: seeds that were asked for.
+            three seeds, and if all seeds have the same figure, unless it is a share.
+        n: how many seeds have it.
+        of: how many seeds were asked for.
         points: the figure of each seed.
         covers: what the interval covers: ``seeds``, ``test images``, ``seeds and test images``; "" without one.
     """
@@ -111,22 +111,22 @@ class Figure:
 
     @classmethod
     def over(cls, points: Sequence[SeedFigure], of: int, bounds: Bounds) -> Figure:
-        """Of the figure of each seed, at least one, out of ``of`` that were asked for."""
+        """Average the figures of one seed or more, out of ``of`` seeds that were asked for."""
         values = tuple(point.value for point in points)
         interval, covers = interval_over(points, bounds)
         return cls(math.fsum(values) / len(values), interval, len(values), of, values, covers)
 
     @property
     def half(self) -> float | None:
-        """Half the interval's width: mean +- half; None where there is none, or where it is not in its middle.
+        """Half the interval's width: mean +- half; None without an interval, or if the mean is not in its middle.
 
-        Of a share it is in the middle as far as three decimals show.
+        For a share it is enough to be in the middle to three decimals.
         """
         return half_of(self.mean, self.interval, SHOWN if IMAGES in self.covers else 0.0)
 
     @property
     def whole(self) -> bool:
-        """Whether every seed that was asked for is in it."""
+        """Whether it includes every seed that was asked for."""
         return self.n == self.of
 
 
@@ -135,9 +135,9 @@ class Cell:
     """Jobs that differ in the seed alone.
 
     Attributes:
-        key: names the cell.
-        values: on the study's columns.
-        jobs: by seed, of whatever state.
+        key: the cell's key.
+        values: its values on the study's columns.
+        jobs: its jobs in any state, by seed.
     """
 
     key: str
@@ -146,7 +146,7 @@ class Cell:
 
     @property
     def done(self) -> list[StudyJob]:
-        """The finished ones."""
+        """The finished jobs."""
         return [job for job in self.jobs if job.on_disk.state == DONE]
 
     @property
@@ -164,12 +164,12 @@ class Cell:
         return {seed: value for seed, value in found.items() if value is not None}
 
     def figure(self, metric: str) -> Figure | None:
-        """The metric's mean over seeds; None where no job has it."""
+        """The metric's mean over seeds; None if no job has it."""
         points = {job.seed: point for job in self.jobs if (point := job.point(metric))}
         return Figure.over(list(points.values()), len(self.jobs), self.bounds(metric)) if points else None
 
     def bounds(self, metric: str) -> Bounds:
-        """What limits a metric; nothing where figures lie outside, as of an accuracy in per cent."""
+        """The bounds of a metric; none if figures lie outside them, as with an accuracy in per cent."""
         values = self.by_seed(metric).values()
         low, high = found = bounds(metric, (job.on_disk.result for job in self.done if job.on_disk.result))
         inside = all((low is None or v >= low) and (high is None or v <= high) for v in values)
@@ -181,12 +181,12 @@ class Study:
     """The cells of one or several sweeps.
 
     Attributes:
-        folders: of the sweeps.
-        jobs: all that are known, each once.
-        columns: the axes that tell the cells apart, and those other settings without which two would look alike.
-        cells: all cells, in the order of their values, queries ascending.
-        unplaced: jobs of which nothing tells the cell.
-        repeated: keys of jobs that were found in more than one sweep; the first one with a result counts.
+        folders: the sweeps' folders.
+        jobs: all known jobs, each once.
+        columns: the axes that distinguish cells, and other settings without which two cells would look alike.
+        cells: all cells, ordered by their values, queries ascending.
+        unplaced: jobs whose cell is not known.
+        repeated: keys of jobs that were found in more than one sweep; the first with a result counts.
     """
 
     folders: Sequence[Path]
@@ -201,7 +201,7 @@ class Study:
         """Read the folders of sweeps.
 
         Raises:
-            StoreError: one is no sweep's, or was written by a newer version.
+            StoreError: a folder is not a sweep's, or was written by a newer version.
         """
         found: dict[tuple[str, str], StudyJob] = {}
         repeated: list[str] = []
@@ -216,7 +216,7 @@ class Study:
 
     @classmethod
     def of_results(cls, results: Sequence[Result], folder: Path = Path()) -> Study:
-        """The same of the results of a sweep's folder that were read already: the finished jobs alone."""
+        """A study of finished jobs alone, from results of a sweep's folder that have already been read."""
         jobs = SweepFolder(folder).job
         entries = [JobOnDisk(r["job_key"], jobs(r["job_key"]).path, DONE, axis=r["axis"], result=r) for r in results]
         return cls._made([], [_job(entry, "") for entry in entries], [])
@@ -254,19 +254,19 @@ class Study:
 
     @cached_property
     def about(self) -> dict[str, About]:
-        """What the results say of all figures that any job has, by name."""
+        """The labels and directions of all figures that any job has, by name."""
         return describe(job.on_disk.result for job in self.done if job.on_disk.result is not None)
 
     def label(self, metric: str) -> str:
-        """What a metric is called in axes and headings."""
+        """A metric's name in axes and headings."""
         return (self.about.get(metric) or guess(metric)).label
 
     def direction(self, metric: str) -> bool | None:
-        """Whether more of a metric is more of a theft; None where neither more nor less is, or nothing tells."""
+        """Whether a higher value of a metric means a better theft; None if neither direction does, or it is unknown."""
         return (self.about.get(metric) or guess(metric)).higher_is_better
 
     def values(self, column: str) -> list[str]:
-        """What a column holds, in the order of the cells; numbers of queries ascend."""
+        """A column's values, in the order of the cells; budgets by ascending queries."""
         found = list(dict.fromkeys(cell.values[column] for cell in self.cells))
         if column in ("budget", "queries"):
             size = {cell.values[column]: cell.queries or 0 for cell in self.cells}
@@ -274,7 +274,7 @@ class Study:
         return found
 
     def groups(self, but: Sequence[str]) -> dict[tuple[str, ...], list[Cell]]:
-        """The cells that are alike in all columns except ``but``, by their values on those columns."""
+        """The cells grouped by their values on all columns except ``but``."""
         rest = [name for name in self.columns if name not in but]
         found: dict[tuple[str, ...], list[Cell]] = {}
         for cell in self.cells:
@@ -282,7 +282,7 @@ class Study:
         return found
 
     def require_column(self, name: str) -> str:
-        """A column by its name.
+        """Return a column's name, or refuse it.
 
         Raises:
             FmstealError: there is no such column, or it is the same in all cells.
@@ -295,7 +295,7 @@ class Study:
 
 
 def half_of(value: float, interval: Interval | None, tolerance: float = 0.0) -> float | None:
-    """Half the width of an interval; None where there is none, or where the value is not in its middle."""
+    """Half the width of an interval; None without an interval, or if the value is not in its middle."""
     if interval is None:
         return None
     low, high = value - interval[0], interval[1] - value
@@ -335,7 +335,7 @@ def _cells(jobs: Sequence[StudyJob]) -> tuple[list[str], list[Cell]]:
 
 
 def _telling_apart(facts: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The axes that vary, and what else it takes until no two cells look alike."""
+    """The axes that vary, and other settings until no two cells look alike."""
 
     def kinds(names: Sequence[str]) -> int:
         return len({tuple(str(f.get(n)) for n in names) for f in facts})
@@ -353,13 +353,13 @@ def _telling_apart(facts: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _values(facts: Mapping[str, Any], columns: Sequence[str], jobs: Sequence[StudyJob]) -> dict[str, str]:
-    """A cell's values; settings that only a result tells are unknown where there is none."""
+    """A cell's values; settings that only a result records are "unknown" without one."""
     told = any(job.on_disk.result for job in jobs)
     return {c: str(facts.get(c, "none" if told or "." not in c else "unknown")) for c in columns}
 
 
 def _facts(jobs: Sequence[StudyJob]) -> dict[str, Any]:
-    """All that is known of a cell: of a job without a result, what its overrides say in place of its settings."""
+    """All that is known of a cell: its axes and settings, or the overrides of jobs without a result."""
     facts: dict[str, Any] = {}
     for job in jobs:
         words = (word.lstrip("+").partition("=") for word in job.on_disk.overrides)

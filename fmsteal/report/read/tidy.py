@@ -1,4 +1,4 @@
-"""``fmsteal results``: a row for each job, a column for each figure; for eyes, as CSV, as Parquet. No torch."""
+"""``fmsteal results``: a row for each job, a column for each figure; for the terminal, CSV and Parquet. No torch."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ def make_rows(folder: Path) -> list[Row]:
     """A row for each job of a sweep.
 
     Columns: ``sweep``, ``job_key``, ``state``, ``stage``, ``seed``, ``axis.*``, the metrics and costs by their names,
-    ``<metric>.low`` and ``<metric>.high`` of the intervals, ``intervals_cover`` what those cover, ``<metric>.majority``
-    of the thief that says the majority class and asks nothing, ``error``, ``folder``. What a job has not, its row
-    has not.
+    ``<metric>.low`` and ``<metric>.high`` (ends of the intervals), ``intervals_cover`` (what these cover),
+    ``<metric>.majority`` (of the thief that always answers the majority class), ``error``, ``folder``. A row lacks what
+    its job does not have.
     """
     jobs = list_planned(folder)
     return [_row(job, folder.absolute().name) for job in (list_begun(folder) if jobs is None else jobs)]
 
 
 def list_columns(rows: Sequence[Row]) -> list[str]:
-    """All columns: what identifies a job, the axes, the figures by name, then where to look."""
+    """All columns: what identifies a job, the axes, the figures by name, then the error and the folder."""
     names = {name for row in rows for name in row}
     known = [f"axis.{name}" for name in AXES]
     axis = [n for n in known if n in names] + sorted(n for n in names if n.startswith("axis.") and n not in known)
@@ -46,9 +46,9 @@ def list_columns(rows: Sequence[Row]) -> list[str]:
 
 
 def write_csv(rows: Sequence[Row], file: Path) -> None:
-    """Write the table as CSV, an empty field where a job has no such figure; ``-`` is the standard output.
+    """Write the table as CSV, with empty fields for missing figures; ``-`` is the standard output.
 
-    Text that a spreadsheet would take for a formula begins with an apostrophe.
+    Text that a spreadsheet would take for a formula is prefixed with an apostrophe.
     """
     if str(file) == "-":
         _csv(rows, sys.stdout)
@@ -58,7 +58,7 @@ def write_csv(rows: Sequence[Row], file: Path) -> None:
 
 
 def write_parquet(rows: Sequence[Row], file: Path) -> None:
-    """Write the table as Parquet, null where a job has no such figure.
+    """Write the table as Parquet, with null for missing figures.
 
     Raises:
         FmstealError: pyarrow is not installed.
@@ -94,7 +94,7 @@ def _row(job: JobOnDisk, sweep: str) -> Row:
 
 
 def axis_of(job: JobOnDisk) -> Row:
-    """The axes of a job, by name; none where nothing tells."""
+    """The axes of a job, by name; empty if not known."""
     return job.axis or ({} if job.state == MISSING else _begun_axes(job.folder))
 
 
@@ -104,13 +104,13 @@ def _mapping(record: Row, name: str) -> Row:
 
 
 def _begun_axes(folder: Path) -> Row:
-    """The axes of a job without a result, from what Hydra wrote down when it was begun."""
+    """The axes of a job without a result, from the config that Hydra wrote when it began."""
     try:
         job = JobFolder(folder)
         cfg = OmegaConf.load(job.config)
         choices = OmegaConf.select(OmegaConf.load(job.choices), "hydra.runtime.choices")
         return axes(cfg, choices)  # type: ignore[arg-type]
-    except Exception:  # absent, or damaged in whatever way: the row says the rest
+    except Exception:  # absent, or damaged in any way: the row holds the rest
         return {}
 
 
@@ -122,7 +122,7 @@ def _csv(rows: Sequence[Row], stream: Any) -> None:
 
 
 def _of_one_type(values: Sequence[Any]) -> list[Any]:
-    """A column as numbers if all of it are, else as text."""
+    """A column as numbers if all its values are numbers, else as text."""
     there = [v for v in values if v is not None]
     if all(isinstance(v, int) for v in there):
         return list(values)
@@ -132,10 +132,10 @@ def _of_one_type(values: Sequence[Any]) -> list[Any]:
 
 
 def require_jobs(folder: Path) -> None:
-    """Refuse a folder that is no sweep's.
+    """Refuse a folder that is not a sweep's.
 
     Raises:
-        StoreError: it does not exist, or holds no job; sweeps below it are named.
+        StoreError: the folder does not exist, or holds no job; the message names sweeps below it.
     """
     if not folder.is_dir():
         raise StoreError(

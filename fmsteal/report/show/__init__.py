@@ -1,1 +1,1 @@
-"""Shows what was read: tables in a terminal, plots, a page, LaTeX."""
+"""Shows what was read: tables in the terminal, plots, a page, LaTeX."""

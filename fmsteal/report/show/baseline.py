@@ -1,4 +1,4 @@
-"""How the choices of an axis differ from one of them, cell by cell. Imports no torch."""
+"""How the choices of an axis differ from a baseline choice, cell by cell. Imports no torch."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def require_choice(study: Study, layout: Layout, baseline: str) -> None:
     """Make sure that a baseline is a choice of the axis that is compared.
 
     Raises:
-        FmstealError: it is none, or no axis is left to compare.
+        FmstealError: it is not one, or no axis is left to compare.
     """
     if layout.lines is None:
         varies = ", ".join(study.columns) or "nothing but the seed"
@@ -32,9 +32,9 @@ def require_choice(study: Study, layout: Layout, baseline: str) -> None:
 def find_differences(
     panels: Sequence[Panel], baseline: str, metric: str, column: Mapping[str, str]
 ) -> dict[str, Difference]:
-    """What each cell differs by from the baseline's of its panel and column, by the cell's key.
+    """Each cell's difference from the baseline's cell in the same panel and column, by the cell's key.
 
-    The comparisons of all panels are one family: their p-values are adjusted together, by Holm.
+    The comparisons of all panels are one family: their p-values are adjusted together, by Holm's method.
     """
     found: dict[str, Difference] = {}
     for panel in panels:
@@ -53,11 +53,11 @@ class Baseline:
     """What the figures of a table are compared with.
 
     Attributes:
-        axis: of which it is a choice.
-        choice: as ``knockoff``.
-        judged: whether a difference may be called more than chance: figures of two victims are of different things.
-        alone: how many figures of other choices have no baseline beside them.
-        higher_is_better: whether more of the metric is more of a theft; None where neither more nor less is.
+        axis: the axis of which it is a choice.
+        choice: the choice, as ``knockoff``.
+        judged: whether a difference may be called more than chance; figures of two victims are of different things.
+        alone: how many figures of other choices have no baseline to compare with.
+        higher_is_better: whether a higher value means a better theft; None if neither direction does.
     """
 
     axis: str
@@ -68,18 +68,18 @@ class Baseline:
 
     @property
     def name(self) -> str:
-        """As ``attack knockoff``."""
+        """Axis and choice, as ``attack knockoff``."""
         return f"{self.axis} {self.choice}"
 
     def notes(self, beside: Sequence[tuple[Figure, Difference]]) -> list[str]:
-        """What has to be known of the differences: every figure that has one, with it."""
+        """What a reader must know about the differences; ``beside`` holds each with its figure."""
         sign = " Here less is more of a theft." if self.higher_is_better is False else ""
         said = f"In [ ] the difference from {self.name}, paired by seed, ± half of its 95 % interval over seeds.{sign}"
         tested = [difference for _, difference in beside if difference.interval]
         return [said, *self._exceptions(beside), *self._bold(tested)]
 
     def _exceptions(self, beside: Sequence[tuple[Figure, Difference]]) -> Iterator[str]:
-        """How many differences are not of all seeds, not paired, without an interval, or missing."""
+        """How many differences lack seeds, are not paired, have no interval, or are missing."""
         found = [difference for _, difference in beside]
         few = sum(difference.paired and difference.seeds < figure.n for figure, difference in beside)
         for count, what in (
@@ -98,7 +98,7 @@ class Baseline:
                 yield f"Of the differences, {count} {what}."
 
     def _bold(self, tested: Sequence[Difference]) -> Iterator[str]:
-        """What bold means, or why nothing is."""
+        """What bold means, or why nothing is bold."""
         if not self.judged:
             yield f"None is bold: figures of two choices of {self.axis} are figures of different things."
         elif self.higher_is_better is None:

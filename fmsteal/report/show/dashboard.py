@@ -1,4 +1,4 @@
-"""The project's W&B workspace and reports, as code: every name in them is one that runs log (a test looks)."""
+"""The project's W&B workspace and reports, as code: every name in them is one that runs log (a test checks this)."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ def make(entity: str | None, project: str, sweep: str | None, stolen: str, login
     """The workspace of a project, or a report about one of its sweeps.
 
     Args:
-        entity: who owns the project; None for the login's default.
-        project: its name.
-        sweep: whose report; None for the workspace.
+        entity: the project's owner; None for the login's default.
+        project: the project's name.
+        sweep: the sweep to report on; None for the workspace.
         stolen: ``classifiers`` or ``encoders``.
-        login: whether one is needed; without it, the default entity stays empty.
+        login: whether a login is needed; without it, the default entity stays empty.
 
     Raises:
-        FmstealError: wandb-workspaces is not installed, or nobody is logged in.
+        FmstealError: wandb-workspaces is not installed, or the user is not logged in.
     """
     try:
         import wandb_workspaces.reports.v2 as wr
@@ -51,15 +51,15 @@ def make(entity: str | None, project: str, sweep: str | None, stolen: str, login
 
 
 def to_json(view: Any) -> str:
-    """What W&B would be sent."""
+    """The JSON that would be sent to W&B."""
     return json.dumps(json.loads(view._to_model().model_dump_json(by_alias=True, exclude_none=True)), indent=1)
 
 
 def save(view: Any) -> str:
-    """Send it to W&B; returns its address."""
+    """Send a view to W&B; return its address."""
     try:
         return str(view.save().url)
-    except Exception as error:  # of the network, of permissions: whatever the client raises
+    except Exception as error:  # network, permissions: whatever the client raises
         raise FmstealError(f"W&B did not take it ({str(error).splitlines()[0]}). {LOGIN}") from error
 
 
@@ -74,7 +74,7 @@ def _owner(entity: str | None) -> str:
 
     try:
         return str(wandb.Api().default_entity)
-    except Exception as error:  # of the network, of a key that is not accepted: whatever the client raises
+    except Exception as error:  # network, a key that is not accepted: whatever the client raises
         raise FmstealError(f"W&B does not answer ({str(error).splitlines()[0]}). {LOGIN}") from error
 
 
@@ -119,7 +119,7 @@ def _report(wr: Any, entity: str, project: str, sweep: str, stolen: str) -> Any:
 
 
 def _sections(wr: Any, stolen: str) -> dict[str, list[Any]]:
-    """What is shown, by heading."""
+    """The panels, by heading."""
     figures = FIGURES[stolen]
 
     def against_queries(y: str, axis: str) -> Any:
@@ -161,7 +161,7 @@ def _sections(wr: Any, stolen: str) -> dict[str, list[Any]]:
 
 
 def _column(axis: str) -> str:
-    """An axis in the config, as the app finds it: its key has a dot in it, and is not nested."""
+    """An axis in the config, as the app addresses it: its key contains a dot, and is not nested."""
     return f"axis.{axis}.value"
 
 

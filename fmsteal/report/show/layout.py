@@ -1,4 +1,4 @@
-"""Which axis plays which part in tables and plots: found from what varies, or named by the user. Imports no torch."""
+"""The role of each axis in tables and plots, found from what varies or named by the user. Imports no torch."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from fmsteal.report.read.study import Cell, Study
 
 BUDGETS = ("budget", "queries", "budget.queries")
 COMPARED = ("attack", "defense", "victim", "thief", "query", "data")  # the first that varies is compared
-PANELS = ("data", "victim", "thief", "query", "defense", "attack")  # of the others, which are panels first
-APART = ("task", "data", "evaluation", "victim")  # figures of two of these are figures of different things
+PANELS = ("data", "victim", "thief", "query", "defense", "attack")  # the order in which the others become panels
+APART = ("task", "data", "evaluation", "victim")  # figures of two choices of these are of different things
 MOST_PANELS = 9  # in a figure
 MOST_PAGES = 6  # figures of a kind
 
@@ -22,7 +22,7 @@ class Panel:
     """What is drawn into one frame.
 
     Attributes:
-        values: of the columns that tell the panels apart.
+        values: its values on the columns that distinguish panels.
         lines: the cells of each choice of the axis that is compared, queries ascending.
     """
 
@@ -36,13 +36,13 @@ class Panel:
 
     @property
     def cells(self) -> list[Cell]:
-        """All of them."""
+        """All cells of the panel."""
         return [cell for cells in self.lines.values() for cell in cells]
 
 
 @dataclass(frozen=True)
 class Page:
-    """What is drawn into one figure: panels that are alike in ``values``."""
+    """What is drawn into one figure: panels that share ``values``."""
 
     values: dict[str, str]
     panels: list[Panel]
@@ -50,14 +50,14 @@ class Page:
 
 @dataclass(frozen=True)
 class Layout:
-    """The part that each column plays.
+    """The role of each column.
 
     Attributes:
-        metric: what is shown.
-        x: the columns that say how many queries were asked, where that varies.
-        lines: the axis whose choices are compared; None where nothing but the budget varies.
-        facets: the columns that tell panels apart, two at most unless named.
-        pages: the columns left over; each combination of them has figures of its own.
+        metric: the metric that is shown.
+        x: the columns that give the number of queries, if it varies.
+        lines: the axis whose choices are compared; None if only the budget varies.
+        facets: the columns that distinguish panels, at most two unless named.
+        pages: the remaining columns; each combination of their values has figures of its own.
     """
 
     metric: str = HEADLINE
@@ -70,10 +70,10 @@ class Layout:
     def of(
         cls, study: Study, metric: str = HEADLINE, lines: str | None = None, facets: Sequence[str] | None = None
     ) -> Layout:
-        """Find the parts of the columns that were not named.
+        """Find the roles of the columns that were not named.
 
         Raises:
-            FmstealError: nobody measured the metric, or a column named is none of the study's, or named twice.
+            FmstealError: no finished job has the metric, or a named column is not the study's, or is named twice.
         """
         require_metric(study, metric)
         told = tuple(facets or ())
@@ -88,11 +88,11 @@ class Layout:
 
     @property
     def judged(self) -> bool:
-        """Whether the choices that are compared have figures of the same thing, of which one can be the better."""
+        """Whether the compared choices have figures of the same thing, so that one can be better than another."""
         return self.lines is not None and self.lines not in APART
 
     def split(self, study: Study) -> list[Page]:
-        """The study's cells by page, panel and line; all of them."""
+        """All cells of the study, by page, panel and line."""
         found: dict[tuple[str, ...], dict[tuple[str, ...], dict[str, list[Cell]]]] = {}
         for cell in study.cells:
             page = found.setdefault(tuple(cell.values[c] for c in self.pages), {})
@@ -111,7 +111,7 @@ class Layout:
         ]
 
     def figures(self, study: Study) -> tuple[list[Page], str]:
-        """The pages as figures that can be read: few panels each, few figures; and a note of what was left out."""
+        """The pages as readable figures, few and with few panels each, and a note of what was left out."""
         pages = [
             Page(page.values, page.panels[start : start + MOST_PANELS])
             for page in self.split(study)
@@ -121,7 +121,7 @@ class Layout:
 
 
 def describe_left_out(figures: int, layout: Layout) -> str:
-    """Says how many of the figures are not drawn, and how to draw others."""
+    """A note of how many figures are drawn, and how to draw others; "" if all are."""
     if figures <= MOST_PAGES:
         return ""
     varies = ", ".join(name for name in (layout.lines, *layout.facets, *layout.pages) if name)
@@ -132,10 +132,10 @@ def describe_left_out(figures: int, layout: Layout) -> str:
 
 
 def require_metric(study: Study, metric: str) -> str:
-    """A metric by its name.
+    """Return a metric, or refuse it.
 
     Raises:
-        FmstealError: no finished job has it.
+        FmstealError: no finished job has the metric.
     """
     if metric in study.metrics or not study.done:
         return metric
@@ -148,7 +148,7 @@ def name_values(values: dict[str, str]) -> str:
 
 
 def _require_apart(study: Study, lines: str | None, facets: Sequence[str]) -> list[str]:
-    """The columns that were named, which the study has, each for one thing."""
+    """The columns that were named, each of them in the study and named for one role."""
     named = [*([lines] if lines else []), *facets]
     for name in named:
         study.require_column(name)
@@ -158,12 +158,12 @@ def _require_apart(study: Study, lines: str | None, facets: Sequence[str]) -> li
 
 
 def _choose_lines(free: Sequence[str]) -> str | None:
-    """The column that is compared where none was named: the first of those that one likes to compare, or any."""
+    """The column that is compared if none was named: the first of `COMPARED`, else the first column."""
     return next((name for name in COMPARED if name in free), free[0] if free else None)
 
 
 def _leave(columns: Sequence[str], study: Study, lines: str | None, taken: Sequence[str]) -> list[str]:
-    """The columns, in the order of panels, that tell something which those taken before them do not."""
+    """The columns, in the order of panels, that do not follow from those taken before them."""
     left: list[str] = []
     for name in sorted(columns, key=_place):
         others = [by for by in (*taken, *left) if by != lines or name not in APART]
@@ -177,6 +177,6 @@ def _place(name: str) -> int:
 
 
 def _follows(study: Study, column: str, other: str) -> bool:
-    """Whether a column's value follows from another's."""
+    """Whether the value of ``column`` follows from that of ``other``."""
     pairs = {(cell.values[other], cell.values[column]) for cell in study.cells}
     return len(pairs) == len({value for value, _ in pairs})

@@ -1,4 +1,4 @@
-"""``fmsteal results`` for eyes: a row for each job, the axes that vary and the headline figures."""
+"""``fmsteal results`` in the terminal: a row for each job, with the axes that vary and the headline figures."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from fmsteal.report.read.interval import IMAGES
 from fmsteal.report.read.tidy import Row, list_columns
 from fmsteal.report.show.whole import print_whole
 
-ASKED = "axis.queries"  # the budget: how many queries a job may ask
+ASKED = "axis.queries"  # the budget: the number of queries that a job may ask
 
 
 def show(rows: Sequence[Row], console: Console) -> None:
-    """Print the table: the axes that vary, the headline figures; what is the same in all rows stands above it.
+    """Print the table with the axes that vary and the headline figures, then what is the same in all rows.
 
-    The number of queries stands there once, unless a job asked fewer than it may.
+    The number of queries is one column, unless a job asked fewer than it may.
     """
     varying, once = _varying(rows), _ask_all(rows)
     if once:
@@ -36,18 +36,18 @@ def show(rows: Sequence[Row], console: Console) -> None:
 
 
 def _varying(rows: Sequence[Row]) -> list[str]:
-    """The axes of which the rows have more than one value."""
+    """The axes on which the rows have more than one value."""
     return [c for c in _axes(rows) if len({str(row.get(c)) for row in rows if c in row}) > 1]
 
 
 def _ask_all(rows: Sequence[Row]) -> bool:
-    """Whether each job asked as many queries as its budget allows, as far as its row tells."""
+    """Whether each job asked as many queries as its budget allows, as far as known."""
     budgets = [(row.get("cost/queries"), row.get(ASKED)) for row in rows]
     return all(asked == budget for asked, budget in budgets if isinstance(asked, int) and isinstance(budget, int))
 
 
 def _common(rows: Sequence[Row], others: set[str]) -> dict[str, str]:
-    """The axes that have one value in all rows, by name, but for ``others``."""
+    """The axes with one value in all rows, by name, except ``others``."""
     same = [c for c in _axes(rows) if c not in others]
     return {c.removeprefix("axis."): next(str(row[c]) for row in rows if c in row) for c in same}
 
@@ -57,7 +57,7 @@ def _axes(rows: Sequence[Row]) -> list[str]:
 
 
 def _table(rows: Sequence[Row], varying: Sequence[str], once: bool) -> Table:
-    """The rows, and below them the thief that says the majority class."""
+    """The rows, and below them the majority class."""
     sweep = ["sweep"] if len({row["sweep"] for row in rows}) > 1 else []
     figures = [name for name in HEADLINES if any(name in row for row in rows)]
     told = [c.removeprefix("axis.") for c in varying]
@@ -76,12 +76,12 @@ def _table(rows: Sequence[Row], varying: Sequence[str], once: bool) -> Table:
 
 
 def _majority(rows: Sequence[Row], figures: Sequence[str]) -> list[str]:
-    """The figures of the thief that says the majority class, where the rows have them."""
+    """The figures of the majority class, where the rows have them."""
     return [_range([row[key] for row in rows if (key := f"{name}.majority") in row]) for name in figures]
 
 
 def _line(row: Row, varying: Sequence[str], figures: Sequence[str]) -> list[str]:
-    """A row's texts, but for its sweep."""
+    """A row's texts, without its sweep."""
     low, high = (_figure(row.get(f"test/agreement.{end}"), 3) for end in ("low", "high"))
     return [
         row["job_key"][-8:] if any(c in row for c in varying) else row["job_key"],
@@ -99,6 +99,6 @@ def _figure(value: Any, digits: int) -> str:
 
 
 def _range(values: Sequence[float]) -> str:
-    """One figure of several jobs: from the least to the most of them."""
+    """The range of a figure over several jobs, as text."""
     ends = list(dict.fromkeys(_figure(value, 3) for value in (min(values), max(values)))) if values else []
     return " to ".join(ends)

@@ -1,7 +1,7 @@
-"""What a person sees of a multirun under way: one display of its stages, its jobs and the time left.
+"""The display of a sweep under way: its stages, its jobs and the time left.
 
-In a terminal it is a bar that stays below the log; in a log file, or in CI, a line for each job that ends and one now
-and then while none does. What it shows it reads from the jobs' folders, wherever they run.
+In a terminal it is a bar that stays below the log; in a log file or in CI, a line for each job that ends, and one now
+and then while none does. It reads everything from the jobs' folders, wherever they run.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ from fmsteal.report.read.progress import estimate_time_left, format_duration, re
 from fmsteal.report.read.status import describe_error
 
 LOOK_SECONDS = 2.0  # between two looks at the folders
-SILENT_SECONDS = 60.0  # after which a log gets a line though no job has ended
+SILENT_SECONDS = 60.0  # after which a log gets a line even if no job has ended
 ESTIMATE_SECONDS = 10.0  # between two estimates of the time left
-SHOWN = 6  # jobs under way that are named
+SHOWN = 6  # jobs under way that are listed
 
 
 @dataclass(frozen=True)
@@ -41,10 +41,10 @@ class StageJobs:
 
     Attributes:
         name: ``victims`` or ``thieves``.
-        jobs: by key, as they are known before the launch.
-        names: what each is called.
-        before: how many more there are that were done already.
-        prepared: of a victim whether it is in the store: its folder does not tell.
+        jobs: the jobs by key, as they were before the launch.
+        names: the jobs' names by key.
+        before: how many further jobs were done already.
+        prepared: says by key whether a victim is in the store, which its folder does not show.
     """
 
     name: str
@@ -55,7 +55,7 @@ class StageJobs:
 
 
 class Watch:
-    """How far a stage is, as of the last `look`. A job that has ended is not read again."""
+    """The progress of a stage as of the last `look`. A job that has ended is not read again."""
 
     def __init__(self, stage: StageJobs) -> None:
         self.stage = stage
@@ -64,7 +64,7 @@ class Watch:
         self._before = {key: _outcomes(job.folder) for key, job in self.jobs.items()}
 
     def look(self) -> list[JobOnDisk]:
-        """Read the folders of the jobs that have not ended; those that have ended since the last look."""
+        """Read the folders of the jobs that have not ended; return the jobs that have ended since the last look."""
         fresh = []
         for key, known in self.jobs.items():
             if key in self.ended:
@@ -76,7 +76,7 @@ class Watch:
         return fresh
 
     def _read(self, known: JobOnDisk) -> JobOnDisk:
-        """The job as its folder shows it; what an earlier run of it has left there does not count."""
+        """The job as its folder shows it; outcomes left by an earlier run of it do not count."""
         if not JobFolder(known.folder).hydra.is_dir():
             return known
         entry = replace(results.read_job(known.folder), overrides=known.overrides, stage=known.stage)
@@ -98,7 +98,7 @@ class Watch:
 
     @property
     def done(self) -> int:
-        """How many jobs have a result, those before this launch included."""
+        """How many jobs are done, including those before this launch."""
         return len(self.ended) - self.failed + self.stage.before
 
     @property
@@ -138,7 +138,7 @@ class Display:
 
     def _keep_looking(self) -> None:
         took = 0.0
-        while not self._over.wait(max(LOOK_SECONDS, 20 * took)):  # a slow file system is not asked all the time
+        while not self._over.wait(max(LOOK_SECONDS, 20 * took)):  # a slow file system is asked less often
             began = time.monotonic()
             self.refresh()
             took = time.monotonic() - began
@@ -147,7 +147,7 @@ class Display:
         """Look once, and show what is new."""
         try:
             ended = self.watch.look()
-        except OSError:  # a file system that does not answer now may do so the next time
+        except OSError:  # the file system may answer the next time
             return
         if time.monotonic() - self._estimated > ESTIMATE_SECONDS or self._left is None:
             self._left, self._estimated = estimate_time_left(list(self.watch.jobs.values())), time.monotonic()
@@ -189,7 +189,7 @@ class Display:
         self.console.print(f"[{time.strftime('%H:%M:%S')}] {text}", soft_wrap=True, highlight=False, markup=False)
 
     def _count(self, number: int) -> str:
-        """Which of all jobs the one is that ended ``-number`` jobs ago."""
+        """The place, out of all jobs, of the job that ended ``-number`` jobs ago."""
         total = str(self.watch.total)
         return f"{self.watch.done + self.watch.failed + number:>{len(total)}}/{total}"
 
@@ -223,7 +223,7 @@ def _outcomes(folder: Path) -> list[int | None]:
 
 
 def _log_above() -> None:
-    """Send the log to where the standard output goes now: above the display while there is one."""
+    """Send the log to the current standard output, which is above the display while there is one."""
     for handler in logging.getLogger().handlers:
         if type(handler) is logging.StreamHandler:
             handler.setStream(sys.stdout)

@@ -1,4 +1,4 @@
-"""The majority class as a row of a table: one for each victim, beside the cells that are about it. Imports no torch."""
+"""The majority class as rows of a table, one for each victim, beside the victim's cells. Imports no torch."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from fmsteal.report.show.layout import APART
 
 
 def average_figure(cells: Sequence[Cell], metric: str) -> Figure | None:
-    """The majority class's figure beside cells of one victim, by seed; None where no job has predictions for it."""
+    """The majority class's mean figure over seeds for cells of one victim; None if no job has predictions for it."""
     by_seed: dict[int | None, list[SeedFigure]] = {}
     for cell in cells:
         for job in cell.done:
@@ -28,8 +28,8 @@ def average_figure(cells: Sequence[Cell], metric: str) -> Figure | None:
 def find_row(keys: Sequence[str], values: Mapping[str, str]) -> tuple[str, ...]:
     """The row of the majority class that a cell of a table belongs to: its values on the columns ``keys``.
 
-    Only what says of which victim and data figures are is kept; of the other columns ``attack`` has the name, or else
-    the first.
+    Only columns that determine victim and data keep their values; of the others, ``attack`` holds the row's name, or
+    else the first.
     """
     if not keys:
         return (majority.NAME,)
@@ -44,5 +44,5 @@ def find_row(keys: Sequence[str], values: Mapping[str, str]) -> tuple[str, ...]:
 
 
 def _is_victims(column: str) -> bool:
-    """Whether a column says of which victim, or on which data, figures are."""
+    """Whether a column determines the victim or the data that figures are of."""
     return column.partition(".")[0] in APART or column == "victim_adaptation"

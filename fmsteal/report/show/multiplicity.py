@@ -1,7 +1,7 @@
 """Whether thieves of one victim are alike: the agreement of a cell's thieves with each other. Imports no torch.
 
-Two thieves may both agree with their victim on 90 % of the images, and with each other on 95 % or on 80 %: the first
-found the same copy, the second are two of many (the literature's *predictive multiplicity*).
+Two thieves may both agree with their victim on 90 % of the images, and with each other on 95 % or on 80 %: in the first
+case they found the same copy, in the second two of many (*predictive multiplicity* in the literature).
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ class Likeness:
 
     Attributes:
         cell: the cell.
-        agreement: share of test images to which two of them give one answer, mean over pairs.
-        pairs: how many pairs attack the same victim and are judged on the same images.
+        agreement: the share of test images to which two thieves give the same answer, averaged over pairs.
+        pairs: how many pairs attack the same victim, are judged on the same images, and keep predictions.
     """
 
     cell: Cell
@@ -38,7 +38,7 @@ class Likeness:
 
 
 def compare_thieves(cell: Cell) -> Likeness | str | None:
-    """How alike a cell's thieves are, or why that cannot be said; None of fewer than two finished jobs."""
+    """How alike a cell's thieves are, or why that cannot be said; None with fewer than two finished jobs."""
     jobs = cell.done
     if len(jobs) < 2:
         return None
@@ -55,7 +55,7 @@ def compare_thieves(cell: Cell) -> Likeness | str | None:
 
 
 def tabulate_multiplicity(study: Study) -> tuple[Plain | None, list[str]]:
-    """A table of the cells whose thieves can be compared, if there are any; and why others cannot."""
+    """A table of the cells whose thieves can be compared, None if there are none; and why others cannot."""
     found = [(cell, compare_thieves(cell)) for cell in study.cells]
     alike = [each for _, each in found if isinstance(each, Likeness)]
     reasons = Counter(each for _, each in found if isinstance(each, str))
@@ -81,12 +81,12 @@ def tabulate_multiplicity(study: Study) -> tuple[Plain | None, list[str]]:
 
 
 def _share(one: str | None, other: str | None) -> bool:
-    """Whether two jobs are known to have the same of something."""
+    """Whether two values are known and equal."""
     return bool(one) and one == other
 
 
 def _agree(one: Array | None, other: Array | None) -> float | None:
-    """The share of images to which two thieves give one answer; None where answers are not kept, or do not fit."""
+    """The share of images to which two thieves give the same answer; None if answers are missing or do not fit."""
     if one is None or other is None or not len(one) == len(other) > 0:
         return None
     return float((one == other).mean())
@@ -103,9 +103,9 @@ def _images(job: StudyJob) -> str | None:
 
 
 def _answers(job: StudyJob) -> Array | None:
-    """The thief's answers to the task's test images ``(n,)``; None where none are kept, or not readably."""
+    """The thief's answers to the task's test images ``(n,)``; None if none are kept, or they cannot be read."""
     try:
         with open_predictions(job.on_disk.folder) as arrays:
             return arrays["thief"] if "" in list_sets(arrays) and arrays["thief"].ndim == 1 else None
-    except StoreError:  # `fmsteal verify` says so
+    except StoreError:  # `fmsteal verify` reports it
         return None

@@ -1,7 +1,7 @@
 """``report.html``: a study on one page that needs no network, for the screen, the phone and the printer.
 
-The template is ``page.html``, its look ``page.css``, sorting and filtering ``page.js``; without JavaScript all is
-there, unfolded. What comes from results is escaped by the template.
+The template is ``page.html``, the style ``page.css``, sorting and filtering ``page.js``; without JavaScript everything
+is shown, unfolded. The template escapes whatever comes from results.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ NAME = "report.html"
 
 
 def write(study: Study, layout: Layout, plots: Iterable[Plot], folder: Path, theme: Theme = PAPER) -> Path:
-    """Write the page into a folder, and say where it is. Its links are relative: it moves together with the sweeps.
+    """Write the page into a folder, and return its path. Its links are relative: it can be moved with the sweeps.
 
-    ``plots`` are drawn with ``theme``, whose colours become the page's own, light or dark.
+    ``plots`` must be drawn with ``theme``, whose colours are replaced by the page's own, light or dark.
     """
     folder.mkdir(parents=True, exist_ok=True)
     text = render(study, layout, plots, folder, theme)
     fresh = folder / f".{NAME}.{os.getpid()}.tmp"
-    fresh.write_bytes(text.encode("utf-8", "replace"))  # names of files may hold bytes that are no text
+    fresh.write_bytes(text.encode("utf-8", "replace"))  # file names may contain bytes that are not text
     return fresh.replace(folder / NAME)
 
 
 def render(study: Study, layout: Layout, plots: Iterable[Plot], folder: Path, theme: Theme = PAPER) -> str:
-    """The page as it would lie in a folder."""
+    """The HTML of the page, with links relative to ``folder``."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
 
@@ -64,7 +64,7 @@ def render(study: Study, layout: Layout, plots: Iterable[Plot], folder: Path, th
 
 
 def _breakable(name: str) -> str:
-    """A name that may be broken after its joints."""
+    """A name that may be broken after ``_``, ``-``, ``.`` and ``/``."""
     from markupsafe import Markup, escape
 
     text = str(escape(name))
@@ -74,7 +74,7 @@ def _breakable(name: str) -> str:
 
 
 def _number(value: float, metric: str) -> str:
-    """A value of a metric; seconds whole, or a column would mix decimals."""
+    """A metric's value as text; seconds are whole, so that a column does not mix decimals."""
     return f"{value:,.0f}" if metric == "cost/seconds" else format_number(value, metric)
 
 

@@ -1,4 +1,4 @@
-"""What the page shows, in the order it shows it: columns and rows of its tables, links, notes."""
+"""The content of the page: columns and rows of its tables, links, notes."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ from fmsteal.report.show.wording import (
 )
 
 COSTS = {"cost/queries": "queries", "cost/usd": "USD", "cost/seconds": "seconds"}
-LINKS = 12_000  # figures of jobs, above which only those shown at first are links: they would be most of the file
-ROOM = 3  # axes, above which costs are left to the reader's choice of columns
+LINKS = 12_000  # figures of jobs above which only the headline figures are links, to keep the file small
+ROOM = 3  # axes above which some costs are hidden at first
 VERSIONS = {
     "commit": "states of the code",
     "fmsteal": "versions of fmsteal",
@@ -45,10 +45,10 @@ class Column:
 
     Attributes:
         metric: the figure's name.
-        heading: what stands above it.
-        shown: whether it is there at first; others are chosen by the reader.
+        heading: the column's heading.
+        shown: whether it is shown at first; the reader can show others.
         linked: whether each job's figure is a link to its folder.
-        higher_is_better: whether more of it is more of a theft; None where neither more nor less is.
+        higher_is_better: whether a higher value means a better theft; None if neither direction does.
     """
 
     metric: str
@@ -60,7 +60,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Choice:
-    """A column that the reader may hide: its place from the right, its name, what it is called."""
+    """A column that the reader may hide: its place from the right, name, heading, and if it is shown at first."""
 
     place: int
     name: str
@@ -70,7 +70,7 @@ class Choice:
 
 @dataclass(frozen=True)
 class PageContent:
-    """A study, as a page in ``folder`` shows it."""
+    """The content of a study's page in ``folder``."""
 
     study: Study
     layout: Layout
@@ -83,18 +83,18 @@ class PageContent:
 
     @cached_property
     def counts(self) -> dict[str, int]:
-        """How many jobs are in each state, those that occur."""
+        """How many jobs are in each state that occurs."""
         found = Counter(job.on_disk.state for job in self.study.jobs)
         return {state: found[state] for state in STATES if found[state]}
 
     @cached_property
     def axes(self) -> list[str]:
-        """The columns that tell cells apart."""
+        """The columns that distinguish cells."""
         return list(self.study.columns)
 
     @cached_property
     def columns(self) -> list[Column]:
-        """The columns of figures: the metric of the layout, headline figures, costs, all others."""
+        """The columns of figures: the metric of the layout, headline figures, all others, costs."""
         there, main = self.study.metrics, self.layout.metric
         heads = [main, *(name for name in HEADLINES if name in there and name != main)]
         costs = [name for name in COSTS if name in there and name not in heads]
@@ -119,34 +119,34 @@ class PageContent:
 
     @property
     def heading(self) -> str:
-        """What the metric is called."""
+        """The heading of the layout's metric."""
         return self.columns[0].heading
 
     @cached_property
     def choices(self) -> list[Choice]:
-        """The columns that can be hidden: those of figures, and the drawn one after the first of them."""
+        """The columns that can be hidden: those of figures, and the drawn column after the first of them."""
         first, *others = [(column.metric, column.heading, column.shown) for column in self.columns]
         all_of_them = [first, ("drawn", f"{first[1]}, drawn", True), *others]
         return [Choice(len(all_of_them) + 1 - n, *choice) for n, choice in enumerate(all_of_them)]
 
     @cached_property
     def ids(self) -> dict[str, str]:
-        """Of the cells, in the page."""
+        """The HTML ids of the cells, by key."""
         return {cell.key: f"c{n}" for n, cell in enumerate(self.study.cells, 1)}
 
     @cached_property
     def several_seeds(self) -> bool:
-        """Whether any cell has more than one."""
+        """Whether any cell has several seeds with the metric."""
         return any(len(cell.by_seed(self.layout.metric)) > 1 for cell in self.study.cells)
 
     @cached_property
     def covered(self) -> str:
-        """What the intervals of the metric cover; "" where no cell has one."""
+        """What the intervals of the metric cover; "" if no cell has one."""
         return describe_cover(cell.figure(self.layout.metric) for cell in self.study.cells)
 
     @cached_property
     def ends(self) -> tuple[float, float]:
-        """Of the scale on which the metric is drawn: of a share, 0 and 1."""
+        """The ends of the metric's scale: 0 and 1 if all values lie between them."""
         values = [v for cell in self.study.cells for v in cell.by_seed(self.layout.metric).values()]
         low, high = min(values, default=0.0), max(values, default=1.0)
         return (0.0, 1.0) if low >= 0 and high <= 1 else (low, high if high > low else low + 1)
@@ -157,22 +157,22 @@ class PageContent:
         return f"{min(max((value - low) / (high - low), 0), 1):.3f}"
 
     def wilson(self, job: StudyJob) -> tuple[float, float] | None:
-        """The interval of a job's metric over its test images, where it has one."""
+        """The interval of a job's metric over its test images, if it has one."""
         return job.interval(self.layout.metric)
 
     def ranks(self, axis: str) -> dict[str, int]:
-        """The order of an axis's values: numbers as numbers, budgets by their queries, names by the alphabet."""
+        """The order of an axis's values: numbers by size, budgets by their queries, names alphabetically."""
         values = self.study.values(axis)
         if axis not in ("budget", "queries"):
             values = sorted(values, key=_natural)
         return {value: place for place, value in enumerate(values)}
 
     def values_of(self, axis: str) -> str:
-        """Its values in a line, the first eight."""
+        """The first eight values of an axis, in a line."""
         return _some(list(self.ranks(axis)), 8)
 
     def states(self, cell: Cell) -> list[str]:
-        """What the state filter finds a cell by."""
+        """The states under which the state filter finds a cell."""
         found = sorted({job.on_disk.state for job in cell.jobs if job.on_disk.state != DONE}, key=STATES.index)
         return ["complete"] if not found else ["partial" if cell.done else "none", *found]
 
@@ -191,7 +191,7 @@ class PageContent:
 
     @cached_property
     def matrices(self) -> list[Matrix]:
-        """Tables of two axes."""
+        """The study as tables of two axes."""
         return make_matrices(self.study, *self.pair) if self.pair else []
 
     @cached_property
@@ -201,37 +201,37 @@ class PageContent:
         return (min(means), max(means)) if means else None
 
     def shade(self, mean: float) -> str:
-        """How strongly, from 0 to 1."""
+        """How strongly a mean is shaded, from 0 to 1."""
         low, high = self.extremes or (mean, mean)
         return f"{(mean - low) / (high - low) if high > low else 0.5:.3f}"
 
     @cached_property
     def left(self) -> list[StudyJob]:
-        """The jobs without a result, those that ask for attention first."""
+        """The jobs without a result, those that need attention first."""
         return sorted(self.study.left, key=lambda job: (URGENT.index(job.on_disk.state), job.sweep, job.on_disk.key))
 
     @property
     def begun(self) -> list[StudyJob]:
-        """Of the jobs without a result, those that were begun."""
+        """The jobs without a result that have begun."""
         return [job for job in self.left if job.on_disk.state != MISSING]
 
     @property
     def missing(self) -> list[StudyJob]:
-        """The jobs that were not."""
+        """The jobs that have not begun."""
         return [job for job in self.left if job.on_disk.state == MISSING]
 
     def errors(self, cell: Cell) -> list[str]:
-        """Why jobs of a cell failed, a line each, three at most."""
+        """Why jobs of a cell failed: a line each, three at most."""
         failed = [job for job in cell.jobs if job.on_disk.state in (FAILED, UNREADABLE)]
         lines = [f"{self.said(job.on_disk.state)}, seed {job.seed}: {self.error(job)}" for job in failed[:3]]
         return lines + ([f"and {len(failed) - 3} more"] if len(failed) > 3 else [])
 
     def error(self, job: StudyJob) -> str:
-        """Why a job has no result, in a line."""
+        """Why a job has no result, in one line."""
         return status.describe_error(job.on_disk)
 
     def stage(self, job: StudyJob) -> str:
-        """Where it was when it ended."""
+        """Where a job was when it ended."""
         return status.describe_stage(job.on_disk)
 
     def said(self, state: str) -> str:
@@ -239,7 +239,7 @@ class PageContent:
         return SAID.get(state, state)
 
     def link(self, path: Path) -> str:
-        """From the page to a file or folder, as a URL."""
+        """The link from the page to a file or folder, as a URL."""
         try:
             relative = os.path.relpath(path.absolute(), self.folder.absolute())
         except ValueError:  # on another drive
@@ -247,16 +247,16 @@ class PageContent:
         return quote(os.fsencode(Path(relative).as_posix())) + ("/" if path.is_dir() else "")
 
     def folder_of(self, job: StudyJob) -> str:
-        """The link to a job's folder; empty where it has none."""
+        """The link to a job's folder; "" if it has none."""
         return self.link(job.on_disk.folder) if job.on_disk.state != MISSING else ""
 
     def log(self, job: StudyJob) -> Path | None:
-        """The log of a job that was begun."""
+        """A job's log; None if it has none."""
         log = JobFolder(job.on_disk.folder).log
         return log if is_there(log) else None
 
     def short(self, job: StudyJob) -> str:
-        """The end of a job's key, which is like no other's."""
+        """The end of a job's key, which is unique."""
         return job.on_disk.key.rpartition("-")[2]
 
     @cached_property
@@ -266,23 +266,23 @@ class PageContent:
 
     @property
     def mixed(self) -> list[Fact]:
-        """In what they differ."""
+        """The facts in which they differ."""
         return [fact for fact in self.facts if fact.mixed]
 
     @cached_property
     def totals(self) -> dict[str, float]:
-        """What the finished jobs cost together."""
+        """The total costs of the finished jobs."""
         return sum_costs(self.study.done)
 
     @cached_property
     def span(self) -> list[tuple[str, object]]:
-        """When it was begun, and when the last result was written."""
+        """When the study was begun, and when its last result was written."""
         begun, written = find_times(self.study)
         return [(name, at) for name, at in (("begun", begun), ("last result", written)) if at]
 
     @cached_property
     def settings(self) -> dict[str, str]:
-        """Those that are the same in all finished jobs."""
+        """The settings that are the same in all finished jobs."""
         return common_settings(self.study)
 
     @cached_property
@@ -292,7 +292,7 @@ class PageContent:
 
     @cached_property
     def commands(self) -> list[tuple[str, str]]:
-        """The command of each sweep, by its name, where it is recorded."""
+        """The names of the sweeps whose command is recorded, each with its command."""
         known = [(folder.absolute().name, (read_plan(folder) or {}).get("command")) for folder in self.study.folders]
         return [(name, str(command)) for name, command in known if command]
 
@@ -318,7 +318,7 @@ class PageContent:
 
 
 def _incomplete(cells: Sequence[Cell], metric: str) -> list[str]:
-    """Of how many cells the seeds are not what a mean with an interval needs."""
+    """How many cells lack the seeds that a mean with an interval needs."""
     counts = {
         "some seeds are not done; a mean is over those that are": sum(0 < len(c.done) < len(c.jobs) for c in cells),
         "no seed is done": sum(not cell.done for cell in cells),
@@ -328,7 +328,7 @@ def _incomplete(cells: Sequence[Cell], metric: str) -> list[str]:
 
 
 def _apart(study: Study) -> list[str]:
-    """The jobs that are in no cell, or in one once only."""
+    """Notes on jobs that are in no cell, or were found more than once."""
     notes = []
     if study.repeated:
         notes.append(

@@ -1,4 +1,4 @@
-"""A table of texts for the terminal, in Markdown, in LaTeX. Imports no torch."""
+"""A table of texts for the terminal, Markdown and LaTeX. Imports no torch."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from fmsteal.report.show.typeset import escape_latex, escape_markdown
 
 @dataclass(frozen=True)
 class Plain:
-    """A table whose entries are written already.
+    """A table whose entries are texts already.
 
     Attributes:
-        name: of its files.
-        title: one line.
-        keys: the columns that tell the rows apart, to the left.
-        columns: those with what is said of each, to the right.
-        rows: their texts, of keys and columns.
-        notes: what a reader has to know.
+        name: its files' name.
+        title: a title of one line.
+        keys: the columns on the left, which distinguish the rows.
+        columns: the other columns, on the right.
+        rows: the texts of each row.
+        notes: what a reader must know.
     """
 
     name: str
@@ -67,7 +67,7 @@ class Plain:
         return "\n".join([*lines, ""])
 
     def write(self, folder: Path, formats: Sequence[str]) -> list[Path]:
-        """Write it into a folder as Markdown and LaTeX, as far as these are among the formats."""
+        """Write the table into a folder as Markdown and LaTeX, if these are among the formats."""
         written = []
         for kind, text in (("md", self.markdown), ("tex", self.latex)):
             if kind in formats:

@@ -1,4 +1,4 @@
-"""``fmsteal report --published``: a study beside what a paper printed, cell by cell. Imports no torch."""
+"""``fmsteal report --published``: a study beside a paper's figures, cell by cell. Imports no torch."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from fmsteal.report.show.wording import (
 )
 
 FOLDER = "published"
-MATCHED = ("data", "victim", "victim_adaptation", "thief", "queries")  # every file says these of a figure
-FURTHER = (*(a for a in AXES if a not in (*MATCHED, "budget")), "thief_adaptation")  # and may say these
+MATCHED = ("data", "victim", "victim_adaptation", "thief", "queries")  # every file has these columns
+FURTHER = (*(a for a in AXES if a not in (*MATCHED, "budget")), "thief_adaptation")  # and may have these
 BESIDE = ("ours", "published", "difference", "inside our interval")
 
 
@@ -33,9 +33,9 @@ class Published:
     """A figure that a paper printed.
 
     Attributes:
-        axis: what it is of, by the names of a sweep's columns; a column that is not there agrees with anything.
-        agreement: a share.
-        table: where it stands.
+        axis: its experiment, by the names of a sweep's columns; an absent column matches any value.
+        agreement: the figure, as a share.
+        table: where it is printed.
     """
 
     axis: Mapping[str, str]
@@ -43,14 +43,14 @@ class Published:
     table: str = ""
 
     def is_of(self, cell: Cell) -> bool:
-        """Whether a cell is the same experiment, as far as the columns tell."""
+        """Whether a cell is the same experiment, judging by the columns."""
         ours = cell.jobs[0].axis
         return all(str(ours.get(name)) == value for name, value in self.axis.items())
 
 
 @dataclass(frozen=True)
 class PublishedRow:
-    """A cell beside a published figure: what tells cells apart, our figure (or what became of it), and theirs."""
+    """A cell beside a published figure: the cell's values, our figure (or why it is absent), and theirs."""
 
     values: Sequence[str]
     ours: Figure | None
@@ -59,18 +59,18 @@ class PublishedRow:
 
     @property
     def difference(self) -> float | None:
-        """Ours less theirs."""
+        """Our figure minus theirs."""
         return None if self.ours is None else self.ours.mean - self.published
 
     @property
     def inside(self) -> bool | None:
-        """Whether theirs lies in our 95 % interval; None where there is none."""
+        """Whether their figure lies in our 95 % interval; None if there is no interval."""
         interval = None if self.ours is None else self.ours.interval
         return None if interval is None else interval[0] <= self.published <= interval[1]
 
     @property
     def texts(self) -> list[str]:
-        """The row, as it is shown."""
+        """The row as texts."""
         theirs = format_number(self.published, HEADLINE)
         if self.ours is None or self.difference is None:
             return [*self.values, self.absent, theirs, "", ""]
@@ -90,11 +90,11 @@ class PublishedComparison:
     """A study beside a file of published figures.
 
     Attributes:
-        name: of the file.
-        keys: the columns that tell rows apart.
-        rows: cells with a published figure, in the study's order.
-        unmatched: cells of ours that the file has no figure of, in words.
-        others: how many figures of the file no cell of ours is the experiment of.
+        name: the file's name.
+        keys: the columns that distinguish rows.
+        rows: the cells with a published figure, in the study's order.
+        unmatched: our cells without a figure in the file, in words.
+        others: how many figures of the file match none of our cells.
     """
 
     name: str
@@ -105,10 +105,10 @@ class PublishedComparison:
 
     @classmethod
     def of(cls, study: Study, name: str) -> PublishedComparison:
-        """Put a study beside the figures of a file, one of ours by name or any by path.
+        """Put a study beside the figures of a file, see `find`.
 
         Raises:
-            FmstealError: there is no such file, or it holds no such figures.
+            FmstealError: there is no such file, or it does not hold published figures.
         """
         figures = read(find(name))
         keys = [*MATCHED, *(c for c in study.columns if c not in (*MATCHED, "budget"))]
@@ -127,7 +127,7 @@ class PublishedComparison:
 
     @property
     def notes(self) -> list[str]:
-        """What a reader has to know."""
+        """What a reader must know."""
         told = [row.inside for row in self.rows if row.inside is not None]
         if not self.rows:
             said = f"{', '.join(MATCHED)} ({'; '.join(self.unmatched)})"
@@ -158,10 +158,10 @@ class PublishedComparison:
 
 
 def find(name: str) -> Path:
-    """A file of published figures: one of ours by name, or any by path.
+    """A file of published figures: one of ours by name, or any file by path.
 
     Raises:
-        FmstealError: there is none; the message lists ours.
+        FmstealError: there is no such file; the message lists ours.
     """
     ours = {file.stem: file for file in sorted((paths.folder("sweeps") / FOLDER).glob("*.csv"))}
     if name in ours:
@@ -175,10 +175,10 @@ def find(name: str) -> Path:
 
 
 def read(file: Path) -> list[Published]:
-    """The figures of a file; agreement stands there in per cent.
+    """The figures of a file, which gives agreement in per cent.
 
     Raises:
-        FmstealError: a column is missing or unknown, or a figure is no percentage.
+        FmstealError: the file cannot be read, a column is missing, or a figure is not a percentage.
     """
     try:
         with file.open(newline="", encoding="utf-8") as stream:

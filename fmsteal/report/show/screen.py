@@ -1,4 +1,4 @@
-"""``fmsteal status`` for eyes: what of a sweep is done, under way, failed, cut off or still to come."""
+"""``fmsteal status`` in the terminal: which jobs of a sweep are done, under way, failed, cut off or still to come."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from fmsteal.report.read.progress import estimate_time_left, format_duration, re
 from fmsteal.report.read.status import Status, continue_command, describe_error, describe_stage
 from fmsteal.report.show.whole import print_whole
 
-JOB = "job"  # heading of a column
-SHOWN = 40  # rows of a table, after which the others are counted only
+JOB = "job"  # a column's heading
+SHOWN = 40  # rows of a table; further ones are only counted
 
 
 def show(folder: Path, console: Console) -> None:
@@ -32,11 +32,11 @@ def show(folder: Path, console: Console) -> None:
             part.columns[0].no_wrap = True
             print_whole(part, console)
         else:
-            console.print(part, soft_wrap=isinstance(part, Text))  # paths and commands stay whole, to be copied
+            console.print(part, soft_wrap=isinstance(part, Text))  # paths and commands stay whole, for copying
 
 
 def watch(folder: Path, console: Console, every: float) -> None:
-    """Keep showing the status until no job is under way and no command is there to begin others; or until Ctrl-C."""
+    """Keep showing the status until no job is under way and no command is running that would begin others."""
     status = Status.of(folder)
     with Live(Group(*render(status)), console=console, auto_refresh=False) as live:
         while status.moving or (status.of_state(MISSING) and any(map(is_held, SweepFolder(folder).commands()))):
@@ -46,7 +46,7 @@ def watch(folder: Path, console: Console, every: float) -> None:
 
 
 def render(status: Status) -> list[RenderableType]:
-    """One line that sums up, then the jobs that somebody works on, and those that ask for attention."""
+    """A summary line, then the jobs under way, and those that need attention."""
     bar = Table.grid()
     bar.add_row(ProgressBar(len(status.jobs) or 1, len(status.of_state(DONE)), 60))
     parts: list[RenderableType] = [_headline(status), bar]

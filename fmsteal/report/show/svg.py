@@ -1,4 +1,4 @@
-"""A plot as an SVG element of a page: its text is text, its inks follow the page's light and dark."""
+"""A plot as an SVG element of a page: its text stays text, its colours follow the page's light and dark modes."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ def to_inline(figure: Figure, name: str, theme: Theme) -> str:
     """The figure as ``<svg>`` without a background. Black, which Matplotlib leaves out, stays black.
 
     Args:
-        figure: drawn with the theme.
-        name: of the figure in its page; its ids begin with it, so that several fit into one page.
+        figure: a figure drawn with the theme.
+        name: the figure's name; its ids begin with it, to be unique in the page.
         theme: its colours become the page's ``--ink``, ``--rule``, ``--series-0`` and so on.
     """
     inks = {theme.ink: "var(--ink)", theme.grid: "var(--rule)"}
     inks |= {colour: f"var(--series-{n})" for n, colour in enumerate(theme.series)}
     text = to_svg(figure, replace(theme, paper="none"))
-    text = re.sub(r"<(style|metadata)[^>]*>.*?</\1>", "", text, flags=re.DOTALL)  # such a style is the whole page's
+    text = re.sub(r"<(style|metadata)[^>]*>.*?</\1>", "", text, flags=re.DOTALL)  # styles would apply to the whole page
     head, end, body = text.strip().partition(">")
     head = re.sub(r'\s(width|height|xmlns(:xlink)?|version)="[^"]*"', "", head)
 
@@ -34,4 +34,4 @@ def to_inline(figure: Figure, name: str, theme: Theme) -> str:
         code = re.sub(r"(font:[^;\"]*?[\d.]+px )[^;\"]*", r"\1var(--sans)", code)
         return re.sub(r"#[0-9a-f]{6}\b", lambda found: inks.get(found[0], found[0]), code)
 
-    return head + end + re.sub(r"<[^>]*>", adapted, body)  # tags alone: what a label says stays
+    return head + end + re.sub(r"<[^>]*>", adapted, body)  # tags only: the text of labels is kept

@@ -25,7 +25,7 @@ from fmsteal.report.show.wording import describe_coverage, format_interval
 
 
 def show_result(result: Result, folder: Path) -> None:
-    """One job: what was stolen, how well, and what it cost."""
+    """Print one job: what was stolen, how well, and at what cost."""
     metrics, intervals, cost, axis = (result[k] for k in ("metrics", "intervals", "cost", "axis"))
     title = "{thief} steals {victim} on {data} with {query} ({attack}, {defense})".format(**axis)
     table, about = Table(show_header=False), describe([result])
@@ -48,7 +48,7 @@ def show_result(result: Result, folder: Path) -> None:
 
 
 def show_sweep(sweep: Sweep, folder: Path) -> None:
-    """A sweep: mean agreement of each cell over its seeds, with its interval and what that covers; then what failed."""
+    """Print a sweep: each cell's mean agreement, interval and what that covers; then the jobs without a result."""
     total = len(sweep.results) + len(sweep.failures) + len(sweep.unfinished) + len(sweep.waiting)
     if not total:
         return
@@ -64,11 +64,11 @@ def show_sweep(sweep: Sweep, folder: Path) -> None:
 
 
 def _table(study: Study, title: str) -> Table:
-    """A row for each cell, and below them the thief that says the majority class."""
+    """A row for each cell, and below them the thief that always answers the majority class."""
     table = Table(title=title, title_justify="left")
     shown = [name for name in HEADLINES if name in study.metrics]
     least = _majority_rows(study, shown)
-    unnamed = [""] if least and not study.columns else []  # a column for the name of the row of no query
+    unnamed = [""] if least and not study.columns else []  # a column for the name of the majority class's row
     for name in (*study.columns, *unnamed):
         table.add_column(name, no_wrap=True)
     for heading in (*(escape(study.label(name)) for name in shown), "95 % interval", "seeds"):
@@ -84,7 +84,7 @@ def _table(study: Study, title: str) -> Table:
 
 
 def _show_missing(sweep: Sweep, folder: Path, out: Console) -> None:
-    """What has no result: job, stage, the error's last line, the log; then the one command to continue."""
+    """Print the jobs without a result (job, stage, the error's last line, the log), then the command to continue."""
     missing = len(sweep.failures) + len(sweep.unfinished) + len(sweep.waiting)
     if not missing and not sweep.victims:
         return
@@ -109,13 +109,13 @@ def _show_missing(sweep: Sweep, folder: Path, out: Console) -> None:
 
 
 def find_last_line(error: str) -> str:
-    """The last line of an error's message, after the error's kind."""
+    """The last line of an error's message, preceded by the error's type."""
     first, *more = error.strip().splitlines() or [""]
     return f"{first.partition(':')[0]}: {more[-1].strip()}" if more else first
 
 
 def _shown(path: Path | str | None) -> str:
-    """A path as it is seen from here."""
+    """A path, relative if it is below the current folder."""
     if path is None:
         return ""
     path = Path(path).absolute()
@@ -123,7 +123,7 @@ def _shown(path: Path | str | None) -> str:
 
 
 def show_relations(study: Study, out: Console) -> None:
-    """What correlates with agreement, where similarity was measured and there are cells enough."""
+    """Print what correlates with agreement, if similarity was measured and there are enough cells."""
     found = find_relations(study)
     if not found:
         return
@@ -138,7 +138,7 @@ def show_relations(study: Study, out: Console) -> None:
 
 
 def _majority_rows(study: Study, shown: Sequence[str]) -> list[list[str]]:
-    """A row of the majority class for each victim that has predictions, as the cells' rows are written."""
+    """A row of the majority class for each victim with predictions, in the format of the cells' rows."""
     by_victim: dict[tuple[str, ...], list[Cell]] = {}
     for cell in study.cells:
         by_victim.setdefault(majority_row.find_row(study.columns, cell.values), []).append(cell)
@@ -152,7 +152,7 @@ def _majority_rows(study: Study, shown: Sequence[str]) -> list[list[str]]:
 
 
 def _mean(cell: Cell, metric: str) -> str:
-    """The mean over a cell's jobs; a dash where one of them did not measure it."""
+    """The mean over a cell's jobs; a dash if any of them lacks the metric."""
     figure = cell.figure(metric)
     return f"{figure.mean:.3f}" if figure and figure.whole else "-"
 
@@ -165,16 +165,16 @@ def _with_interval(metrics: dict[str, float], intervals: dict[str, Sequence[floa
 
 
 class _Clean(Console):
-    """A console that prints no control characters but its own: what it shows was read from files."""
+    """A console that prints no control characters but its own, since its texts come from files."""
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
-        """Yield the pieces of what is shown, each without them."""
+        """Yield the rendered segments, each without control characters."""
         for segment in super().render(renderable, options):
             clean = segment.text if segment.control else make_printable(segment.text)
             yield segment if clean == segment.text else Segment(clean, segment.style)
 
 
 def console() -> Console:
-    """Where tables go: as wide as the terminal, or 160 characters in a file."""
+    """The console for tables: as wide as the terminal, or 160 characters in a file."""
     plain = _Clean()
     return plain if plain.is_terminal else _Clean(width=160)

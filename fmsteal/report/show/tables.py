@@ -1,4 +1,4 @@
-"""A metric of a study laid out as a table, also beside a baseline. How it is written: `typeset`. Imports no torch."""
+"""A metric of a study as a table, also beside a baseline; `typeset` writes it. Imports no torch."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from fmsteal.report.show.baseline import Baseline, find_differences, require_cho
 from fmsteal.report.show.layout import Layout, Panel
 from fmsteal.report.show.wording import describe_coverage, describe_missing, describe_without_interval
 
-MOST_KEYS = 8  # columns that tell rows apart
-OTHERS = "others"  # the column of all further axes
+MOST_KEYS = 8  # columns that distinguish rows
+OTHERS = "others"  # the column for all further axes
 
 
 @dataclass(frozen=True)
 class CellSummary:
-    """What a table says of a cell.
+    """A table's entry for a cell.
 
     Attributes:
-        figure: the metric's mean and interval; None where no job has it.
-        absent: what became of the jobs, where there is no figure; "" where the study has no such cell.
-        difference: from the baseline, where one was named and has a figure; None for the baseline itself.
-        bold: whether it is the best of those that it may be compared with, or cannot be told from the best; beside a
-            baseline, whether the difference is more than chance among all comparisons of the table.
+        figure: the metric's mean and interval; None if no job has it.
+        absent: what became of the jobs, if there is no figure; "" if the study has no such cell.
+        difference: the difference from the baseline, if one was named and has a figure; None for the baseline itself.
+        bold: whether it is the best of the cells it may be compared with, or cannot be distinguished from the best;
+            beside a baseline, whether the difference is more than chance, given all comparisons of the table.
     """
 
     figure: Figure | None = None
@@ -44,13 +44,13 @@ class Table:
     """A metric of all cells.
 
     Attributes:
-        metric: its name.
-        label: what it is called.
-        keys: the columns that tell the rows apart.
-        columns: numbers of queries, or the metric where they do not vary.
-        rows: of each row its values on ``keys``, and an entry for each column.
-        usual: the most frequent values of axes that have no column of their own, since there are too many.
-        baseline: what the others are compared with; None for nothing.
+        metric: the metric's name.
+        label: the metric's label.
+        keys: the columns that distinguish the rows.
+        columns: numbers of queries, or the metric's label if they do not vary.
+        rows: for each row, its values on ``keys`` and an entry for each column.
+        usual: the most frequent values of the axes that have no column of their own, since there are too many.
+        baseline: what the others are compared with, if anything.
         coverage: what the intervals cover, in words.
     """
 
@@ -67,10 +67,10 @@ class Table:
     def of(cls, study: Study, layout: Layout, baseline: str | None = None) -> Table:
         """Lay the study out: a row for each combination of the axes, a column for each number of queries.
 
-        Beside a baseline, a choice of the axis that is compared, each figure has its difference from it.
+        With a baseline, a choice of the axis that is compared, each figure gets its difference from the baseline's.
 
         Raises:
-            FmstealError: there is no such choice, or in no cell another beside it.
+            FmstealError: there is no such choice, or no cell can be compared with it.
         """
         if baseline is not None:
             require_choice(study, layout, baseline)
@@ -105,19 +105,19 @@ class Table:
 
     @property
     def stem(self) -> str:
-        """The name of its files, without their endings: ``table``, and what is unusual about it."""
+        """The name of its files without suffix: ``table``, the metric unless it is the headline, and the baseline."""
         parts = ["table", *([self.metric] if self.metric != HEADLINE else [])]
         parts += ["from", self.baseline.name] if self.baseline else []
         return re.sub(r"[^\w.@-]", "-", "-".join(parts))
 
     @property
     def entries(self) -> list[CellSummary]:
-        """All of them."""
+        """All entries."""
         return [entry for _, row in self.rows for entry in row]
 
     @property
     def notes(self) -> list[str]:
-        """What a reader has to know before comparing the figures."""
+        """What a reader must know before comparing the figures."""
         figures = [entry.figure for entry in self.entries if entry.figure]
         torn, known = [f for f in figures if not f.whole], {f.n for f in figures}
         name = f"{self.label[:1].upper()}{self.label[1:]}"
@@ -136,7 +136,7 @@ class Table:
         return [*notes, *self._marks()]
 
     def _marks(self) -> list[str]:
-        """What bold, differences and short names mean, where there are any."""
+        """What bold type, differences and the column of further axes mean."""
         notes: list[str] = []
         if self.baseline:
             found = [(entry.figure, entry.difference) for entry in self.entries if entry.figure and entry.difference]
@@ -168,7 +168,7 @@ def _rows(
 
 
 def _keys(study: Study, layout: Layout, column: Mapping[str, str]) -> list[str]:
-    """The axes that tell rows apart."""
+    """The axes that distinguish rows."""
     keys = [*layout.pages, *layout.facets, *([layout.lines] if layout.lines else [])]
     if len({(*(c.values[k] for k in keys), column[c.key]) for c in study.cells}) < len(study.cells):
         return [name for name in study.columns if name not in layout.x]  # named facets may leave cells alike
@@ -176,14 +176,14 @@ def _keys(study: Study, layout: Layout, column: Mapping[str, str]) -> list[str]:
 
 
 def _across(study: Study, column: Mapping[str, str]) -> list[str]:
-    """The columns, by how many queries they stand for."""
+    """The columns, by ascending queries."""
     return list(dict.fromkeys(column[c.key] for c in sorted(study.cells, key=lambda c: c.queries or 0)))
 
 
 def _entries(
     panel: Panel, study: Study, layout: Layout, from_it: Mapping[str, Difference] | None, column: Mapping[str, str]
 ) -> dict[str, CellSummary]:
-    """The entries of a panel, by the keys of its cells; beside a baseline with their differences from it."""
+    """The entries of a panel, by the keys of its cells, with their differences from any baseline."""
     better = study.direction(layout.metric) if layout.judged else None
     if from_it is None:
         from_it, bold = {}, _best(panel.cells, layout.metric, better, column)
@@ -198,7 +198,7 @@ def _entries(
 
 
 def _columns(study: Study, layout: Layout) -> dict[str, str]:
-    """The column of each cell, by the cell's key: its queries, and the budget's name where several ask as many."""
+    """The column of each cell, by the cell's key: its queries, and the budget's name if several have as many."""
     if not layout.x:
         return {cell.key: study.label(layout.metric) for cell in study.cells}
     named = {cell.key: " ".join(cell.values[name] for name in layout.x) for cell in study.cells}
@@ -217,7 +217,7 @@ def _columns(study: Study, layout: Layout) -> dict[str, str]:
 def _majority(
     study: Study, metric: str, keys: Sequence[str], column: Mapping[str, str]
 ) -> dict[tuple[str, ...], dict[str, CellSummary]]:
-    """A row of the majority class for each victim, where the metric is one that it has."""
+    """A row of the majority class for each victim, if it has the metric."""
     cells: dict[tuple[str, ...], dict[str, list[Cell]]] = {}
     for cell in study.cells:
         cells.setdefault(majority_row.find_row(keys, cell.values), {}).setdefault(column[cell.key], []).append(cell)
@@ -233,7 +233,7 @@ def _majority(
 
 
 def _folded(keys: Sequence[str], rows: Sequence[Sequence[str]]) -> tuple[list[str], list[list[str]], dict[str, str]]:
-    """Of more columns than can be read, the last as one, which says what is unusual there; and what is usual."""
+    """If there are too many columns, merge the last into one of unusual values; also return the usual values."""
     if len(keys) <= MOST_KEYS:
         return list(keys), [list(row) for row in rows], {}
     first, rest = MOST_KEYS - 1, range(MOST_KEYS - 1, len(keys))
@@ -244,7 +244,7 @@ def _folded(keys: Sequence[str], rows: Sequence[Sequence[str]]) -> tuple[list[st
 
 
 def _best(cells: Sequence[Cell], metric: str, higher_is_better: bool | None, column: Mapping[str, str]) -> set[str]:
-    """Of the cells of a panel, column by column, the best and those that cannot be told from it."""
+    """In each column of a panel, the keys of the best cell and of those not distinguishable from it."""
     if higher_is_better is None:
         return set()
     found: set[str] = set()
@@ -259,6 +259,6 @@ def _best(cells: Sequence[Cell], metric: str, higher_is_better: bool | None, col
 
 
 def _level(cell: Cell, top: Cell, metric: str) -> bool:
-    """Whether the difference from the best, paired by seed, has an interval that holds zero."""
+    """Whether the difference from the best, paired by seed, has an interval that contains zero."""
     interval = student_interval([a - b for a, b in pair_figures(cell, top, metric)])
     return interval is not None and interval[0] <= 0 <= interval[1]

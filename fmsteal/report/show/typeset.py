@@ -1,4 +1,4 @@
-"""A table of a study for the terminal, in Markdown, in LaTeX. Imports no torch."""
+"""A study's table for the terminal, Markdown and LaTeX. Imports no torch."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LATEX = {
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "\\": r"\textbackslash{}", "<": r"\textless{}",
     ">": r"\textgreater{}", "|": r"\textbar{}",
 }  # fmt: skip
-MINUS = re.compile(r"(?<![\w.-])-(?=\d)")  # of a number, not a hyphen
+MINUS = re.compile(r"(?<![\w.-])-(?=\d)")  # a number's sign, not a hyphen
 
 
 def markdown(table: Table) -> str:
@@ -35,7 +35,7 @@ def latex(table: Table, name: str = "") -> str:
 
     Args:
         table: the table.
-        name: of the sweeps, for the label: ``\ref{tab:<name>}``, and the metric's behind it if it is not the headline.
+        name: the sweeps' name, for the label ``\ref{tab:<name>}``; the metric's follows it if it is not the headline.
     """
     label = "-".join(filter(None, (name, table.stem.removeprefix("table").strip("-")))) or "fmsteal"
     lines = [
@@ -70,7 +70,7 @@ def terminal(table: Table, title: str) -> RichTable:
 
 
 def _texts(table: Table) -> list[list[str]]:
-    """What each entry says; its number of seeds where those differ between cells."""
+    """The text of each entry, with its number of seeds if these differ between cells."""
     several = len({(e.figure.n, e.figure.whole) for e in table.entries if e.figure}) > 1
     return [[_text(entry, table.metric, several) for entry in row] for _, row in table.rows]
 
@@ -99,15 +99,15 @@ def _spread(difference: Difference, metric: str) -> str:
 
 
 def escape_markdown(text: str) -> str:
-    """Text as a cell of a Markdown table."""
+    """Escape text for a cell of a Markdown table."""
     return re.sub(r"([\\`*_{}\[\]<>|])", r"\\\1", text)
 
 
 def _math(text: str) -> str:
-    """Signs of numbers as LaTeX sets them."""
+    """Set the signs of numbers in LaTeX's math mode."""
     return MINUS.sub("$-$", text).replace("±", r"$\pm$")
 
 
 def escape_latex(text: str) -> str:
-    """Text as LaTeX shows it."""
+    """Escape text for LaTeX."""
     return "".join(LATEX.get(letter, letter) for letter in text)

@@ -1,6 +1,6 @@
-"""``fmsteal report --variance``: how much of a figure's scatter victim, pool and thief make. Imports no torch.
+"""``fmsteal report --variance``: how much of a figure's variance victim, pool and thief cause. Imports no torch.
 
-It needs a sweep that crosses their seeds: ``fmsteal -m victim.seed=0,1,2 query.seed=0,1,2 thief.seed=0,1,2``.
+It needs a sweep that crosses their seeds: ``fmsteal -m victim.seed=0,1,2 query.seed=0,1,2 seed=0,1,2``.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from fmsteal.report.read.components import estimate_components
 from fmsteal.report.read.study import Study, StudyJob
 from fmsteal.report.show.plain import Plain
 
-SEEDS = {  # what a seed decides, by its setting; ``seed`` is the job's, from which the attack draws its questions
+SEEDS = {  # what each seed setting decides; ``seed`` is the job's, from which the attack draws its questions
     "data.seed": "data", "victim.seed": "victim", "query.seed": "pool", "thief.seed": "thief", "seed": "questions",
 }  # fmt: skip
 FEWEST = 2  # factors with two levels or more
@@ -31,8 +31,8 @@ class SeedGrid:
     """Jobs that differ in seeds alone, fully crossed.
 
     Attributes:
-        factors: what varies independently; things whose seeds move together are one.
-        values: the metric, an axis for each factor.
+        factors: what varies independently; things whose seeds vary together are one factor.
+        values: the metric, with an axis for each factor.
     """
 
     factors: Sequence[str]
@@ -40,7 +40,7 @@ class SeedGrid:
 
     @property
     def components(self) -> dict[str, float]:
-        """The variance that each factor makes, and each interaction; the last one is what is left, chance included."""
+        """The variance due to each factor and each interaction; the last is the rest, including chance."""
         found = estimate_components(self.values)
         names = {axes: " x ".join(self.factors[axis] for axis in axes) for axes in found}
         return {
@@ -49,10 +49,10 @@ class SeedGrid:
 
 
 def lay_grid(jobs: Sequence[StudyJob], metric: str) -> SeedGrid:
-    """Find the factors that jobs cross, and lay out their figures.
+    """Find the factors that the jobs cross, and lay out their figures.
 
     Raises:
-        FmstealError: fewer than two things vary independently, or combinations are missing.
+        FmstealError: fewer than two things vary independently, or combinations are missing or repeated.
     """
     levels = _find_factors(jobs)
     factors = list(levels)
@@ -74,7 +74,7 @@ def lay_grid(jobs: Sequence[StudyJob], metric: str) -> SeedGrid:
 
 
 def _find_factors(jobs: Sequence[StudyJob]) -> dict[str, list[int]]:
-    """What varies independently, with each job's level of it; things whose seeds move together are one."""
+    """What varies independently, with each job's level; things whose seeds vary together are one factor."""
     together: dict[tuple[int, ...], list[str]] = {}  # by which jobs have the same level
     levels = {what: [_level(job, key) for job in jobs] for key, what in SEEDS.items()}
     for what, own in levels.items():
@@ -84,10 +84,10 @@ def _find_factors(jobs: Sequence[StudyJob]) -> dict[str, list[int]]:
 
 
 def tabulate_variance(study: Study, metric: str) -> Plain:
-    """The components of every group of jobs that differ in seeds alone.
+    """Tabulate the components of every group of jobs that differ in seeds alone.
 
     Raises:
-        FmstealError: no group's grid is large enough.
+        FmstealError: no group's grid is complete and large enough.
     """
     keys = [name for name in study.columns if name not in SEEDS]
     rows: list[list[str]] = []
@@ -139,7 +139,7 @@ def _settings(job: StudyJob) -> Mapping[str, Any]:
 
 
 def _level(job: StudyJob, key: str) -> int:
-    """The seed that a setting has in a job; settings at their default, 0, are not kept."""
+    """The seed that a setting has in a job; 0, the default, is not kept in settings."""
     seed = job.seed if key == "seed" else _settings(job).get(key, 0)
     return (job.seed or 0) if seed == ANY_SEED or not isinstance(seed, int) else seed
 

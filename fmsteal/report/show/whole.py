@@ -1,4 +1,4 @@
-"""Tables in the terminal whose names stay whole."""
+"""Terminal tables whose names are not wrapped."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ WIDEST = 10_000  # characters
 
 
 def print_whole(table: Table, out: Console) -> None:
-    """Print a table of which some columns do not wrap: where they have no room, wider than the terminal."""
+    """Print a table with columns that do not wrap: wider than the terminal if they need it."""
     width = out.width
     out.width = max(width, Measurement.get(out, out.options.update(width=WIDEST), table).minimum)
     out.print(table)

@@ -18,7 +18,7 @@ SAID = {FAILED: "failed", KILLED: "cut off", RUNNING: "under way", MISSING: "mis
 
 
 def format_number(value: float, metric: str) -> str:
-    """A value of a metric: three decimals of a share, whole queries."""
+    """A metric's value as text: counts are whole, costs below 100 have two decimals, all else three."""
     if metric in ("cost/queries", "cost/victim_forwards"):
         return f"{value:,.0f}"
     if metric.startswith("cost/"):
@@ -27,22 +27,22 @@ def format_number(value: float, metric: str) -> str:
 
 
 def describe_missing(cell: Cell) -> str:
-    """What became of a cell without a figure, as ``failed`` or ``2 failed, 1 missing``."""
+    """Why a cell has no figure, as ``failed`` or ``2 failed, 1 missing``."""
     states = [SAID.get(job.on_disk.state, "not measured") for job in cell.jobs]
     kinds = list(dict.fromkeys(states))
     return kinds[0] if len(kinds) == 1 else ", ".join(f"{states.count(kind)} {kind}" for kind in kinds)
 
 
 def format_seeds(figure: Figure) -> str:
-    """How many seeds are in a figure, as ``3`` or ``2 of 3``."""
+    """The number of seeds in a figure, as ``3`` or ``2 of 3``."""
     return str(figure.n) if figure.whole else f"{figure.n} of {figure.of}"
 
 
 def format_spread(figure: Figure, metric: str) -> str:
-    """How far a mean can be trusted, to stand behind it: half its interval, both its ends, or its two seeds."""
+    """The spread to print after a mean: half its interval, both its ends, or its two seeds."""
     if figure.half is not None:
         return f"± {format_number(figure.half, metric)}"
-    if figure.interval is not None:  # cut at what the metric can be
+    if figure.interval is not None:  # not symmetric: on the logit scale, or cut at a bound
         return f"({format_number(figure.interval[0], metric)} to {format_number(figure.interval[1], metric)})"
     return (
         f"({' and '.join(format_number(value, metric) for value in figure.points)})" if len(figure.points) == 2 else ""
@@ -63,7 +63,7 @@ def format_interval(figure: Figure, metric: str) -> str:
 
 
 def describe_without_interval(figures: Sequence[Figure]) -> list[str]:
-    """Says of how many figures of several seeds there is no interval, and why."""
+    """How many figures of several seeds have no interval, and why."""
     two, alike = sum(f.n == 2 for f in figures), sum(f.n >= FEWEST and f.interval is None for f in figures)
     counts = {
         "have two seeds: both figures stand in brackets, in place of an interval": two,
@@ -73,13 +73,13 @@ def describe_without_interval(figures: Sequence[Figure]) -> list[str]:
 
 
 def describe_cover(figures: Iterable[Figure | None]) -> str:
-    """What the intervals of figures cover, as ``seeds and test images``; "" where none has an interval."""
+    """What the intervals of figures cover, as ``seeds and test images``; "" if none has an interval."""
     kinds = Counter(figure.covers for figure in figures if figure and figure.covers)
     return next(iter(kinds), "") if len(kinds) < 2 else ", or ".join(f"{kind} ({kinds[kind]})" for kind in kinds)
 
 
 def describe_coverage(figures: Iterable[Figure | None], cells: Sequence[Cell] = ()) -> list[str]:
-    """Says what the intervals of figures cover, and of what else the seeds of their cells have one alone."""
+    """What the intervals of figures cover, and what they leave out since all seeds of a cell share it."""
     kinds = Counter(figure.covers for figure in figures if figure and figure.covers)
     if not kinds:
         return []
@@ -95,7 +95,7 @@ def describe_coverage(figures: Iterable[Figure | None], cells: Sequence[Cell] = 
 
 
 def _find_fixed(cells: Sequence[Cell]) -> list[str]:
-    """What all seeds of cells have in common, as far as every job says what its seed varies."""
+    """What all seeds of a cell share, if every job records what its seed varies."""
     known = {job.varies for cell in cells if len(cell.done) > 1 for job in cell.done}
     if None in known or not known:
         return []

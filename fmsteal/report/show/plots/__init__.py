@@ -1,4 +1,4 @@
-"""The plots of a study, each kind where the sweep has what it shows; and their files. Imports no torch, no pyplot."""
+"""The plots of a study, each kind if the study has data for it, and their files. Imports no torch, no pyplot."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ UNDATED = {"png": {"Software": None}, "pdf": {"CreationDate": None}, "svg": {"Da
 def draw_figures(study: Study, layout: Layout, theme: Theme = PAPER) -> Iterator[Plot]:
     """Every plot that the study has figures for, one at a time; several of a kind are numbered.
 
-    Plots of another metric than the headline have its name in theirs.
+    Names of plots include the metric unless it is the headline.
     """
     seen: Counter[str] = Counter()
     suffix = "" if layout.metric == HEADLINE else f"-{layout.metric.replace('/', '-')}"
@@ -47,7 +47,7 @@ def draw_figures(study: Study, layout: Layout, theme: Theme = PAPER) -> Iterator
 
 
 def to_svg(figure: Figure, theme: Theme = PAPER) -> str:
-    """A figure as an ``<svg>`` element whose text stays text; the same figure gives the same element."""
+    """A figure as an ``<svg>`` element whose text stays text. The output is deterministic."""
     stream = io.StringIO()
     with mpl.rc_context(theme.rc()):
         figure.savefig(stream, format="svg", metadata=UNDATED["svg"], transparent=theme.paper == "none")
@@ -57,7 +57,7 @@ def to_svg(figure: Figure, theme: Theme = PAPER) -> str:
 def write(
     plots: Iterable[Plot], folder: Path, formats: Iterable[str] = ("png", "pdf"), theme: Theme = PAPER
 ) -> list[Path]:
-    """Write each plot in each format, without a date: the same results give the same files."""
+    """Write each plot in each format, without dates, so that the same results give the same files."""
     written = []
     with explain_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -66,6 +66,6 @@ def write(
                 file = folder / f"{plot.name}.{kind}"
                 with mpl.rc_context(theme.rc()):
                     plot.figure.savefig(file, format=kind, metadata=UNDATED.get(kind))
-                plot.figure.set_layout_engine("none")  # it is laid out now, for every format
+                plot.figure.set_layout_engine("none")  # keep the layout for the other formats
                 written.append(file)
     return written

@@ -1,4 +1,4 @@
-"""The choices that are compared at the largest budget, the best first: means with intervals, and each seed."""
+"""The compared choices at the largest budget, best first: means with intervals, and each seed."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from fmsteal.report.show.wording import describe_missing
 
 
 def plots(study: Study, layout: Layout, theme: Theme) -> Iterator[Plot]:
-    """Bars for each panel, where there is something to compare."""
+    """Bars for each panel, if there is something to compare."""
     if not layout.lines or len(list_series(study, layout)) < 2:
         return
     pages, note = layout.figures(study)
@@ -55,20 +55,20 @@ def _title(panel: Panel, layout: Layout) -> str:
 
 
 def keep_largest(panel: Panel) -> Panel:
-    """The panel's cells of its largest budget."""
+    """The panel with the cells of its largest budget alone."""
     most = max((cell.queries or 0 for cell in panel.cells), default=0)
     lines = {name: [c for c in cells if (c.queries or 0) == most] for name, cells in panel.lines.items()}
     return Panel(panel.values, {name: cells for name, cells in lines.items() if cells})
 
 
 def keep_measured(page: Page, metric: str) -> list[Panel]:
-    """The panels of a page that have the metric, each at its largest budget."""
+    """The panels of a page, each at its largest budget, that have the metric there."""
     panels = [keep_largest(panel) for panel in page.panels]
     return [panel for panel in panels if any(cell.figure(metric) for cell in panel.cells)]
 
 
 def rank_cells(panel: Panel, metric: str, higher_is_better: bool | None) -> list[tuple[str, Cell]]:
-    """A cell for each line, the best first, in their own order where none is better; those without a figure last."""
+    """Names and cells, best first, or in their own order if no direction is better; those without a figure last."""
     sign = {True: -1, False: 1, None: 0}[higher_is_better]
 
     def rank(line: tuple[str, Cell]) -> tuple[bool, float]:

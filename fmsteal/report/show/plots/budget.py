@@ -1,4 +1,4 @@
-"""Agreement against the budget, a line for each choice that is compared."""
+"""Agreement against the budget, with a line for each compared choice."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ from fmsteal.report.show.plots.panels import (
 )
 from fmsteal.report.show.plots.theme import Theme
 
-FEW = 6  # lines whose bands can be told apart
+FEW = 6  # lines whose bands can be distinguished
 Points = Sequence[tuple[int, Figure | None]]  # budgets, each with its figure
 NEAR = 1.25  # budgets whose ratio is less share a tick
 
 
 def plots(study: Study, layout: Layout, theme: Theme) -> Iterator[Plot]:
-    """Curves with bands, where the number of queries varies."""
+    """Curves with bands, if the number of queries varies."""
     if not layout.x:
         return
     order = list_series(study, layout)
@@ -76,7 +76,7 @@ def _curves(axes: Axes, panel: Panel, layout: Layout, order: list[str], theme: T
 
 
 def _curve(axes: Axes, points: Points, style: dict[str, Any], theme: Theme) -> Artist:
-    """The means, those that lack seeds hollow, and of two seeds both."""
+    """Draw the means, hollow if seeds are missing, and both figures of two seeds."""
     x, means = [q for q, _ in points], [f.mean if f else math.nan for _, f in points]
     (line,) = axes.plot(x, means, zorder=3, markeredgewidth=0, **style)
     for queries, mean in [(q, f.mean) for q, f in points if f and not f.whole]:
@@ -87,7 +87,7 @@ def _curve(axes: Axes, points: Points, style: dict[str, Any], theme: Theme) -> A
 
 
 def _bands(axes: Axes, points: Points, colour: str, faint: float) -> None:
-    """The intervals: of several budgets a band, of a single one a line."""
+    """Draw the intervals: as a band over several budgets, as a line at a single one."""
     banded = [(q, *f.interval) for q, f in points if f and f.interval]
     if len(banded) > 1:
         places, lows, highs = zip(*banded, strict=True)
@@ -98,5 +98,5 @@ def _bands(axes: Axes, points: Points, colour: str, faint: float) -> None:
 
 
 def shorten(queries: int) -> str:
-    """A budget as its config is called: 500, 1k, 2.5k."""
+    """A budget as short as its config's name: 500, 1k, 2.5k."""
     return f"{queries / 1000:g}k" if queries >= 1000 else str(queries)

@@ -1,4 +1,4 @@
-"""On which classes thief and victim agree: a heat map from the predictions that the jobs keep."""
+"""Agreement of thief and victim by class: a heat map from the predictions that the jobs keep."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ from fmsteal.report.show.plots.panels import LETTER, Plot, make_frames, set_titl
 from fmsteal.report.show.plots.theme import Theme
 
 MOST = 40  # classes in a panel
-MOST_NUMBERS = 12  # classes, above which colours alone tell
+MOST_NUMBERS = 12  # classes above which cells show colours alone
 LONGEST = 24  # letters of a class's name
-UPRIGHT = 3  # letters, up to which names fit beside each other
+UPRIGHT = 3  # letters up to which names fit side by side
 
 Shares = npt.NDArray[np.float64]
 Counts = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]  # images that agree, all images, of each class
 
 
 def plots(study: Study, layout: Layout, theme: Theme) -> Iterator[Plot]:
-    """A row for each choice that is compared, a column for each class; for each set of images a figure."""
+    """A figure for each set of images, with a row for each compared choice and a column for each class."""
     if layout.metric != HEADLINE:
         return
     pages, note = layout.figures(study)
@@ -76,7 +76,7 @@ def _shorten(name: str) -> str:
 
 
 def _size(words: Sequence[str], lines: int) -> tuple[float, float]:
-    """Inches of a panel with these classes and ``lines`` rows."""
+    """The size in inches of a panel with these classes and ``lines`` rows."""
     wide = 0.13 * len(words) + 1.4 if len(words) > MOST_NUMBERS else 0.3 * len(words) + 1.4
     letters = max(map(len, words))
     return wide, 0.2 * lines + 0.55 + (LETTER * letters if letters > UPRIGHT else 0)
@@ -85,7 +85,7 @@ def _size(words: Sequence[str], lines: int) -> tuple[float, float]:
 def average_per_class(cell: Cell) -> dict[str, Shares]:
     """Agreement ``(classes,)`` on each set of images, over all seeds; NaN for a class without images.
 
-    Of an encoder's sets those that the headline's head judged. A job without predictions is left out.
+    For an encoder, only the predictions of the headline's head count. A job without predictions is left out.
     """
     counts: dict[str, Counts] = {}
     for job in cell.done:
@@ -99,7 +99,7 @@ def average_per_class(cell: Cell) -> dict[str, Shares]:
                     same = np.bincount(label[victim == thief], minlength=size)
                     every = np.bincount(label, minlength=size)
                     counts[name] = _added(counts.get(name), (same, every))
-        except StoreError:  # `fmsteal verify` says which and why
+        except StoreError:  # `fmsteal verify` reports it
             continue
     with np.errstate(invalid="ignore"):
         return {name: same / every for name, (same, every) in counts.items() if len(every)}
@@ -119,7 +119,7 @@ def _of_panel(panel: Panel, layout: Layout) -> dict[str, dict[str, Shares]]:
 
 
 def _hardest(rows: Sequence[Shares], classes: int) -> npt.NDArray[np.int64]:
-    """The classes that are shown, in their own order: all, or those with the least agreement."""
+    """The classes that are shown, in label order: all, or those with the least agreement."""
     if classes <= MOST:
         return np.arange(classes)
     padded = np.array([np.pad(row, (0, classes - len(row)), constant_values=np.nan) for row in rows])
@@ -130,7 +130,7 @@ def _hardest(rows: Sequence[Shares], classes: int) -> npt.NDArray[np.int64]:
 
 
 def _names(cells: Sequence[Cell], of: str, classes: int) -> list[str]:
-    """The names of all classes in label order, from a table that a job shows; their numbers where none does."""
+    """The names of all classes in label order, from the table of a job that has one; otherwise their numbers."""
     for job in (job for cell in cells for job in cell.done):
         file = JobFolder(job.on_disk.folder).tables / (f"downstream/{of}" if of else "test") / "per_class.csv"
         try:

@@ -1,4 +1,4 @@
-"""What agreement costs: seconds, dollars or queries, whichever vary."""
+"""Agreement against its cost: seconds, dollars or queries, whichever vary."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ from fmsteal.report.show.plots.panels import (
 )
 from fmsteal.report.show.plots.theme import Theme
 
-LOG = 5  # the dearest cell over the cheapest, from which on the axis is logarithmic
+LOG = 5  # ratio of the highest cost to the lowest above which the axis is logarithmic
 COSTS = ("cost/queries", "cost/usd", "cost/seconds")
 NOTES = {"cost/seconds": "Wall time is that of the machines the jobs ran on, a victim made on the way included."}
 
-Points = dict[str, list[tuple[float, Figure]]]  # of each line: what its cells cost, and what came of it
+Points = dict[str, list[tuple[float, Figure]]]  # for each line, the cost and the figure of its cells
 
 
 def plots(study: Study, layout: Layout, theme: Theme) -> Iterator[Plot]:
-    """For each cost that tells something, agreement against it: a mark for each cell, those of one line joined."""
+    """The metric against each informative cost: a mark for each cell, with those of one line joined."""
     costs = _telling(study, layout) if not layout.metric.startswith("cost/") else []
     pages, note = layout.figures(study)
     for page in pages:
@@ -43,7 +43,7 @@ def plots(study: Study, layout: Layout, theme: Theme) -> Iterator[Plot]:
 
 
 def _plot(study: Study, layout: Layout, theme: Theme, cost: str, points: Sequence[tuple[Panel, Points]]) -> Plot:
-    """The figure of one cost: a panel for each that has cells with both."""
+    """The figure of one cost, with the panels that have points."""
     panels, order = [panel for panel, _ in points], list_series(study, layout)
     figure, grid = make_frames(len(panels), wide=count_across(panels), sharex=True, sharey=True)
     handles: dict[str, Artist] = {}
@@ -78,7 +78,7 @@ def _marks(axes: Axes, lines: Points, order: list[str], theme: Theme) -> dict[st
 
 
 def _scale(axes: Axes, drawn: Sequence[float]) -> None:
-    """From zero, or logarithmic where the dearest is many times the cheapest; for all panels, which share it."""
+    """Scale the axis that all panels share: from zero, or logarithmic if the costs differ by a large factor."""
     least, most = min(drawn), max(drawn)
     if least <= 0 or most / least <= LOG:
         low, high = axes.get_xlim()
@@ -92,7 +92,7 @@ def _scale(axes: Axes, drawn: Sequence[float]) -> None:
 
 
 def _telling(study: Study, layout: Layout) -> list[str]:
-    """The costs that vary, but for those that are another one in other units, or the budget."""
+    """The costs that vary, except those that are proportional to the budget or to another cost."""
     found: list[str] = []
     orders = [_shares([cell.queries for cell in study.cells])] if layout.x else []
     for cost in COSTS:
@@ -107,13 +107,13 @@ def _telling(study: Study, layout: Layout) -> list[str]:
 
 
 def _shares(values: Sequence[float | None]) -> list[float | None]:
-    """Values in units of the least of them, rounded."""
+    """Values divided by the least of them, rounded."""
     least = min((v for v in values if v), default=1)
     return [None if not v else round(v / least, 6) for v in values]
 
 
 def _points(panel: Panel, cost: str, metric: str) -> Points:
-    """Those cells of each line that have both."""
+    """The points of each line: its cells with both figures."""
     both = {line: [(cell.figure(cost), cell.figure(metric)) for cell in cells] for line, cells in panel.lines.items()}
     found = {line: [(x.mean, y) for x, y in figures if x and y] for line, figures in both.items()}
     return {line: points for line, points in found.items() if points}

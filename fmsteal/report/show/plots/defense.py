@@ -1,4 +1,4 @@
-"""What each defense takes from an attacker: agreement beside that with the undefended API."""
+"""The effect of each defense: agreement under it, beside that with the undefended API."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ from fmsteal.report.show.plots.panels import (
 from fmsteal.report.show.plots.theme import Theme
 
 UNDEFENDED = "none"
-SPREAD = 0.7  # of the room between two defenses, for the marks of one
+SPREAD = 0.7  # share of the distance between two defenses over which the marks of one are spread
 
 
 def plots(study: Study, layout: Layout, theme: Theme) -> Iterator[Plot]:
-    """Agreement by defense, a mark for each choice of what else is compared, where defenses vary."""
+    """Agreement by defense, if defenses vary, with a mark for each choice of another axis."""
     if "defense" not in study.columns:
         return
     layout = _beside(layout)
@@ -63,7 +63,7 @@ def plots(study: Study, layout: Layout, theme: Theme) -> Iterator[Plot]:
 
 
 def _beside(layout: Layout) -> Layout:
-    """The layout where defenses are the axis: what else varies is told by marks, then panels, then pages."""
+    """The layout with defenses on the x axis: other axes become marks first, then panels, then pages."""
     others = [name for name in (layout.lines, *layout.facets, *layout.pages) if name and name != "defense"]
     by = others[0] if others else None
     return replace(layout, lines=by, facets=tuple(others[1:3]), pages=tuple(others[3:]))

@@ -1,4 +1,4 @@
-"""Which thief steals which victim how well: a heat map with numbers."""
+"""How well each thief steals each victim: a heat map with numbers."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MOST = 6  # matrices in a figure
 
 
 def plots(study: Study, layout: Layout, theme: Theme) -> Iterator[Plot]:
-    """A matrix for each combination of the other columns, where victims and thieves both vary."""
+    """A matrix for each combination of the other columns, if both victims and thieves vary."""
     if not {"victim", "thief"} <= set(study.columns):
         return
     victims, thieves = study.values("victim"), study.values("thief")
@@ -46,7 +46,7 @@ def plots(study: Study, layout: Layout, theme: Theme) -> Iterator[Plot]:
 
 
 def _panels(study: Study, layout: Layout) -> list[Panel]:
-    """The combinations of the other columns in which there is a figure, in order; the budget varies fastest."""
+    """The combinations of the other columns that have a figure, in order; the budget varies fastest."""
     rest = [name for name in study.columns if name not in ("victim", "thief")]
     groups = study.groups(("victim", "thief"))
     panels = [Panel(dict(zip(rest, values, strict=True)), {"": cells}) for values, cells in groups.items()]
@@ -83,7 +83,7 @@ def _matrix(axes: Axes, cells: Sequence[Cell], victims: list[str], thieves: list
 
 
 def draw(axes: Axes, values: np.ndarray, scale: Any) -> None:
-    """Coloured cells ``(rows, columns)``, the first row on top; what is not there stays blank."""
+    """Draw coloured cells ``(rows, columns)``, the first row on top; missing values stay blank."""
     rows, columns = values.shape
     edges = np.arange(columns + 1) - 0.5, np.arange(rows + 1) - 0.5
     axes.pcolormesh(*edges, np.ma.masked_invalid(values), cmap=scale.cmap, norm=scale.norm, edgecolors="none")
@@ -93,7 +93,7 @@ def draw(axes: Axes, values: np.ndarray, scale: Any) -> None:
 
 
 def pick_contrast(scale: Any, value: float) -> str:
-    """Black or white, whichever has the greater contrast (WCAG 2.2) to the colour of a value."""
+    """Black or white, whichever has the greater contrast (WCAG 2.2) with the colour of a value."""
     rgb = np.array(scale.to_rgba(value)[:3])
     linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
     light = float(linear @ (0.2126, 0.7152, 0.0722)) + 0.05

@@ -1,4 +1,4 @@
-"""A figure of panels, and what all plots of a sweep share."""
+"""Figures made of panels, and what all kinds of plots share."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ class Plot:
     """A figure and the words that go with it.
 
     Attributes:
-        name: of its file.
-        title: one line.
-        caption: what is seen, how many seeds, what was left out.
-        figure: drawn and not written yet.
+        name: its file's name, without suffix.
+        title: a title of one line.
+        caption: what it shows, how many seeds, what was left out.
+        figure: the figure, drawn but not written.
     """
 
     name: str
@@ -39,7 +39,7 @@ class Plot:
     figure: Figure
 
     def about(self, page: Page, note: str = "") -> Plot:
-        """The plot with what its page shows in its title, and a note below its caption."""
+        """The plot with its page's values added to its title, and a note added to its caption."""
         title = self.title[:1].upper() + self.title[1:] + (f" ({name_values(page.values)})" if page.values else "")
         return replace(self, title=title, caption=f"{self.caption} {note}".strip())
 
@@ -47,7 +47,7 @@ class Plot:
 def make_frames(
     count: int, size: tuple[float, float] = PANEL, wide: int = WIDE, **shared: Any
 ) -> tuple[Figure, list[Axes]]:
-    """A figure of ``count`` frames, row by row."""
+    """A figure with ``count`` frames, row by row."""
     columns = min(count, wide)
     rows = -(-count // columns)
     alone = 1.7 if columns == 1 else 1.25 if columns == 2 else 1.0
@@ -64,23 +64,23 @@ def make_frames(
 
 
 def count_across(panels: Sequence[Panel]) -> int:
-    """How many panels go in a row: where they are a grid of two axes, the second one's choices."""
+    """How many panels go in a row: if they form a grid of two axes, as many as the second has choices."""
     last = {list(panel.values.values())[-1] for panel in panels if len(panel.values) > 1}
     return len(last) if 1 < len(last) <= WIDE + 1 and len(panels) % len(last) == 0 else WIDE
 
 
 def list_series(study: Study, layout: Layout) -> list[str]:
-    """The choices that are compared, in the order of their colours."""
+    """The compared choices, in the order of their colours."""
     return study.values(layout.lines) if layout.lines else [""]
 
 
 def set_title(axes: Axes, title: str, width: int = 36) -> None:
-    """Give a panel its title, on as many lines as it needs."""
+    """Set a panel's title, on as many lines as it needs."""
     axes.set_title(textwrap.fill(title, width), loc="left")
 
 
 def add_legend(figure: Figure, handles: Sequence[Any], labels: Sequence[str], title: str | None) -> None:
-    """A legend beside the panels, and the room for it; none where nothing is compared."""
+    """Add a legend beside the panels, and room for it; do nothing if no axis is compared."""
     if title is None:
         return
     width, height = figure.get_size_inches()
@@ -90,13 +90,13 @@ def add_legend(figure: Figure, handles: Sequence[Any], labels: Sequence[str], ti
 
 
 def hollow_mark(style: Mapping[str, Any], theme: Theme) -> dict[str, Any]:
-    """The mark of a figure that lacks seeds."""
+    """The style of the mark of a figure that lacks seeds."""
     paper = "white" if theme.paper == "none" else theme.paper
     return {**style, "markerfacecolor": paper, "markeredgewidth": 1, "linestyle": "none", "zorder": 4}
 
 
 def show_whole_scale(grid: Sequence[Axes], study: Study, metric: str, axis: str = "y") -> None:
-    """Show all that a share can be, from 0 to 1, and marks at either end in full."""
+    """If the metric is a share, show all of 0 to 1, and marks at either end in full."""
     if any(cell.bounds(metric) != SHARE for cell in study.cells if cell.done):
         return
     for axes in grid:
@@ -106,7 +106,7 @@ def show_whole_scale(grid: Sequence[Axes], study: Study, metric: str, axis: str 
 
 
 def describe_state(panels: Sequence[Panel], metric: str) -> str:
-    """Says which of the cells lack seeds, or have no figure at all."""
+    """Says how many cells lack seeds, or have no figure; "" if none."""
     figures = [cell.figure(metric) for panel in panels for cell in panel.cells]
     torn, none = sum(f is not None and not f.whole for f in figures), figures.count(None)
     said = [f"{torn} with fewer seeds than asked for (hollow)"] if torn else []
@@ -115,6 +115,6 @@ def describe_state(panels: Sequence[Panel], metric: str) -> str:
 
 
 def describe_over(panels: Sequence[Panel], metric: str) -> str:
-    """Says what the intervals of a figure cover, as `` over seeds and test images``; nothing where there are none."""
+    """What the intervals of a figure cover, as `` over seeds and test images``; "" if there are none."""
     found = describe_cover(cell.figure(metric) for panel in panels for cell in panel.cells)
     return f" over {found}" if found else ""

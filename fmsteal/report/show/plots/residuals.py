@@ -1,4 +1,4 @@
-"""What each candidate trunk leaves unexplained of an API's answers, and which one attack=trunk_inference named."""
+"""How much of an API's answers each candidate trunk leaves unexplained, and which one attack=trunk_inference named."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ RESIDUAL, NAMED = "attack/residual/", "attack/named/"
 
 def plots(study: Study, layout: Layout, theme: Theme) -> Iterator[Plot]:
     """Bars by candidate for each cell whose attack reports residuals."""
-    if layout.metric != HEADLINE:  # they are the same beside every metric
+    if layout.metric != HEADLINE:  # they are the same for every metric
         return
     cells = [(cell, names) for cell in study.cells if (names := list_candidates(cell))]
     pages = [cells[start : start + MOST_PANELS] for start in range(0, len(cells), MOST_PANELS)]
@@ -39,7 +39,7 @@ def plots(study: Study, layout: Layout, theme: Theme) -> Iterator[Plot]:
 
 
 def list_candidates(cell: Cell) -> list[str]:
-    """The candidates of which a cell's jobs report residuals, in the order of their names."""
+    """The candidates for which a cell's jobs report residuals, sorted by name."""
     metrics = {name for job in cell.jobs for name in (job.on_disk.result or {}).get("metrics") or {}}
     return sorted(name.removeprefix(RESIDUAL) for name in metrics if name.startswith(RESIDUAL))
 

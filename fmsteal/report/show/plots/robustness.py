@@ -1,4 +1,4 @@
-"""Is a robust victim harder to steal? How completely each victim was stolen, against how robust it is itself."""
+"""Is a robust victim harder to steal? How completely each victim was stolen, against its own robustness."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ VICTIM = "victim"
 
 
 def plots(study: Study, layout: Layout, theme: Theme) -> Iterator[Plot]:
-    """A point for each victim, a frame for each kind of robustness; cells that differ otherwise have their own plot."""
+    """A plot for each combination of other columns, with a frame for each kind of robustness and a point per victim."""
     kinds = gather_robustness(study)
     if not kinds or VICTIM not in study.columns or layout.metric.startswith(("cost/", PREFIX)):
         return
@@ -54,7 +54,7 @@ def gather_robustness(study: Study) -> list[str]:
 
 
 def _measured(cells: Sequence[Cell], metric: str, kinds: Sequence[str]) -> bool:
-    """Whether two victims at least have both a robustness and the metric."""
+    """Whether at least two victims have both a robustness and the metric."""
     return sum(any(cell.figure(kind) for kind in kinds) and cell.figure(metric) is not None for cell in cells) > 1
 
 

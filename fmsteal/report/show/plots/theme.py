@@ -1,4 +1,4 @@
-"""How plots look: colours that the colour-blind tell apart, with marks and strokes that grey paper keeps apart."""
+"""How plots look: colours that the colour-blind can distinguish, and marks and strokes that work in grey print."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ STROKES = ("-", "--", "-.", ":")
 
 @dataclass(frozen=True)
 class Theme:
-    """The colours of a plot; a page may pass stand-ins and put variables in their place.
+    """The colours of a plot; a page may replace them by variables.
 
     Attributes:
-        ink: of text, axes and what is the baseline.
-        paper: the background; ``none`` is transparent.
-        grid: of lines that help the eye.
-        series: of what is compared, in order; after the last comes the first again, with another stroke.
-        heat: the colour map of heat maps: legible on light and dark paper alike.
+        ink: colour of text and axes, and of intervals and seeds on bars.
+        paper: colour of the background; ``none`` is transparent.
+        grid: colour of grid lines.
+        series: colours of the compared choices, in order; they repeat with another stroke.
+        heat: the colour map of heat maps, legible on light and dark paper alike.
     """
 
     ink: str = "#222222"
@@ -30,7 +30,7 @@ class Theme:
     heat: str = "cividis"
 
     def line(self, place: int) -> dict[str, Any]:
-        """Colour, mark and stroke of the line at a place."""
+        """Colour, mark and stroke of the line at a place in the order."""
         turn = place // len(self.series)
         return {
             "color": self.series[place % len(self.series)],
