@@ -55,7 +55,7 @@ def task(
         test_count: the same for the test images.
         seed: seed of the subsets.
         broken: what to do with a file that cannot be decoded: ``error``, or ``skip`` (counted in a warning).
-        max_pixels: most pixels of a file; a larger one is not decoded.
+        max_pixels: maximum number of pixels of a file; a larger one is not decoded.
     """
     folder = Path(root).expanduser()
     splits = _SPLITS[dataset](folder)

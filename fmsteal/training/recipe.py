@@ -33,7 +33,7 @@ class Recipe:
 
     Attributes:
         epochs: passes over the training images.
-        min_steps: least number of steps; if the images are too few for that, there are more passes.
+        min_steps: minimum number of steps; if ``epochs`` gives fewer, there are more passes.
         batch_size: images per step.
         optimizer: any of timm's optimisers by name (adam, adamw, lars, ...); ``sgd`` is SGD with classical momentum as
             papers mean it (timm's ``momentum``), ``nesterov`` is timm's ``sgd``. Or any class, as
