@@ -28,7 +28,7 @@ class Augment(Protocol):
 
 
 def apply_augment(augment: Augment | None, images: Tensor) -> Tensor:
-    """A batch of uint8 or [0, 1] float images as float in [0, 1], augmented without a gradient unless it is None."""
+    """A batch of uint8 or [0, 1] float images as float in [0, 1]; ``augment``, if set, runs without a gradient."""
     x = images.float() / 255 if images.dtype == torch.uint8 else images
     if augment is None:
         return x

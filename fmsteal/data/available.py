@@ -16,7 +16,7 @@ Look = Callable[..., None]
 
 
 def look_with(look: Look) -> Callable[[Made], Made]:
-    """Attach to a function that makes images another one that checks whether it can.
+    """Decorate a function that makes images with a check of whether it can.
 
     ``look`` takes any of the function's options by name, decodes nothing, and raises what the function would.
     """

@@ -18,7 +18,7 @@ from fmsteal.base.errors import DataError
 from fmsteal.base.store import read_json, write_json
 from fmsteal.data.images import PIXELS, Ids, Labels, Pixels
 
-BLOCK = 1024  # images decoded before they are saved: the most that a kill can cost, and that is in memory at a time
+BLOCK = 1024  # images decoded before they are saved: a kill loses no more, and no more are in memory at a time
 Read = Callable[[int], tuple[Image.Image, int]]
 STRIP = 8  # an image more than this many times as long as wide is a strip
 _LABELS, _STATE = "labels.npy", "decoded.json"
@@ -44,7 +44,7 @@ class Decoded:
         return np.array([place for place in range(len(self.labels)) if place not in self.faults], dtype=np.int64)
 
     def into(self, folder: Path) -> Pixels:
-        """The decoded images as a file in ``folder``: the same file as now if nothing has to be left out."""
+        """The decoded images as a file in ``folder``: the decoded file itself if nothing has to be left out."""
         target = folder / PIXELS
         if self.faults:
             kept = self.sound
@@ -71,7 +71,7 @@ def decode(count: int, read: Read, size: int, scratch: Path, tell: Callable[[int
         read: gives the image and the label of a place.
         size: pixels of the square images.
         scratch: a folder for this very set of images, which outlives a killed process.
-        tell: called with the number of images done, and of all.
+        tell: called with the number of images done, and the total.
     """
     state = read_json(scratch / _STATE)
     kept = state is not None and (scratch / PIXELS).is_file() and (scratch / _LABELS).is_file()
@@ -126,7 +126,7 @@ def crop_square(image: Image.Image, size: int) -> npt.NDArray[np.uint8]:
     resized: resizing all of it would take memory proportional to the square of its length.
 
     Raises:
-        DataError: the levels are floating point, or integers of more than 16 bits: which is white is not known.
+        DataError: the levels are floating point, or integers of more than 16 bits: it is not known which is white.
     """
     if image.mode == "F":
         raise DataError("its levels are floating point, and nothing says which is white: save it with 8 or 16 bits")

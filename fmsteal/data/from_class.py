@@ -37,8 +37,8 @@ def task(
     Args:
         store: where the decoded images are kept.
         train: the config of an object with ``__len__`` and ``__getitem__``, which gives ``(image, label)`` by number.
-            An image is Pillow's, or an array or tensor: uint8 ``(h, w)``, ``(h, w, 3)`` or ``(3, h, w)``, or float in
-            [0, 1] of those shapes. The object's attribute ``classes``, if it has one, names the classes.
+            An image is a Pillow image, an array or a tensor: uint8 ``(h, w)``, ``(h, w, 3)`` or ``(3, h, w)``, or float
+            in [0, 1] of those shapes. The object's attribute ``classes``, if it has one, names the classes.
         test: the same for the test images; None sets aside ``test_share`` of the others by ``seed``.
         size: pixels of the square images: the shorter side is resized to it, the middle cropped.
         train_count: number of training images, chosen at random; None for all.
@@ -100,7 +100,7 @@ def decode_object(store: Store, node: dict[str, Any], key: str, size: int) -> Im
 
 
 def convert_image(image: Any) -> Image.Image:
-    """Convert an image from Pillow, an array or a tensor to Pillow's.
+    """Convert a Pillow image, an array or a tensor to a Pillow image.
 
     Raises:
         DataError: the image has another shape or type, or is normalised.

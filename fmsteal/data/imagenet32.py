@@ -142,7 +142,7 @@ class _Unpickler(pickle.Unpickler):
     """Allows only what pickles of arrays and plain values need, written by numpy 1 or 2 and Python 2 or 3."""
 
     def find_class(self, module: str, name: str) -> Any:
-        """One of the few things that a batch needs."""
+        """The object of this name, if it is one of the few that a batch needs."""
         found = _KNOWN.get((module.replace("numpy.core", "numpy._core"), name))
         if found is None:
             raise pickle.UnpicklingError(f"it asks for {module}.{name}, which no batch needs; that was not run")

@@ -229,7 +229,10 @@ class Task:
 
 
 def choose_ids(total: int, count: int | None, seed: int) -> Ids:
-    """``count`` of ``total`` ids chosen at random, ascending; None for all. With one seed, more ids include fewer."""
+    """``count`` of ``total`` ids chosen at random, ascending; None for all.
+
+    With the same seed, a smaller choice is a subset of a larger one.
+    """
     if count is not None and not 0 < count <= total:
         raise DataError(f"{count} images are asked for of {total}.")
     return np.sort(np.random.default_rng(seed).permutation(total)[:count])

@@ -36,8 +36,8 @@ def lay_out(root: Path) -> FolderLayout:
     """Find splits and classes below ``root``.
 
     A training folder and one for testing or validation beside it are splits, under any of the names in `SPLITS`.
-    Validation images are the test split if there is no labelled test split. A folder that holds one folder and no
-    image only wraps that one, if that one has folders in turn.
+    Validation images are the test split if there is no labelled test split. A folder that holds a single folder and no
+    images is just a wrapper of that one, if that one holds folders in turn.
 
     Raises:
         DataError: there is no such folder, two folders are for one split, or there is no training split beside the

@@ -59,7 +59,7 @@ def pool(
         clip: a config of the group ``clip``: the model with the text tower.
         names: texts for the classes of ``of``: see `spell_classes`.
         victim_names: the same for the victim's classes.
-        template: ``{}`` stands for the name; of several texts the mean counts.
+        template: text in which ``{}`` stands for the name; features of several texts are averaged.
         split: which split of ``of`` to use.
         count: number of images.
         seed: seed of the choice of images within each class.

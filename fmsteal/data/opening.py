@@ -1,4 +1,4 @@
-"""Opens an image file: checks its size and levels before it is decoded, and turns it upright."""
+"""Opens an image file: checks its size before it is decoded, then its levels, and turns it upright."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from fmsteal.base.store import Store, read_json, write_json
 from fmsteal.data.images import Images, Task
 
 GRID = 8  # side of a grey thumbnail
-ALIKE = 0.997  # correlation above which two thumbnails show one image: copies lie above, digits of one class below
+ALIKE = 0.997  # correlation above which two thumbnails show the same image: copies lie above, digits of one class below
 FLAT = 2.0  # standard deviation in grey levels up to which an image is too plain to compare
 BLOCK = 256  # images at a time
 Thumbnails = npt.NDArray[np.float32]
