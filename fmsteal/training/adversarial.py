@@ -12,7 +12,7 @@ from fmsteal.training.recipe import Recipe
 
 
 class AdversarialModule(SupervisedModule):
-    """Trains on adversarial examples alone, made from the augmented images and their labels in train mode.
+    """Trains on adversarial examples alone, made in train mode from the augmented images and their labels.
 
     A single ``step`` of 1.25 eps from a random start is the fast form (Wong et al., ICLR 2020), which costs twice as
     much as plain training.

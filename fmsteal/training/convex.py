@@ -106,7 +106,7 @@ def fit_head(
             If the penalty is given, they are rows like the others.
         device: where to compute.
         scratch: a folder for the state from which a killed fit continues.
-        tell: called after each fit with its metrics, the number of fits done, and of all fits.
+        tell: called after each fit with its metrics, the number of fits done, and the total.
         tolerance: see `GRADIENT`.
 
     Raises:

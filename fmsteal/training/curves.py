@@ -1,4 +1,4 @@
-"""Training curves: send an epoch's means to the run's tracker, also from processes that only train."""
+"""Training curves: an epoch's means are sent to the run's tracker, also from processes that only train."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Curves:
 
     @contextmanager
     def relay(self) -> Iterator[Relay]:
-        """Give an object that a training process can call in place of these curves, which live in this process.
+        """Yield an object that a training process can call in place of these curves, which live in this process.
 
         What these curves raise is raised at the end: meanwhile training continues, and must not wait for a full queue.
         """

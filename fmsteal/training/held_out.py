@@ -27,7 +27,7 @@ class HeldOut:
         answers: the API's answers, ``(n, C)``.
         patience: stop after this many measured epochs in a row that are not better than the best; None trains all.
         by: what makes an epoch the best: ``agreement`` with the answers' argmax, or ``macro_f1`` (see `macro_f1`).
-        every: measure every this many epochs, and after the last.
+        every: number of epochs from one measurement to the next; the last epoch is always measured.
     """
 
     ids: Ids

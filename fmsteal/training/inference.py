@@ -41,7 +41,7 @@ def penultimate(model: Classifier, images: Images, ids: Ids, ctx: Context) -> Te
 def features(
     spec: BackboneSpec, trunk: nn.Module, images: Images, ids: Ids, ctx: Context, view: View | None = None
 ) -> Tensor:
-    """Features of a frozen pretrained ``trunk``, float32 ``(n, D)``; each image or view ever passes through it once."""
+    """Features of a frozen pretrained ``trunk``, float32 ``(n, D)``; each image or view passes through it only once."""
     if images.parts and len(ids):
         return _gathered(lambda part, some: features(spec, trunk, part, some, ctx, view), images.parts, ids)
     stored = images.whole()

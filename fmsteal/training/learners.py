@@ -117,7 +117,7 @@ class ClassifierLearner(Learner):
         }
 
     def require_makeable(self) -> None:
-        """Check that too, and that low-rank updates, if it trains any, can be put into the backbone."""
+        """Check the same, and that low-rank updates, if it trains any, can be put into the backbone."""
         super().require_makeable()
         if self.lora is not None:
             require_adaptable(self.backbone, self.lora)
@@ -157,8 +157,8 @@ class ClassifierLearner(Learner):
             stage: name under which curves are logged.
             scratch: where checkpoints go, and are found again after a kill.
             role: whose random numbers to use: see `build`.
-            held_out: held-out ones of ``images``; if given, the weights of the epoch that fits them best are kept. A
-                convex recipe chooses its penalty by them, and finally fits them as well.
+            held_out: held-out images from ``images``; if given, the weights of the epoch that fits them best are kept.
+                A convex recipe chooses its penalty by them, and finally fits them as well.
         """
         start = self.untrained(num_classes, ctx, role)
         if self.is_convex:

@@ -58,7 +58,7 @@ def pgd(
 
 
 def has_gradients(model: nn.Module, image: Tensor) -> bool:
-    """Whether a model's outputs can be differentiated by its input, an image ``(3, H, W)``: those of an API cannot."""
+    """Whether a model's outputs can be differentiated with respect to an image ``(3, H, W)``: an API's cannot."""
     device = next((p.device for p in model.parameters()), None)
     with restore_after(model), torch.enable_grad():
         try:
@@ -81,7 +81,7 @@ def restore_after(model: nn.Module) -> Iterator[None]:
 
 
 def _gradient(model: nn.Module, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Gradient of the cross-entropy in the images, and the logits; as it is summed, images do not affect each other."""
+    """The gradient of the cross-entropy in the images, and the logits; it is summed, to keep the images independent."""
     x = images.detach().requires_grad_()
     with torch.enable_grad():
         logits = model(x)

@@ -58,7 +58,7 @@ class Recipe:
         solver: ``steps`` of the optimiser, or ``convex``, for the head of a frozen trunk (probe): its minimum, found
             by `fmsteal.training.convex`, from all rows at once; all views are rows. Then the options of the steps have
             no effect, except in attacks with a training loop of their own, which take steps all the same.
-        l2: the penalty of ``convex``, as defined there; None chooses it with a part of the rows.
+        l2: the penalty of ``convex``, as defined there; None chooses it by a part of the rows.
         lora: the low-rank updates of a trunk (lora); None for their defaults.
     """
 

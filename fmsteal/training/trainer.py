@@ -131,9 +131,9 @@ class Training:
 
         ``callbacks`` are this training's own, besides the trainer's.
 
-        Of several devices each has a process of its own, started here and ended here: to the rest of the job a fit is
-        one call, whatever it runs on. Features in memory are fitted on one device: a step of a head takes less time
-        than communicating with other devices.
+        With several devices, each has a process of its own, started and ended here: to the rest of the job a fit is one
+        call, whatever it runs on. Features in memory are fitted on one device: a step of a head takes less time than
+        communicating with other devices.
         """
         processes = 1 if isinstance(loader.inputs, Tensor) else self.processes
         curves = Curves(tracker, progress, stage, module.recipe.epochs)
@@ -199,7 +199,7 @@ class Training:
 
     @property
     def _plugins(self) -> list[Any]:
-        """Jobs get their devices from a cluster, but start their own processes: Lightning must not look for others."""
+        """On a cluster, jobs get devices from it but start their own processes: Lightning must not look for others."""
         return self._options.get("plugins") or [LightningEnvironment()]
 
     @functools.cached_property
@@ -245,7 +245,7 @@ class EpochCheckpoint(Checkpoint):
 
 
 class KeepSignals(Callback):
-    """Keeps the handlers that handle signals for the whole job: Lightning's own do not replace them.
+    """Keeps the job's own signal handlers: Lightning's do not replace them.
 
     Those are the command's own (`fmsteal.base.stopping`), and submitit's. When a job has to make way, Slurm sends it
     SIGTERM some time before it kills it and queues it again. Lightning would end the training at once with a
