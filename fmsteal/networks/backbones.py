@@ -308,7 +308,7 @@ def _file_in_package(package: str) -> Path:
 
 
 def _shrink_stem(trunk: nn.Module, model: str, stem: Stem) -> None:
-    """Replace a ResNet's stem by the one for CIFAR, initialised as timm does."""
+    """Replace a ResNet's stem with the one for CIFAR, initialised as timm does."""
     first = getattr(trunk, "conv1", None)
     if not isinstance(trunk, ResNet) or not isinstance(first, nn.Conv2d):
         raise ConfigError(

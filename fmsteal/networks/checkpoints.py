@@ -177,7 +177,7 @@ def _taken(wanted: State, renamed: State) -> State:
 def _prefixes(wanted: State, state: State) -> list[str]:
     """Prefixes that may stand before the trunk's names: our own first, the others in the file's order.
 
-    A prefix stands before one of the trunk's names in the file; or, where names are not timm's, before very many names.
+    A prefix stands before one of the trunk's names in the file; or, if names are not timm's, before very many of them.
     """
     ends = {name for name in wanted if name.endswith(("weight", "bias"))}
     found: dict[str, None] = {}
