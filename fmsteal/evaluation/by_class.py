@@ -23,7 +23,7 @@ OTHERS = "(others)"
 
 
 def show_classes(tracker: Tracker, place: str, images: Images, victim: Labels, thief: Labels) -> None:
-    """Log, below ``place`` (``test``), tables ``per_class`` and ``confusion``, and pictures ``disagreements``.
+    """Log the tables ``per_class`` and ``confusion``, and the pictures ``disagreements``, below ``place`` (``test``).
 
     ``victim`` and ``thief`` are the labels ``(n,)`` that each gives to the labelled images.
     """

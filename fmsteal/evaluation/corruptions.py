@@ -48,7 +48,7 @@ def corrupt_images(pixels: Pixels, name: str, severity: int, chunk: int = CHUNK)
 
 
 def noise(images: Tensor, std: float, generator: np.random.Generator) -> Tensor:
-    """Gaussian noise of ``std`` (for pixels in [0, 1]), drawn image after image: batches continue each other."""
+    """Gaussian noise of ``std`` (for pixels in [0, 1]), drawn image after image, whatever the batches."""
     drawn = torch.from_numpy(generator.standard_normal(images.shape))
     return _to_uint8(images + 255 * std * drawn)
 
@@ -56,7 +56,7 @@ def noise(images: Tensor, std: float, generator: np.random.Generator) -> Tensor:
 def blur(images: Tensor, sigma: float) -> Tensor:
     """Gaussian blur, cut off at 4 sigma, the border pixels repeated outwards (scikit-image's defaults).
 
-    Both passes are products with a matrix: the cost does not grow with sigma, and images may be smaller than it.
+    Both passes are products with a matrix: the cost does not grow with sigma, and images may be small.
     """
     height, width = images.shape[-2:]
     return _to_uint8(_blurring(height, sigma) @ images.double() @ _blurring(width, sigma).T)

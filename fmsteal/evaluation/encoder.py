@@ -50,7 +50,7 @@ class EncoderEvaluation(Measurement):
 
     Attributes:
         downstream: config nodes of tasks, by name.
-        headline: the head whose figures are named without the head.
+        headline: the head whose figures carry no head's name.
         heads: classifiers, by name, that are trained on the embeddings of a task.
         images: maximum number of the task's test images for CKA and neighbours, and of its training images for kNN.
         also: further measurements, by any name.

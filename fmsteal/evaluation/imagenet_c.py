@@ -2,7 +2,7 @@
 
 It is the maintained fork of the authors' scripts that runs on today's NumPy (imagecorruptions 1.1.2 does not: glass
 blur and fog fail). Its strengths are those of ImageNet-C, meant for 224 pixels: at 32 they are far harsher than
-CIFAR-10-C, and severity 1 tells most. Each image has its own random numbers, the same in every job.
+CIFAR-10-C, and severity 1 is the most telling. Each image has its own random numbers, the same in every job.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def find_version() -> str:
     """The package's version.
 
     Raises:
-        ConfigError: the package is not installed; the one that it is a fork of, with the same module name, may be.
+        ConfigError: the package is not installed, even if the one it is a fork of, with the same module name, is.
     """
     try:
         found = version(PACKAGE)

@@ -20,7 +20,9 @@ def agreement_at(k: int, victim: Tensor, thief: Tensor) -> float:
 
 
 def kappa(victim: Tensor, thief: Tensor) -> float | None:
-    """Cohen's kappa of both argmaxes: (p - e) / (1 - e), p their agreement, e that of unrelated answers as frequent.
+    """Cohen's kappa of both argmaxes: (p - e) / (1 - e), p their agreement, e that of unrelated answers.
+
+    The unrelated answers are as frequent as theirs.
 
     Args:
         victim: logits ``(n, C)``.
@@ -41,7 +43,7 @@ def kappa(victim: Tensor, thief: Tensor) -> float | None:
 def find_least_sure(logits: Tensor) -> Tensor:
     """Row numbers of the tenth of the images that a model is least sure of, rounded up, the least sure first.
 
-    How sure it is means the largest softmax probability; ties go to the first images.
+    A model is as sure as its largest softmax probability; ties go to the first images.
     """
     sure = logits.double().softmax(1).max(1).values
     return sure.argsort(stable=True)[: -(-len(logits) // 10)]

@@ -92,7 +92,7 @@ class Robustness(Measurement):
 
     def check_victim(self, victim: VictimMaker) -> None:
         """Refuse a white-box attack on an API without gradients, before anything is paid for."""
-        given = getattr(victim, "gradients", True)  # a maker of other code may not say
+        given = getattr(victim, "gradients", True)  # a maker from elsewhere may not say
         if "victim" in self.white_box and self._attacks and not given:
             raise ConfigError(
                 f"{PLACE} attacks the victim with its own gradients, but {type(victim).__name__} is an API that gives "
