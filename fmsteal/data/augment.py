@@ -13,8 +13,8 @@ from torch import Tensor, nn
 class Augment(Protocol):
     """A recipe's augmentation: from float images ``(n, 3, H, W)`` in [0, 1] to the same, each with its own draw.
 
-    Random numbers come from torch's global generator. A step of `fmsteal.data` is one (`RandomAffine`,
-    `fmsteal.data.crops.ResizedCrop`, `fmsteal.data.randaugment.RandAugment`), and a row of them
+    Random numbers come from torch's global generator. Each step in `fmsteal.data` is an augmentation (`RandomAffine`,
+    `fmsteal.data.crops.ResizedCrop`, `fmsteal.data.randaugment.RandAugment`), and so is a sequence of steps
     (`fmsteal.data.random_views.Views`).
     """
 
@@ -28,7 +28,7 @@ class Augment(Protocol):
 
 
 def apply_augment(augment: Augment | None, images: Tensor) -> Tensor:
-    """A batch of uint8 or [0, 1] float images as float in [0, 1], augmented without a gradient if there is a way to."""
+    """A batch of uint8 or [0, 1] float images as float in [0, 1]; ``augment``, if set, runs without a gradient."""
     x = images.float() / 255 if images.dtype == torch.uint8 else images
     if augment is None:
         return x
@@ -37,25 +37,25 @@ def apply_augment(augment: Augment | None, images: Tensor) -> Tensor:
 
 
 def describe(augment: Augment | None) -> Any:
-    """The settings that decide an augmentation, and of which class they are, unless it is a `RandomAffine`."""
+    """The settings that decide an augmentation, with its class unless that is `RandomAffine`."""
     if augment is None or isinstance(augment, RandomAffine):
         return None if augment is None else augment.identity()
     return {"class": type(augment).__name__, "settings": augment.identity()}
 
 
 def changes_nothing(augment: Augment | None) -> bool:
-    """Whether an augmentation is none: not given, or with every setting at zero."""
+    """Whether an augmentation does nothing: it is None, or a `RandomAffine` with every setting at zero."""
     return augment is None or (isinstance(augment, RandomAffine) and not any(augment.identity().values()))
 
 
 class RandomAffine(nn.Module):
-    """Shift, rotate, scale and mirror each image at random; one resampling for all of them, zeros outside.
+    """Shift, rotate, scale and mirror each image at random, in a single resampling, with zeros outside the image.
 
     Args:
         shift: largest shift as a share of the image's side.
         rotate: largest rotation in degrees, either way.
         scale: largest relative change of size, either way.
-        flip: chance of a horizontal mirror image.
+        flip: probability that an image is mirrored horizontally.
     """
 
     def __init__(self, shift: float = 0.0, rotate: float = 0.0, scale: float = 0.0, flip: float = 0.0) -> None:
@@ -75,7 +75,7 @@ class RandomAffine(nn.Module):
 
     @staticmethod
     def move(images: Tensor, matrices: Tensor) -> Tensor:
-        """Images ``(n, 3, H, W)``, uint8 or float in [0, 1], under affine maps ``(n, 2, 3)``; float in [0, 1]."""
+        """Apply affine maps ``(n, 2, 3)`` to uint8 or [0, 1] float images ``(n, 3, H, W)``; returns float in [0, 1]."""
         x = images.float() / 255 if images.dtype == torch.uint8 else images
         grid = F.affine_grid(matrices, list(x.shape), align_corners=False)
         return F.grid_sample(x, grid, mode="bilinear", padding_mode="zeros", align_corners=False)

@@ -1,4 +1,4 @@
-"""Whether images are available, checked before anything is made of them."""
+"""Checks that images are available before they are used."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ Look = Callable[..., None]
 
 
 def look_with(look: Look) -> Callable[[Made], Made]:
-    """Give a function that makes images another one that checks whether it can.
+    """Decorate a function that makes images with a check of whether it can.
 
-    The look takes any of the function's options by name, decodes nothing, and raises what the function would.
+    ``look`` takes any of the function's options by name, decodes nothing, and raises what the function would.
     """
 
     def mark(function: Made) -> Made:
@@ -29,10 +29,10 @@ def look_with(look: Look) -> Callable[[Made], Made]:
 
 
 def require_available(node: DictConfig, store: Store) -> None:
-    """See that the images of a config node are available; a target without such a check passes.
+    """Check that the images of a config node are available; a target without such a check passes.
 
     Raises:
-        DataError: they cannot.
+        DataError: the images are not available.
     """
     look: Look | None = getattr(locate(node._target_), "look", None)
     if look is None:

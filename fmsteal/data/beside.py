@@ -1,4 +1,4 @@
-"""Labelled batches, and beside each a batch of images that have no answers."""
+"""Labelled batches, each with a batch of images without answers beside it."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from fmsteal.data.loader import TensorLoader, take_share
 class Beside(TensorLoader):
     """Serves ``(inputs, targets, others)``; the others of a batch depend on ``(seed, epoch)`` alone, as its order does.
 
-    An epoch is a pass over the labelled images. The others come in an order of their own, which goes on from epoch to
-    epoch: each is seen as often as any other, give or take one, however few or many there are.
+    An epoch is a pass over the labelled images. The others have an order of their own, which continues from epoch to
+    epoch: all of them are seen equally often, to within one, however few or many there are.
     """
 
     def __init__(
@@ -36,7 +36,7 @@ class Beside(TensorLoader):
         """Serve ``inputs`` and ``targets`` as `TensorLoader` does, with ``ratio * batch_size`` of ``others (m, ...)``.
 
         Each of these is served ``each`` times, ``(each * ratio * batch_size, ...)``: all of them, then all again. With
-        ``views``, others are ``(views, m, ...)`` too, and those times are different views, as far as there are any.
+        ``views``, others are ``(views, m, ...)`` too, and the repeats show different views while there are any left.
         """
         super().__init__(inputs, targets, batch_size, seed, whole=whole, views=views)
         self.others = others
@@ -52,7 +52,7 @@ class Beside(TensorLoader):
             yield *batch, self._shown(take_share(self.turn(self.epoch * len(self) + number)), random)
 
     def turn(self, batch: int) -> Ids:
-        """Which of the others are in a batch, counted from the training's first."""
+        """The ids of the others in a batch; batches are counted from the start of the training."""
         start, stop = batch * self.size, (batch + 1) * self.size
         rounds = range(start // self.count, (stop - 1) // self.count + 1)
         order = np.concatenate([_permuted(self.count, self.seed, number) for number in rounds])
@@ -70,5 +70,5 @@ class Beside(TensorLoader):
 
 @functools.lru_cache(maxsize=2)
 def _permuted(count: int, seed: int, number: int) -> Ids:
-    """A round's order of all the others."""
+    """The order of all the others in one round."""
     return np.random.default_rng((seed, number, 2)).permutation(count)

@@ -19,7 +19,7 @@ class Blur(Sometimes):
 
     Args:
         kernel: ``simclr``: a tenth of the image's height, made odd: 3 taps at 32 pixels, 7 at 64, 23 at 224.
-            ``pillow``: as wide as sigma asks for, whatever the image's size: see `box_blur`.
+            ``pillow``: as wide as sigma requires, whatever the image's size: see `box_blur`.
     """
 
     settings = ("sigma_min", "sigma_max")
@@ -35,11 +35,11 @@ class Blur(Sometimes):
         self.sigma_min = check_setting("sigma_min", sigma_min, 1e-3, sigma_max)
 
     def identity(self) -> dict[str, Any]:
-        """The settings that decide the step; the kernel only where it is not SimCLR's."""
+        """The settings that decide the step; the kernel is listed only if it is not SimCLR's."""
         return super().identity() if self.kernel == "simclr" else {**super().identity(), "kernel": self.kernel}
 
     def change(self, images: Tensor) -> Tensor:
-        """Blurred."""
+        """Blur the images."""
         sigmas = draw_uniform(len(images), self.sigma_min, self.sigma_max, images.device)
         if self.kernel == "pillow":
             return box_blur(images, sigmas)
@@ -47,7 +47,7 @@ class Blur(Sometimes):
 
 
 def blur(images: Tensor, sigmas: Tensor, radius: int) -> Tensor:
-    """Gaussian of ``2 radius + 1`` taps per axis, weights summing to 1, the image mirrored at its edges."""
+    """Gaussian blur of ``2 radius + 1`` taps per axis, weights summing to 1, the image mirrored at its edges."""
     taps = torch.arange(-radius, radius + 1, device=images.device)
     weights = torch.softmax(-0.5 * (taps / sigmas[:, None]) ** 2, 1)
     x = F.pad(images, [radius] * 4, mode="reflect")
@@ -57,7 +57,7 @@ def blur(images: Tensor, sigmas: Tensor, radius: int) -> Tensor:
 
 
 def box_blur(images: Tensor, sigmas: Tensor, passes: int = 3) -> Tensor:
-    """Pillow's GaussianBlur: a box of fractional width, three times an axis, the edge's pixels repeated beyond it.
+    """Pillow's GaussianBlur: a box of fractional width, applied three times per axis, the edge pixels repeated outside.
 
     A box of radius r = l + a (a the fraction) has 2l + 1 taps of weight 1 and two of weight a. Gwosdek et al. (SSVM
     2011) choose r so that the passes together have the variance sigma^2. Pillow rounds to 8 bits after each of the
@@ -65,8 +65,8 @@ def box_blur(images: Tensor, sigmas: Tensor, passes: int = 3) -> Tensor:
 
     Args:
         images: float ``(n, 3, H, W)``.
-        sigmas: in pixels, ``(n,)``.
-        passes: on each axis.
+        sigmas: sigmas in pixels, ``(n,)``.
+        passes: number of passes per axis.
     """
     variance = sigmas.double() ** 2 / passes
     whole = (((12 * variance + 1).sqrt() - 1) / 2).floor()
@@ -83,7 +83,7 @@ def box_blur(images: Tensor, sigmas: Tensor, passes: int = 3) -> Tensor:
 
 
 def _filtered(padded: Tensor, weights: Tensor, axis: int) -> Tensor:
-    """Each image's own weighted sum ``(n, taps)`` along an axis, which gets shorter by the taps less one."""
+    """Filter each image along an axis with its own weights ``(n, taps)``; the axis gets shorter by ``taps - 1``."""
     length = padded.shape[axis] - weights.shape[1] + 1
     out = torch.zeros_like(padded.narrow(axis, 0, length))
     for at, weight in enumerate(weights.T):

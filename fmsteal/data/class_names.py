@@ -1,4 +1,4 @@
-"""Classes as texts, for a text tower: what a data set calls them, made readable, or names that are given."""
+"""Class names as texts for a text tower: the data set's own, made readable, or names that the config gives."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from fmsteal.base.errors import ConfigError, DataError
 
 Names = str | Sequence[str] | Mapping[str, str] | None
 _NUMBER = re.compile(r"^\d+\s*[.\s_-]+\s*")  # before a name: 001.ak47, 3 - three
-_NO_NAME = re.compile(r"\d+|n\d{8}")  # a number, or an id of WordNet
+_NO_NAME = re.compile(r"\d+|n\d{8}")  # a number, or a WordNet id
 
 
 def spell_classes(classes: Sequence[str], names: Names, option: str) -> list[str]:
     """A text for each class.
 
     Args:
-        classes: as the data set has them.
-        names: None takes those, without numbers before them, underscores as spaces; a list has the texts in the order
-            of the classes, a mapping has them by class; a path is of a file with a line for each class: the class, a
-            tab or comma or space, its text, of which what follows a comma is left out (ImageNet's ``words.txt``).
-        option: whose they are, for errors: ``victim.names``.
+        classes: the class names of the data set.
+        names: None takes those, without leading numbers and with spaces for underscores; a list gives the texts in the
+            order of the classes, a mapping gives them by class; a path is a file with a line for each class: the
+            class, a tab, comma or space, and its text, up to the first comma (ImageNet's ``words.txt``).
+        option: the option that gives the names, for error messages: ``victim.names``.
 
     Raises:
         ConfigError: a class has no text, or two have the same.
@@ -50,7 +50,7 @@ def _readable(classes: Sequence[str], option: str) -> list[str]:
     """The classes' own names, made readable.
 
     Raises:
-        ConfigError: one is a number, or an id.
+        ConfigError: a name is a number, or an id.
     """
     texts = [_NUMBER.sub("", name).replace("_", " ").strip() for name in classes]
     if unnamed := [name for name, text in zip(classes, texts, strict=True) if _NO_NAME.fullmatch(text) or not text]:
@@ -63,10 +63,10 @@ def _readable(classes: Sequence[str], option: str) -> list[str]:
 
 
 def _require_unlike(classes: Sequence[str], texts: Sequence[str], option: str) -> None:
-    """See that no two classes have the same text.
+    """Check that no two classes have the same text.
 
     Raises:
-        ConfigError: two have.
+        ConfigError: two classes have the same text.
     """
     if twice := [text for text, times in Counter(texts).items() if times > 1]:
         same = [name for name, text in zip(classes, texts, strict=True) if text == twice[0]]

@@ -15,7 +15,7 @@ BRIGHTNESS, CONTRAST, SATURATION, HUE = range(4)
 
 
 class ColourJitter(Sometimes):
-    """torchvision's ColorJitter for each image on its own: own factors, own order of the four operations.
+    """torchvision's ColorJitter, with each image's own factors and its own order of the four operations.
 
     Brightness, contrast and saturation factors are uniform in [max(0, 1-s), 1+s], the hue's shift
     (in turns) in [-s, s].
@@ -36,11 +36,11 @@ class ColourJitter(Sometimes):
         self.hue = check_setting("hue", hue, 0, 0.5)
 
     def change(self, images: Tensor) -> Tensor:
-        """Jittered."""
+        """Jitter the images."""
         return apply_jitter(images, *self.draw(len(images), images.device))
 
     def draw(self, count: int, device: torch.device | None = None) -> tuple[Tensor, Tensor]:
-        """Factors ``(count, 4)``: brightness, contrast, saturation, hue; and the order they are used in, alike."""
+        """Factors ``(count, 4)``: brightness, contrast, saturation, hue; and the order of their use, ``(count, 4)``."""
         ranges = [(max(0.0, 1 - s), 1 + s) for s in (self.brightness, self.contrast, self.saturation)]
         factors = [draw_uniform(count, low, high, device) for low, high in [*ranges, (-self.hue, self.hue)]]
         return torch.stack(factors, 1), torch.rand(count, 4, device=device).argsort(1)
@@ -53,12 +53,12 @@ class Grey(Sometimes):
         super().__init__(chance)
 
     def change(self, images: Tensor) -> Tensor:
-        """Their luma in all channels."""
+        """Copy the images' luma into all channels."""
         return luma(images).expand(-1, 3, -1, -1)
 
 
 class Solarise(Sometimes):
-    """Invert what is at least as bright as ``threshold``, in a share ``chance`` of the images."""
+    """Invert values of at least ``threshold``, in a share ``chance`` of the images."""
 
     settings = ("threshold",)
 
@@ -67,7 +67,7 @@ class Solarise(Sometimes):
         self.threshold = check_setting("threshold", threshold, 0, 1)
 
     def change(self, images: Tensor) -> Tensor:
-        """Solarised."""
+        """Solarise the images."""
         return solarise(images, self.threshold)
 
 
@@ -75,7 +75,7 @@ def apply_jitter(images: Tensor, factors: Tensor, order: Tensor) -> Tensor:
     """The four operations with factors ``(n, 4)``, each image in its own order ``(n, 4)`` of operation numbers."""
     x = images.clone()
     when = (order == HUE).nonzero()[:, 1]
-    rest = order[order != HUE].view(-1, 3)  # one turn blends all images, whichever of the three is an image's next
+    rest = order[order != HUE].view(-1, 3)  # each turn blends every image, with its own next operation of the three
     for turn in range(4):
         ids = (when == turn).nonzero()[:, 0]
         x[ids] = adjust_hue(x.index_select(0, ids), factors[ids, HUE])
@@ -86,22 +86,22 @@ def apply_jitter(images: Tensor, factors: Tensor, order: Tensor) -> Tensor:
 
 
 def adjust_brightness(images: Tensor, factors: Tensor) -> Tensor:
-    """Between black (0), the image (1) and beyond."""
+    """Interpolate between black (0) and the image (1), or beyond."""
     return (images * _each(factors)).clamp_(0, 1)
 
 
 def adjust_contrast(images: Tensor, factors: Tensor) -> Tensor:
-    """Between the mean luma of the image (0), the image (1) and beyond."""
+    """Interpolate between the mean luma of the image (0) and the image (1), or beyond."""
     return _blend(images, luma(images).mean((-3, -2, -1), keepdim=True), _each(factors))
 
 
 def adjust_saturation(images: Tensor, factors: Tensor) -> Tensor:
-    """Between the grey image (0), the image (1) and beyond."""
+    """Interpolate between the grey image (0) and the image (1), or beyond."""
     return _blend(images, luma(images), _each(factors))
 
 
 def adjust_hue(images: Tensor, shifts: Tensor) -> Tensor:
-    """Turn the hue of HSV by ``shifts`` full turns; saturation and value stay."""
+    """Turn the hue of HSV by ``shifts`` full turns; saturation and value stay the same."""
     red, green, blue = images.unbind(1)
     low = torch.minimum(torch.minimum(red, green), blue)
     span = torch.maximum(torch.maximum(red, green), blue).sub_(low)
@@ -116,7 +116,7 @@ def adjust_hue(images: Tensor, shifts: Tensor) -> Tensor:
 
 
 def solarise(images: Tensor, threshold: float) -> Tensor:
-    """Invert what is at least ``threshold``."""
+    """Invert values of at least ``threshold``."""
     return torch.where(images >= threshold, 1 - images, images)
 
 
@@ -127,7 +127,7 @@ def luma(images: Tensor) -> Tensor:
 
 
 def _next_blend(images: Tensor, factors: Tensor, which: Tensor) -> Tensor:
-    """Brightness, contrast or saturation, as ``which (n,)`` says: they differ in what the image is blended with."""
+    """Apply the operation ``which (n,)`` (not hue): the three differ in what the image is blended with."""
     rest = 1 - factors
     grey = luma(images)
     mean = grey.mean((-3, -2, -1), keepdim=True) * _each(rest * (which == CONTRAST))

@@ -1,4 +1,4 @@
-"""Random crops and mirror images for whole batches, each image with its own draw, the size kept; and to change it."""
+"""Random crops and mirror images for whole batches, each image with its own draw and at its own size; and resizing."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from fmsteal.data.draws import Sometimes, check_setting, draw_uniform
 
-_ATTEMPTS = 10  # torchvision gives up after as many boxes that do not fit
+_ATTEMPTS = 10  # torchvision gives up after this many boxes that do not fit
 
 
 class ResizedCrop(nn.Module):
@@ -19,7 +19,8 @@ class ResizedCrop(nn.Module):
     Args:
         smallest: least share of the image's area; the share is uniform in [smallest, largest).
         stretch: width / height is log-uniform in [1 / stretch, stretch); 1: every crop is square.
-        largest: as large as ``smallest``: every crop has that share, to a whole number of pixels a side.
+        largest: largest share of the area; if equal to ``smallest``, every crop has that share, up to rounding of its
+            sides to whole pixels.
     """
 
     def __init__(self, smallest: float = 0.08, stretch: float = 4 / 3, largest: float = 1.0) -> None:
@@ -29,7 +30,7 @@ class ResizedCrop(nn.Module):
         self.largest = check_setting("largest", largest, self.smallest, 1)
 
     def identity(self) -> dict[str, float]:
-        """The settings that decide the crop; the largest share only where it is less than the whole image."""
+        """The settings that decide the crop; the largest share is listed only if it is not the whole image."""
         given = {"smallest": self.smallest, "stretch": self.stretch}
         return given if self.largest == 1 else {**given, "largest": self.largest}
 
@@ -47,7 +48,7 @@ class ResizedCrop(nn.Module):
         fits = ((w >= 1) & (w <= width) & (h >= 1) & (h <= height)).view(count, _ATTEMPTS)
         first = torch.arange(count, device=device) * _ATTEMPTS + fits.int().argmax(1)
         w, h, found = w[first], h[first], fits.any(1)
-        # None fits: the largest box in the middle whose ratio is allowed.
+        # Where none fits: the largest centred box with an allowed ratio.
         middle_w, middle_h = min(width, round(height * self.stretch)), min(height, round(width * self.stretch))
         w, h = torch.where(found, w, middle_w), torch.where(found, h, middle_h)
         top, left = (
@@ -58,12 +59,12 @@ class ResizedCrop(nn.Module):
 
 
 class Resize(nn.Module):
-    """Bring images to ``size`` pixels as a backbone does (bilinear, antialiased): the steps after it work at that size.
+    """Resize images to ``size`` pixels as a backbone does (bilinear, antialiased); later steps work at that size.
 
     For a recipe's augmentation: a rotation blurs a large image less than a small one that is enlarged afterwards.
     """
 
-    whole = True  # in `Views`: what comes out is not of the shape that went in
+    whole = True  # for `Views`: the output has another shape than the input
 
     def __init__(self, size: int) -> None:
         super().__init__()
@@ -103,14 +104,14 @@ class Flip(Sometimes):
         super().__init__(chance)
 
     def change(self, images: Tensor) -> Tensor:
-        """Mirrored."""
+        """Mirror the images."""
         return images.flip(-1)
 
 
 def crop_and_resize(images: Tensor, boxes: Tensor) -> Tensor:
     """The boxes ``(n, 4)`` (top, left, height, width in pixels) of images ``(n, 3, H, W)``, resized to ``(H, W)``.
 
-    Bilinear as if the box had been cut out first: nothing outside of a box is seen. A box is no larger than its image,
+    Bilinear, as if the box had been cut out first: no pixel outside it is used. A box is no larger than its image,
     so smoothing before the resize (torchvision's ``antialias``) would change nothing.
     """
     height, width = images.shape[-2:]

@@ -1,4 +1,4 @@
-"""From image files to a uint8 array on the disk, in parallel, block by block."""
+"""Decodes image files into a uint8 array on the disk, in parallel, block by block."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from fmsteal.base.errors import DataError
 from fmsteal.base.store import read_json, write_json
 from fmsteal.data.images import PIXELS, Ids, Labels, Pixels
 
-BLOCK = 1024  # images decoded before they are kept: what a kill can cost, and what is in memory at a time
+BLOCK = 1024  # images decoded before they are saved: a kill loses no more, and no more are in memory at a time
 Read = Callable[[int], tuple[Image.Image, int]]
-STRIP = 8  # times as long as wide
+STRIP = 8  # an image more than this many times as long as wide is a strip
 _LABELS, _STATE = "labels.npy", "decoded.json"
 
 
 @dataclass(frozen=True)
 class Decoded:
-    """What came of it.
+    """The decoded images, and what could not be decoded.
 
     Attributes:
         pixels: uint8 ``(n, 3, size, size)``, a memory map.
         labels: int64 ``(n,)``.
-        faults: what went wrong, by place; pixels and label there mean nothing.
+        faults: what went wrong, by place; the pixels and label of such a place mean nothing.
     """
 
     pixels: Pixels
@@ -44,7 +44,7 @@ class Decoded:
         return np.array([place for place in range(len(self.labels)) if place not in self.faults], dtype=np.int64)
 
     def into(self, folder: Path) -> Pixels:
-        """The decoded images as a file in ``folder``: the very file where nothing has to be left out."""
+        """The decoded images as a file in ``folder``: the decoded file itself if nothing has to be left out."""
         target = folder / PIXELS
         if self.faults:
             kept = self.sound
@@ -62,16 +62,16 @@ class Decoded:
 
 
 def decode(count: int, read: Read, size: int, scratch: Path, tell: Callable[[int, int], None]) -> Decoded:
-    """Read ``count`` labelled images into files below ``scratch``; go on after the blocks that an earlier call kept.
+    """Read ``count`` labelled images into files below ``scratch``; continue after the blocks saved by an earlier call.
 
-    What could not be read then is tried again: not every fault is the file's.
+    Images that could not be read then are tried again: the file is not always to blame.
 
     Args:
-        count: how many there are.
+        count: number of images.
         read: gives the image and the label of a place.
         size: pixels of the square images.
         scratch: a folder for this very set of images, which outlives a killed process.
-        tell: is told how many of all are done.
+        tell: called with the number of images done, and the total.
     """
     state = read_json(scratch / _STATE)
     kept = state is not None and (scratch / PIXELS).is_file() and (scratch / _LABELS).is_file()
@@ -105,7 +105,7 @@ def decode(count: int, read: Read, size: int, scratch: Path, tell: Callable[[int
 
 
 def _room(file: Path, dtype: type[np.generic], shape: tuple[int, ...]) -> Any:
-    """A new array in a file, its space on the disk taken at once: a full disk is an error here, a crash later."""
+    """A new array in a file, its disk space allocated at once: a full disk is an error here, but a crash later."""
     array = open_memmap(file, "w+", dtype, shape)
     if hasattr(os, "posix_fallocate"):
         with file.open("r+b") as stream:
@@ -122,11 +122,11 @@ def describe_first_fault(faults: dict[int, str], names: Sequence[object]) -> str
 def crop_square(image: Image.Image, size: int) -> npt.NDArray[np.uint8]:
     """RGB ``(3, size, size)``: the shorter side is resized (bilinear), the middle cropped.
 
-    Alpha is dropped, as torchvision's loader does; 16-bit grey is scaled to 8 bits. Of a strip only its middle is
-    resized: all of it would take memory by the square of its length.
+    Alpha is dropped, as in torchvision's loader; 16-bit grey is scaled to 8 bits. Only the middle of a strip is
+    resized: resizing all of it would take memory proportional to the square of its length.
 
     Raises:
-        DataError: the levels are floating point, or integers of more than 16 bits: nothing says which is white.
+        DataError: the levels are floating point, or integers of more than 16 bits: it is not known which is white.
     """
     if image.mode == "F":
         raise DataError("its levels are floating point, and nothing says which is white: save it with 8 or 16 bits")

@@ -1,5 +1,5 @@
-"""Random numbers of a batch: one draw per image, from torch's global generator of the images' device; and steps that
-change some of its images."""
+"""Random numbers for a batch: one draw per image, from torch's global generator on the images' device; and steps that
+change some of the images."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from fmsteal.base.errors import ConfigError
 
 
 class Sometimes(nn.Module):
-    """Changes a share ``chance`` of the images of a batch, each chosen on its own.
+    """Changes a share ``chance`` of the images of a batch, each chosen independently.
 
-    A step says what becomes of the chosen ones (`changed`), and names its `settings`, attributes with a number each.
+    A step defines how the chosen images change (`change`), and names its `settings`, attributes with a number each.
     """
 
     settings: ClassVar[tuple[str, ...]] = ()
@@ -33,7 +33,7 @@ class Sometimes(nn.Module):
         return images.index_copy(0, ids, self.change(images.index_select(0, ids)))
 
     def change(self, images: Tensor) -> Tensor:
-        """What becomes of those that are chosen, as many."""
+        """Change the chosen images; returns the same number of images."""
         raise NotImplementedError
 
 
@@ -43,15 +43,15 @@ def draw_uniform(count: int, low: float, high: float, device: torch.device | Non
 
 
 def choose_rows(count: int, chance: float, device: torch.device | None = None) -> Tensor:
-    """Row numbers, ascending, of the images that are chosen, each with this chance and on its own."""
+    """Ascending row numbers of the chosen images; each is chosen independently, with probability ``chance``."""
     return (torch.rand(count, device=device) < chance).nonzero()[:, 0]
 
 
 def check_setting(name: str, value: float, low: float, high: float) -> float:
-    """The value of a setting.
+    """Return the value of a setting after checking it.
 
     Raises:
-        ConfigError: outside of [low, high].
+        ConfigError: the value is outside [low, high].
     """
     if not low <= value <= high:
         raise ConfigError(f"{name}={value} must lie between {low:g} and {high:g}.")

@@ -17,7 +17,7 @@ SUFFIXES = frozenset({
 UNREAD = frozenset({
     ".heic", ".heif", ".jxl", ".jp2", ".svg", ".psd", ".raw", ".dng", ".cr2", ".nef", ".exr", ".hdr", ".dcm",
 })  # fmt: skip
-SPECIAL = "no plain file"  # a pipe, a socket, a device: to open one can block for ever
+SPECIAL = "no plain file"  # a pipe, a socket, a device: opening one can block for ever
 _NO_IMAGES = {"__MACOSX"}  # what archives made on a Mac bring along
 
 
@@ -26,8 +26,8 @@ class FoundFiles:
     """What was found below a folder.
 
     Attributes:
-        names: of the image files, relative to the folder (``a/b.png``), sorted part by part.
-        skipped: how many other files there are, by ending.
+        names: names of the image files, relative to the folder (``a/b.png``), sorted part by part.
+        skipped: number of other files, by ending.
     """
 
     names: Sequence[str]
@@ -35,18 +35,18 @@ class FoundFiles:
 
     @property
     def unread(self) -> dict[str, int]:
-        """Those of the skipped that are pictures, or may be."""
+        """The skipped files that are pictures, or may be."""
         return {ending: count for ending, count in self.skipped.items() if ending in UNREAD}
 
 
 def find_images(root: Path) -> FoundFiles:
     """All image files below a folder, at any depth, links followed, hidden files and folders left out.
 
-    Only plain files count, and links that lead nowhere: those fail when they are read. Names are strings, not paths: a
-    job lists tens of thousands of files, and again in each run.
+    Only plain files count, and broken links, which fail when they are read. Names are strings, not paths, because each
+    run of a job lists tens of thousands of files.
 
     Raises:
-        DataError: there is no such folder, no image in it, or a folder below it that cannot be listed.
+        DataError: the folder does not exist, holds no image, or has a folder below it that cannot be listed.
     """
     if not root.is_dir():
         raise DataError(f"There is no image folder {root}. Give an existing one: data.root=/path or query.root=/path.")
@@ -79,10 +79,10 @@ def find_images(root: Path) -> FoundFiles:
 
 
 def list_folder(folder: str | Path) -> Iterator[os.DirEntry[str]]:
-    """What lies in a folder, by name, hidden things left out.
+    """The items in a folder, sorted by name, without hidden ones.
 
     Raises:
-        DataError: it cannot be listed.
+        DataError: the folder cannot be listed.
     """
     try:
         with os.scandir(folder) as items:
@@ -93,12 +93,12 @@ def list_folder(folder: str | Path) -> Iterator[os.DirEntry[str]]:
 
 
 def is_plain(item: os.DirEntry[str]) -> bool:
-    """Whether it is a file, or a link that leads nowhere: no pipe, socket or device."""
+    """Whether an item is a file or a broken link, not a pipe, socket or device."""
     return item.is_file() or (item.is_symlink() and not os.path.exists(item.path))  # noqa: PTH110
 
 
 def is_image(name: str) -> bool:
-    """Whether a file of this name is taken for an image."""
+    """Whether a file of this name counts as an image."""
     return _ending(name) in SUFFIXES
 
 

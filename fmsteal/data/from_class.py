@@ -1,4 +1,4 @@
-"""Data sets and query sets read from any class that gives one image after the other, as a PyTorch ``Dataset`` does."""
+"""Data sets and query sets read from any class that gives images one at a time, as a PyTorch ``Dataset`` does."""
 
 from __future__ import annotations
 
@@ -32,19 +32,19 @@ def task(
     test_share: float = 0.2,
     seed: int = 0,
 ) -> Task:
-    """A classification task of a class's images, each decoded once and kept.
+    """A classification task of the images that a Python class gives, each decoded once and kept.
 
     Args:
         store: where the decoded images are kept.
         train: the config of an object with ``__len__`` and ``__getitem__``, which gives ``(image, label)`` by number.
-            An image is of Pillow, or an array or tensor: uint8 ``(h, w)`` or ``(h, w, 3)``, or ``(3, h, w)``, or float
-            in [0, 1] of those shapes. Classes are named by its attribute ``classes``, if it has one.
-        test: the same for the test images; None: ``test_share`` of the others is set aside by ``seed``.
+            An image is a Pillow image, an array or a tensor: uint8 ``(h, w)``, ``(h, w, 3)`` or ``(3, h, w)``, or float
+            in [0, 1] of those shapes. The object's attribute ``classes``, if it has one, names the classes.
+        test: the same for the test images; None sets aside ``test_share`` of the others by ``seed``.
         size: pixels of the square images: the shorter side is resized to it, the middle cropped.
-        train_count: a random subset of the training images; None for all.
+        train_count: number of training images, chosen at random; None for all.
         test_count: the same for the test images.
         test_share: see ``test``.
-        seed: of split and subsets.
+        seed: seed of the split and the subsets.
 
     Raises:
         DataError: an image cannot be read, or has no label.
@@ -60,17 +60,17 @@ def task(
 
 
 def pool(store: Store, images: dict[str, Any], *, size: int = 32, count: int | None = None, seed: int = 0) -> Images:
-    """A query set of a class's images (see `task`), or a random ``count`` of them; labels are left out."""
+    """A query set of a class's images (see `task`), or ``count`` of them chosen at random, without labels."""
     return decode_object(store, images, "query.images", size).unlabelled().some(count, seed)
 
 
 def decode_object(store: Store, node: dict[str, Any], key: str, size: int) -> Images:
-    """All images of the object that a config makes, as an artifact; ``key`` is where the config gives it.
+    """All images of the object that a config makes, as an artifact; ``key`` is the object's key in the config.
 
-    The artifact is kept by what counts in a job's key: class, source or version, options, content of files.
+    The artifact is stored under what counts in a job's key: class, source or version, options, content of files.
 
     Raises:
-        DataError: it gives no images by number, or some cannot be read.
+        DataError: the object does not give images by number, or some cannot be read.
     """
     name, config = str(node["_target_"]), OmegaConf.create(node)
 
@@ -78,7 +78,7 @@ def decode_object(store: Store, node: dict[str, Any], key: str, size: int) -> Im
         items = build.make(config)
         if not hasattr(items, "__getitem__") or not hasattr(items, "__len__"):
             raise DataError(f"{key} ({name}) has no __len__ or no __getitem__: it does not give images by number.")
-        reading = threading.Lock()  # nobody says that it may be read by several threads
+        reading = threading.Lock()  # the object need not be thread-safe
 
         def read(place: int) -> tuple[Image.Image, int]:
             with reading:
@@ -100,10 +100,10 @@ def decode_object(store: Store, node: dict[str, Any], key: str, size: int) -> Im
 
 
 def convert_image(image: Any) -> Image.Image:
-    """An image as Pillow has it, from Pillow, an array or a tensor.
+    """Convert a Pillow image, an array or a tensor to a Pillow image.
 
     Raises:
-        DataError: it is of another shape or kind, or normalised.
+        DataError: the image has another shape or type, or is normalised.
     """
     if isinstance(image, Image.Image):
         return image
@@ -122,10 +122,10 @@ def convert_image(image: Any) -> Image.Image:
 
 
 def _lay_channels_last(image: np.ndarray) -> np.ndarray:
-    """An image ``(h, w, 3)``, or ``(h, w)`` of one channel, from one whose channels may come first.
+    """Convert an image whose channels may come first to ``(h, w, 3)``, or to ``(h, w)`` if it has one channel.
 
     Raises:
-        DataError: it is of another shape.
+        DataError: the image has another shape.
     """
     if image.ndim == 3 and image.shape[0] in (1, 3) and image.shape[2] not in (1, 3):
         image = image.transpose(1, 2, 0)

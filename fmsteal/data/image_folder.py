@@ -23,25 +23,25 @@ from fmsteal.data.opening import MAX_PIXELS, lift_pillow_limit, open_image
 from fmsteal.identity.rules import declare
 
 log = logging.getLogger(__name__)
-NAMES = "names.json"  # of the files, by image id, relative to the folder
-DECODER = 2  # raised when the same files come to be decoded otherwise
+NAMES = "names.json"  # names of the files by image id, relative to the folder
+DECODER = 2  # increased when the same files are decoded differently
 Broken = Literal["error", "skip"]
 
 
 def look_for_task(root: str, test_root: str | None = None) -> None:
-    """See that a folder is a task, by its folders alone.
+    """Check that a folder is a task, by its folders alone.
 
     Raises:
-        DataError: it is not there, or none.
+        DataError: the folder does not exist, or is not a task.
     """
     locate_splits(root, test_root)
 
 
 def look_for_pool(root: str) -> None:
-    """See that a folder holds images.
+    """Check that a folder holds images.
 
     Raises:
-        DataError: it is not there, or holds none.
+        DataError: the folder does not exist, or holds no images.
     """
     find_images(Path(root).expanduser())
 
@@ -61,7 +61,7 @@ def task(
     broken: Broken = "error",
     max_pixels: int = MAX_PIXELS,
 ) -> Task:
-    """A classification task from ``root/<class>/<image>``; how it is laid out is found by `lay_out`.
+    """A classification task from ``root/<class>/<image>``; `lay_out` finds splits and classes.
 
     Splits and subsets that are made here are stratified: every class has its share in them
     (`balanced.order_stratified`). An image is turned as its EXIF orientation says.
@@ -71,15 +71,15 @@ def task(
         root: the folder; if it has the sub-folders ``train`` and ``test`` (or ``val``), they are the splits.
         size: pixels of the square images: the shorter side is resized to it, the middle cropped.
         test_root: a separate folder for the test split, with the same classes.
-        test_share: share of images set aside for testing where neither of the above gives a split.
-        train_count: a random subset of the training images; None for all.
+        test_share: share of images set aside for testing if neither of the above gives a split.
+        train_count: number of training images, chosen at random; None for all.
         test_count: the same for the test images.
-        seed: of split and subsets.
+        seed: seed of the split and the subsets.
         broken: what to do with a file that cannot be decoded: ``error``, or ``skip`` (counted in a warning).
-        max_pixels: of a file; one with more is not decoded.
+        max_pixels: maximum number of pixels of a file; a larger one is not decoded.
 
     Raises:
-        DataError: the folder is no task, has a single class, or an image cannot be read.
+        DataError: the folder is not a task, has a single class, or an image cannot be read.
     """
     found = locate_splits(root, test_root)
     images = decode_task(store, found.train, size, broken, max_pixels)
@@ -93,10 +93,10 @@ def task(
 
 
 def locate_splits(root: str, test_root: str | None) -> FolderLayout:
-    """Where a task's class folders are.
+    """Find a task's class folders.
 
     Raises:
-        DataError: there is no such folder, or it is no task.
+        DataError: there is no such folder, or it is not a task.
     """
     found = lay_out(Path(root).expanduser())
     if test_root is not None:
@@ -119,13 +119,13 @@ def pool(
     broken: Broken = "error",
     max_pixels: int = MAX_PIXELS,
 ) -> Images:
-    """A query set: all images below ``root``, at any depth, or a random ``count`` of them; no others are decoded."""
+    """A query set: all images below ``root``, at any depth, or ``count`` chosen at random; no others are decoded."""
     folder = Path(root).expanduser()
     return load(decode_folder(store, folder, size, broken, max_pixels, labelled=False, count=count, seed=seed))
 
 
 def decode_task(store: Store, root: Path, size: int, broken: Broken, max_pixels: int = MAX_PIXELS) -> Images:
-    """The images of a folder of classes, decoded if they were not."""
+    """The images of a folder of classes, decoded unless they already are."""
     return load(decode_folder(store, root, size, broken, max_pixels, labelled=True))
 
 
@@ -140,7 +140,7 @@ def decode_folder(
     count: int | None = None,
     seed: int = 0,
 ) -> Path:
-    """The images of a folder (a random ``count`` of them) as an artifact, keyed by its files, size and resampling."""
+    """The images of a folder (``count`` chosen at random) as an artifact, keyed by its files, size and resampling."""
     found = find_images(root)
     names = [found.names[at] for at in choose_ids(len(found.names), count, seed)]
     classes = classes_of(root) if labelled else []
@@ -180,7 +180,7 @@ def decode_folder(
 
 
 def _tell_found(root: Path, found: FoundFiles, classes: Sequence[str]) -> None:
-    """Say what a folder holds; pictures that cannot be read are worth a warning."""
+    """Log what a folder holds, and warn about pictures that cannot be read."""
     more = ", ..." if len(classes) > 5 else ""
     of = f" of {len(classes)} classes ({', '.join(classes[:5])}{more})" if classes else ""
     skipped = f"; skipped: {spell(found.skipped)}" if found.skipped else ""
@@ -191,7 +191,7 @@ def _tell_found(root: Path, found: FoundFiles, classes: Sequence[str]) -> None:
 
 @functools.lru_cache(maxsize=256)
 def _tell(line: str, level: int = logging.INFO) -> None:
-    """Log a line, once in a process: a job's images are looked at again when it measures."""
+    """Log a line once per process: a job looks at its images again when it measures."""
     log.log(level, line)
 
 
@@ -201,7 +201,7 @@ def _require_images(root: Path, empty: set[str]) -> None:
 
 
 def _stamp(file: str) -> tuple[int, int]:
-    """Size and time of a file; of a link that leads nowhere nothing: it fails when it is read."""
+    """Size and time of a file; -1 for a broken link, which fails when it is read."""
     try:
         status = os.stat(file)  # noqa: PTH116
     except OSError:
@@ -210,7 +210,7 @@ def _stamp(file: str) -> tuple[int, int]:
 
 
 def _account_for(faults: dict[int, str], files: Sequence[Path], broken: Broken) -> None:
-    """Refuse, or pass over with a warning, what cannot be decoded."""
+    """Refuse files that cannot be decoded, or pass over them with a warning."""
     if not faults:
         return
     first = describe_first_fault(faults, files)

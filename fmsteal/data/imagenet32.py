@@ -20,7 +20,7 @@ from fmsteal.base.store import Store, digest
 from fmsteal.data.images import PIXELS, Images, Pixels, choose_ids, load, save
 from fmsteal.identity.rules import declare
 
-CLASSES = 1000  # labels run from 1 to as many
+CLASSES = 1000  # labels run from 1 to this number
 BATCHES = 10
 
 
@@ -34,18 +34,18 @@ def pool(
     count: int | None = None,
     seed: int = 0,
 ) -> Images:
-    """A query set: the images of some of the training batches without labels, or a random ``count`` of them.
+    """A query set: the images of some training batches without labels, or ``count`` of them chosen at random.
 
     Args:
         store: where the images are kept.
         root: the folder with ``train_data_batch_1`` to ``train_data_batch_10``.
-        batches: which of them.
+        batches: numbers of the batches to use.
         size: pixels of the images in the files (there are sets of 8, 16, 32 and 64).
-        count: a random subset; None for all.
-        seed: of the subset.
+        count: number of images, chosen at random; None for all.
+        seed: seed of the choice.
 
     Raises:
-        DataError: a batch is missing, or is no such batch.
+        DataError: a file is missing, or is not such a batch.
     """
     folder, numbers = Path(root).expanduser().absolute(), list(batches)
     if not numbers or len(set(numbers)) < len(numbers) or not set(numbers) <= set(range(1, BATCHES + 1)):
@@ -63,7 +63,7 @@ def pool(
     }
 
     def build(out: Path, scratch: Path) -> None:
-        counts = [len(read_batch(file, size)) for file in files]  # all are seen to be sound before any is kept
+        counts = [len(read_batch(file, size)) for file in files]  # all are checked before any is kept
         some = choose_ids(sum(counts), count, seed)
         pixels = open_memmap(out / PIXELS, "w+", np.uint8, (len(some), 3, size, size))
         first = done = 0
@@ -82,7 +82,7 @@ def read_batch(file: Path, size: int) -> Pixels:
     """The images of a batch, uint8 ``(n, 3, size, size)``.
 
     Raises:
-        DataError: it is no such batch; the message says why.
+        DataError: the file is not such a batch; the message says why.
     """
     batch = _unpickled(file, size)
     if not isinstance(batch, dict):
@@ -139,10 +139,10 @@ def _unpickled(file: Path, size: int) -> Any:
 
 
 class _Unpickler(pickle.Unpickler):
-    """Knows what pickles of arrays and plain values ask for, by numpy 1 or 2, Python 2 or 3; nothing else."""
+    """Allows only what pickles of arrays and plain values need, written by numpy 1 or 2 and Python 2 or 3."""
 
     def find_class(self, module: str, name: str) -> Any:
-        """One of the few things that a batch needs."""
+        """The object of this name, if it is one of the few that a batch needs."""
         found = _KNOWN.get((module.replace("numpy.core", "numpy._core"), name))
         if found is None:
             raise pickle.UnpicklingError(f"it asks for {module}.{name}, which no batch needs; that was not run")
@@ -150,13 +150,13 @@ class _Unpickler(pickle.Unpickler):
 
 
 class _Array:
-    """Stands for the class ``numpy.ndarray``, which is named and never called."""
+    """Stands for the class ``numpy.ndarray``, which is named but never called."""
 
     __slots__ = ()
 
 
 class _Empty:
-    """``numpy.core.multiarray._reconstruct``: an empty array, which is filled by its state. Without attributes."""
+    """``numpy.core.multiarray._reconstruct``: an empty array, which its state fills. Has no attributes."""
 
     __slots__ = ()
 
@@ -165,7 +165,7 @@ class _Empty:
 
 
 class _FromBuffer:
-    """``numpy.core.numeric._frombuffer``, of protocol 5."""
+    """``numpy.core.numeric._frombuffer``, used by pickle protocol 5."""
 
     __slots__ = ()
 
@@ -174,7 +174,7 @@ class _FromBuffer:
 
 
 class _Encode:
-    """``_codecs.encode``, by which Python 3 writes bytes for Python 2."""
+    """``_codecs.encode``, with which Python 3 writes bytes for Python 2."""
 
     __slots__ = ()
 
@@ -185,7 +185,7 @@ class _Encode:
 
 
 class _NoBytes:
-    """``bytes``, by which Python 3 writes no bytes at all for Python 2."""
+    """``bytes``, with which Python 3 writes empty bytes for Python 2."""
 
     __slots__ = ()
 

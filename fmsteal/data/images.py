@@ -1,4 +1,4 @@
-"""Images in memory or memory-mapped: uint8 ``(N, 3, H, W)``, with labels where there are any."""
+"""Images in memory or memory-mapped: uint8 ``(N, 3, H, W)``, with labels if there are any."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PIXELS = "pixels.npy"
 
 
 class Picked:
-    """Some rows of an array, ``array[ids]``, read when they are asked for: a memory map is never read as a whole."""
+    """Some rows of an array, ``array[ids]``, read on access: a memory map is never read as a whole."""
 
     def __init__(self, array: Pixels, ids: Ids) -> None:
         self.array, self.ids = array, ids
@@ -34,7 +34,7 @@ class Picked:
         return len(self.ids)
 
     def __getitem__(self, key: Any) -> Any:
-        if isinstance(key, tuple):  # further axes too: for a look at a small set
+        if isinstance(key, tuple):  # further axes too, for looking at a small set
             return np.asarray(self)[key]
         return self.array[self.ids[key]]
 
@@ -62,8 +62,8 @@ class Images:
         digest: identifies the content (hex); sets with equal digests hold the same images in the same order.
         labels: int64 ``(N,)``, or None for images without labels (a query set).
         classes: the class names, in label order.
-        origin: the digest of the set that this one is a subset of; None if it is none.
-        parts: the sets that this one was joined of, in order: what is computed per image is kept by theirs.
+        origin: the digest of the set that this one is a subset of; None if it is not a subset.
+        parts: the sets that were joined into this one, in order; results per image are stored under their digests.
     """
 
     pixels: Pixels | Picked
@@ -88,7 +88,7 @@ class Images:
 
     @classmethod
     def of(cls, pixels: Pixels, labels: Labels | None = None, classes: Sequence[str] = ()) -> Images:
-        """Images in memory, uint8 ``(N, 3, H, W)``, identified by what they are."""
+        """Images in memory, uint8 ``(N, 3, H, W)``, identified by their content."""
         return cls(pixels, content_digest(pixels, labels), labels, tuple(classes))
 
     def __len__(self) -> int:
@@ -102,17 +102,17 @@ class Images:
         return Images(self.picked(ids), named, labels, self.classes, origin)
 
     def picked(self, ids: Ids) -> Picked:
-        """The pixels of ``ids``, read when they are asked for."""
+        """The pixels of ``ids``, read on access."""
         return Picked(self.pixels.array if isinstance(self.pixels, Picked) else self.pixels, self.place(ids))
 
     def whole(self) -> Images:
-        """The set that this one is a subset of, without labels; the set itself if it is none."""
+        """The set that this one is a subset of, without labels; this set itself if it is not a subset."""
         if isinstance(self.pixels, Picked) and self.origin is not None:
             return Images(self.pixels.array, self.origin)
         return self
 
     def place(self, ids: Ids) -> Ids:
-        """The ids of ``ids`` in `whole`: what is computed per image is kept there, so that all subsets share it."""
+        """The ids that ``ids`` have in `whole`: results per image are stored for that set and shared by its subsets."""
         return self.pixels.ids[ids] if isinstance(self.pixels, Picked) else np.asarray(ids, dtype=np.int64)
 
     def unlabelled(self) -> Images:
@@ -120,9 +120,9 @@ class Images:
         return replace(self, labels=None, classes=())
 
     def split(self, share: float, seed: int, *, stratified: bool = False) -> tuple[Images, Images]:
-        """A random split in two; ``share`` of the images come into the second part.
+        """A random split in two; ``share`` of the images go to the second part.
 
-        A ``stratified`` one gives the first part an image of every class before it gives it a second of any.
+        A ``stratified`` split gives the first part one image of every class before a second of any.
         """
         held = round(len(self) * share)
         if not 0 < held < len(self):
@@ -134,10 +134,10 @@ class Images:
         return self.subset(order[held:]), self.subset(order[:held])
 
     def split_each(self, each: int, seed: int) -> tuple[Images, Images]:
-        """A random split in two; ``each`` images of every class come into the second part.
+        """A random split in two; ``each`` images of every class go to the second part.
 
         Raises:
-            DataError: a class has no more images than that, which leaves none in the first part.
+            DataError: a class has no more images than that, which leaves none for the first part.
         """
         labels = self.labels if self.labels is not None else np.zeros(0, np.int64)
         counts = np.bincount(labels, minlength=len(self.classes))
@@ -151,10 +151,10 @@ class Images:
         return self.subset(np.sort(order[place >= each])), self.subset(np.sort(held))
 
     def without(self, names: Sequence[str]) -> Images:
-        """The images of all classes but some, which are named; the labels of the others move up.
+        """The images of all classes but the named ones; the remaining labels are renumbered.
 
         Raises:
-            DataError: there is no such class, or no other.
+            DataError: a named class does not exist, or no class is left.
         """
         if unknown := sorted(set(names) - set(self.classes)):
             near = ", ".join(list(self.classes)[:5])
@@ -168,7 +168,7 @@ class Images:
         return replace(kept, digest=digest([kept.digest, left]), labels=place[kept.labels], classes=tuple(left))
 
     def ordered(self, seed: int) -> Ids:
-        """All ids in a random order, each beginning of which is stratified by label.
+        """All ids in a random order of which every prefix is stratified by label.
 
         Raises:
             DataError: there are no labels.
@@ -178,11 +178,11 @@ class Images:
         return order_stratified(self.labels, seed)
 
     def some(self, count: int | None, seed: int) -> Images:
-        """A random ``count`` of the images, in their order; all of them for None."""
+        """``count`` of the images chosen at random, in their order; all of them for None."""
         return self.taken(count, seed)[0]
 
     def taken(self, count: int | None, seed: int, *, stratified: bool = False) -> tuple[Images, Images | None]:
-        """A random ``count`` of the images, in their order, and the rest; for None all of them, and no rest."""
+        """``count`` of the images chosen at random, in their order, and the rest; for None all of them, and no rest."""
         if count is None or count == len(self):
             return self, None
         some = choose_ids(len(self), count, seed)
@@ -218,7 +218,7 @@ class Task:
             )
 
     def reduced(self, train_count: int | None, test_count: int | None, seed: int, *, stratified: bool = False) -> Task:
-        """The task with a random subset of each split, None for all of it; what training leaves out is the rest."""
+        """The task with a random subset of each split, None for all of it; unused training images become `rest`."""
         train, rest = self.train.taken(train_count, seed, stratified=stratified)
         return Task(train, self.test.taken(test_count, seed, stratified=stratified)[0], rest)
 
@@ -229,14 +229,17 @@ class Task:
 
 
 def choose_ids(total: int, count: int | None, seed: int) -> Ids:
-    """A random ``count`` of ``total`` ids, ascending; all of them for None. Fewer by the same seed are among more."""
+    """``count`` of ``total`` ids chosen at random, ascending; None for all.
+
+    With the same seed, a smaller choice is a subset of a larger one.
+    """
     if count is not None and not 0 < count <= total:
         raise DataError(f"{count} images are asked for of {total}.")
     return np.sort(np.random.default_rng(seed).permutation(total)[:count])
 
 
 def join(parts: Sequence[Images], pixels: Pixels) -> Images:
-    """One set, without labels, of several, whose ``pixels`` lie one after the other in one array."""
+    """Join several sets into one without labels; their ``pixels`` lie one after the other in one array."""
     return Images(pixels, digest([part.digest for part in parts]), parts=tuple(parts))
 
 
@@ -251,7 +254,7 @@ def content_digest(pixels: Pixels, labels: Labels | None = None) -> str:
 
 
 def save(folder: Path, pixels: Pixels, labels: Labels | None = None, classes: Sequence[str] = ()) -> None:
-    """Write a set of images into an artifact's folder; pixels that lie in a file there are left where they are."""
+    """Write a set of images into an artifact's folder; pixels already in a file there are left where they are."""
     file = folder / PIXELS
     inside = isinstance(pixels, np.memmap) and file.exists() and file.samefile(str(pixels.filename))
     if not inside:

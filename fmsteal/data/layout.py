@@ -1,4 +1,4 @@
-"""How a folder of labelled images is laid out: its splits and classes, also below a folder that only wraps them."""
+"""How a folder of labelled images is laid out: its splits and classes, even below a folder that only wraps them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SPLITS = {
     "train": ("train", "training"),
     "test": ("test", "testing"),
     "val": ("val", "valid", "validation"),
-}  # in any case: Train is train
+}  # in upper or lower case: Train is train
 
 
 @dataclass(frozen=True)
@@ -22,9 +22,9 @@ class FolderLayout:
     """Where the class folders are.
 
     Attributes:
-        train: the folder with the classes; of the training split where there are splits.
-        test: the same of the test split, None where there are no splits.
-        left: folders beside the splits, which are not looked at.
+        train: the folder with the classes, that of the training split if there are splits.
+        test: the same for the test split; None if there are no splits.
+        left: folders beside the splits, which are ignored.
     """
 
     train: Path
@@ -35,12 +35,13 @@ class FolderLayout:
 def lay_out(root: Path) -> FolderLayout:
     """Find splits and classes below ``root``.
 
-    A training folder beside one for testing or validation are splits, under any of the names in `SPLITS`; validation
-    images are the test split where no labelled test split is there. A folder that holds one folder and no image only
-    wraps that one, if it has folders in turn.
+    A training folder and one for testing or validation beside it are splits, under any of the names in `SPLITS`.
+    Validation images are the test split if there is no labelled test split. A folder that holds a single folder and no
+    images is just a wrapper of that one, if that one holds folders in turn.
 
     Raises:
-        DataError: there is no such folder, two folders are for one split, or a test split has no training split.
+        DataError: there is no such folder, two folders are for one split, or there is no training split beside the
+            others.
     """
     if not root.is_dir():
         raise DataError(f"There is no image folder {root}. Give an existing one: data.root=/path.")
@@ -59,7 +60,7 @@ def lay_out(root: Path) -> FolderLayout:
 
 
 def _pair(train: Path, others: Sequence[Path], below: Sequence[str]) -> FolderLayout:
-    """The training split and, of the others, the first that has its classes."""
+    """The training split, and the first of the others that has its classes, or else the first."""
     classes = classes_of(_unwrap(train))
     test = next((other for other in others if classes_of(_unwrap(other)) == classes), others[0])
     left = [name for name in below if name not in (train.name, test.name)]
@@ -70,7 +71,7 @@ def classes_of(root: Path) -> list[str]:
     """The names of the class folders, sorted.
 
     Raises:
-        DataError: an image lies beside them.
+        DataError: an image lies beside the class folders.
     """
     stray = next((item.path for item in list_folder(root) if _is_stray(item)), None)
     if stray is not None:
@@ -82,7 +83,7 @@ def require_classes(root: Path, classes: Sequence[str]) -> None:
     """Refuse a task of a single class.
 
     Raises:
-        DataError: there is but one, or none.
+        DataError: there is only one class, or none.
     """
     if not classes:
         raise DataError(f"{root} holds no images in class folders; a task is laid out as {root}/<class>/<image>.")

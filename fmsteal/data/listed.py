@@ -20,10 +20,10 @@ log = logging.getLogger(__name__)
 
 
 def look_for_task(dataset: Literal["cub200", "indoor67"], root: str) -> None:
-    """See that the lists of a split and the folder of images are there.
+    """Check that the lists of the splits and the folder of images exist.
 
     Raises:
-        DataError: they are not.
+        DataError: one of them does not exist.
     """
     folder = Path(root).expanduser()
     _SPLITS[dataset](folder)
@@ -49,13 +49,13 @@ def task(
         store: where the decoded images are kept.
         dataset: ``cub200``: ``root`` holds ``images/``, ``images.txt`` and ``train_test_split.txt``; ``indoor67``:
             ``Images/``, ``TrainImages.txt`` and ``TestImages.txt``.
-        root: the folder.
+        root: the folder that the data set's archive unpacks to.
         size: pixels of the square images: the shorter side is resized to it, the middle cropped.
-        train_count: a random subset of the training images; None for all.
+        train_count: number of training images, chosen at random; None for all.
         test_count: the same for the test images.
-        seed: of the subsets.
+        seed: seed of the subsets.
         broken: what to do with a file that cannot be decoded: ``error``, or ``skip`` (counted in a warning).
-        max_pixels: of a file; one with more is not decoded.
+        max_pixels: maximum number of pixels of a file; a larger one is not decoded.
     """
     folder = Path(root).expanduser()
     splits = _SPLITS[dataset](folder)

@@ -34,7 +34,7 @@ class TensorLoader:
 
         With ``views``, inputs are ``(views, n, ...)``, and an epoch takes one of each image's views at random.
         ``whole`` leaves out an epoch's last batch if it is not full (unless it is the only one): a batch of one or
-        two images would upset BatchNorm. The next epoch's order is another, so no image is left out for long.
+        two images would upset BatchNorm. The order changes with every epoch, so no image is left out for long.
         """
         count = inputs.shape[1] if views else len(inputs)
         if count != len(targets):
@@ -75,7 +75,7 @@ class TensorLoader:
 
 
 def take_share(batch: Ids) -> Ids:
-    """This process's part of a batch; where it cannot be divided evenly, its first images are seen twice."""
+    """This process's part of a batch; if the batch cannot be divided evenly, its first images are seen twice."""
     if not torch.distributed.is_initialized():
         return batch
     rank, processes = torch.distributed.get_rank(), torch.distributed.get_world_size()

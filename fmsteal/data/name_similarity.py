@@ -1,10 +1,10 @@
-"""A query set weighted by what classes are called: the query preparation of E3 (Zhu et al., ICASSP 2025).
+"""A query set weighted by class names: the query preparation of E3 (Zhu et al., ICASSP 2025).
 
-An attacker who knows the names of the victim's classes, and has labelled public images, takes more of those classes
-that a text tower puts near the victim's. As the authors' code has it, a class is worth the sum of the cosines between
-its name and the victim's, scaled from 0, the least of all classes, to 1, the greatest; images are drawn from each in
-proportion to its size times its worth, at random. Where they round each class separately, here the largest remainders
-make up the exact count, and what a class is too small for goes to the others.
+An attacker who knows the names of the victim's classes, and has labelled public images, takes more images of the
+classes that a text tower puts near the victim's. As in the authors' code, the worth of a class is the sum of the
+cosines between its name and the victim's, scaled from 0 for the least of all classes to 1 for the greatest; images are
+drawn at random from each class in proportion to its size times its worth. The authors round each class separately;
+here the largest remainders make up the exact count, and what a class is too small for goes to the others.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from fmsteal.data.class_names import Names, spell_classes
 from fmsteal.data.images import Images, Task
 from fmsteal.networks.clip import ClipSpec, load_text_features, require_templates
 
-DIGITS = 4  # of a cosine that count: further ones differ between machines
+DIGITS = 4  # digits of a cosine that count: further ones differ between machines
 
 
 def look(clip: dict[str, Any]) -> None:
-    """See that the text tower is available, as far as that shows without the network.
+    """Check that the text tower is available, as far as possible without the network.
 
     Raises:
-        ConfigError, DataError: it cannot.
+        ConfigError, DataError: it is not available.
     """
     build.make(OmegaConf.create(clip)).require_weights()
 
@@ -53,16 +53,16 @@ def pool(
     """A query set of ``count`` images of a labelled task, without their labels.
 
     Args:
-        store: where images and what the text tower makes of names are kept.
-        task: the victim's, of which the names of the classes alone are looked at.
+        store: where the images and the text tower's features of the names are kept.
+        task: the victim's task, of which only the class names are used.
         of: a config of the group ``data``: where the images come from.
-        clip: a config of the group ``clip``: whose text tower it is.
-        names: of the classes of ``of`` as texts: see `spell_classes`.
-        victim_names: the same of the victim's classes.
-        template: one ``{}`` stands for the name; of several texts the mean counts.
-        split: of ``of``.
-        count: how many images.
-        seed: of which ones of each class.
+        clip: a config of the group ``clip``: the model with the text tower.
+        names: texts for the classes of ``of``: see `spell_classes`.
+        victim_names: the same for the victim's classes.
+        template: text in which ``{}`` stands for the name; features of several texts are averaged.
+        split: which split of ``of`` to use.
+        count: number of images.
+        seed: seed of the choice of images within each class.
 
     Raises:
         ConfigError: a class has no name, or two have the same.
@@ -87,17 +87,17 @@ def pool(
 
 
 def worth_of(cosines: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """What each class is worth, from the cosines ``(classes, victim's classes)``: ``(classes,)`` in [0, 1]."""
+    """The worth of each class, from the cosines ``(classes, victim's classes)``: ``(classes,)`` in [0, 1]."""
     sums = cosines.sum(axis=1)
     low, high = sums.min(), sums.max()
     return (sums - low) / (high - low) if high > low else np.ones(len(sums))
 
 
 def share_out(count: int, worth: npt.NDArray[np.float64], sizes: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """How many of ``count`` images each class gives: ``(classes,)``, in proportion to size times worth, at most all.
+    """How many of ``count`` images each class gives: ``(classes,)``, in proportion to size times worth, up to its size.
 
     Raises:
-        DataError: the classes with a worth above 0 hold fewer.
+        DataError: the classes with a worth above 0 hold fewer images.
     """
     there = int(sizes[worth > 0].sum())
     if not 0 < count <= there:

@@ -1,4 +1,4 @@
-"""Opening an image file: bounded before it is decoded, upright, its levels as they are meant."""
+"""Opens an image file: checks its size before it is decoded, then its levels, and turns it upright."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from fmsteal.base.errors import DataError
 
 MAX_PIXELS = 64_000_000  # an image of this size takes 256 MB while it is decoded
 TWELVE_BITS = 4095
-_ORIENTATION = 0x0112  # of EXIF
+_ORIENTATION = 0x0112  # an EXIF tag
 
 
 def open_image(file: Path, size: int, max_pixels: int) -> Image.Image:
-    """An image of a file, turned as its EXIF orientation says.
+    """Open an image file, turned as its EXIF orientation says.
 
     JPEGs are decoded at a reduced scale where that suffices for ``size`` pixels.
 
     Raises:
-        DataError: it has more pixels than ``max_pixels``; nothing was decoded. Or its 16-bit levels end where those of
-            12 bits do: as they stand they are nearly black.
-        OSError: it cannot be read.
+        DataError: the image has more pixels than ``max_pixels`` (nothing is decoded then), or its 16-bit levels stay
+            within 12 bits, so that it would be nearly black.
+        OSError: the file cannot be read.
     """
     image = Image.open(file)
     width, height = image.size
@@ -43,7 +43,7 @@ def open_image(file: Path, size: int, max_pixels: int) -> Image.Image:
 
 @contextmanager
 def lift_pillow_limit() -> Iterator[None]:
-    """Set Pillow's own limit aside, which cannot be chosen for one data set."""
+    """Lift Pillow's own limit, which cannot be set for a single data set."""
     before = Image.MAX_IMAGE_PIXELS
     Image.MAX_IMAGE_PIXELS = None
     try:
@@ -54,7 +54,7 @@ def lift_pillow_limit() -> Iterator[None]:
 
 def _require_levels(image: Image.Image) -> None:
     """Refuse 12-bit levels that were stored in 16 bits as they are."""
-    bands = np.atleast_2d(np.array(image.getextrema()))  # least and most of each
+    bands = np.atleast_2d(np.array(image.getextrema()))  # minimum and maximum of each
     most = bands[: 1 if image.mode in ("LA", "La") else 3, 1].max()  # of all but alpha
     limit = TWELVE_BITS if "16" in image.mode else TWELVE_BITS >> 8  # colours are given with 8 bits
     if 0 < most <= limit:

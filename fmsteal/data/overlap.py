@@ -1,4 +1,4 @@
-"""Does the query set hold the victim's own images? Compared by thumbnail, so at any two stored sizes."""
+"""Does the query set hold the victim's own images? They are compared by thumbnail, so stored sizes may differ."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from fmsteal.base.store import Store, read_json, write_json
 from fmsteal.data.images import Images, Task
 
 GRID = 8  # side of a grey thumbnail
-ALIKE = 0.997  # correlation from which two thumbnails are of one image: copies lie above, digits of one class below
-FLAT = 2.0  # grey levels of standard deviation below which an image is too plain to be told from others
+ALIKE = 0.997  # correlation above which two thumbnails show the same image: copies lie above, digits of one class below
+FLAT = 2.0  # standard deviation in grey levels up to which an image is too plain to compare
 BLOCK = 256  # images at a time
 Thumbnails = npt.NDArray[np.float32]
 
@@ -23,8 +23,8 @@ Thumbnails = npt.NDArray[np.float32]
 def count_overlap(store: Store, pool: Images, task: Task) -> dict[str, int]:
     """How many images of the task's training and test split are also in ``pool``.
 
-    Images are held to be the same if their grey thumbnails correlate by more than `ALIKE`. That finds nearly all copies
-    stored at another size or compressed again, none that are cropped otherwise. Nearly plain images are left out.
+    Two images count as the same if their grey thumbnails correlate by more than `ALIKE`. That finds nearly all copies
+    stored at another size or compressed again, but none that are cropped differently. Nearly plain images are left out.
     """
 
     def build(out: Path, scratch: Path) -> None:
@@ -57,7 +57,7 @@ def _rows(store: Store, images: Images) -> Tensor:
 
 
 def make_thumbnails(images: Images) -> Thumbnails:
-    """Grey levels on a `GRID`, of zero mean and length 1, ``(N, GRID * GRID)``; all zero where nearly plain."""
+    """Grey levels on a `GRID`, of zero mean and length 1, ``(N, GRID * GRID)``; all zero for nearly plain images."""
     parts = [np.zeros((0, GRID * GRID), np.float32)]
     for start in range(0, len(images), BLOCK):
         grey = torch.from_numpy(np.array(images.pixels[start : start + BLOCK])).float().mean(1, keepdim=True)

@@ -16,14 +16,14 @@ _Operation = Callable[[Tensor, float], Tensor]
 
 
 class RandAugment(nn.Module):
-    """torchvision's RandAugment: as many random operations in a row, all at one magnitude.
+    """torchvision's RandAugment: several random operations in a row, all at one magnitude.
 
-    Images that drew the same operation and sign go through torchvision as one batch of uint8, which is what several of
-    the operations are defined on: the result has 256 levels.
+    Images that drew the same operation and sign go through torchvision as one uint8 batch, because several of the
+    operations are defined on uint8: the result has 256 levels.
 
     Args:
         operations: how many of the 14 operations each image goes through, drawn with replacement.
-        magnitude: strength in steps of 0 to 30; the sign of those that have one is random.
+        magnitude: strength from 0 to 30; operations that have a sign get a random one.
     """
 
     whole = True  # the more images share an operation, the less each costs
@@ -54,7 +54,7 @@ class RandAugment(nn.Module):
 
 
 def space_of(height: int, width: int, magnitude: int) -> dict[str, tuple[_Operation, float, bool]]:
-    """The operations on images of a size: what to do with uint8 images, how strongly, whether the sign is random."""
+    """The operations for images of a size: a function of uint8 images, its strength, and whether its sign is random."""
 
     def level(strongest: float) -> float:
         return float(torch.linspace(0, strongest, _BINS)[magnitude])  # float32, as torchvision's table

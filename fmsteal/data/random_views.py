@@ -1,4 +1,4 @@
-"""Random views of images: a row of augmentation steps, drawn anew for every image whenever it is looked at."""
+"""Random views of images: a sequence of augmentation steps, drawn anew for every image each time it is used."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from torch import Tensor, nn
 from fmsteal.base.seeds import seed_block
 from fmsteal.data.images import Ids, Images, Pixels
 
-CHUNK = 256  # images of a set held as floating-point numbers at a time
+CHUNK = 256  # images of a set that are held as floats at a time
 _AT_ONCE = 200_000  # pixels that stay in a core's cache from step to step: 1.5 to 2 times faster there than from memory
 
 
 class Views(nn.Module):
-    """The steps one after the other on whole batches; no step leaves the image as it is.
+    """Applies steps to whole batches, one after the other; without steps, an image stays as it is.
 
     Args:
-        steps: modules from float images ``(n, 3, H, W)`` in [0, 1] to the same, with ``identity()``; with an attribute
-            ``whole`` that is true, if they want the batch in one piece.
+        steps: modules from float images ``(n, 3, H, W)`` in [0, 1] to the same, with ``identity()``. Those that need
+            the batch in one piece have a true attribute ``whole``.
     """
 
     def __init__(self, steps: Sequence[nn.Module] = ()) -> None:
@@ -52,9 +52,9 @@ class Views(nn.Module):
 
 
 def draw_views(views: nn.Module, images: Images, ids: Ids, *name: object) -> Pixels:
-    """A random view of each of ``images[ids]``, uint8 ``(n, 3, H, W)``; the same whenever it has the same name.
+    """A random view of each of ``images[ids]``, uint8 ``(n, 3, H, W)``; the same name always gives the same views.
 
-    Images, because what an attacker sends to an API is a file of 8 bits a channel.
+    They are uint8 because what an attacker sends to an API is a file with 8 bits per channel.
     """
     out = np.empty((len(ids), *images.pixels.shape[1:]), np.uint8)
     with seed_block("drawn", *name), torch.no_grad():

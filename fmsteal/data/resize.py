@@ -1,4 +1,4 @@
-"""Bringing small grey images to the stored form, the same way for every set that needs it."""
+"""Converts small grey images to the stored form, the same way for every set that needs it."""
 
 from __future__ import annotations
 

@@ -28,10 +28,10 @@ def look_for_task(
     size: int = 32,
     download: bool = True,
 ) -> None:
-    """See that both splits are available; what may be downloaded, is.
+    """Check that both splits are available, downloading them if allowed.
 
     Raises:
-        DataError: one cannot.
+        DataError: a split is not available.
     """
     for split in (train, test):
         if split is not None:
@@ -48,10 +48,10 @@ def look_for_pool(
     count: int | None = None,
     seed: int = 0,
 ) -> None:
-    """See that a split is decoded already, or is available; what may be downloaded, is.
+    """Check that a split is already decoded or available, downloading it if allowed.
 
     Raises:
-        DataError: it cannot.
+        DataError: the split is not available.
     """
     if store.path("images", *_named(dataset, root, split, size, count, seed)).is_dir():
         return
@@ -89,17 +89,17 @@ def task(
         store: where the decoded images are kept.
         dataset: the class's name in `torchvision.datasets`.
         root: the folder that class reads from, and downloads into.
-        train: what to give that class for the training split (``{train: true}``, ``{split: train}``); a split that
-            holds images without labels (``{split: train+unlabeled}``) is one without, for victims that need none.
-        test: the same for the test split; None where it has no splits: ``test_share`` is then set aside by ``seed``.
+        train: arguments of that class for the training split (``{train: true}``, ``{split: train}``); a split with
+            some unlabelled images (``{split: train+unlabeled}``) has no labels at all, for victims that need none.
+        test: the same for the test split; None if there are no splits: ``test_share`` is then set aside by ``seed``.
         size: pixels of the square images: the shorter side is resized to it, the middle cropped.
-        download: fetch what is missing.
-        train_count: a random subset of the training images; None for all.
+        download: whether to fetch what is missing.
+        train_count: number of training images, chosen at random; None for all.
         test_count: the same for the test images.
         test_share: see ``test``.
         test_each: set aside this many images of each class instead, by ``seed``.
-        without: names of classes that are left out.
-        seed: of split and subsets.
+        without: names of classes to leave out.
+        seed: seed of the split and the subsets.
     """
     if test_each is not None and test is not None:
         raise ConfigError(f"data.test_each={test_each} is for data sets without a test split: {dataset} has one.")
@@ -110,7 +110,7 @@ def task(
     else:
         other = decode_split(store, dataset, root, test, size, download)
         training, testing = first, other.without(without) if without else other
-    if training.labels is None:  # STL-10's train+unlabeled, for pre-training: of the task's classes all the same
+    if training.labels is None:  # STL-10's train+unlabeled, for pre-training: the task's classes are known all the same
         training = replace(training, classes=testing.classes)
     return Task(training, testing).reduced(train_count, test_count, seed)
 
@@ -128,7 +128,7 @@ def pool(
     count: int | None = None,
     seed: int = 0,
 ) -> Images:
-    """A query set: the images of one split without labels, or a random ``count`` of them; no others are decoded."""
+    """A query set: the images of one split without labels, or ``count`` chosen at random; no others are decoded."""
     return decode_split(store, dataset, root, split, size, download, count, seed).unlabelled()
 
 
@@ -142,7 +142,7 @@ def decode_split(
     count: int | None = None,
     seed: int = 0,
 ) -> Images:
-    """One split, or a random ``count`` of its images, as an artifact."""
+    """One split, or ``count`` of its images chosen at random, as an artifact."""
     place = Path(root).expanduser().absolute()
 
     def build(out: Path, scratch: Path) -> None:

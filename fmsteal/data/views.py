@@ -1,4 +1,4 @@
-"""Fixed random views: an augmentation drawn once for each image, so that what is computed of it can be kept."""
+"""Fixed random views: an augmentation drawn once for each image, so results computed from it can be kept."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from fmsteal.data.images import Ids, Images
 
 @dataclass(frozen=True)
 class View:
-    """View ``number`` of every image: the same whenever it is looked at, in any batch."""
+    """View ``number`` of every image: always the same, in any batch."""
 
     augment: Augment
     number: int
@@ -32,7 +32,7 @@ class View:
         if isinstance(self.augment, RandomAffine):
             return self.augment.move(pixels, _drawn(self.augment, self.number, len(images))[torch.from_numpy(ids)])
         seen = []
-        for at, image in enumerate(ids.tolist()):  # by itself: what it draws must not depend on its batch
+        for at, image in enumerate(ids.tolist()):  # one at a time: what it draws must not depend on its batch
             with seed_block("view", self.number, image):
                 seen.append(apply_augment(self.augment, pixels[at : at + 1]))
         return torch.cat(seen)

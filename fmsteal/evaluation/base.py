@@ -25,7 +25,7 @@ Predictions = dict[str, npt.NDArray[np.generic]]
 
 
 def sample(images: Images, count: int) -> Ids:
-    """At most ``count`` random images of a set, the same in every job; fewer of them are a part of more."""
+    """At most ``count`` random images of a set, the same in every job; a smaller sample is part of a larger one."""
     return np.random.default_rng(0).permutation(len(images))[:count]
 
 
@@ -35,11 +35,11 @@ class Pair:
 
     Attributes:
         victim: the victim.
-        thief: the thief: raw images in, logits ``(n, C)`` out, or embeddings ``(n, D)`` where an encoder was stolen.
+        thief: the thief: raw images in, logits ``(n, C)`` out, or embeddings ``(n, D)`` if an encoder was stolen.
         learners: how the two were made (before any training, for measurements on their starting points).
         task: the victim's task.
-        ctx: where the two are run.
-        known: their outputs on the test images, where an earlier measurement has kept them.
+        ctx: the context in which both are run.
+        known: their outputs on the test images, if an earlier measurement has kept them.
     """
 
     victim: Victim
@@ -51,12 +51,12 @@ class Pair:
 
     @cached_property
     def logits(self) -> tuple[Tensor, Tensor]:
-        """Of victim and thief on the test images, each ``(n, C)``; of encoders their embeddings, of any widths.
+        """Logits of victim and thief on the test images, each ``(n, C)``; of encoders, embeddings of any widths.
 
-        They are computed when somebody first asks, and kept.
+        They are computed on first access, and kept.
 
         Raises:
-            AttackError: outputs of the wrong shape, or not finite; of encoders also embeddings that are all the same.
+            AttackError: outputs have the wrong shape or are not finite, or an encoder's embeddings are all the same.
         """
         if self.known is not None:
             return self.known
@@ -65,7 +65,7 @@ class Pair:
 
     @property
     def comparable(self) -> bool:
-        """Whether both outputs are of one width, and the thief's numbers stand for what the victim's do."""
+        """Whether both outputs have the same width, and the thief's numbers mean what the victim's mean."""
         return self.logits[0].shape == self.logits[1].shape and bool(getattr(self.thief, "aligned", True))
 
 
@@ -75,7 +75,7 @@ class Measured:
 
     Attributes:
         metrics: the figures.
-        predictions: per test image, for ``predictions.npz``.
+        predictions: arrays with a row per test image, for ``predictions.npz``.
     """
 
     metrics: Sequence[Metric]
@@ -88,7 +88,7 @@ class Measured:
 
     @property
     def intervals(self) -> dict[str, tuple[float, float]]:
-        """The 95 % intervals of those that have one, by name."""
+        """The 95 % intervals of the figures that have one, by name."""
         return {metric.name: metric.interval for metric in self.metrics if metric.interval is not None}
 
 
@@ -99,20 +99,20 @@ class Measurement(Protocol):
     """A look at a pair: one class, one entry below ``evaluation.also``.
 
     Attributes:
-        needs_victim: False of one that looks at ``pair.logits``, the task and the thief alone.
+        needs_victim: False if it looks only at ``pair.logits``, the task and the thief.
     """
 
     needs_victim: ClassVar[bool] = True
 
     def inputs(self, store: Store) -> Mapping[str, str]:
-        """Digests, by name, of images it looks at that are not the task's; loaded before anything is trained."""
+        """Digests, by name, of the images it uses besides the task's; loaded before anything is trained."""
         return {}
 
     def check_victim(self, victim: VictimMaker) -> None:
-        """Refuse here a victim that cannot be measured so; called when the job is composed, before anything is paid."""
+        """Refuse a victim that cannot be measured in this way; called when the job is composed, before any payment."""
 
     def run(self, pair: Pair, ctx: Context) -> Found:
-        """The figures found: metrics, or plain numbers by name, of which nothing says which way they are better."""
+        """The figures: metrics, or plain numbers by name, which do not say whether higher is better."""
         ...
 
 
@@ -120,7 +120,7 @@ class Evaluation(Measurement, Protocol):
     """What is measured of a thief: a choice of ``conf/evaluation``. It is a measurement itself, the main one.
 
     Attributes:
-        name: of the main measurement, short and stable.
+        name: name of the main measurement, short and stable.
         also: further measurements by name; the main one does not run them.
     """
 
@@ -146,13 +146,13 @@ def list_measurements(evaluation: Evaluation) -> dict[str, Measurement]:
 
 
 def gather_inputs(evaluation: Evaluation, store: Store) -> dict[str, str]:
-    """Digests of all images that an evaluation's measurements look at beside the task's, by name."""
+    """Digests of all images that an evaluation's measurements use besides the task's, by name."""
     each = [find_inputs(measurement, store) for measurement in list_measurements(evaluation).values()]
     return {name: digest for found in each for name, digest in found.items()}
 
 
 def find_inputs(measurement: Measurement, store: Store) -> Mapping[str, str]:
-    """Digests, by name, of images that a measurement looks at beside the task's; of one that names none, nothing."""
+    """Digests, by name, of images that a measurement uses besides the task's; empty if it names none."""
     named = getattr(measurement, "inputs", None)
     return {} if named is None else named(store)
 
@@ -166,7 +166,7 @@ def measure(measurement: Measurement, pair: Pair, ctx: Context) -> Measured:
 
 
 def measure_all(evaluation: Evaluation, pair: Pair, ctx: Context) -> Measured:
-    """Run all measurements of an evaluation, and put together what they find."""
+    """Run all measurements of an evaluation, and combine what they find."""
     metrics: dict[str, Metric] = {}
     predictions: Predictions = {}
     for measurement in list_measurements(evaluation).values():

@@ -1,4 +1,4 @@
-"""Where victim and thief part ways: class by class, and on which test images."""
+"""Where victim and thief differ: class by class, and on which test images."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from PIL import Image
 from fmsteal.data.images import Images
 from fmsteal.tracking.base import Tracker
 
-CELLS = 1000  # rows of a confusion table: of more cells the rarest are added up
+CELLS = 1000  # rows of a confusion table: if there are more cells, the rarest are added up
 SHOWN = 16  # images in the sample of disagreements
 SIDE = 128  # pixels that a picture is shrunk to, if it is larger
 
@@ -23,7 +23,7 @@ OTHERS = "(others)"
 
 
 def show_classes(tracker: Tracker, place: str, images: Images, victim: Labels, thief: Labels) -> None:
-    """Below ``place`` (``test``): the tables ``per_class`` and ``confusion``, and the pictures ``disagreements``.
+    """Log the tables ``per_class`` and ``confusion``, and the pictures ``disagreements``, below ``place`` (``test``).
 
     ``victim`` and ``thief`` are the labels ``(n,)`` that each gives to the labelled images.
     """
@@ -40,7 +40,7 @@ def show_classes(tracker: Tracker, place: str, images: Images, victim: Labels, t
 
 
 def per_class(names: Sequence[str], labels: Labels, victim: Labels, thief: Labels) -> list[Row]:
-    """Of each class: its images and both accuracies on them; how often the victim predicts
+    """For each class: its number of images and both accuracies on them; how often the victim predicts
     it, and how often the thief then does too."""
 
     def share(which: npt.NDArray[np.bool_]) -> float | None:
@@ -55,9 +55,9 @@ def per_class(names: Sequence[str], labels: Labels, victim: Labels, thief: Label
 
 
 def confusion(names: Sequence[str], victim: Labels, thief: Labels) -> list[Row]:
-    """How many images the victim calls this and the thief that: of cells that are not empty, the fullest first.
+    """Number of images for each pair of the victim's and the thief's label: non-empty cells, the fullest first.
 
-    Of more than `CELLS` the rest are added up in a last row: a thousand classes have a million cells.
+    If there are more than `CELLS`, the rest are added up in a last row: a thousand classes have a million cells.
     """
     counts = Counter(zip(victim.tolist(), thief.tolist(), strict=True))
     cells = sorted(counts.items(), key=lambda cell: (-cell[1], cell[0]))
@@ -69,13 +69,13 @@ def confusion(names: Sequence[str], victim: Labels, thief: Labels) -> list[Row]:
 
 
 def sample(victim: Labels, thief: Labels) -> list[int]:
-    """At most `SHOWN` random images that both disagree about, the same ones for the same two."""
+    """At most `SHOWN` random images on which the two disagree, the same ones for the same two."""
     apart = np.flatnonzero(victim != thief)
     return np.sort(np.random.default_rng(0).permutation(apart)[:SHOWN]).tolist()
 
 
 def picture(images: Images, number: int) -> Image.Image:
-    """A test image, as it is stored, or smaller."""
+    """A test image as stored, shrunk to `SIDE` if it is larger."""
     shown = Image.fromarray(np.ascontiguousarray(np.array(images.pixels[number]).transpose(1, 2, 0)))
     shown.thumbnail((SIDE, SIDE))
     return shown

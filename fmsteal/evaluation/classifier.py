@@ -1,4 +1,4 @@
-"""Agreement and its kin between a stolen classifier and the undefended victim, on the victim's test set."""
+"""Agreement and related figures of a stolen classifier and the undefended victim, on the victim's test set."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ class ClassifierEvaluation(Measurement):
     """Compares thief and victim.
 
     Attributes:
-        k: of ``test/agreement@k``: the victim's top-1 among the thief's top-k.
+        k: the k of ``test/agreement@k``: the victim's top-1 is among the thief's top-k.
         also: further measurements, by any name.
     """
 
-    version: ClassVar[int] = 2  # kappa and the agreement on two kinds of hard images since
+    version: ClassVar[int] = 2  # added kappa and the agreement on two kinds of hard images
     name: ClassVar[str] = "classify"
     answers: ClassVar[Answers] = "probabilities"
 
@@ -47,7 +47,7 @@ class ClassifierEvaluation(Measurement):
         """Compare once, after the attack.
 
         Raises:
-            AttackError: the thief's outputs are of the wrong shape, or not finite.
+            AttackError: the thief's outputs have the wrong shape, or are not finite.
         """
         test = pair.task.test
         if answers_one_class(pair.logits[0]):
@@ -84,11 +84,11 @@ class ClassifierEvaluation(Measurement):
         return Measured(found, predictions)
 
     def _hard(self, victim: Tensor, thief: Tensor, labels: Tensor) -> list[Metric]:
-        """Agreement where it is no matter of course: beyond chance, and on images that the victim finds hard.
+        """Agreement where it is not a matter of course: beyond chance, and on images that the victim finds hard.
 
-        ``test/kappa``: Cohen's; none of a victim that answers one class. ``test/agreement_victim_wrong``: on the images
-        that the victim is wrong about, where being right is no way to agree; none of a victim that is always right.
-        ``test/agreement_least_sure``: on the tenth of the images of which the victim is least sure.
+        ``test/kappa``: Cohen's; none if the victim answers one class. ``test/agreement_victim_wrong``: on the images
+        that the victim gets wrong, where being right does not help to agree; none if the victim is always right.
+        ``test/agreement_least_sure``: on the tenth of the images that the victim is least sure of.
         """
         found: list[Metric] = []
         if (beyond := metrics.kappa(victim, thief)) is None:

@@ -2,8 +2,8 @@
 
 Each function takes uint8 images ``(n, 3, H, W)`` and its strength, and gives uint8 images of the same shape. The
 strengths are those of the authors' scripts (github.com/hendrycks/robustness, ImageNet-C/create_c): `make_cifar_c.py`
-for images of at most 64 pixels, `make_imagenet_c.py` above. Two things differ, by half a grey level: values are
-rounded where the scripts cut them off, and nothing is stored as a JPEG of quality 85 afterwards, as ImageNet-C was.
+for images of at most 64 pixels, `make_imagenet_c.py` above. Two things differ: values are rounded where the scripts
+truncate them (half a grey level), and nothing is stored as a JPEG of quality 85 afterwards, as ImageNet-C was.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from fmsteal.base.seeds import derive_seed
 from fmsteal.data.images import Pixels
 
 CIFAR = {  # severities 1 to 5
-    "noise": (0.04, 0.06, 0.08, 0.09, 0.10),  # standard deviation, of pixels in [0, 1]
+    "noise": (0.04, 0.06, 0.08, 0.09, 0.10),  # standard deviation, for pixels in [0, 1]
     "blur": (0.4, 0.6, 0.7, 0.8, 1.0),  # standard deviation, in pixels
     "contrast": (0.75, 0.5, 0.4, 0.3, 0.15),  # factor
     "jpeg": (80, 65, 58, 50, 40),  # quality
@@ -31,12 +31,12 @@ IMAGENET = {
     "jpeg": (25, 18, 15, 10, 7),
 }
 NAMES = tuple(CIFAR)
-SMALL = 64  # pixels of the largest image that takes CIFAR's strengths
-CHUNK = 64  # images held as floating-point numbers at a time
+SMALL = 64  # side in pixels of the largest image that gets CIFAR's strengths
+CHUNK = 64  # images held as floats at a time
 
 
 def corrupt_images(pixels: Pixels, name: str, severity: int, chunk: int = CHUNK) -> Pixels:
-    """Images ``(N, 3, H, W)`` under the corruption ``name``; the same ones in every job, whatever ``chunk`` is."""
+    """Images ``(N, 3, H, W)`` under the corruption ``name``; the same in every job, whatever ``chunk`` is."""
     small = max(pixels.shape[-2:]) <= SMALL
     strength = (CIFAR if small else IMAGENET)[name][severity - 1]
     corrupt = _functions(np.random.default_rng(derive_seed(name, severity)))[name]
@@ -48,28 +48,28 @@ def corrupt_images(pixels: Pixels, name: str, severity: int, chunk: int = CHUNK)
 
 
 def noise(images: Tensor, std: float, generator: np.random.Generator) -> Tensor:
-    """Gaussian noise of ``std`` (of pixels in [0, 1]), drawn image after image: batches continue each other."""
+    """Gaussian noise of ``std`` (for pixels in [0, 1]), drawn image after image, whatever the batches."""
     drawn = torch.from_numpy(generator.standard_normal(images.shape))
     return _to_uint8(images + 255 * std * drawn)
 
 
 def blur(images: Tensor, sigma: float) -> Tensor:
-    """Gaussian blur, cut at 4 sigma, the border pixels repeated outwards (scikit-image's defaults).
+    """Gaussian blur, cut off at 4 sigma, the border pixels repeated outwards (scikit-image's defaults).
 
-    Both passes are products with a matrix: the cost does not grow with sigma, nor must images be larger than it.
+    Both passes are products with a matrix: the cost does not grow with sigma, and images may be small.
     """
     height, width = images.shape[-2:]
     return _to_uint8(_blurring(height, sigma) @ images.double() @ _blurring(width, sigma).T)
 
 
 def contrast(images: Tensor, factor: float) -> Tensor:
-    """Distance from the mean of each image's channel, times ``factor``."""
+    """Scale each channel's distance from its mean in the image by ``factor``."""
     means = images.double().mean((2, 3), keepdim=True)
     return _to_uint8((images - means) * factor + means)
 
 
 def jpeg(images: Tensor, quality: float) -> Tensor:
-    """JPEG there and back."""
+    """Compress to JPEG and decompress."""
     return vision.jpeg(images, int(quality))
 
 

@@ -1,4 +1,4 @@
-"""Downstream tasks: what an encoder is judged by. They are held as config nodes and made when they are looked at."""
+"""Downstream tasks: what an encoder is judged by. They are held as config nodes and made when they are needed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from fmsteal.data.images import Task
 
 
 def nodes(**sets: Any) -> Mapping[str, Any]:
-    """Tasks' config nodes by name, as they are: the ``_target_`` of a node with ``_recursive_: false``."""
+    """Return tasks' config nodes by name, unchanged: the ``_target_`` of a node with ``_recursive_: false``."""
     return sets
 
 
@@ -23,7 +23,7 @@ def tasks(nodes: Mapping[str, Any], store: Store) -> dict[str, Task]:
     """Make the tasks of ``nodes``.
 
     Raises:
-        ConfigError: one is no task, or a head cannot be trained and judged on it.
+        ConfigError: one is not a task, or a head cannot be trained and judged on it.
     """
     made = {name: build.make(OmegaConf.create(node), store=store) for name, node in nodes.items()}
     for name, task in made.items():

@@ -34,7 +34,7 @@ from fmsteal.training.context import Context
 log = logging.getLogger(__name__)
 
 NEIGHBOURS = 10
-SEED = 0  # of every head: target's and thief's start alike, so that they differ by the encoders alone
+SEED = 0  # seed of every head: target's and thief's start alike, so they differ only by the encoders
 LABELS = {
     "target_accuracy": "target's downstream accuracy",
     "stolen_accuracy": "stolen encoder's downstream accuracy",
@@ -49,11 +49,10 @@ class EncoderEvaluation(Measurement):
     """Compares a stolen encoder and its target.
 
     Attributes:
-        downstream: tasks by name, each the config node of one.
-        headline: which of the heads has the figures without a head's name.
-        heads: classifiers by name that are trained on the embeddings of a task.
-        images: how many of the task's test images for CKA and neighbours, and of its training images for the kNN, at
-            most.
+        downstream: config nodes of tasks, by name.
+        headline: the head whose figures carry no head's name.
+        heads: classifiers, by name, that are trained on the embeddings of a task.
+        images: maximum number of the task's test images for CKA and neighbours, and of its training images for kNN.
         also: further measurements, by any name.
     """
 
@@ -94,7 +93,7 @@ class EncoderEvaluation(Measurement):
         images to which both heads give the same label. Their means over the sets are ``test/...``.
 
         Raises:
-            AttackError: the embeddings of one of them are of the wrong shape, not finite, or all the same.
+            AttackError: the embeddings of one of the two have the wrong shape, are not finite, or are all the same.
         """
         both = Embeddings(pair, ctx)
         found = self._alike(pair, both)
@@ -111,7 +110,7 @@ class EncoderEvaluation(Measurement):
         """How alike the embeddings of the task's own test images are; no head is trained.
 
         ``test/neighbours``: mean share of an image's ten nearest others, by cosine, that both encoders have in common.
-        ``test/cosine`` and ``test/l2`` are defined where the thief's numbers stand for the target's.
+        ``test/cosine`` and ``test/l2`` are defined if the thief's numbers mean what the target's mean.
         """
         task, (v, t) = pair.task, pair.logits
         some = sample(task.test, self.images)
@@ -145,7 +144,7 @@ class EncoderEvaluation(Measurement):
         return found
 
     def _judge(self, name: str, head: str, task: Task, both: Embeddings) -> Measured:
-        """What a head finds on a set; those of the headline head have the contract's names."""
+        """A head's figures on a set; those of the headline head have the contract's names."""
         labels = torch.from_numpy(np.array(task.test.labels))
         target, stolen = _target_head(self.heads[head], task, both), _stolen_head(self.heads[head], task, both)
         named = name if head == self.headline else f"{name}/{head}"
@@ -171,7 +170,7 @@ class EncoderEvaluation(Measurement):
 
 
 class Embeddings:
-    """Of target and thief; the target's are kept in the store, the thief's for as long as this object lives."""
+    """Embeddings of target and thief: the target's are kept in the store, the thief's while this object lives."""
 
     def __init__(self, pair: Pair, ctx: Context) -> None:
         self.victim, self.thief, self.ctx = pair.victim, pair.thief, ctx
@@ -182,7 +181,7 @@ class Embeddings:
         """The target's ``(n, D)`` and the thief's ``(n, D')`` of some of the images, or of all.
 
         Raises:
-            AttackError: they are of the wrong shape, not finite, or all the same.
+            AttackError: the embeddings have the wrong shape, are not finite, or are all the same.
         """
         ids = np.arange(len(images)) if ids is None else ids
         key = _key(images, ids)
@@ -195,7 +194,7 @@ class Embeddings:
 def mean_interval(shares: list[float], intervals: list[tuple[float, float]]) -> tuple[float, float]:
     """Interval of the mean of independent shares from the interval of each (MOVER; Zou & Donner, Stat. Med. 2008).
 
-    The distances to the limits add up as standard errors do; of one share it is its own interval.
+    The distances to the limits add up as standard errors do; for a single share it is that share's interval.
     """
     mean, p = float(np.mean(shares)), np.array(shares)
     low, high = np.array(intervals).T
@@ -203,7 +202,7 @@ def mean_interval(shares: list[float], intervals: list[tuple[float, float]]) -> 
 
 
 def _means(found: Mapping[str, Metric], sets: list[str]) -> list[Metric]:
-    """Of each of the headline head's figures its mean over the downstream sets."""
+    """The mean over the downstream sets of each of the headline head's figures."""
     means = []
     for kind in ("target_accuracy", "stolen_accuracy", "ratio", "agreement"):
         each = [found[f"downstream/{name}/{kind}"] for name in sets]
@@ -219,7 +218,7 @@ def _key(images: Images, ids: Ids) -> tuple[str, bytes]:
 
 
 def _target_head(head: Head, task: Task, both: Embeddings) -> Tensor:
-    """The target's head's predictions, from the store: the same for every thief."""
+    """The predictions of the target's head, from the store: the same for every thief."""
     spec = {
         "victim": both.victim.key,
         "train": task.train.digest,

@@ -31,7 +31,7 @@ class Fidelity(Measurement):
     """How alike two encoders' embeddings, neighbourhoods and inner stages are, and a picture of what they retrieve.
 
     Attributes:
-        images: how many test images, at most: neighbours are looked for among them.
+        images: maximum number of test images; neighbours are searched for among them.
         queries: rows of the picture; 0 for no picture.
         shown: neighbours shown in a row.
     """
@@ -48,11 +48,11 @@ class Fidelity(Measurement):
                 )
 
     def run(self, pair: Pair, ctx: Context) -> Measured:
-        """Those figures that the two encoders allow.
+        """The figures that the two encoders allow.
 
-        ``fidelity/cosine_{mean,std,q05,q25,q50,q75,q95}``: of an image's two embeddings; of equal widths.
-        ``fidelity/neighbours@{10,100}``: share of the nearest images by cosine that both have, as `overlap`.
-        ``fidelity/cka/stage<i>``: of the trunks' stages, pooled, matched by relative depth, the first being 1.
+        ``fidelity/cosine_{mean,std,q05,q25,q50,q75,q95}``: of an image's two embeddings, if the two are comparable.
+        ``fidelity/neighbours@{10,100}``: share of the nearest images by cosine that both have, see `overlap`.
+        ``fidelity/cka/stage<i>``: of the trunks' stages, pooled and matched by relative depth; the first is 1.
         """
         test = pair.task.test
         ids = sample(test, self.images)
@@ -78,7 +78,7 @@ class Fidelity(Measurement):
 
 
 def cosines(target: Tensor, thief: Tensor) -> dict[str, float]:
-    """Of the cosine of both embeddings, each ``(n, D)``: ``mean``, ``std``, ``q05`` and so on, over images."""
+    """Statistics over images (``mean``, ``std``, ``q05``, ...) of the cosine of both embeddings, each ``(n, D)``."""
     values = F.cosine_similarity(target.double(), thief.double())
     found = {"mean": values.mean(), "std": values.std(correction=0)}
     found |= {f"q{q:02d}": values.quantile(q / 100) for q in QUANTILES}
@@ -101,14 +101,14 @@ def find_nearest(rows: Tensor, k: int) -> Tensor:
 
 
 def overlap(first: Tensor, second: Tensor, k: int) -> float:
-    """Mean share of the ``k`` nearest that are in both lists ``(n, m)``; k is cut to m."""
+    """Mean share of the ``k`` nearest that are in both lists ``(n, m)``; k is at most m."""
     first, second = first[:, :k], second[:, :k]
     common = [torch.isin(ours, theirs).double().mean() for ours, theirs in zip(first, second, strict=True)]
     return torch.stack(common).mean().item()
 
 
 def stage_cka(victim: Victim, thief: nn.Module, images: Images, ids: Ids, ctx: Context) -> dict[str, float]:
-    """Linear CKA of both trunks' stages, by ``stage1`` and so on; empty where a trunk has none that timm knows of."""
+    """Linear CKA of both trunks' stages, by ``stage1`` and so on; empty if a trunk has none that timm knows of."""
     trunks = backbone_of(victim.model), backbone_of(thief)
     if trunks[0] is None or trunks[1] is None:
         return {}

@@ -1,4 +1,4 @@
-"""What victim and thief answer to the same images, checked."""
+"""The outputs of victim and thief for the same images, checked."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def classify(victim: Victim, thief: nn.Module, images: Images, ids: Ids, ctx: Co
     """Logits of both classifiers, each ``(n, C)``; the victim's are shared with other jobs.
 
     Raises:
-        AttackError: the thief's are of the wrong shape, or not finite.
+        AttackError: the thief's logits have the wrong shape, or are not finite.
     """
     v, t = victim.raw(images, ids, ctx), logits(thief, images, ids, ctx)
     if t.shape != v.shape:
@@ -29,7 +29,7 @@ def embed(victim: Victim, thief: nn.Module, images: Images, ids: Ids, ctx: Conte
     """Embeddings of both encoders, ``(n, D)`` and ``(n, D')``; the target's are shared with other jobs.
 
     Raises:
-        AttackError: they are of the wrong shape, not finite, or all the same.
+        AttackError: the embeddings have the wrong shape, are not finite, or are all the same.
     """
     v, t = victim.raw(images, ids, ctx), logits(thief, images, ids, ctx)
     _check("thief", t, len(ids))

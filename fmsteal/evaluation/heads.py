@@ -1,6 +1,6 @@
-"""Classifiers on frozen embeddings: how good an encoder is downstream is how good one of these is on top of it.
+"""Classifiers on frozen embeddings: an encoder is as good downstream as one of these is on top of it.
 
-All of them see L2-normalised embeddings, so that two encoders that differ by a scale alone are the same.
+All of them see L2-normalised embeddings, so two encoders that differ only by a scale count as the same.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ class Head:
 
         Args:
             train: embeddings; the head is trained on their device.
-            labels: of ``train``, int64 ``(n,)``.
+            labels: labels of ``train``, int64 ``(n,)``.
             test: embeddings on the same device.
-            classes: how many there are; a label can be missing in ``labels``.
-            seed: of all that is random.
-            tell: hears how far the training is (done, of how many).
+            classes: number of classes; a label can be missing in ``labels``.
+            seed: seed of everything random.
+            tell: called with the training's progress (done, of how many).
         """
         raise NotImplementedError
 
@@ -50,9 +50,9 @@ class LinearHead(Head):
     """Multinomial logistic regression, by scikit-learn's L-BFGS.
 
     Attributes:
-        c: inverse strength of the L2 penalty: the loss is ``c * sum_i CE_i + ||W||^2 / 2``. The rows have length 1 and
-            little of it tells classes apart, so it is far larger than for standardised features.
-        iterations: of the solver, at most.
+        c: inverse strength of the L2 penalty: the loss is ``c * sum_i CE_i + ||W||^2 / 2``. The rows have length 1, and
+            little of that separates classes, so c is far larger than for standardised features.
+        iterations: maximum number of iterations of the solver.
         tolerance: the largest gradient (of the mean loss) at which it stops.
     """
 
@@ -70,13 +70,13 @@ class LinearHead(Head):
     def fit_predict(
         self, train: Tensor, labels: Tensor, test: Tensor, classes: int, seed: int, tell: Tell = lambda done, of: None
     ) -> Tensor:
-        """See `Head`; the minimum is unique, so the seed plays no part."""
+        """See `Head`; the minimum is unique, so the seed has no effect."""
         from sklearn.exceptions import ConvergenceWarning
         from sklearn.linear_model import LogisticRegression
 
         model = LogisticRegression(C=self.c, max_iter=self.iterations, tol=self.tolerance)
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", category=ConvergenceWarning)  # stopping early is what `iterations` asks
+            warnings.filterwarnings("ignore", category=ConvergenceWarning)  # `iterations` may end it early
             model.fit(_unit(train).cpu().numpy(), labels.cpu().numpy())
         tell(1, 1)
         return torch.from_numpy(np.asarray(model.predict(_unit(test).cpu().numpy()), np.int64))
@@ -88,7 +88,7 @@ class MLPHead(Head):
 
     Attributes:
         hidden: widths of the two hidden layers.
-        dropout: share of the first layer's outputs that a step leaves out.
+        dropout: share of the first layer's outputs that a step drops.
         epochs: passes over the training embeddings.
         batch_size: embeddings per step; the last batch of an epoch may be smaller.
         lr: Adam's learning rate.
@@ -139,10 +139,10 @@ class MLPHead(Head):
 class KNNHead(Head):
     """Vote of the nearest training embeddings by cosine, each with weight ``exp(cosine / temperature)``.
 
-    Wu et al. (CVPR 2018); a monitor: the papers on stealing encoders judge by a trained head.
+    Wu et al. (CVPR 2018). It is a monitor: the papers on stealing encoders judge by a trained head.
 
     Attributes:
-        k: how many vote; all where there are fewer.
+        k: number of embeddings that vote; all if there are fewer.
         temperature: the smaller, the more the very nearest count.
         batch_size: test embeddings compared at a time.
     """
@@ -159,7 +159,7 @@ class KNNHead(Head):
             )
 
     def identity(self) -> dict[str, Any]:
-        """Without the batch size, which decides the memory needed."""
+        """The settings without the batch size, which only decides the memory needed."""
         return {k: v for k, v in super().identity().items() if k != "batch_size"}
 
     @torch.no_grad()
@@ -179,5 +179,5 @@ class KNNHead(Head):
 
 
 def _unit(embeddings: Tensor) -> Tensor:
-    """Embeddings of length 1; one that is zero stays zero."""
+    """Embeddings scaled to length 1; a zero embedding stays zero."""
     return F.normalize(embeddings, dim=1)

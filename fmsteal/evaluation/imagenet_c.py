@@ -2,7 +2,7 @@
 
 It is the maintained fork of the authors' scripts that runs on today's NumPy (imagecorruptions 1.1.2 does not: glass
 blur and fog fail). Its strengths are those of ImageNet-C, meant for 224 pixels: at 32 they are far harsher than
-CIFAR-10-C, and severity 1 says most. Each image has its own random numbers, the same in every job.
+CIFAR-10-C, and severity 1 is the most telling. Each image has its own random numbers, the same in every job.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ NAMES = (
 )  # fmt: skip
 SEEDED = ("impulse_noise", "glass_blur")  # those that take a seed; the others draw from NumPy's global generator
 PACKAGE = "imagecorruptions-imaug"
-LEAST = 32  # pixels of a side, below which the package refuses an image
+LEAST = 32  # smallest side, in pixels, of an image that the package accepts
 
 
 def find_version() -> str:
     """The package's version.
 
     Raises:
-        ConfigError: it is not there, or it is the one that it is a fork of, which has the same module's name.
+        ConfigError: the package is not installed, even if the one it is a fork of, with the same module name, is.
     """
     try:
         found = version(PACKAGE)
@@ -50,8 +50,8 @@ def corrupt_images(images: Images, name: str, severity: int, store: Store) -> Im
     """Images under the corruption ``name``, without labels; made once and kept in the store.
 
     Raises:
-        ConfigError: the package is not there.
-        DataError: the images are too small for it.
+        ConfigError: the package is not installed.
+        DataError: the images are too small for the package.
     """
     if min(images.pixels.shape[-2:]) < LEAST:
         size = "x".join(map(str, images.pixels.shape[-2:]))

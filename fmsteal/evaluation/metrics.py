@@ -14,21 +14,23 @@ def agreement(victim: Tensor, thief: Tensor) -> float:
 
 
 def agreement_at(k: int, victim: Tensor, thief: Tensor) -> float:
-    """Share of images whose victim's top-1 is among the thief's top-k (k is cut to the number of classes)."""
+    """Share of images on which the victim's top-1 is among the thief's top-k (k is at most the number of classes)."""
     best = thief.topk(min(k, thief.shape[1]), dim=1).indices
     return (best == victim.argmax(1, keepdim=True)).any(1).double().mean().item()
 
 
 def kappa(victim: Tensor, thief: Tensor) -> float | None:
-    """Cohen's kappa of both argmaxes: (p - e) / (1 - e), e of unrelated answers that are as frequent as theirs.
+    """Cohen's kappa of both argmaxes: (p - e) / (1 - e), p their agreement, e that of unrelated answers.
+
+    The unrelated answers are as frequent as theirs.
 
     Args:
         victim: logits ``(n, C)``.
         thief: logits ``(n, C)``.
 
     Returns:
-        1 where they agree everywhere, 0 where no more than by chance; None of a victim that answers one class: any
-        thief's agreement with it is that of chance.
+        1 if they always agree, 0 if no more than by chance; None for a victim that answers one class, with which any
+        thief's agreement is that of chance.
     """
     said, copied = victim.argmax(1), thief.argmax(1)
     shares = [torch.bincount(each, minlength=victim.shape[1]).double() / len(each) for each in (said, copied)]
@@ -41,7 +43,7 @@ def kappa(victim: Tensor, thief: Tensor) -> float | None:
 def find_least_sure(logits: Tensor) -> Tensor:
     """Row numbers of the tenth of the images that a model is least sure of, rounded up, the least sure first.
 
-    How sure it is, is the largest softmax probability; of equally sure ones the first images.
+    A model is as sure as its largest softmax probability; ties go to the first images.
     """
     sure = logits.double().softmax(1).max(1).values
     return sure.argsort(stable=True)[: -(-len(logits) // 10)]

@@ -1,6 +1,6 @@
 """Do they agree where neither was trained? Agreement on corrupted test images, and on the images of other tasks.
 
-A thief can copy its victim on the victim's own test set and part from it elsewhere; an attacker who uses the thief in
+A thief can copy its victim on the victim's own test set and differ from it elsewhere; an attacker who uses the thief in
 place of the victim, or to prepare attacks on it, depends on both.
 """
 
@@ -35,10 +35,10 @@ class OutOfDistribution(Measurement):
     """Agreement on images unlike those the victim was made for.
 
     Attributes:
-        corruptions: which of `fmsteal.evaluation.corruptions` the test images are put through.
-        severities: how strongly, 1 to 5.
-        images: how many images of the test set, and of each other task's, at most.
-        sets: other tasks by name, each the config node of a task, whose test images are looked at.
+        corruptions: which of `fmsteal.evaluation.corruptions` are applied to the test images.
+        severities: strengths of the corruptions, 1 to 5.
+        images: maximum number of images from the test set, and from each other task's.
+        sets: config nodes of other tasks, by name, whose test images are used.
     """
 
     answers: ClassVar[Answers] = "probabilities"
@@ -66,7 +66,7 @@ class OutOfDistribution(Measurement):
         return {f"ood {name}": images.digest for name, images in self._sets(store).items()}
 
     def run(self, pair: Pair, ctx: Context) -> Measured:
-        """``ood/<name>/agreement``, a corruption's being the mean over ``ood/<name>-<severity>/agreement``.
+        """``ood/<name>/agreement``; for a corruption, it is the mean over ``ood/<name>-<severity>/agreement``.
 
         At each severity there are also ``accuracy`` (the thief's) and ``victim_accuracy``.
         """

@@ -1,4 +1,4 @@
-"""A picture to look at: images of a set, and what target and thief hold to be nearest to each."""
+"""A picture to look at: images of a set, and those that are nearest to each for target and thief."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor
 from torchvision.utils import make_grid
 
 TILE, PADDING, CAPTION, FRAME = 64, 4, 16, 4  # pixels
-COMMON = (0, 160, 60)  # the colour of the frame around a neighbour that both have found
+COMMON = (0, 160, 60)  # the colour of the frame around a neighbour that both found
 
 
 def picture(images: Tensor, queries: Tensor, target: Tensor, thief: Tensor) -> Image.Image:
@@ -17,9 +17,9 @@ def picture(images: Tensor, queries: Tensor, target: Tensor, thief: Tensor) -> I
 
     Args:
         images: uint8 ``(n, 3, H, W)``.
-        queries: which of them are asked for, ``(q,)``.
+        queries: ids of the query images, ``(q,)``.
         target: ids of their neighbours by the target's embeddings, the nearest first, ``(q, k)``.
-        thief: by the thief's, ``(q, k)``.
+        thief: the same by the thief's embeddings, ``(q, k)``.
     """
     blank = torch.full((1, 3, TILE, TILE), 255, dtype=torch.uint8)
     tiles = []

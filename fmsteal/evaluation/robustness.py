@@ -1,7 +1,7 @@
 """Is a robust victim harder to steal, and is what was stolen as robust? Both models' own robustness, side by side.
 
-The paper that names this trade-off (Raj et al., BMVC 2024) measures adversarial fidelity alone; here each model's
-accuracy is taken under common corruptions, and under PGD with its own gradients (white box).
+The paper that names this trade-off (Raj et al., BMVC 2024) measures only adversarial fidelity; here each model's
+accuracy is measured under common corruptions, and under PGD with its own gradients (white box).
 """
 
 from __future__ import annotations
@@ -37,20 +37,20 @@ Model = Literal["victim", "thief"]
 
 @dataclass(frozen=True)
 class Robustness(Measurement):
-    """Accuracy of victim and thief under corruptions and under PGD. What is the victim's is computed once for it.
+    """Accuracy of victim and thief under corruptions and under PGD. The victim's part is computed once per victim.
 
     Attributes:
-        suite: of corruptions: ``basic``, the four of `fmsteal.evaluation.corruptions`; ``imagenet_c``, all 15, which
-            need a package (`fmsteal.evaluation.imagenet_c`).
-        corruptions: which of the suite; None for all.
-        severities: how strongly, 1 to 5; figures are means over them.
-        images: random test images that are corrupted, at most.
+        suite: suite of corruptions: ``basic``, the four of `fmsteal.evaluation.corruptions`; ``imagenet_c``, all 15,
+            which need a package (`fmsteal.evaluation.imagenet_c`).
+        corruptions: which corruptions of the suite to use; None for all.
+        severities: strengths of the corruptions, 1 to 5; figures are means over them.
+        images: maximum number of random test images to corrupt.
         white_box: the models that are attacked with their own gradients. An API has none: ``[thief]``.
-        attacked: random test images that are attacked, at most; a part of, or more than, ``images``.
-        eps: radii of the balls, of pixels in [0, 1].
-        steps: of PGD; each number of them is an attack of its own, at each radius.
-        restarts: of each attack; an image withstands it if it withstands all of them.
-        step: of a pixel; None: 2.5 eps / steps.
+        attacked: maximum number of random test images to attack; a subset of those to corrupt, or a superset.
+        eps: radii of the balls, for pixels in [0, 1].
+        steps: numbers of PGD steps; each is an attack of its own, at each radius.
+        restarts: restarts of each attack; an image withstands it if it withstands all of them.
+        step: how far a pixel moves in a step; None takes 2.5 eps / steps.
     """
 
     answers: ClassVar[Answers] = "probabilities"
@@ -86,13 +86,13 @@ class Robustness(Measurement):
         """The package that makes the corruptions, and its version.
 
         Raises:
-            ConfigError: it is not installed.
+            ConfigError: the package is not installed.
         """
         return {imagenet_c.PACKAGE: imagenet_c.find_version()} if self.suite == "imagenet_c" else {}
 
     def check_victim(self, victim: VictimMaker) -> None:
-        """Refuse a white-box attack on an API without gradients, before anything is paid."""
-        given = getattr(victim, "gradients", True)  # a maker of others may not say
+        """Refuse a white-box attack on an API without gradients, before anything is paid for."""
+        given = getattr(victim, "gradients", True)  # a maker from elsewhere may not say
         if "victim" in self.white_box and self._attacks and not given:
             raise ConfigError(
                 f"{PLACE} attacks the victim with its own gradients, but {type(victim).__name__} is an API that gives "
@@ -100,11 +100,11 @@ class Robustness(Measurement):
             )
 
     def run(self, pair: Pair, ctx: Context) -> Measured:
-        """Shares of images, the thief's as ``accuracy`` beside ``victim_accuracy``.
+        """Shares of images: ``accuracy`` is the thief's, beside ``victim_accuracy``.
 
-        ``robustness/clean/...`` on the images that are attacked; ``robustness/pgd<steps>@<255 eps>/...`` of those that
-        withstand; ``robustness/<suite>/...`` the mean over the corruptions, and over each of them
-        ``robustness/<suite>/<corruption>/...``, with ``agreement`` too.
+        ``robustness/clean/...``: on the images that are attacked. ``robustness/pgd<steps>@<255 eps>/...``: those that
+        withstand. ``robustness/<suite>/...``: the mean over the corruptions. ``robustness/<suite>/<corruption>/...``:
+        each of them. The last two have ``agreement`` too.
         """
         return Measured([*self._under_attack(pair, ctx), *self._under_corruptions(pair, ctx)])
 
@@ -174,7 +174,7 @@ class Robustness(Measurement):
 
 
 def _attackable(model: str, pair: Pair) -> bool:
-    """Whether a model has gradients; one that costs money is not even asked."""
+    """Whether a model has gradients; one that costs money is not even tried."""
     net, image = (pair.victim.model if model == "victim" else pair.thief), pair.task.test.pixels[0]
     paid = model == "victim" and pair.victim.paid
     if not paid and has_gradients(net, torch.from_numpy(np.array(image)).float() / 255):

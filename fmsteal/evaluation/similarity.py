@@ -31,7 +31,7 @@ class Similarity(Measurement):
     """CKA of the penultimate features, CKA of the two trunks before any training, and the victim's uncertainty.
 
     Attributes:
-        images: how many test images, at most (the unbiased form needs memory for that many squared).
+        images: maximum number of test images (the unbiased form needs memory for its square).
     """
 
     answers: ClassVar[Answers] = "probabilities"
@@ -69,7 +69,7 @@ def cka(x: Tensor, y: Tensor) -> float:
 
 
 def cka_unbiased(x: Tensor, y: Tensor) -> float:
-    """The same from unbiased estimates of HSIC; for n >= 4, and it may be slightly negative."""
+    """The same from unbiased estimates of HSIC; needs n >= 4, and may be slightly negative."""
     x, y = _centred(x), _centred(y)
     k, g = x @ x.T, y @ y.T
     return _ratio(_hsic(k, g), _hsic(k, k), _hsic(g, g))
@@ -94,7 +94,7 @@ def _hsic(k: Tensor, g: Tensor) -> Tensor:
 
 
 def _ratio(cross: Tensor, own: Tensor, other: Tensor) -> float:
-    """Cross over the geometric mean; 0 where a side does not vary at all."""
+    """Cross over the geometric mean; 0 if a side does not vary at all."""
     scale = float((own.clamp(min=0) * other.clamp(min=0)).sqrt())
     return float(cross) / scale if scale > 0 else 0.0
 
@@ -106,9 +106,9 @@ def _features(
     if not isinstance(model, Classifier) or not isinstance(learner, ClassifierLearner | ZeroShotVictim):
         raise AttackError(f"evaluation=similarity compares classifiers, not a {type(model).__name__}.")
     after = penultimate(model, task.test, ids, ctx)
-    if model.frozen is not None or not isinstance(learner, ClassifierLearner):  # its trunk is still what it was
+    if model.frozen is not None or not isinstance(learner, ClassifierLearner):  # its trunk is unchanged
         return after, after
     start = learner.build(task.num_classes, role)
-    if learner.adaptation in ("full", "lora"):  # the very trunk a probe would keep: its features may be in the store
+    if learner.adaptation in ("full", "lora"):  # the same trunk as a probe's: its features may be in the store
         start.frozen = learner.backbone
     return penultimate(start, task.test, ids, ctx), after

@@ -1,4 +1,4 @@
-"""Whether a victim's answers tell anything: one that always answers the same is copied perfectly by any constant."""
+"""Whether a victim's answers tell anything: one that always gives the same answer is copied by any constant."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ log = logging.getLogger(__name__)
 
 
 def require_telling(victim: Victim, task: Task, ctx: Context) -> None:
-    """Look at what a classifier answers to the test images, before anything is asked of it.
+    """Check a classifier's answers to the test images before it is queried.
 
-    The answers are kept for the measurements. One that is no better than always answering the commonest class is worth
-    a warning.
+    The answers are kept for the measurements. A classifier that is no better than always answering the commonest class
+    gets a warning.
 
     Raises:
-        VictimError: it gives all of them the same class, and they are of several.
+        VictimError: it gives all test images the same class, and they are of several.
     """
     if victim.answers != "probabilities" or task.test.labels is None or len(np.unique(task.test.labels)) < 2:
         return
@@ -50,5 +50,5 @@ def require_telling(victim: Victim, task: Task, ctx: Context) -> None:
 
 
 def answers_one_class(logits: Tensor) -> bool:
-    """Whether all of several logits ``(n, C)`` are of one class; where they are not finite, nobody knows."""
+    """Whether all of several logits ``(n, C)`` are of one class; False if they are not finite."""
     return len(logits) > 1 and bool(logits.isfinite().all()) and len(logits.argmax(1).unique()) == 1

@@ -1,7 +1,7 @@
-"""Does a thief come closer when it adjusts its last layer to the test images, of which it sees no label?
+"""Does a thief come closer when it adjusts its last layer to the test images, without seeing their labels?
 
 T3A (Iwasawa & Matsuo, NeurIPS 2021): a class's weights are replaced by the mean direction of its surest features so
-far, those that the head itself assigns to it; the features begin as the rows of the head's weights. E3 (Zhu et al.,
+far, those that the head itself assigns to it; the first features are the rows of the head's weights. E3 (Zhu et al.,
 ICASSP 2025) mixes a tenth of that into the head, keeps its bias, and waits for five batches.
 """
 
@@ -32,15 +32,15 @@ log = logging.getLogger(__name__)
 class T3A(Measurement):
     """Agreement and accuracy of the thief with its last layer adjusted, batch by batch, as the test images come.
 
-    They come in a random order, the same in every job: where a test set lies class by class, its beginning would know
-    one class alone. A batch is answered after its own features were taken in.
+    They come in a random order, the same in every job: a test set that is sorted by class would begin with one class
+    alone. A batch is answered after its own features are added.
 
     Attributes:
-        keep: how many of the surest features of each class count; None for all.
-        share: of the adjusted weights in those that answer; the head's own have the rest.
+        keep: number of the surest features of each class that count; None for all.
+        share: share of the adjusted weights in the weights that answer; the head's own make up the rest.
         bias: whether the head's bias is kept.
         batch: images that come at a time (the paper leaves it open).
-        wait: batches that are answered by the head itself before.
+        wait: number of first batches that the head itself answers.
     """
 
     answers: ClassVar[Answers] = "probabilities"
@@ -62,9 +62,9 @@ class T3A(Measurement):
             )
 
     def run(self, pair: Pair, ctx: Context) -> list[Metric]:
-        """``<name>/agreement``, ``<name>/accuracy`` and ``<name>/changed``: the share of labels that are others now.
+        """``<name>/agreement``, ``<name>/accuracy`` and ``<name>/changed``: the share of labels that have changed.
 
-        Of a thief without a head of its own, kept as a program, there is no figure.
+        A thief without a head of its own, kept as a program, has no figures.
         """
         if not isinstance(pair.thief, Classifier):
             log.warning(
@@ -94,7 +94,7 @@ class T3A(Measurement):
     def adjust(self, features: Tensor, head: nn.Linear) -> Tensor:
         """Logits ``(n, C)`` of features ``(n, D)`` that come in that order, answered by the adjusted head."""
         weight, bias = head.weight.detach().double().cpu(), head.bias.detach().double().cpu()
-        rows = weight.clone()  # the surest features so far, and below what the head makes of them
+        rows = weight.clone()  # the surest features so far; below, the head's logits for them
         own = rows @ weight.T + bias
         labels, unsure = own.argmax(1), entropies(own)
         answered = []
@@ -114,7 +114,7 @@ class T3A(Measurement):
 
 @dataclass(frozen=True)
 class MixedT3A(T3A):
-    """The form of E3's code."""
+    """T3A in the form of E3's code."""
 
     name: ClassVar[str] = "t3a_e3"
 
@@ -130,13 +130,13 @@ class MixedT3A(T3A):
 
 
 def entropies(logits: Tensor) -> Tensor:
-    """Of the softmax of each row ``(n, C)``: ``(n,)``, in nats."""
+    """Entropy of the softmax of each row ``(n, C)``: ``(n,)``, in nats."""
     log_p = logits.log_softmax(1)
     return -(log_p.exp() * log_p).sum(1)
 
 
 def find_surest(labels: Tensor, unsure: Tensor, keep: int | None) -> Tensor:
-    """The places of the ``keep`` rows of each label with the least entropy, in their order; of equal ones the first."""
+    """The places of the ``keep`` rows of each label with the least entropy, in their order; ties go to the first."""
     if keep is None:
         return torch.arange(len(labels))
     order = unsure.argsort(stable=True)

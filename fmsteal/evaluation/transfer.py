@@ -28,13 +28,13 @@ class Transfer(Measurement):
     """Adversarial examples from thief to victim.
 
     Attributes:
-        images: how many test images, at most.
+        images: maximum number of test images.
         eps: how far a pixel in [0, 1] may move.
         step: how far it moves in one step of PGD.
-        steps: of PGD.
-        labels: what an example leads away from: ``own``, the thief's label of the image; ``truth``, the image's. With
-            the latter the figures are named ``adversarial/...``: "adversarial fidelity" (Raj et al., BMVC 2024).
-        which: of the test images, ``random`` ones or the ``first``.
+        steps: number of PGD steps.
+        labels: the label that an example leads away from: ``own``, the thief's; ``truth``, the image's. With the latter
+            the figures are named ``adversarial/...``: "adversarial fidelity" (Raj et al., BMVC 2024).
+        which: which test images to use: ``random`` ones or the ``first``.
     """
 
     answers: ClassVar[Answers] = "probabilities"
@@ -56,8 +56,8 @@ class Transfer(Measurement):
     def run(self, pair: Pair, ctx: Context) -> Measured:
         """``transfer/<attack>/{changed,fooled,agreement}`` for fgsm and pgd, and ``test/adversarial_agreement``.
 
-        Shares of images: whose label changes with the victim, with the thief, and that both give the same label. Away
-        from the true labels they are ``adversarial/<attack>/{changed,fooled,fidelity}``, and nothing else.
+        Shares of images: the victim's label changes, the thief's label changes, and both give the same label. With
+        ``labels=truth`` they are ``adversarial/<attack>/{changed,fooled,fidelity}``, and there are no other figures.
         """
         test = pair.task.test
         ids = sample(test, self.images) if self.which == "random" else np.arange(min(self.images, len(test)))
@@ -76,7 +76,7 @@ class Transfer(Measurement):
         return Measured(found)
 
     def _figures(self, attack: str, changed: float, fooled: float, same: float) -> list[Metric]:
-        """Those of one attack, by the labels that its examples lead away from."""
+        """The figures of one attack, named after the labels that its examples lead away from."""
         which = attack.upper()
         if self.labels == "own":
             return [

@@ -1,4 +1,4 @@
-"""What the stages of an encoder's trunk give out, pooled: a look inside, without autograd."""
+"""The pooled outputs of the stages of an encoder's trunk: a look inside, without autograd."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from fmsteal.networks.backbones import Backbone
 class TrunkStages(nn.Module):
     """A trunk's stages as timm knows them (its ``feature_info``): raw images in, all stages' features side by side out.
 
-    A map ``(n, C, H, W)`` is averaged over places, tokens ``(n, N, C)`` over tokens. Usable inside ``with``: on
-    leaving it, the trunk is as it was, but in eval mode.
+    A map ``(n, C, H, W)`` is averaged over positions, tokens ``(n, N, C)`` over tokens. For use inside ``with``:
+    afterwards the trunk is as it was, but in eval mode.
 
     Attributes:
-        widths: how many of the columns belong to each stage; empty if the trunk has none.
+        widths: number of columns that belong to each stage; empty if the trunk has none.
     """
 
     def __init__(self, backbone: Backbone) -> None:
@@ -45,7 +45,7 @@ class TrunkStages(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Pooled features of all stages, ``(n, sum of widths)``."""
         self._seen = {}
-        self.backbone.forward(images)  # not called: a compiled module's call would pass over hooks added later
+        self.backbone.forward(images)  # not called: a compiled module's call would skip hooks added later
         return torch.cat(list(self._seen.values()), dim=1) if self._seen else images.new_zeros(len(images), 0)
 
     def _hook(self, name: str) -> Any:
@@ -64,7 +64,7 @@ def backbone_of(model: nn.Module) -> Backbone | None:
 
 
 def match_stages(first: int, second: int) -> list[tuple[int, int]]:
-    """Pairs of stages of two trunks by relative depth, from how many each has; the last is paired with the last."""
+    """Pairs of stages of two trunks by relative depth, given the number of each; the last is paired with the last."""
     count = min(first, second)
     return [(-(-i * first // count) - 1, -(-i * second // count) - 1) for i in range(1, count + 1)]
 

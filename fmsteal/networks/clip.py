@@ -1,4 +1,4 @@
-"""CLIP's two towers, an image's and a text's, by open_clip: which, where their weights come from, what texts become."""
+"""CLIP's image tower and text tower, by open_clip: which model, where its weights come from, features of texts."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from torch import Tensor, nn
 from fmsteal.base.errors import ConfigError, DataError
 from fmsteal.base.store import Store, checksum, digest
 
-CONFIG = "open_clip_config.json"  # what open_clip, and its models on the hub, call it
+CONFIG = "open_clip_config.json"  # its name in open_clip, and in models on the hub
 HUB = "hf-hub:"
 Tokenizer = Callable[[list[str]], Tensor]
 
 
 @dataclass(frozen=True)
 class ClipSpec:
-    """Which CLIP.
+    """Which CLIP model.
 
     Attributes:
         model: a name of open_clip's (``ViT-B-32-quickgelu``), ``hf-hub:ORGANISATION/NAME``, or the path of an
@@ -45,7 +45,7 @@ class ClipSpec:
             raise ConfigError(f"clip.model={self.model} {need}.")
 
     def require_weights(self) -> None:
-        """See that the model is known and its weights are there, as far as that can be seen without the network.
+        """Check that the model is known and its weights are there, as far as possible without the network.
 
         Raises:
             ConfigError: open_clip is not installed, or does not know the model.
@@ -66,17 +66,17 @@ class ClipSpec:
             )
 
     def identity(self) -> dict[str, Any]:
-        """What decides the towers, for an artifact's spec: files count by content, not by path."""
+        """All that decides the towers, for an artifact's spec: files count by content, not by path."""
         model = self.model if self._config is None else _file_digest(str(self._config))
         file = Path(self.weights or "").expanduser()
         return {"model": model, "weights": _file_digest(str(file)) if file.is_file() else self.weights}
 
     def load(self) -> tuple[nn.Module, Tokenizer]:
-        """The model, in eval mode, and what makes tokens of texts.
+        """The model, in eval mode, and its tokenizer.
 
         Raises:
             ConfigError: open_clip is not installed.
-            DataError: its weights could not be loaded, or are of another architecture.
+            DataError: the weights could not be loaded, or are of another architecture.
         """
         known = _open_clip()
         name = self.model if self._config is None else f"local-dir:{self._config.parent}"
@@ -85,7 +85,7 @@ class ClipSpec:
             with torch.random.fork_rng(devices=[]), _quiet(), warnings.catch_warnings():
                 warnings.filterwarnings(
                     "error", message="QuickGELU mismatch"
-                )  # another activation than it learned with
+                )  # another activation than in its training
                 model = known.create_model(
                     name, None if path else self.weights, load_weights=path is None, require_pretrained=path is None,
                     pretrained_text=False,
@@ -117,7 +117,7 @@ class ClipSpec:
 
 @torch.no_grad()
 def embed_texts(model: nn.Module, tokenize: Tokenizer, names: Sequence[str], templates: Sequence[str]) -> Tensor:
-    """A unit vector for each name ``(n, D)``: the mean of those of its texts, one a template (Radford et al. 2021)."""
+    """A unit vector for each name, ``(n, D)``: the mean over its texts, one per template (Radford et al. 2021)."""
     rows = []
     for name in names:
         texts: Tensor = model.encode_text(tokenize([each.replace("{}", name) for each in templates]))  # type: ignore[operator]
@@ -126,7 +126,7 @@ def embed_texts(model: nn.Module, tokenize: Tokenizer, names: Sequence[str], tem
 
 
 def load_text_features(spec: ClipSpec, names: Sequence[str], templates: Sequence[str], store: Store) -> Tensor:
-    """What `embed_texts` makes of names, from the store if it was asked before."""
+    """The result of `embed_texts`, from the store if it was computed before."""
 
     def build(out: Path, scratch: Path) -> None:
         model, tokenize = spec.load()
@@ -140,7 +140,7 @@ def require_templates(template: str | Sequence[str], option: str) -> list[str]:
     """The templates that an option gives, one or several.
 
     Raises:
-        ConfigError: there is none, or one has no place for a name.
+        ConfigError: there is no template, or one does not have exactly one ``{}``.
     """
     templates = [template] if isinstance(template, str) else list(template)
     if not templates or any(each.count("{}") != 1 for each in templates):
@@ -158,7 +158,7 @@ def _open_clip() -> Any:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep open_clip's own messages out of the job's log: it writes them as nobody's."""
+    """Keep open_clip's own messages out of the job's log: it writes them to the root logger."""
 
     def others(record: logging.LogRecord) -> bool:
         return "open_clip" not in record.pathname

@@ -1,7 +1,7 @@
-"""Files of weights: the tensors of any of the usual kinds, by name; what is none of them is told apart in words.
+"""Reads the tensors, by name, of any usual kind of weights file; for other files, the error says what they are.
 
-Nothing in a file is run. Objects beside the tensors (a training's arguments, a pickled module) come out as inert
-stand-ins, of which only the tensors are looked at.
+Nothing in a file is run. Objects beside the tensors (a training's arguments, a pickled module) are read as inert
+stand-ins, of which only the tensors are used.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from torch import Tensor
 from fmsteal.base.errors import DataError
 
 State = Mapping[str, Tensor]
-MOST_CLASSES = 1000  # that a file may name
-DEEPEST = 5  # of containers within each other
+MOST_CLASSES = 1000  # classes that a file may name
+DEEPEST = 5  # levels of nested containers
 _STARTS = (
     (b"version https://git-lfs", "a Git LFS pointer, not the file itself: fetch that by git lfs pull"),
     (b"\x89HDF", "an HDF5 file, as Keras writes them, not weights of PyTorch"),
@@ -34,7 +34,7 @@ _GLOBAL = re.compile(r"Unsupported global: GLOBAL (\S+)")
 
 
 class Inert:
-    """Stands for an object of any class in a pickle; keeps what it was made of, and does nothing."""
+    """Stands for an object of any class in a pickle; keeps its arguments or its state, and does nothing."""
 
     path = ""
 
@@ -46,10 +46,10 @@ class Inert:
 
 
 def read(file: Path) -> State:
-    """The tensors of a file by name, those in containers by the names that lead to them (``state_dict.conv1.weight``).
+    """The tensors of a file by name, those in containers by the path to them (``state_dict.conv1.weight``).
 
     Raises:
-        DataError: the file is damaged, or holds something else: what, is said.
+        DataError: the file is damaged, or holds something else; the message says what.
     """
     try:
         if other := _other_kind(file):
@@ -71,14 +71,14 @@ def read(file: Path) -> State:
 
 
 def _is_safetensors(file: Path) -> bool:
-    """By its content, whatever it is called: the length of a header, and JSON."""
+    """Whether a file, whatever its name, begins with the length of a header and JSON."""
     with file.open("rb") as stream:
         head = stream.read(9)
     return len(head) == 9 and head[8:] == b"{" and int.from_bytes(head[:8], "little") < 2**40
 
 
 def _other_kind(file: Path) -> str | None:
-    """What a file is that is nothing to read weights from; None where it may be."""
+    """What a file is if weights cannot be read from it; None if they may be."""
     with file.open("rb") as stream:
         head = stream.read(512).lstrip(b"\xef\xbb\xbf \t\r\n")
     if not file.stat().st_size:
@@ -104,12 +104,12 @@ def _other_kind(file: Path) -> str | None:
 
 
 def _unpickle(file: Path) -> Any:
-    """The content of torch's own format, each unknown class an `Inert`; torch's reader of tensors alone does it."""
+    """The content of torch's own format, each unknown class an `Inert`, read by torch's weights-only reader."""
     known: dict[str, type[Inert]] = {}
     while True:
         allowed: list[Any] = [(stand_in, path) for path, stand_in in known.items()]
         try:
-            with torch.serialization.safe_globals(allowed), file.open("rb") as stream:  # by name it would go by endings
+            with torch.serialization.safe_globals(allowed), file.open("rb") as stream:  # a name's ending would count
                 return torch.load(stream, map_location="cpu", weights_only=True)
         except Exception as error:
             if "Only persistent_load of storage is allowed" in str(error):
@@ -147,7 +147,7 @@ def _parts(module: Inert) -> Mapping[str, Any]:
 
 
 def _spell(content: Any) -> str:
-    """What is there instead of tensors."""
+    """What the file holds instead of tensors."""
     if isinstance(content, Mapping):
         keys = [str(key) for key in content]
         return f"the keys {', '.join(keys[:8])}{', ...' if len(keys) > 8 else ''}" if keys else "nothing"

@@ -1,4 +1,4 @@
-"""Adversarial training (Madry et al., ICLR 2018): each step fits examples that PGD has just made of its batch."""
+"""Adversarial training (Madry et al., ICLR 2018): each step fits examples that PGD has just made from its batch."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from fmsteal.training.recipe import Recipe
 
 
 class AdversarialModule(SupervisedModule):
-    """Trains on adversarial examples alone, made from the augmented images and their labels in train mode.
+    """Trains on adversarial examples alone, made in train mode from the augmented images and their labels.
 
-    One ``step`` from a random start, of 1.25 eps, is the fast form (Wong et al., ICLR 2020): twice the cost of a plain
-    training.
+    A single ``step`` of 1.25 eps from a random start is the fast form (Wong et al., ICLR 2020), which costs twice as
+    much as plain training.
     """
 
     def __init__(

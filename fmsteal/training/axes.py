@@ -1,4 +1,4 @@
-"""The axes along which rows vary, for least squares, ridge regression and Newton's method alike."""
+"""The axes along which rows vary, for least squares, ridge regression and Newton's method."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from torch import Tensor
 
 
 def principal_axes(rows: Tensor, least: float) -> tuple[Tensor, Tensor]:
-    """The variances ``(r,)`` of centred rows ``(n, D)`` along their principal axes, ascending, and these ``(D, r)``.
+    """The variances ``(r,)`` of rows ``(n, D)`` along their principal axes, ascending, and the axes ``(D, r)``.
 
-    They are found by way of the Gram matrix where that is smaller than the covariance.
+    They are computed from the Gram matrix if that is smaller than the covariance.
 
     Args:
-        rows: centred.
-        least: axes whose variance is this share of the largest, or less, are left out: rounding.
+        rows: the rows, centred.
+        least: axes whose variance is at most this share of the largest are left out as rounding errors.
     """
     count, width = rows.shape
     is_tall = count >= width

@@ -1,4 +1,4 @@
-"""A batch of one image where a BatchNorm trains: it has no statistics, and torch stops in the middle of a training."""
+"""Refuses batches of one image where a BatchNorm trains: they have no statistics, and torch stops in mid-training."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from fmsteal.data.loader import TensorLoader
 
 
 def require_whole(net: nn.Module, loader: TensorLoader) -> None:
-    """Refuse a training whose batches, or whose last one, are one image before a BatchNorm that trains.
+    """Refuse a training whose batches, or whose last one, are a single image if a BatchNorm trains.
 
     Raises:
-        ConfigError: they are.
+        ConfigError: a batch is a single image, and a BatchNorm trains.
     """
     count, size = len(loader.targets), loader.batch_size
     least = min(count, size) if loader.whole else (count % size or size)

@@ -42,7 +42,7 @@ class Classifier(nn.Module):
         return self.head(self.backbone(images))
 
     def train(self, mode: bool = True) -> Classifier:
-        """Set the mode; beside low-rank updates BatchNorms keep the statistics that they were pretrained with."""
+        """Set the mode; with low-rank updates, BatchNorms keep their pretrained statistics."""
         super().train(mode)
         for part in self.backbone.modules() if self.adapted else ():
             if isinstance(part, _BatchNorm):
@@ -51,12 +51,12 @@ class Classifier(nn.Module):
 
     @property
     def width(self) -> int:
-        """Numbers in an output: the classes."""
+        """The size of an output: the number of classes."""
         return self.head.out_features
 
     @property
     def trained(self) -> nn.Module:
-        """The part that training changed, the part to save: the head alone if the trunk is frozen."""
+        """The part that is trained and saved: the head alone if the trunk is frozen."""
         return self if self.frozen is None else self.head
 
 

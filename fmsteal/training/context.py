@@ -1,4 +1,4 @@
-"""What a job hands to its stages: where artifacts live, how models train, who is told."""
+"""What a job hands to its stages: where artifacts are kept, how models train, where metrics and progress go."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ class Context:
 
     Attributes:
         store: artifacts shared between jobs, which can be made again.
-        run_dir: the folder of what is under way, a theft's or a measurement's; its ``work`` is for checkpoints.
+        run_dir: the folder of the theft or measurement under way; its ``work`` is for checkpoints.
         training: the trainer's options.
         tracker: where metrics go.
         progress: what the person at the terminal sees.
         seed: the job's seed.
-        paid: where answers that cost money are kept: beside the thefts; None keeps them in the store.
+        paid: where answers that cost money are kept, beside the thefts; None keeps them in the store.
     """
 
     store: Store
@@ -45,9 +45,9 @@ class Context:
     _rows: dict[str, RowCache] = field(default_factory=dict, repr=False)
 
     def rows(self, kind: str, slug: str, spec: Mapping[str, Any], kept: bool = False) -> RowCache:
-        """The rows of this spec; one object for the whole job, so that what was read is not read again.
+        """The rows of this spec; one object serves the whole job, so rows are not read twice.
 
-        ``kept``: they cost money, and lie beside the thefts.
+        ``kept`` rows cost money, and are stored beside the thefts.
         """
         name = f"{kind}/{digest(spec)}"
         if name not in self._rows:
@@ -62,7 +62,7 @@ class Context:
         return folder
 
     def kept(self, name: str, make: Callable[[], npt.NDArray[Any]]) -> npt.NDArray[Any]:
-        """The array that ``make()`` returned when the job first came here: on the disk before it is returned.
+        """The array that ``make()`` returned the first time; it is on the disk before it is returned.
 
         A damaged file is made again, with a warning.
         """

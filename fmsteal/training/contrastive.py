@@ -8,13 +8,13 @@ from torch import Tensor
 
 
 def nt_xent(a: Tensor, b: Tensor, temperature: float) -> Tensor:
-    """NT-Xent (Chen et al., ICML 2020, eq. 1): each of 2n embeddings is to find its other view among the 2n - 1 others.
+    """NT-Xent (Chen et al., ICML 2020, eq. 1): each of 2n embeddings must find its other view among the 2n - 1 others.
 
     With cosines s, ``mean_i -log(e^{s(i, i')/t} / sum_{j != i} e^{s(i, j)/t})``; the positive i' is in the sum. A
-    single pair has nothing to be told apart from: its loss is 0.
+    single pair has no negatives: its loss is 0.
 
     Args:
-        a, b: ``(n, D)``, n >= 1; row i of both is the same image. Normalised here.
+        a, b: ``(n, D)``, n >= 1; row i of both is the same image. They are normalised here.
         temperature: t > 0; cosines are divided by it.
     """
     z = F.normalize(torch.cat([a, b]), dim=1)

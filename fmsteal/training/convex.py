@@ -1,16 +1,16 @@
-"""A linear head on fixed features, fitted until it changes no more: a convex problem with one solution.
+"""A linear head on fixed features, fitted to convergence: a convex problem with one solution.
 
-What is minimised, over the weights ``W (D, C)`` and the bias ``b (C,)`` of features ``x (n, D)``::
+This is minimised over the weights ``W (D, C)`` and the bias ``b (C,)``, for features ``x (n, D)``::
 
     F(W, b) = loss(((x - m) / s) W + b, y) + l2 / 2 ||W||^2
 
-with m the mean of the features, and s, one number, the root of their mean variance: a penalty means the same whatever
+with m the mean of the features, and s, a scalar, the root of their mean variance: a penalty means the same whatever
 the scale of a trunk. ``loss`` is any convex loss of logits and targets that is a mean over rows and can be
 differentiated twice; the bias is not penalised. The head that is returned takes the features as they are.
 
-How: by Newton's method, see `fmsteal.training.newton`; one factorisation of the features serves all penalties.
+The method is Newton's, see `fmsteal.training.newton`; one factorisation of the features serves all penalties.
 
-Rows are put into an order that depends on their content first: in which they come plays no part.
+Rows are first sorted by their content, so the order in which they are given has no effect.
 """
 
 from __future__ import annotations
@@ -34,18 +34,18 @@ log = logging.getLogger(__name__)
 
 #: A fit has converged when the norm of F's gradient is this share of the penalty's own, ``l2 ||W||``.
 GRADIENT = 1e-2
-#: The same while a penalty is looked for.
+#: The same while a penalty is being chosen.
 ROUGH = 0.3
-#: The penalties that are tried, from large to small, each from the solution before. Of one of 1e-6 the fit takes three
+#: The penalties that are tried, from large to small, each from the solution before. With 1e-6, the fit takes three
 #: times as long and agrees .01 more.
 PENALTIES = tuple(10.0**-power for power in range(6))
-#: Fits of a head: one for each of them, and the last one to all rows.
+#: Fits of a head: one for each penalty, and the last one to all rows.
 FITS = len(PENALTIES) + 1
 #: One row in this many is held out to choose the penalty by.
 PART = 5
-#: A smaller penalty is not tried if the last one gained less than this share of what all before have gained.
+#: A smaller penalty is not tried if the last one gained less than this share of what all before it gained.
 WORTH = 1e-2
-#: The penalty where there are too few different rows to hold some out.
+#: The penalty if there are too few different rows to hold some out.
 FEW = 1e-4
 KEPT = "convex.pt"
 
@@ -61,12 +61,12 @@ class Fit:
         bias: ``(C,)``.
         l2: the penalty.
         loss: mean loss of the rows, without the penalty.
-        gradient: norm of F's gradient in the end.
-        needed: what it had to come below.
-        tried: of each penalty that was tried the held-out part's loss, and its agreement: the share of rows for which
-            head and target have the same argmax.
-        steps: of Newton.
-        products: of the Hessian with a vector.
+        gradient: norm of F's gradient at the end.
+        needed: the largest such norm that counts as converged.
+        tried: for each penalty that was tried, the loss and the agreement on the held-out part; agreement is the share
+            of rows for which head and target have the same argmax.
+        steps: number of Newton steps.
+        products: number of products of the Hessian with a vector.
     """
 
     weight: Tensor
@@ -98,19 +98,19 @@ def fit_head(
     Args:
         features: ``(n, D)``, or ``(views, n, D)``: several rows with one target.
         targets: labels int64 ``(n,)``, or soft answers ``(n, C)``.
-        loss: of logits and targets, a mean over rows.
-        classes: C.
-        l2: the penalty, above 0; None chooses the one of `PENALTIES` with the smallest loss on rows held out, then fits
+        loss: loss of logits and targets, a mean over rows.
+        classes: number of classes, C.
+        l2: the penalty, above 0; None chooses the one of `PENALTIES` with the smallest loss on held-out rows, then fits
             these as well.
         held_out: those rows, features ``(m, D)`` and targets ``(m, ...)``; None takes a fifth of all, by their content.
-            Where the penalty is given they are rows like the others.
+            If the penalty is given, they are rows like the others.
         device: where to compute.
-        scratch: a folder for what a killed fit goes on from.
-        tell: hears after each fit of its metrics, and how many of how many are done.
+        scratch: a folder for the state from which a killed fit continues.
+        tell: called after each fit with its metrics, the number of fits done, and the total.
         tolerance: see `GRADIENT`.
 
     Raises:
-        DataError: there is no row, or one that is not finite.
+        DataError: there are no rows, or values that are not finite.
         FmstealError: the loss is not finite.
     """
     device = torch.device("cpu" if torch.device(device).type == "mps" else device)  # mps has no float64
@@ -158,14 +158,14 @@ def fit_head(
 
 @dataclass(frozen=True)
 class Data:
-    """Rows in an order of their own.
+    """Rows, sorted by their content.
 
     Attributes:
         inputs: centred and scaled features, float64 ``(n, D)``.
         targets: labels, or float64 ``(n, C)``.
-        held_out: bool ``(n,)``.
+        held_out: whether each row is held out, bool ``(n,)``.
         mean, scale: m and s.
-        digest: of all of it.
+        digest: digest of all rows, their targets, and which are held out.
     """
 
     inputs: Tensor
@@ -202,7 +202,7 @@ def _gather(features: Tensor, targets: Tensor, held_out: tuple[Tensor, Tensor] |
             parts.extend(is_out)
             keys.extend(known)
     digests = np.array([f"{key}{part:d}" for key, part in zip(keys, parts, strict=True)])
-    # views of an image share its digest; among themselves they go by their place in the bank
+    # views of an image share its digest; they keep the order that they have in the bank
     order = torch.from_numpy(np.argsort(digests, kind="stable"))
     x = torch.cat(rows)[order].to(device).double()
     y = torch.cat(answers)[order].to(device)
@@ -217,7 +217,7 @@ def _gather(features: Tensor, targets: Tensor, held_out: tuple[Tensor, Tensor] |
 
 
 def _digests(views: Tensor, targets: Tensor) -> list[str]:
-    """Of each image: all its views and its target."""
+    """A digest of each image, of all its views and its target."""
     rows = views.transpose(0, 1).contiguous().float().cpu().numpy()
     answers = targets.contiguous().cpu().numpy()
     return [
@@ -227,7 +227,7 @@ def _digests(views: Tensor, targets: Tensor) -> list[str]:
 
 
 class Kept:
-    """The penalties that were tried, in a file that a killed fit goes on from."""
+    """The penalties that were tried, in a file from which a killed fit continues."""
 
     def __init__(self, folder: Path | None, data: Data) -> None:
         self.path = None if folder is None else folder / KEPT
@@ -250,7 +250,7 @@ class Kept:
 
     @property
     def head(self) -> FittedHead | None:
-        """That of the smallest penalty so far."""
+        """The head of the smallest penalty so far."""
         return self.heads[min(self.heads)] if self.heads else None
 
     def choose(self) -> tuple[float, FittedHead]:
@@ -259,7 +259,7 @@ class Kept:
         return best, self.heads[best]
 
     def add(self, penalty: float, loss: float, agreement: float, head: FittedHead) -> None:
-        """Remember a penalty; of the heads, the best one's and the latest."""
+        """Remember a penalty; of the heads, only the best and the latest are kept."""
         self.tried[penalty], self.heads[penalty] = (loss, agreement), head
         self.heads = {known: self.heads[known] for known in {self.choose()[0], penalty}}
         if self.path is None:
@@ -275,7 +275,7 @@ class Kept:
 
 
 def _is_past(tried: dict[float, tuple[float, float]]) -> bool:
-    """Whether the latest penalty was no better than those before, or by less than `WORTH` of what they have gained."""
+    """Whether the latest penalty was no better than those before, or by less than `WORTH` of what they gained."""
     losses = [loss for loss, _ in tried.values()]
     return len(losses) > 1 and min(losses[:-1]) - losses[-1] < WORTH * (losses[0] - min(losses[:-1]))
 

@@ -1,4 +1,4 @@
-"""Training curves: an epoch's means on their way to the run's tracker, also from processes that only train."""
+"""Training curves: an epoch's means are sent to the run's tracker, also from processes that only train."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from lightning.pytorch.loggers.logger import Logger
 from fmsteal.base.progress import Progress
 from fmsteal.tracking.base import Tracker
 
-POINTS = 100  # of a curve against queries
-SPENT = "attack/queries", "attack/usd"  # what that curve is drawn against, and what it shows
+POINTS = 100  # points of a curve against queries
+SPENT = "attack/queries", "attack/usd"  # the x axis and the y axis of that curve
 
 
 class Curves:
-    """Sends an epoch's means to the run's tracker, named ``<stage>/<metric>``, and shows how far the training is."""
+    """Sends an epoch's means to the run's tracker, named ``<stage>/<metric>``, and shows the training's progress."""
 
     def __init__(self, tracker: Tracker, progress: Progress, stage: str, epochs: int) -> None:
         self.tracker, self.progress, self.stage, self.epochs = tracker, progress, stage, epochs
@@ -31,9 +31,9 @@ class Curves:
 
     @contextmanager
     def relay(self) -> Iterator[Relay]:
-        """Give what a training process can call in place of these curves, which live in this process.
+        """Yield an object that a training process can call in place of these curves, which live in this process.
 
-        Raises, in the end, what these curves raised: training goes on meanwhile, and must not wait for a full queue.
+        What these curves raise is raised at the end: meanwhile training continues, and must not wait for a full queue.
         """
         relay = Relay()
         failed: list[Exception] = []
@@ -43,7 +43,7 @@ class Curves:
                 try:
                     if not failed:
                         self(*message)
-                except Exception as error:  # of a tracker: whatever a full disk or a service raises
+                except Exception as error:  # from a tracker: whatever a full disk or a service raises
                     failed.append(error)
 
         receiver = threading.Thread(target=receive, daemon=True)
@@ -58,17 +58,17 @@ class Curves:
 
 
 class Spending:
-    """Sends what the questions have cost to the run's tracker, at `POINTS` fixed points of the budget at most.
+    """Sends the cost of the queries to the run's tracker, at no more than `POINTS` fixed points of the budget.
 
-    The points do not depend on how the questions come in, nor on where a run was interrupted.
+    The points do not depend on how the queries come in, nor on where a run was interrupted.
     """
 
     def __init__(self, tracker: Tracker, usd: Callable[[int], float], before: int = 0) -> None:
-        """``before``: queries that an interrupted run has paid for, and told of."""
+        """``before``: queries that an interrupted run has paid for and logged."""
         self.tracker, self.usd, self._before = tracker, usd, before
 
     def __call__(self, used: int, allowed: int) -> None:
-        """Log the points up to ``used`` of ``allowed`` queries that were not logged yet."""
+        """Log the points up to ``used`` of ``allowed`` queries that have not been logged yet."""
         for at in sorted({-(-number * allowed // POINTS) for number in range(1, POINTS + 1)}):
             if self._before < at <= used:
                 self.tracker.log({SPENT[1]: self.usd(at)}, x=(SPENT[0], float(at)))
@@ -87,7 +87,7 @@ class Relay:
 
 
 class EpochLogger(Logger):
-    """Passes an epoch's means on. What it passes them to must be able to travel to a training process."""
+    """Passes an epoch's means on. ``receive`` must be picklable, to reach a training process."""
 
     def __init__(self, stage: str, receive: Callable[[dict[str, float], int], None]) -> None:
         super().__init__()
@@ -104,7 +104,7 @@ class EpochLogger(Logger):
         return ""
 
     def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
-        """Nothing: the resolved config is logged once, by the run."""
+        """Do nothing: the resolved config is logged once, by the run."""
 
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
         """Pass on the means of epoch ``step`` (from 1)."""

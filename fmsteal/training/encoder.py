@@ -1,4 +1,4 @@
-"""The stolen encoder: a backbone whose features are brought to the width of the embeddings it is trained on."""
+"""The stolen encoder: a backbone whose features are mapped to the width of the embeddings it is trained on."""
 
 from __future__ import annotations
 
@@ -17,19 +17,18 @@ Match = Literal["pool", "linear", "map"]
 class Encoder(nn.Module):
     """Raw images in (uint8, or float in [0, 1]), embeddings ``(n, width)`` out.
 
-    Where the backbone's features are as wide as the embeddings they are the embeddings. Where they are not (with
-    ``map``, wherever):
+    If the backbone's features are as wide as the embeddings, they are the embeddings. If not (with ``map``, always):
 
     - ``pool``: the last feature map ``(n, c, h, w)`` is averaged to ``(n, c, width / c, 1)``, not ``(n, c, 1, 1)``
       (StolenEncoder against CLIP: 512 channels pooled to (2, 1) make 1,024 numbers);
     - ``linear``, ``map``: a linear layer that is trained with the thief and belongs to it.
 
     Attributes:
-        aligned: whether its numbers stand for what the target's do; not so if it was never trained on them.
+        aligned: whether its numbers mean what the target's mean; False if it was never trained on them.
         frozen: the backbone's spec if its trunk is exactly the pretrained one, so that features can be looked up.
 
     Raises:
-        ConfigError: ``pool`` where the width is no multiple of the channels, or there is no feature map.
+        ConfigError: with ``pool``, the width is not a multiple of the channels, or there is no feature map.
     """
 
     aligned = True
@@ -59,7 +58,7 @@ class Encoder(nn.Module):
 
     @property
     def trained(self) -> nn.Module:
-        """The part that training changed, the part to save: the layer alone if the trunk is frozen."""
+        """The part that is trained and saved: the layer alone if the trunk is frozen."""
         return self if self.frozen is None else self.projector
 
     def _map(self, images: Tensor) -> Tensor:
@@ -69,7 +68,7 @@ class Encoder(nn.Module):
         return F.adaptive_avg_pool2d(features, (self.bins, 1)).flatten(1)
 
     def _has_map(self) -> bool:
-        """Whether the trunk ends in a map of as many channels as it has features."""
+        """Whether the trunk ends in a feature map with one channel per feature."""
         training = self.backbone.training
         with torch.no_grad():
             self.backbone.eval()

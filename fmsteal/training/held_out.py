@@ -1,4 +1,4 @@
-"""Choosing a training's epoch by images that are held out of it: the best one's weights are kept."""
+"""Chooses a training's epoch by held-out images: the weights of the best one are kept."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ By = Literal["agreement", "macro_f1"]
 
 @dataclass(frozen=True)
 class HeldOut:
-    """Images of the transfer set that a thief is not trained on; a convex one is, once they have chosen its penalty.
+    """Images of the transfer set that a thief is not trained on; a convex one is, once its penalty has been chosen.
 
     Attributes:
-        ids: which pool images.
-        answers: the API's, ``(n, C)``.
-        patience: stop after this many measured epochs in a row that are not better than the best; None: train all.
-        by: what makes an epoch the best: ``agreement`` with the answers' argmax, or ``macro_f1`` (`macro_f1`).
-        every: measure after every this many epochs, and after the last.
+        ids: ids of the images in the pool.
+        answers: the API's answers, ``(n, C)``.
+        patience: stop after this many measured epochs in a row that are not better than the best; None trains all.
+        by: what makes an epoch the best: ``agreement`` with the answers' argmax, or ``macro_f1`` (see `macro_f1`).
+        every: number of epochs from one measurement to the next; the last epoch is always measured.
     """
 
     ids: Ids
@@ -38,10 +38,11 @@ class HeldOut:
 
 
 def require_choice(validation: float, by: str, every: int) -> None:
-    """Refuse options of an attack that no epoch can be chosen by.
+    """Refuse options of an attack by which no epoch can be chosen.
 
     Raises:
-        ConfigError: a share that is none, an unknown criterion, or one that has no effect, since nothing is held out.
+        ConfigError: the share is not in [0, 1), ``by`` or ``every`` is invalid, or they have no effect because nothing
+            is held out.
     """
     if not 0 <= validation < 1:
         raise ConfigError(f"attack.validation must be at least 0 and below 1, not {validation}.")
@@ -57,10 +58,10 @@ def require_choice(validation: float, by: str, every: int) -> None:
 
 
 def require_each_class(held: int, classes: int, validation: float) -> None:
-    """Refuse a held-out part that leaves a class without an image: its score would say nothing of that class.
+    """Refuse a held-out part that leaves a class without an image: its score would say nothing about that class.
 
     Raises:
-        ConfigError: fewer images than classes. Which classes the answers name cannot be known before they are paid for.
+        ConfigError: fewer images than classes. The answers' classes cannot be known before they are paid for.
     """
     if held < classes:
         raise ConfigError(
@@ -71,10 +72,10 @@ def require_each_class(held: int, classes: int, validation: float) -> None:
 
 
 class BestEpoch(Callback):
-    """Measures epochs on held-out answers, by agreement or macro-F1, and in the end puts back the best one's weights.
+    """Measures epochs on held-out answers, by agreement or macro-F1, and at the end restores the best one's weights.
 
-    Of epochs that score alike the one with the smaller cross-entropy is better. All it knows is in the training's
-    checkpoints: a resumed training ends as one that was never stopped.
+    Of epochs with equal scores, the one with the smaller cross-entropy is better. Its state is in the training's
+    checkpoints: a resumed training ends like one that was never stopped.
     """
 
     def __init__(
@@ -92,15 +93,15 @@ class BestEpoch(Callback):
         self.weights: dict[str, Tensor] = {}
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Go no further where a resumed training had been about to stop."""
+        """Stop at once if the training that is resumed was about to stop."""
         self._stop(trainer)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: Any) -> None:
-        """Measure, if this epoch's turn has come; remember the weights if they are better than all before."""
+        """Measure, if this epoch is to be measured; remember the weights if they are better than all before."""
         done = trainer.current_epoch + 1
         if done % self.every and done != trainer.max_epochs:
             return
-        found, loss = trainer.strategy.broadcast(self.measure(pl_module.net))  # or processes could part ways
+        found, loss = trainer.strategy.broadcast(self.measure(pl_module.net))  # or processes could decide differently
         if trainer.logger is not None and trainer.is_global_zero:
             trainer.logger.log_metrics({f"held_out_{self.by}": found, "held_out_loss": loss}, step=done)
         better = (found, -loss) > self.score
@@ -120,17 +121,17 @@ class BestEpoch(Callback):
             trainer.logger.log_metrics(best, step=trainer.current_epoch)
 
     def state_dict(self) -> dict[str, Any]:
-        """What a resumed training has to know."""
+        """The state that a resumed training needs."""
         return {"score": list(self.score), "stale": self.stale, "weights": self.weights}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from there."""
+        """Restore that state."""
         found, loss = state_dict["score"]
         self.score, self.stale, self.weights = (found, loss), state_dict["stale"], state_dict["weights"]
 
     @torch.no_grad()
     def measure(self, net: nn.Module) -> tuple[float, float]:
-        """How well the network finds the held-out answers' argmax (`by`), and its mean cross-entropy to the answers."""
+        """How well the network predicts the held-out answers' argmax (`by`), and its mean cross-entropy to them."""
         device = next(net.parameters()).device
         net.eval()
         rows = [torch.as_tensor(self.inputs[start : start + BATCH]) for start in range(0, len(self.answers), BATCH)]
@@ -146,9 +147,9 @@ class BestEpoch(Callback):
 
 
 def macro_f1(truth: Tensor, guess: Tensor) -> float:
-    """The mean over classes of ``2 TP / (2 TP + FP + FN)``, of the classes that labels ``(n,)`` or guesses name.
+    """The mean of ``2 TP / (2 TP + FP + FN)`` over the classes that occur in labels ``(n,)`` or guesses.
 
-    As scikit-learn's ``f1_score(average="macro")``: a class that is guessed but never true counts with 0.
+    As in scikit-learn's ``f1_score(average="macro")``, a class that is guessed but never true counts as 0.
     """
     classes = int(max(truth.max(), guess.max())) + 1
     hits = truth[truth == guess].bincount(minlength=classes)

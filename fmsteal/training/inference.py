@@ -17,7 +17,7 @@ from fmsteal.training.context import Context
 from fmsteal.training.encoder import Encoder
 from fmsteal.training.tuning import find_best_batch
 
-SHOWN_FROM = 1000  # images in one call, for which progress is worth showing
+SHOWN_FROM = 1000  # progress is shown for calls with more images than this
 
 
 def logits(model: nn.Module, images: Images, ids: Ids, ctx: Context) -> Tensor:
@@ -32,7 +32,7 @@ def logits(model: nn.Module, images: Images, ids: Ids, ctx: Context) -> Tensor:
 
 
 def penultimate(model: Classifier, images: Images, ids: Ids, ctx: Context) -> Tensor:
-    """What goes into the last layer of a classifier, float32 ``(n, D)``; from the store if its trunk is frozen."""
+    """The inputs of a classifier's last layer, float32 ``(n, D)``; from the store if its trunk is frozen."""
     if model.frozen is not None:
         return features(model.frozen, model.backbone, images, ids, ctx)
     return compute_outputs(model.backbone, images, ids, ctx)
@@ -41,7 +41,7 @@ def penultimate(model: Classifier, images: Images, ids: Ids, ctx: Context) -> Te
 def features(
     spec: BackboneSpec, trunk: nn.Module, images: Images, ids: Ids, ctx: Context, view: View | None = None
 ) -> Tensor:
-    """Features of a frozen pretrained ``trunk``, float32 ``(n, D)``; each image, or view, passes it once, ever."""
+    """Features of a frozen pretrained ``trunk``, float32 ``(n, D)``; each image or view passes through it only once."""
     if images.parts and len(ids):
         return _gathered(lambda part, some: features(spec, trunk, part, some, ctx, view), images.parts, ids)
     stored = images.whole()
@@ -64,10 +64,10 @@ def compute_outputs(model: nn.Module, images: Images, ids: Ids, ctx: Context) ->
 
 @torch.no_grad()
 def run_in_batches(model: nn.Module, rows: Callable[[slice], Tensor], count: int, ctx: Context) -> Tensor:
-    """Run ``count`` rows through a model, left in eval mode on the trainer's device; returns float32 on the CPU.
+    """Run ``count`` rows through a model, which stays in eval mode on the trainer's device; float32 on the CPU.
 
     The last batch is padded to full size: kernels are chosen by batch size, and a row's result must not depend on
-    how many others were asked for with it.
+    how many other rows are run with it.
     """
     device = ctx.training.device
     model = set_memory_format(model.to(device=device).eval(), ctx.training.layout)
@@ -86,7 +86,7 @@ def run_in_batches(model: nn.Module, rows: Callable[[slice], Tensor], count: int
 
 
 def _gathered(rows: Callable[[Images, Ids], Tensor], parts: Sequence[Images], ids: Ids) -> Tensor:
-    """The rows of images ``ids`` of a set that was joined of parts: ``rows(part, its ids)`` of each."""
+    """The rows of images ``ids`` of a set joined from parts, with ``rows(part, its ids)`` for each part."""
     ends = np.cumsum([len(part) for part in parts])
     within = np.searchsorted(ends, ids, side="right")
     found = {n: rows(parts[n], ids[within == n] - (ends[n] - len(parts[n]))) for n in np.unique(within).tolist()}

@@ -32,7 +32,7 @@ from fmsteal.training.updates import inject, merge
 
 Role = Literal["victim", "thief"]
 Inputs = Tensor | Picked
-IS_CONVEX = {"adaptation": "probe", "recipe.solver": "convex"}  # of a `ClassifierLearner`: then `fit` takes no steps
+IS_CONVEX = {"adaptation": "probe", "recipe.solver": "convex"}  # then `ClassifierLearner.fit` takes no steps
 
 
 class Learner:
@@ -43,7 +43,7 @@ class Learner:
 
     @property
     def pretrained(self) -> bool:
-        """Whether it starts from weights that have to be there."""
+        """Whether it starts from pretrained weights, which have to be there."""
         return self.adaptation not in ("scratch", "simclr")
 
     def identity(self) -> dict[str, Any]:
@@ -51,11 +51,11 @@ class Learner:
         raise NotImplementedError
 
     def require_makeable(self) -> None:
-        """See, before anything is made, that it can be: its backbone, and the weights that it starts from.
+        """Check, before anything is made, that it can be: its backbone, and the weights that it starts from.
 
         Raises:
             ConfigError: the backbone cannot be made as it is described.
-            DataError: its weights are not there.
+            DataError: the weights are not there.
         """
         if isinstance(backbone := getattr(self, "backbone", None), BackboneSpec):
             backbone.require_buildable()
@@ -71,9 +71,9 @@ class ClassifierLearner(Learner):
         backbone: the trunk and how it sees images.
         adaptation: ``scratch`` (random initialisation), ``probe`` (frozen pretrained trunk, linear head on features
             computed once), ``full`` (pretrained, all weights trained) or ``lora`` (pretrained, low-rank updates of some
-            layers and the head trained: `fmsteal.training.lora`; merged in the end, it is a plain model).
+            layers and the head trained: `fmsteal.training.lora`; merged at the end, which leaves a plain model).
         recipe: optimiser, schedule, epochs; or a probe's minimum (``solver: convex``).
-        seed: of initialisation, order and augmentation. A minimum depends on none of them.
+        seed: seed of initialisation, order and augmentation. A minimum depends on none of them.
     """
 
     answers: ClassVar[Answers] = "probabilities"
@@ -98,7 +98,7 @@ class ClassifierLearner(Learner):
 
     @property
     def is_convex(self) -> bool:
-        """Whether `fit` finds a minimum; else it takes steps."""
+        """Whether `fit` finds a minimum; if not, it takes steps."""
         return self.recipe.solver == "convex"
 
     @property
@@ -117,15 +117,15 @@ class ClassifierLearner(Learner):
         }
 
     def require_makeable(self) -> None:
-        """The same, and that low-rank updates, if it trains any, can be put into the backbone."""
+        """Check the same, and that low-rank updates, if it trains any, can be put into the backbone."""
         super().require_makeable()
         if self.lora is not None:
             require_adaptable(self.backbone, self.lora)
 
     def build(self, num_classes: int, role: Role = "thief") -> Classifier:
-        """The untrained classifier: seeded initialisation, pretrained trunk unless it starts from scratch.
+        """The untrained classifier: seeded initialisation, and a pretrained trunk unless it starts from scratch.
 
-        A thief's random numbers are never the victim's, even where both have the same backbone and seed.
+        A thief's random numbers are never the victim's, even if both have the same backbone and seed.
         """
         with seed_block(role, "init", self.seed):
             backbone = self.backbone.build(pretrained=self.pretrained)
@@ -149,16 +149,16 @@ class ClassifierLearner(Learner):
 
         Args:
             images: where the training images are.
-            ids: which of them, int64 ``(n,)``.
-            targets: one for each id.
+            ids: ids of the training images, int64 ``(n,)``.
+            targets: one target for each id.
             num_classes: width of the head.
-            loss: of (logits, targets).
+            loss: function of (logits, targets).
             ctx: the job's surroundings.
             stage: name under which curves are logged.
             scratch: where checkpoints go, and are found again after a kill.
-            role: whose random numbers: see `build`.
-            held_out: of ``images``; if given, the weights of the epoch that fits them best are kept. A convex recipe
-                chooses its penalty by them, and fits them as well in the end.
+            role: whose random numbers to use: see `build`.
+            held_out: held-out images from ``images``; if given, the weights of the epoch that fits them best are kept.
+                A convex recipe chooses its penalty by them, and finally fits them as well.
         """
         start = self.untrained(num_classes, ctx, role)
         if self.is_convex:
@@ -179,13 +179,13 @@ class ClassifierLearner(Learner):
         return start.model.cpu().eval()
 
     def module(self, start: Untrained, loss: Loss, recipe: Recipe) -> SupervisedModule:
-        """What takes the steps of a recipe."""
+        """The module that trains by the steps of a recipe."""
         return SupervisedModule(start.net, loss, recipe, start.seed)
 
     def untrained(self, num_classes: int, ctx: Context, role: Role = "thief") -> Untrained:
         """What a training begins with: the classifier, and how images reach the part of it that is trained.
 
-        One with low-rank updates is for training alone: `merge` makes a plain classifier of it.
+        A classifier with low-rank updates is only for training: `merge` turns it into a plain one.
         """
         model = self.build(num_classes, role)
         if self.lora is not None:
@@ -209,16 +209,16 @@ class ClassifierLearner(Learner):
 
 @dataclass(frozen=True)
 class Untrained:
-    """A fresh classifier, and what the part of it that is trained gets of an image.
+    """A fresh classifier, and the inputs of the part of it that is trained.
 
     Attributes:
-        model: raw images in, logits out. Of a frozen trunk (probe) only the head has gradients.
+        model: raw images in, logits out. If the trunk is frozen (probe), only the head has gradients.
         recipe: how it is to be trained.
         order: seed of the order in which images come.
-        seed: of augmentation and the like, epoch by epoch.
-        inputs: of the images ``ids`` of a set, for training: their pixels; or the trunk's features if it is frozen,
-            ``(n, D)``, where the recipe has views ``(views, n, D)``.
-        plain: the same of the images as they are, without views: ``(n, ...)``.
+        seed: seed of augmentation and the like, epoch by epoch.
+        inputs: gives the training inputs for the images ``ids`` of a set: their pixels, or, if the trunk is frozen, its
+            features ``(n, D)``, or ``(views, n, D)`` if the recipe has views.
+        plain: the same for the images as they are, without views: ``(n, ...)``.
     """
 
     model: Classifier
@@ -236,14 +236,14 @@ class Untrained:
     def loader(
         self, images: Images, ids: Ids, targets: Tensor, kind: Callable[..., TensorLoader] = TensorLoader
     ) -> TensorLoader:
-        """Shuffled batches of ``images[ids]`` and their targets, by a `TensorLoader` or another ``kind`` of one."""
+        """Shuffled batches of ``images[ids]`` and their targets, from a `TensorLoader` or another ``kind`` of one."""
         frozen = self.model.frozen is not None
         views = frozen and bool(self.recipe.views)
         inputs = self.inputs(images, ids)
         return kind(inputs, targets, self.recipe.batch_size, self.order, whole=not frozen, views=views)
 
     def choosing(self, images: Images, held_out: HeldOut | None) -> list[Callback]:
-        """What keeps the epoch that fits images held out best; nothing if there are none."""
+        """The callback that keeps the epoch that best fits the held-out images; none if there are no such images."""
         if held_out is None:
             return []
         inputs = self.plain(images, held_out.ids)
@@ -261,7 +261,7 @@ def _find_minimum(
     scratch: Path,
     held_out: HeldOut | None,
 ) -> Classifier:
-    """The classifier whose head is the minimum of the loss. Each penalty that is tried is a point of its curves."""
+    """The classifier whose head minimises the loss. Each penalty that is tried is a point of its curves."""
 
     def tell(metrics: dict[str, float], done: int, total: int) -> None:
         ctx.tracker.log({f"{stage}/{name}": value for name, value in metrics.items()}, (f"{stage}/epoch", float(done)))
@@ -285,15 +285,15 @@ def _find_minimum(
 
 @dataclass(frozen=True)
 class EncoderLearner(Learner):
-    """What a stolen encoder starts from. How it is trained is its attack's to say.
+    """What a stolen encoder starts from. Its attack decides how it is trained.
 
     Attributes:
         backbone: the trunk and how it sees images.
         adaptation: ``scratch`` (random initialisation), ``probe`` (frozen pretrained trunk and a linear map) or
             ``full`` (pretrained, all weights trained).
-        match: what is done where its features are not as wide as the embeddings: see `Encoder`. A frozen trunk has a
-            linear map wherever it is to answer embeddings.
-        seed: of the initialisation.
+        match: what is done if the features are not as wide as the embeddings: see `Encoder`. A frozen trunk always has
+            a linear map to embeddings of a given width.
+        seed: seed of the initialisation.
     """
 
     answers: ClassVar[Answers] = "embeddings"
@@ -317,7 +317,7 @@ class EncoderLearner(Learner):
         """The untrained encoder for embeddings ``(n, width)``; None takes the features as they are.
 
         Raises:
-            ConfigError: its features cannot be brought to that width in this way.
+            ConfigError: the features cannot be mapped to that width with this `match`.
         """
         with seed_block("thief", "init", self.seed):
             backbone = self.backbone.build(pretrained=self.pretrained)

@@ -23,8 +23,8 @@ class LoRA:
     ``B`` starts at 0, ``A`` at random; ``W`` stays as it was pretrained, and so do the statistics of BatchNorms.
 
     Attributes:
-        rank: of the updates.
-        alpha: their scale, times the rank.
+        rank: rank of the updates.
+        alpha: scale of the updates, times the rank.
         modules: the layers, linear ones or convolutions, by the last parts of their names in timm's model; None for
             ``qkv``, which ViTs have.
     """
@@ -44,10 +44,10 @@ class LoRA:
         return {"rank": self.rank, "alpha": self.alpha, "modules": list(self.modules or [DEFAULT])}
 
     def layers(self, trunk: nn.Module, model: str) -> list[str]:
-        """The whole names of the layers in a ``trunk``, in its order.
+        """The full names of the layers in a ``trunk``, in its order.
 
         Raises:
-            ConfigError: it has none of a name, or one that is no linear layer or plain convolution.
+            ConfigError: the trunk has no layer of a name, or one that is not a linear layer or plain convolution.
         """
         parts = dict(trunk.named_modules())
         found: dict[str, None] = {}
@@ -67,12 +67,12 @@ class LoRA:
 
 
 def require_adaptable(spec: BackboneSpec, lora: LoRA) -> None:
-    """See, without weights, that a backbone has the layers, and that a forward pass goes through each.
+    """Check, without weights, that a backbone has the layers, and that a forward pass goes through each.
 
     Some architectures read a layer's weight and compute its output themselves: an update would change nothing.
 
     Raises:
-        ConfigError: it has not, or peft is not installed.
+        ConfigError: a layer is missing or bypassed, or peft is not installed.
     """
     if importlib.util.find_spec("peft") is None:
         raise ConfigError("adaptation=lora needs peft, which is not installed: pip install 'fmsteal[lora]'.")
@@ -106,12 +106,12 @@ def _article(layer: nn.Module) -> str:
 
 
 def _advise(parts: dict[str, nn.Module]) -> str:
-    """What to type: names of layers that there are."""
+    """What to type: names of layers that exist."""
     lasts = dict.fromkeys(_last(name) for name, layer in parts.items() if _takes_update(layer))
     return f"Name the layers: recipe.lora.modules=[...], of {', '.join(list(lasts)[:12])}."
 
 
 def _last(name: str) -> str:
-    """The last part of a name; of a numbered one the last two."""
+    """The last part of a name; the last two parts if the last is a number."""
     parts = name.split(".")
     return ".".join(parts[-2:] if parts[-1].isdigit() else parts[-1:])

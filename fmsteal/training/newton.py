@@ -2,8 +2,8 @@
 
 Newton's steps are found by preconditioned conjugate gradients. Values, gradients and the line search are in
 float64, the conjugate gradients in float32: their errors are corrected by the next step. The features are rotated into
-the axes of their covariance (`Rotated`), found once for all penalties; where there are fewer rows than features, by way
-of their Gram matrix. The preconditioner is the covariance times the mean Hessian of the logits, inverted exactly.
+the axes of their covariance (`Rotated`), found once for all penalties, from the Gram matrix if there are fewer rows
+than features. The preconditioner is the covariance times the mean Hessian of the logits, inverted exactly.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from fmsteal.base.errors import FmstealError
 from fmsteal.training.axes import principal_axes
 from fmsteal.training.classifier import Loss
 
-#: Axes whose variance is a smaller share of the largest are left out: they are rounding.
+#: Axes whose variance is a smaller share of the largest are left out as rounding errors.
 RANK = 1e-10
-SMALLEST = 1e-10  # a gradient at which a fit has converged in any case
-STEPS, PRODUCTS, HALVINGS = 60, 1000, 40  # at most: of Newton, in each, in a line search
+SMALLEST = 1e-10  # norm of a gradient at which a fit has converged in any case
+STEPS, PRODUCTS, HALVINGS = 60, 1000, 40  # at most: Newton steps, products in each, halvings in a line search
 INEXACT = 0.2  # share of the error that a Newton step may leave
-MOST = 2**24  # numbers in the rows' Hessians, above which they are taken to be those of a softmax
+MOST = 2**24  # numbers in the rows' Hessians above which a softmax's Hessians are used instead
 
 
 @dataclass(frozen=True)
@@ -41,9 +41,9 @@ class FittedHead:
 
 
 class Rotated:
-    """Rows in the axes of their covariance. What is looked for is ``t (r + 1, C)``: a weight for each axis, the bias.
+    """Rows in the axes of their covariance. The unknowns are ``t (r + 1, C)``: a weight for each axis, and the bias.
 
-    Axes along which the rows hardly vary are left out, so there are r <= D of them, and fewer than rows.
+    Axes along which the rows hardly vary are left out, so r <= D of them remain, fewer than rows.
     """
 
     def __init__(self, inputs: Tensor) -> None:
@@ -68,15 +68,15 @@ class Rotated:
         return torch.cat([self.axes.T @ head.weight, head.bias[None]])
 
     def head(self, t: Tensor) -> FittedHead:
-        """The head of unknowns."""
+        """The head with these unknowns."""
         return FittedHead(self.axes @ t[:-1], t[-1])
 
     def logits(self, t: Tensor) -> Tensor:
-        """``(n, C)``, of the precision of ``t``."""
+        """Logits ``(n, C)``, in the precision of ``t``."""
         return (t.T.contiguous() @ self.rows[t.dtype].T).T  # in this order it takes half the time
 
     def adjoint(self, slopes: Tensor) -> Tensor:
-        """The gradient in t of a function of the logits, from its gradient ``(n, C)`` in those."""
+        """The gradient in t of a function of the logits, from its gradient ``(n, C)`` in the logits."""
         return (slopes.T @ self.rows[slopes.dtype]).T
 
     def penalised(self, t: Tensor) -> Tensor:
@@ -84,7 +84,7 @@ class Rotated:
         return torch.cat([t[:-1], torch.zeros_like(t[-1:])])
 
     def preconditioner(self, hessians: Hessians, l2: float) -> Callable[[Tensor], Tensor]:
-        """``(covariance x mean Hessian + l2)^-1``; of the bias, the mean Hessian's alone. In float32."""
+        """``(covariance x mean Hessian + l2)^-1``; for the bias, the mean Hessian's inverse alone. In float32."""
         values, classes = torch.linalg.eigh(hessians.mean())
         values = values.clamp_min(0)
         floor = max(1e-4 * float(values[-1]), 1e-20)
@@ -102,12 +102,12 @@ class Hessians:
             (self._slopes,) = torch.autograd.grad(loss(self._at, kind), self._at, create_graph=True)
 
     def __call__(self, direction: Tensor) -> Tensor:
-        """Their product with ``(n, C)``."""
+        """Their product with a direction ``(n, C)``."""
         (product,) = torch.autograd.grad(self._slopes, self._at, direction, retain_graph=True)
         return product
 
     def mean(self) -> Tensor:
-        """Their sum over rows, ``(C, C)``: the loss is a mean."""
+        """Their sum over rows, ``(C, C)``; it is a mean because the loss is one."""
         count, classes = self._at.shape
         if count * classes**2 > MOST:
             p = self._at.detach().softmax(dim=1)
@@ -128,7 +128,7 @@ class Point:
 
 
 class Work:
-    """Minimises, and counts."""
+    """Minimises F, and counts Newton steps and Hessian products."""
 
     def __init__(self, loss: Loss, classes: int) -> None:
         self.loss, self.classes = loss, classes
@@ -137,7 +137,7 @@ class Work:
     def minimise(
         self, problem: Rotated, targets: Tensor, l2: float, head: FittedHead | None, tolerance: float
     ) -> Point:
-        """F's minimum to a relative ``tolerance``, from a head or zeros: Newton's method with a line search."""
+        """F's minimum to a relative ``tolerance``, from a given head or zeros: Newton's method with a line search."""
         t = problem.start(head, self.classes)
         logits, curve = problem.logits(t), problem.penalised(t)
         for _ in range(STEPS):
@@ -165,7 +165,7 @@ class Work:
                 if gained >= -1e-4 * length * slope:
                     break
                 length /= 2
-            else:  # as low as float64 can tell
+            else:  # as low as float64 can resolve
                 break
             t, logits, curve = t + length * step, logits + length * change, curve + length * bend
         return Point(problem.head(t), now, norm, needed)
@@ -173,7 +173,7 @@ class Work:
     def _step(self, problem: Rotated, hessians: Hessians, l2: float, gradient: Tensor) -> Tensor:
         """Newton's step from a gradient, by conjugate gradients."""
         solve = problem.preconditioner(hessians, l2)
-        size = float(gradient.abs().max()) or 1.0  # float32 has a smallest number
+        size = float(gradient.abs().max()) or 1.0  # scaled, since float32 has a smallest number
         rest = (-gradient / size).float()
         step = torch.zeros_like(rest)
         guess = solve(rest)

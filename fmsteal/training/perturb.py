@@ -1,8 +1,8 @@
 """Adversarial examples from a model's own gradients: FGSM and PGD, both untargeted, within an L-infinity ball.
 
 FGSM (Goodfellow et al., ICLR 2015) and PGD with a random start (Madry et al., ICLR 2018). Images are float
-``(n, 3, H, W)`` in [0, 1], before the model's own resizing and normalisation: the ball is of raw pixels. Written out
-here, as it is two formulas, and the libraries that have them bring much else.
+``(n, 3, H, W)`` in [0, 1], before the model's own resizing and normalisation: the ball is of raw pixels. They are
+written out here because they are two formulas, and the libraries that have them bring much else.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ def pgd(
     """Steps up the loss, each projected back to [0, 1] and to at most ``eps`` from the images.
 
     Args:
-        model: in eval mode where images are not to depend on their neighbours.
+        model: the model, in eval mode if images must not depend on their neighbours.
         images: float ``(n, 3, H, W)`` in [0, 1].
-        labels: what is led away from, ``(n,)``.
+        labels: labels to lead away from, ``(n,)``.
         eps: the ball's radius.
         step: how far a pixel moves in a step.
-        steps: how many.
-        start: of the images' shape and in [-1, 1], where in the ball the first step is taken from.
-        stop: an image that has lost its label stays where it lost it, and costs no further pass.
+        steps: number of steps.
+        start: where in the ball the first step starts; of the images' shape, in [-1, 1].
+        stop: whether an image that has lost its label stays where it lost it, and costs no further pass.
     """
     low, high = (images - eps).clamp(min=0), (images + eps).clamp(max=1)
     x = (images + eps * start).clamp(low, high)
@@ -58,18 +58,18 @@ def pgd(
 
 
 def has_gradients(model: nn.Module, image: Tensor) -> bool:
-    """Whether a model's outputs for one image ``(3, H, W)`` can be differentiated by it: those of an API cannot."""
+    """Whether a model's outputs can be differentiated with respect to an image ``(3, H, W)``: an API's cannot."""
     device = next((p.device for p in model.parameters()), None)
     with restore_after(model), torch.enable_grad():
         try:
             return bool(model.eval()(image[None].to(device).requires_grad_()).requires_grad)
-        except RuntimeError:  # as of what makes an array of the image
+        except RuntimeError:  # for example if the model makes an array of the image
             return False
 
 
 @contextmanager
 def restore_after(model: nn.Module) -> Iterator[None]:
-    """Put a model's device, and the train mode of all its parts, back as they were."""
+    """Restore a model's device, and the train mode of all its parts, afterwards."""
     training = {module: module.training for module in model.modules()}
     device = next((p.device for p in model.parameters()), None)
     try:
@@ -81,7 +81,7 @@ def restore_after(model: nn.Module) -> Iterator[None]:
 
 
 def _gradient(model: nn.Module, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Of the cross-entropy with respect to the images, and the logits; the sum over images keeps them apart."""
+    """The gradient of the cross-entropy in the images, and the logits; it is summed, to keep the images independent."""
     x = images.detach().requires_grad_()
     with torch.enable_grad():
         logits = model(x)

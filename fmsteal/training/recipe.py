@@ -20,7 +20,7 @@ from fmsteal.training import stepping
 from fmsteal.training.lora import LoRA
 from fmsteal.training.stepping import Optimizers
 
-#: What a recipe says about its steps.
+#: The options of a recipe that are about its steps.
 STEPS = (
     "epochs", "min_steps", "batch_size", "optimizer", "lr", "momentum", "weight_decay", "schedule", "milestones",
     "gamma", "warmup_epochs",
@@ -33,31 +33,31 @@ class Recipe:
 
     Attributes:
         epochs: passes over the training images.
-        min_steps: more passes where the images are so few that these would be fewer steps than this.
+        min_steps: minimum number of steps; if ``epochs`` gives fewer, there are more passes.
         batch_size: images per step.
         optimizer: any of timm's optimisers by name (adam, adamw, lars, ...); ``sgd`` is SGD with classical momentum as
-            papers mean it (timm's ``momentum``), ``nesterov`` the other one (timm's ``sgd``). Or any class, as
-            ``{_target_: torch.optim.RMSprop, _partial_: true, alpha: 0.9}``: it takes its ``lr`` and ``weight_decay``
-            from here, unless it is given its own, and nothing else.
+            papers mean it (timm's ``momentum``), ``nesterov`` is timm's ``sgd``. Or any class, as
+            ``{_target_: torch.optim.RMSprop, _partial_: true, alpha: 0.9}``: it takes ``lr`` and ``weight_decay`` from
+            here, unless it is given its own, and nothing else.
         lr: learning rate at the start (after warm-up).
-        momentum: for timm's optimisers that have one.
-        weight_decay: on all weights.
+        momentum: momentum of timm's optimisers that have one.
+        weight_decay: weight decay on all weights.
         schedule: ``cosine`` to zero, ``step`` (times gamma at each milestone, in epochs) or ``constant``; or
             ``late_cosine``, constant for ``hold_epochs``, then a new rate each epoch, which falls to zero in as many
-            epochs as an epoch has batches and rises again after as many more: PyTorch's ``CosineAnnealingLR`` with
-            ``T_max`` of the loader's length, as the code of Dziedzic et al. (ICML 2022) has it. Or any class,
+            epochs as an epoch has batches and rises again in as many more: PyTorch's ``CosineAnnealingLR`` with
+            ``T_max`` equal to the loader's length, as in the code of Dziedzic et al. (ICML 2022). Or any class,
             as ``{_target_: torch.optim.lr_scheduler.ExponentialLR, _partial_: true, gamma: 0.9}``: stepped every epoch,
             or every batch if it takes ``total_steps``, see `fmsteal.training.stepping`.
         warmup_epochs: linear warm-up before that.
-        hold_epochs: of ``late_cosine``.
-        label_smoothing: for labels, not for soft answers.
+        hold_epochs: constant epochs of ``late_cosine``.
+        label_smoothing: smoothing of labels, not of soft answers.
         augment: batched augmentation of training images: a step, or `fmsteal.data.random_views.Views` of several; None
             for none.
-        views: of a frozen trunk (probe): how many augmented views of each image are computed and kept; an epoch takes
-            one of them at random. 0 is the image itself.
+        views: for a frozen trunk (probe), the number of augmented views of each image that are computed and kept; an
+            epoch takes one of them at random. 0 is the image itself.
         solver: ``steps`` of the optimiser, or ``convex``, for the head of a frozen trunk (probe): its minimum, found
-            by `fmsteal.training.convex`, from all rows at once; all views are rows. Then the options of the steps play
-            no part, but for attacks that train in a loop of their own: they take steps all the same.
+            by `fmsteal.training.convex`, from all rows at once; all views are rows. Then the options of the steps have
+            no effect, except in attacks with a training loop of their own, which take steps all the same.
         l2: the penalty of ``convex``, as defined there; None chooses it by a part of the rows.
         lora: the low-rank updates of a trunk (lora); None for their defaults.
     """
@@ -139,7 +139,7 @@ class Recipe:
         return [View(self.augment, number) for number in range(self.views)] if self.augment is not None else []
 
     def for_steps(self, steps_per_epoch: int) -> Recipe:
-        """The recipe with as many epochs as ``min_steps`` asks for."""
+        """The recipe with as many epochs as ``min_steps`` requires."""
         return replace(self, epochs=max(self.epochs, math.ceil(self.min_steps / steps_per_epoch)))
 
     def lr_factor(self, epoch: float, batches: int = 1) -> float:
@@ -160,7 +160,7 @@ class StealModule(lightning.LightningModule):
     """A method is one network, ``net``, and one function: `loss(batch) -> (loss, logs)`. The rest is here.
 
     The random state of an epoch depends on ``(seed, epoch)`` and the process's rank alone, so a run resumed at an
-    epoch's start goes on as if it had never stopped. Losses are summed on the device and logged once an epoch.
+    epoch's start continues as if it had never stopped. Losses are summed on the device and logged once an epoch.
     """
 
     compiled = False  # run torch.compile on the network
@@ -192,12 +192,12 @@ class StealModule(lightning.LightningModule):
         return loss
 
     def on_train_epoch_start(self) -> None:
-        """Make the epoch's random numbers its own."""
+        """Seed the epoch's own random numbers."""
         torch.manual_seed(self.seed * 1_000_003 + self.current_epoch + (self.global_rank << 48))
         self._sums, self._steps = {}, 0
 
     def on_train_epoch_end(self) -> None:
-        """Log the epoch's means; stop if the loss is not a number any more."""
+        """Log the epoch's means; stop if the loss is no longer finite."""
         totals = {name: self.trainer.strategy.reduce(total, reduce_op="mean") for name, total in self._sums.items()}
         means = {name: float(total) / max(self._steps, 1) for name, total in totals.items()}
         if not math.isfinite(means.get("loss", 0.0)):

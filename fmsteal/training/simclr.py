@@ -1,4 +1,4 @@
-"""SimCLR (Chen et al., ICML 2020): two views of each image, found again among all views of the batch."""
+"""SimCLR (Chen et al., ICML 2020): the two views of an image must find each other among all views of the batch."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ class SimCLRModule(StealModule):
     """
 
     def __init__(self, net: nn.Module, views: nn.Module, temperature: float, recipe: Recipe, seed: int) -> None:
-        """Train ``net`` (images to projections) on views drawn by ``views`` (images to float images, each its own)."""
+        """Train ``net`` (images to projections) on views drawn by ``views`` (images to float images, one for each)."""
         super().__init__(net, recipe, seed)
         self.views = views
         self.temperature = temperature
 
     def loss(self, batch: Any) -> tuple[Tensor, dict[str, Tensor]]:
-        """NT-Xent of two views of each image; a batch's targets are not looked at."""
+        """NT-Xent of two views of each image; a batch's targets are ignored."""
         images: Tensor = batch[0]
         with torch.no_grad():
             pair = self.views(torch.cat([images, images]))

@@ -1,4 +1,4 @@
-"""What takes a training's steps: an optimiser and a schedule, by name or as a class of any package (``_target_``)."""
+"""The optimiser and the schedule of a training, by name or as a class of any package (``_target_``)."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ if TYPE_CHECKING:
 
 TIMM_NAMES = {"sgd": "momentum", "nesterov": "sgd"}
 Optimizers = str | Callable[..., Optimizer]  # `Recipe.optimizer`
-OF_RECIPE = ("lr", "weight_decay")  # what an optimiser that is given by its class takes from its recipe
+OF_RECIPE = ("lr", "weight_decay")  # what an optimiser given as a class takes from its recipe
 SCHEDULES = ("cosine", "step", "constant", "late_cosine")
 
 
 def require_known(recipe: Recipe) -> None:
-    """See that a recipe's optimiser and schedule can be made.
+    """Check that a recipe's optimiser and schedule can be made.
 
     Raises:
-        ConfigError: there is none of that name; a class was made at once, not when there are weights to train; or a
-            schedule of a class stands beside options that it does not read.
+        ConfigError: a name is unknown, the schedule is ``ReduceLROnPlateau``, or it is a class and ``warmup_epochs``,
+            which it does not read, is set.
     """
     if isinstance(recipe.optimizer, str):
         known = sorted({*list_optimizers(), *TIMM_NAMES})
@@ -57,13 +57,13 @@ def require_known(recipe: Recipe) -> None:
 def make(recipe: Recipe, parameters: Iterable[Parameter], steps: int) -> dict[str, Any]:
     """Optimiser and schedule for `lightning.LightningModule.configure_optimizers`.
 
-    Ours is stepped every batch. One of a class is stepped every epoch, as torch's are meant to be; or every batch,
-    where it takes ``total_steps`` and is given none: then it is told how many there are.
+    A schedule given by name is stepped every batch. One given as a class is stepped every epoch, as torch's are meant
+    to be; or every batch, if it takes ``total_steps`` and none is given: then it gets ``steps``.
 
     Args:
-        recipe: names them.
-        parameters: what is trained.
-        steps: batches of the whole training.
+        recipe: the recipe that gives them.
+        parameters: the network's parameters; those that need a gradient are trained.
+        steps: number of batches of the whole training.
     """
     optimizer = _optimizer(recipe, [p for p in parameters if p.requires_grad])
     if isinstance(recipe.schedule, str):

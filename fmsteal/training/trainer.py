@@ -57,10 +57,10 @@ class Training:
 
     Attributes:
         lightning: makes a `lightning.Trainer`; every Trainer argument can be given there.
-        channels_last: memory layout of convolutions; contiguous where it is false. Decides speed, not results.
+        channels_last: memory layout of convolutions; contiguous if it is false. Decides speed, not results.
         compile: run `torch.compile` on the network before training.
         inference_batch: images per forward pass outside training; always padded to this size, so that an image's
-            features do not depend on its neighbours. None: the size that is fastest on this device, measured once.
+            features do not depend on its neighbours. None takes the fastest size on this device, measured once.
         checkpoint_seconds: least time between two checkpoints, which are taken at the end of an epoch.
         callbacks: further Lightning callbacks.
     """
@@ -98,7 +98,7 @@ class Training:
 
     @property
     def layout(self) -> torch.memory_format:
-        """The memory layout that `channels_last` asks for."""
+        """The memory layout that `channels_last` selects."""
         return torch.channels_last if self.channels_last else torch.contiguous_format
 
     def identity(self) -> dict[str, Any]:
@@ -131,9 +131,9 @@ class Training:
 
         ``callbacks`` are this training's own, besides the trainer's.
 
-        On several devices each has a process of its own, started here and gone in the end: to the rest of the job a
-        fit is one call, whatever it runs on. Features in memory are fitted on one device: a step of a head takes less
-        time than telling the others.
+        With several devices, each has a process of its own, started and ended here: to the rest of the job a fit is one
+        call, whatever it runs on. Features in memory are fitted on one device: a step of a head takes less time than
+        communicating with other devices.
         """
         processes = 1 if isinstance(loader.inputs, Tensor) else self.processes
         curves = Curves(tracker, progress, stage, module.recipe.epochs)
@@ -170,10 +170,10 @@ class Training:
 
     @functools.cached_property
     def processes(self) -> int:
-        """How many devices a model trains on, each by a process of its own.
+        """How many devices a model trains on, each with a process of its own.
 
         Raises:
-            ConfigError: they are on several nodes, or a strategy is asked for that starts the whole job many times.
+            ConfigError: the devices are on several nodes, or the strategy would start the whole job many times.
         """
         trainer = self._idle
         if trainer.num_nodes > 1:
@@ -199,12 +199,12 @@ class Training:
 
     @property
     def _plugins(self) -> list[Any]:
-        """Jobs of a cluster get their devices from it, but start their own processes: Lightning looks for no others."""
+        """On a cluster, jobs get devices from it but start their own processes: Lightning must not look for others."""
         return self._options.get("plugins") or [LightningEnvironment()]
 
     @functools.cached_property
     def _idle(self) -> Trainer:
-        """A trainer that trains nothing: it knows what the options come to on this machine."""
+        """A trainer that trains nothing: it knows what the options amount to on this machine."""
         return self._trainer(max_epochs=0, logger=False, enable_checkpointing=False)
 
     def _trainer(self, **options: Any) -> Trainer:
@@ -223,7 +223,8 @@ class Training:
 class EpochCheckpoint(Checkpoint):
     """Keeps the state of the last finished epoch as ``last.ckpt``, replaced atomically.
 
-    A `Checkpoint` runs after the module's own hook: an epoch is logged, and found to be finite, before it is kept.
+    A `Checkpoint` runs after the module's own hook: an epoch is logged, and its loss found to be finite, before it is
+    saved.
     """
 
     def __init__(self, folder: Path, seconds: float) -> None:
@@ -244,12 +245,12 @@ class EpochCheckpoint(Checkpoint):
 
 
 class KeepSignals(Callback):
-    """Leaves signals to whoever handles them for the whole job: Lightning's own handlers stand back.
+    """Keeps the job's own signal handlers: Lightning's do not replace them.
 
-    Those are the command's own (`fmsteal.base.stopping`), and submitit's. Slurm sends SIGTERM to a job that has to make
-    way some time before it kills it and queues it again. Lightning would end the training at once by a `SystemExit`,
-    and the job with it: it would count as failed, not as preempted or stopped. Processes that only train ignore what
-    the job handles; they end with it.
+    Those are the command's own (`fmsteal.base.stopping`), and submitit's. When a job has to make way, Slurm sends it
+    SIGTERM some time before it kills it and queues it again. Lightning would end the training at once with a
+    `SystemExit`, and the job with it: it would count as failed, not as preempted or stopped. Processes that only train
+    ignore the signals that the job handles; they end with the job.
     """
 
     def __init__(self) -> None:

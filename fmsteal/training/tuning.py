@@ -1,4 +1,4 @@
-"""How many images a forward pass takes best on this device: measured once, kept in the store."""
+"""The fastest batch size of forward passes on this device: measured once, kept in the store."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from torch import Tensor, nn
 from fmsteal.base.store import Store, read_json, write_json
 
 SIZES = (16, 32, 64, 128, 256, 512)
-LEAST_SECONDS = 0.2  # of measuring, per size
+LEAST_SECONDS = 0.2  # each size is measured for this long
 WORTH = 1.05  # a larger batch has to be this much faster: it costs memory, and more padding
 
 
 def find_best_batch(store: Store, model: nn.Module, example: Tensor) -> int:
-    """The batch size of the most images per second for inputs like ``example`` ``(1, ...)`` on the model's device.
+    """The batch size with the most images per second, for inputs like ``example`` ``(1, ...)`` on the model's device.
 
-    The first answer stands for this store, device and version of torch: batch sizes decide the last bits of a
+    The first result is kept for this store, device and version of torch: batch sizes decide the last bits of a
     feature, so they must not change from job to job.
     """
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
@@ -41,7 +41,7 @@ def find_best_batch(store: Store, model: nn.Module, example: Tensor) -> int:
 
 
 def pick(speeds: dict[int, float]) -> int:
-    """The smallest size that no larger one beats by much; ``speeds`` in images per second."""
+    """The smallest size that no larger one beats by much; ``speeds`` are in images per second."""
     best = min(speeds)
     for size in sorted(speeds):
         if speeds[size] > WORTH * speeds[best]:

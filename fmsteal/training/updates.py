@@ -1,4 +1,4 @@
-"""Low-rank updates in a classifier, by peft: put in before it is trained, merged into its weights afterwards."""
+"""Low-rank updates in a classifier, by peft: put in before training, merged into its weights afterwards."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from fmsteal.training.lora import LoRA
 
 
 def inject(model: Classifier, lora: LoRA, name: str) -> None:
-    """Put fresh updates into the trunk of a classifier, in place; of the trunk they alone have gradients then.
+    """Put fresh updates into a classifier's trunk, in place; they are then the trunk's only part with gradients.
 
-    Random numbers are torch's own. ``name`` is the trunk's, for errors.
+    Random numbers are torch's own. ``name`` is the trunk's, for error messages.
     """
     from peft import LoraConfig, inject_adapter_in_model
 
@@ -42,5 +42,5 @@ def merge(model: nn.Module) -> None:
 
 
 def has_updates(model: nn.Module) -> bool:
-    """Whether a model has updates that were not merged."""
+    """Whether a model has updates that are not merged."""
     return any(isinstance(part, Classifier) and part.adapted for part in model.modules())
