@@ -55,7 +55,7 @@ class ExportError(FmstealError):
 
 
 class LeaseBusy(FmstealError):
-    """Another process is working on something, and this one was not to wait for it.
+    """Another process is working on something, and this one does not wait for it.
 
     Attributes:
         marker: marker file of the lease that the other process holds.

@@ -134,7 +134,7 @@ def is_held(marker: Path, seconds: float = LEASE_SECONDS) -> bool:
 
 
 def _is_this_host(name: str) -> bool:
-    """Whether a lease's host is this one, so its process can be looked up (filelock names each container)."""
+    """Whether a lease's host is this one, so its process can be looked up (filelock adds the PID namespace)."""
     host, _, space = name.partition("?pidns-")
     try:
         ours = f"{Path('/proc/self/ns/pid').stat().st_ino:x}"

@@ -14,7 +14,7 @@ class Metric:
     """A figure of one thief.
 
     Attributes:
-        name: such as ``test/agreement``. It is unique within a job, and a contract.
+        name: such as ``test/agreement``. It is unique within a job, and must not change.
         value: the figure, a number.
         label: a few words for axes and headings; if empty, made from the name.
         higher_is_better: True if a higher value means a better theft, False if a lower one does, as for a distance.

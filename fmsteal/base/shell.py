@@ -34,7 +34,7 @@ def tolerate_closed_pipe() -> Iterator[None]:
 
 
 def complete(line: str, commands: Collection[str]) -> tuple[list[str], str | None]:
-    """Complete the end of a command line, as far as fmsteal and not Hydra or the shell does it.
+    """Complete the end of a command line, as far as that is not left to Hydra or the shell.
 
     Args:
         line: the text typed so far, including ``fmsteal``.

@@ -173,7 +173,7 @@ def run_workers() -> Iterator[None]:
 
 @contextmanager
 def _alone_with_the_terminal() -> Iterator[None]:
-    """Keep the Ctrl-C that a terminal sends to all processes from those started in the block.
+    """Shield processes started in the block from the Ctrl-C that a terminal sends to all processes.
 
     They inherit this thread's signal mask, which blocks it; the watching thread still receives it.
     """
@@ -204,7 +204,8 @@ class _Watch:
         self._line, self._said, self._raised = line, False, False
         self._started: Processes = {}
         self._before: dict[int, Any] = {n: signal.getsignal(n) for n in NAMES}
-        self._numbers = [n for n, handler in self._before.items() if handler is not signal.SIG_IGN]  # as nohup does
+        # signals that are already ignored, as under nohup, stay ignored
+        self._numbers = [n for n, handler in self._before.items() if handler is not signal.SIG_IGN]
         self._read, self._write = os.pipe()
         os.set_blocking(self._write, False)
         self._woken = signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)

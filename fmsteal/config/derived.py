@@ -67,7 +67,7 @@ def store_for_block(places: Sequence[Path]) -> Iterator[None]:
 
 
 def _files(group: str, places: Sequence[Path]) -> dict[str, Path]:
-    """The files of a group by name; if several have the same name, the first place wins, as in Hydra."""
+    """The files of a group by name; if several have the same name, the first folder wins, as in Hydra."""
     return {file.stem: file for place in reversed(places) for file in (place / group).glob("*.yaml")}
 
 

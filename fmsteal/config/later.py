@@ -1,7 +1,7 @@
 """Configs in Hydra's store that are made when they are first needed.
 
 Every command lists sweep presets and derived choices but hardly ever uses one; making all of them would take a tenth of
-its start.
+its start-up time.
 """
 
 from __future__ import annotations

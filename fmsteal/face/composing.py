@@ -22,7 +22,7 @@ def compose(overrides: Sequence[str] = ()) -> DictConfig:
         overrides: the words that would follow ``fmsteal`` on the command line.
 
     Raises:
-        ConfigError: an option, key or value is misspelt or has no effect; the message names it, and what there is.
+        ConfigError: an option, key or value is misspelt or has no effect; the message names it and what exists instead.
     """
     words = spell_words(overrides)
     with borrow_hydra():

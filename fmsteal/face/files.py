@@ -96,7 +96,7 @@ def read_ledger(theft: TheftFolder) -> Arrays:
 
 
 def require_whole(file: Path, due: str | None, mend: str) -> None:
-    """Check that a file exists and has the checksum ``due``; None: any content will do.
+    """Check that a file exists and has the checksum ``due``; if that is None, any content will do.
 
     Raises:
         StoreError: the file is missing or damaged.

@@ -14,7 +14,7 @@ def declare(*, version: int = 1, machine: frozenset[str] = frozenset(), ignores:
     """Declare a function's rules. A class declares them as ``ClassVar``s of the same names.
 
     Args:
-        version: raised when the same options come to mean something else; earlier thefts then have other keys.
+        version: raised when the same options come to mean something else; earlier thefts then no longer match.
         machine: options that never count: where something is, what it costs.
         ignores: options that can have no effect, by dotted name, each with the condition on options of the same node
             under which it has none. ``{}`` means always, a list means any of its values. A name that begins with ``/``

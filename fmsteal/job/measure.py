@@ -114,9 +114,9 @@ class Measurements:
         self.on = {"thief": record["files"][names[0]], "victim": record["victim"], "images": images}
 
     def run(self, wanted: Sequence[Asked], pair: Callable[[Known], Pair], ctx: Context) -> Found:
-        """Make the ``wanted`` measurements that are missing; ``pair`` returns victim and thief if needed.
+        """Look up the ``wanted`` measurements, and make those that are missing.
 
-        It is passed the logits that an earlier measurement has kept.
+        ``pair`` returns victim and thief; it is passed the logits that an earlier measurement has kept.
 
         Raises:
             AttackError: the thief cannot be measured.

@@ -83,7 +83,7 @@ def require_takes(what: str, function: Any, takes: tuple[str, ...]) -> None:
 
 
 def require_attack(attack: Attack) -> None:
-    """Check that an attack can be run, and that the functions given to one of our attacks take its arguments.
+    """Check that an attack can be run, and that functions given to one of our attacks take the arguments they get.
 
     Raises:
         ConfigError: a method or function is missing or takes other arguments.

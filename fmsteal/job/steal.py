@@ -46,7 +46,7 @@ class Account:
     Attributes:
         before: number of answers in the ledger when this run opened it.
         answered: number of answers paid for since.
-        closed: whether asking is over.
+        closed: whether no more may be asked.
         past: number of images that bypassed the oracle, by the module of the victim that saw them.
     """
 

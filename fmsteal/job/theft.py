@@ -281,7 +281,7 @@ def _require_own(folder: TheftFolder, identity: Mapping[str, Any]) -> None:
 
 
 def _known(folder: TheftFolder) -> Record | None:
-    """The record of a theft's beginning; the seal holds it too."""
+    """What was recorded when the theft was begun, which its seal repeats."""
     return read_sealed(folder.begun) or read_sealed(folder.seal)
 
 

@@ -32,7 +32,7 @@ class Budget:
 
     Attributes:
         queries: total number of answers the attacker may receive; asking about one image twice takes two. 0 is for
-            attacks that ask nothing, the baselines for stealing.
+            attacks that ask nothing, as baselines.
         usd_per_1000: price of a thousand answers, in US dollars.
     """
 
@@ -84,7 +84,7 @@ class Oracle:
             budget: the only cap.
             ledger: the theft's ledger.
             seed: seed of random defenses.
-            to_answers: turns raw outputs into answers ``(n, w)``: softmax for logits, nothing for embeddings.
+            to_answers: turns raw outputs into answers ``(n, w)``: softmax for logits, identity for embeddings.
             defense: the defense's name, for its log and its errors; by default the guard's class.
             defense_log: file for what the defense must remember; by default ``defense.log`` beside the ledger.
             on_answer: called with the queries used and allowed after each block of answers.
