@@ -7,7 +7,7 @@ import shlex
 from typing import Any
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")  # last: text direction
-_TYPED = re.compile(r"""(?:'[^']*'|"[^"$`\\!]*"|[\w@%+=:,./{}\[\] -])*""", re.ASCII)  # no shell takes it for more
+_TYPED = re.compile(r"""(?:'[^']*'|"[^"$`\\!]*"|[\w@%+=:,./{}\[\] -])*""", re.ASCII)  # no shell expands any of it
 _OURS = re.compile(r"(?:python3? -m )?fmsteal(?: |$)")
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
