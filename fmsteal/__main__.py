@@ -6,7 +6,7 @@ from fmsteal.base import stopping
 
 
 def main() -> None:
-    """Run the command; Ctrl-C and SIGTERM are heeded before anything else is imported."""
+    """Run the command; Ctrl-C and SIGTERM are handled before anything else is imported."""
     words = sys.argv[1:]
     with stopping.run_command(words):
         from fmsteal import cli

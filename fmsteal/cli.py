@@ -1,4 +1,4 @@
-"""The `fmsteal` command. Imports Hydra and the standard library only, until a job really runs."""
+"""The `fmsteal` command. Imports only Hydra and the standard library until a job actually runs."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from fmsteal.job.run import run_job
 from fmsteal.sweep import launchers, only
 from fmsteal.sweep.overrides import preview, require_effect
 
-COMMANDS = {  # sub-commands: the module whose `main` runs them, imported when one is called
+COMMANDS = {  # sub-command: the module whose `main` runs it, imported when it is called
     "status": "fmsteal.report.commands.status",
     "results": "fmsteal.report.commands.results",
     "report": "fmsteal.report.commands.report",
@@ -40,7 +40,7 @@ EVALUATE = "evaluate"  # the one that runs jobs
 
 
 def register() -> None:
-    """Tell Hydra the root's types, the choices that have no file, and the sweep presets."""
+    """Put the root's schema, the choices that have no file, and the sweep presets into Hydra's store."""
     ConfigStore.instance().store(name="root", node=Config)
     places = searchpath.find_folders()
     by_adaptation.store(places)
@@ -52,7 +52,7 @@ def register() -> None:
 
 
 def load_preset(file: Path) -> DictConfig:
-    """The config of a sweep preset, its axes as Hydra's grammar reads them."""
+    """The config of a sweep preset, with its axes quoted for Hydra's grammar."""
     node = OmegaConf.load(file)
     assert isinstance(node, DictConfig)
     swept = OmegaConf.select(node, "hydra.sweeper.params") or {}
@@ -62,7 +62,7 @@ def load_preset(file: Path) -> DictConfig:
 
 
 def forget_other_ray() -> None:
-    """Forget the options of hydra-ray-launcher, if that is installed: Hydra would hold ours against them."""
+    """Forget the options of hydra-ray-launcher, if it is installed: Hydra would check ours against them."""
     Plugins.instance()  # registers them
     on_hydra.forget(("hydra", "launcher", "ray.yaml"))
 
@@ -72,10 +72,10 @@ register()
 
 @tolerate_closed_pipe()
 def main(words: Sequence[str] | None = None) -> None:
-    """Run a job, or with ``-m`` a sweep of jobs; or look at those that are there (`COMMANDS`).
+    """Run a job, a sweep of jobs (``-m``) or a sub-command (`COMMANDS`).
 
     Args:
-        words: those that follow ``fmsteal``; None for this process's own.
+        words: the words after ``fmsteal``; None for this process's own.
     """
     words = sys.argv[1:] if words is None else list(words)
     with stopping.run_command(words):
@@ -89,7 +89,7 @@ def main(words: Sequence[str] | None = None) -> None:
 
 
 def run(words: Sequence[str]) -> None:
-    """Run the job or the sweep that a command line asks for, by its words after ``fmsteal``."""
+    """Run the job or sweep of a command line, given its words after ``fmsteal``."""
     stopping.check()
     words = ["quiet=true" if word in ("-q", "--quiet") else quote_override(word) for word in words]
     forget_other_ray()
@@ -117,13 +117,13 @@ def _run(words: Sequence[str], args: argparse.Namespace) -> None:
 
 
 def _is_hydras(args: argparse.Namespace) -> bool:
-    """Whether a command line asks Hydra for something, or names another config than ours."""
+    """Whether a command line asks for one of Hydra's own features, or names a config other than ours."""
     asks = args.help or args.hydra_help or args.info is not None or args.shell_completion
     return bool(asks or args.experimental_rerun or args.config_path or args.config_name)
 
 
 def _completed(words: Sequence[str]) -> bool:
-    """Print the sub-commands that may come next, for a shell that asks; whether Hydra is to say what else may."""
+    """Print the sub-commands that complete a line for the shell; return whether Hydra is to add its own."""
     if "COMP_LINE" not in os.environ or not any(word.startswith("query=") for word in words):
         return True
     names, line = complete(os.environ["COMP_LINE"], [*COMMANDS, EVALUATE])
@@ -134,7 +134,7 @@ def _completed(words: Sequence[str]) -> bool:
 
 
 def _insert_name(words: Sequence[str], args: argparse.Namespace) -> Sequence[str]:
-    """Name the sweep where it has no name; the words with it beside the other overrides, or argparse is confused."""
+    """The words, with a name for a sweep that has none. It goes next to the other overrides, as argparse requires."""
     before = args.overrides[-1] if args.overrides else "-m"
     name = name_sweep(args)
     if name is None:
@@ -144,10 +144,10 @@ def _insert_name(words: Sequence[str], args: argparse.Namespace) -> Sequence[str
 
 
 def name_sweep(args: argparse.Namespace) -> str | None:
-    """Give a sweep that has no name one made from its axes: the same command is the same sweep.
+    """Give a sweep without a name one made from its axes, so that the same command is the same sweep.
 
     Returns:
-        The word that names it, added to the overrides; None if it has a name.
+        The override that names it, which is also added to ``args.overrides``; None if the sweep has a name.
     """
     where = ("output=", "cache=", "tracker", "trainer", "hydra")
     how = (*where, "sweep_id=", "force=", "stage=", "dry_run=", "quiet=", "+notes", "notes")
@@ -160,15 +160,15 @@ def name_sweep(args: argparse.Namespace) -> str | None:
 
 
 def refuse_nonsense(args: argparse.Namespace) -> DictConfig:
-    """Compose what the command line asks for, to say in plain words what is wrong with it; of a sweep, its first job.
+    """Compose the job of a command line, or a sweep's first job, to report errors in plain words.
 
-    The others are checked by the sweeper, before it runs any (`fmsteal.sweep.run`).
+    The sweeper checks the other jobs before it runs any (`fmsteal.sweep.run`).
 
     Returns:
         The config, with the ``hydra`` node.
 
     Raises:
-        ConfigError, StoreError: something is wrong.
+        ConfigError, StoreError: the job cannot be composed or run.
     """
     cfg = preview(args)
     if args.cfg:

@@ -1,1 +1,1 @@
-"""What every other room stands on: errors, the store, leases, seeds, processes, figures. Imports no room."""
+"""What every other room builds on: errors, the store, leases, seeds, processes, figures. Imports no other room."""

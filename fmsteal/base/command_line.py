@@ -1,4 +1,4 @@
-"""The command line that is being run, for what is called through Hydra, which hands on overrides and no words."""
+"""The command line that is being run, for code called through Hydra, which passes on only the overrides."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from contextvars import ContextVar
 
 from fmsteal.base.quoting import spell_command
 
-REPEATED = ("force=", "quiet=")  # to continue is not to redo
+REPEATED = ("force=", "quiet=")  # left out of the command that continues
 _words: ContextVar[tuple[str, ...]] = ContextVar("words of the command line", default=())
 
 
 @contextmanager
 def record_words(words: Sequence[str]) -> Iterator[None]:
-    """Run the command line of these words, which follow ``fmsteal``, in the block."""
+    """Record, for the block, the words of the command line after ``fmsteal``."""
     before = _words.set(tuple(words))
     try:
         yield
@@ -23,5 +23,5 @@ def record_words(words: Sequence[str]) -> Iterator[None]:
 
 
 def spell_continuing() -> str:
-    """The command that goes on with the one that is being run, as one would type it."""
+    """The command that continues the one being run, as one would type it."""
     return spell_command(["fmsteal", *(word for word in _words.get() if not word.startswith(REPEATED))])

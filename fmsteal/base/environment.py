@@ -32,9 +32,9 @@ def describe_environment() -> dict[str, Any]:
     }
 
 
-@functools.cache  # a long sweep in one process runs the code that it was begun with
+@functools.cache  # a long sweep in one process runs the code it started with
 def read_git_state() -> dict[str, Any]:
-    """The commit of the code's own checkout, and whether it was edited since; of a frozen copy, when it was made."""
+    """The commit of the code's checkout and whether it has local edits; for a frozen copy, as of when it was made."""
     frozen = read_json(Path(__file__).parents[2] / ORIGIN)
     if isinstance(frozen, dict) and "git" in frozen:
         return dict(frozen["git"])
@@ -50,7 +50,7 @@ def _version(package: str) -> str | None:
 
 
 def _git(*words: str) -> str | None:
-    """Output of a git command on the code's own checkout; None if there is none."""
+    """Output of a git command on the code's own checkout; None if there is no checkout or the command fails."""
     root = Path(__file__).parents[2]
     if not (root / ".git").exists():
         return None
@@ -70,6 +70,6 @@ def _cpu() -> str:
 
 
 def find_origin(path: str) -> str:
-    """Where the files in a folder came from: itself, or what it is a copy of."""
+    """The folder that ``path`` is a frozen copy of; ``path`` itself if it is not a copy."""
     kept = read_json(Path(path) / ORIGIN)
     return str(kept["path"]) if isinstance(kept, dict) and "path" in kept else path

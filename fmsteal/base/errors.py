@@ -39,7 +39,7 @@ class AttackError(FmstealError):
 
 
 class VictimError(FmstealError):
-    """The API answers with what is no answer: NaN, infinity."""
+    """The API returned something that is not a valid answer: NaN, infinity."""
 
 
 class TheftError(FmstealError):
@@ -51,14 +51,14 @@ class JobError(FmstealError):
 
 
 class ExportError(FmstealError):
-    """A format cannot hold this thief, or what writes it is not installed."""
+    """A format cannot hold this thief, or the package that writes it is not installed."""
 
 
 class LeaseBusy(FmstealError):
-    """Another process works on what this one would not wait for.
+    """Another process is working on something, and this one does not wait for it.
 
     Attributes:
-        marker: of the lease that it holds.
+        marker: marker file of the lease that the other process holds.
     """
 
     def __init__(self, message: str, marker: Path) -> None:
@@ -75,10 +75,10 @@ class DefenseError(FmstealError):
 
 
 class Refused(FmstealError):
-    """A defense refused some of the questions of an ask. The others are answered and paid for; an attack may go on.
+    """A defense refused some of the questions. The others are answered and paid for; the attack may continue.
 
     Attributes:
-        answered: bool array ``(n,)``: which of the questions were answered.
+        answered: bool array ``(n,)``, true for each question that was answered.
         answers: float32 tensor ``(answered.sum(), width)``: their answers, in the order of the questions.
     """
 

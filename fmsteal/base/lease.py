@@ -1,4 +1,4 @@
-"""Leases: who works on a thing now, among processes of many hosts that share a file system. Imports no torch."""
+"""Leases: which process may work on something, among hosts that share a file system. Imports no torch."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ LEASE_SECONDS = 30.0
 
 
 class Lease:
-    """The right to work on a thing, while it is held."""
+    """The right to work on something, while the lease is held."""
 
     def __init__(self, claim: SoftFileLease, what: str) -> None:
         self._path, self._what = Path(claim.lock_file), what
         self._mine = self._inode()
 
     def require(self) -> None:
-        """See that it is still held by this process; a read of one file's state.
+        """Check that this process still holds the lease; this reads the state of one file.
 
         Raises:
-            LeaseLost: another process has taken it over, since this one was not heard of for too long.
+            LeaseLost: another process has taken it over because this one's heartbeat was missing for too long.
         """
         if self._mine is None or self._inode() != self._mine:
             raise LeaseLost(
@@ -51,11 +51,11 @@ def lease(marker: Path, what: str, seconds: float = LEASE_SECONDS, patience: flo
     """Hold the right to work on ``what``; wait while another live process holds it.
 
     The marker is a file made by exclusive create and kept fresh by a heartbeat, so it needs no flock and works on
-    network file systems. A holder that died is replaced: at once on the same host, else after ``seconds``.
+    network file systems. A holder that died is replaced: at once on the same host, otherwise after ``seconds``.
 
     Raises:
-        LeaseBusy: another process still holds it after ``patience`` seconds; None waits for ever. A dead holder is told
-            from a live one within ``seconds``.
+        LeaseBusy: another process still holds it after ``patience`` seconds (None: wait forever). A dead holder is
+            recognised within ``seconds``.
     """
     marker.parent.mkdir(parents=True, exist_ok=True)
     claim = SoftFileLease(f"{marker}.lease", lease_duration=seconds, heartbeat_interval=seconds / 6)
@@ -72,10 +72,10 @@ def lease(marker: Path, what: str, seconds: float = LEASE_SECONDS, patience: flo
 
 
 def _wait(claim: SoftFileLease, marker: Path, seconds: float, patience: float | None) -> bool:
-    """Acquire a lease that another process holds; False if that one still lives after ``patience`` seconds.
+    """Acquire a lease that another process holds; False if it is still held after ``patience`` seconds.
 
-    A process killed between creating its marker and writing its name into it leaves an empty one. Filelock takes that
-    for the marker of an old release, whose owner cannot be known to be dead, and would wait forever.
+    A process killed between creating its marker and writing its name into it leaves an empty marker. Filelock takes
+    that for the marker of an old release, whose owner it cannot know to be dead, and would wait forever.
     """
     nameless, since, began = None, 0.0, time.monotonic()
     while patience is None or time.monotonic() - began < patience:
@@ -93,7 +93,7 @@ def _wait(claim: SoftFileLease, marker: Path, seconds: float, patience: float | 
 
 
 def _nameless(marker: Path) -> tuple[int, int] | None:
-    """Which empty marker is there (its inode, and when it was made or kept fresh), if any."""
+    """The inode and modification time of an empty marker; None if it is missing or not empty."""
     try:
         state = marker.lstat()
     except FileNotFoundError:
@@ -102,7 +102,7 @@ def _nameless(marker: Path) -> tuple[int, int] | None:
 
 
 def _take_away(marker: Path, dead: tuple[int, int]) -> None:
-    """Remove a dead process's marker; if another has come in its place meanwhile, that one stays."""
+    """Remove a dead process's marker; if another marker has replaced it meanwhile, that one stays."""
     aside = marker.with_name(f"{marker.name}.{secrets.token_hex(8)}")
     with suppress(FileNotFoundError):
         marker.rename(aside)
@@ -113,9 +113,9 @@ def _take_away(marker: Path, dead: tuple[int, int]) -> None:
 
 
 def is_held(marker: Path, seconds: float = LEASE_SECONDS) -> bool:
-    """Whether a live process holds the lease of ``marker``, as far as can be told by reading.
+    """Whether a live process holds the lease of ``marker``, as far as reading files can show.
 
-    On the holder's own host a dead process is noticed at once; else when its heartbeat has been missed for ``seconds``.
+    A dead holder is noticed at once on its own host, otherwise once its heartbeat has been missing for ``seconds``.
     """
     path = Path(f"{marker}.lease")
     try:
@@ -128,13 +128,13 @@ def is_held(marker: Path, seconds: float = LEASE_SECONDS) -> bool:
             os.kill(owner.pid, 0)
         except ProcessLookupError:
             return False
-        except PermissionError:  # somebody else's process, but there it is
+        except PermissionError:  # another user's process, but it exists
             pass
     return quiet < seconds
 
 
 def _is_this_host(name: str) -> bool:
-    """Whether a lease's host is this one: here processes can be looked up (filelock names containers apart)."""
+    """Whether a lease's host is this one, so its process can be looked up (filelock adds the PID namespace)."""
     host, _, space = name.partition("?pidns-")
     try:
         ours = f"{Path('/proc/self/ns/pid').stat().st_ino:x}"

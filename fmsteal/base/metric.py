@@ -1,4 +1,4 @@
-"""A figure that was measured, with all that tables, plots and pages need to show it. Imports nothing heavy."""
+"""A measured figure, with everything tables, plots and pages need to show it. Imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ class Metric:
     """A figure of one thief.
 
     Attributes:
-        name: as ``test/agreement``. It is unique in a job, and a contract.
+        name: such as ``test/agreement``. It is unique within a job, and must not change.
         value: the figure, a number.
-        label: a few words for axes and headings; empty: made from the name.
-        higher_is_better: whether more of it is more of a theft. False: less is, as of a distance. None: neither, as of
-            the victim's own accuracy; such a metric has no best cell.
-        interval: its 95 % interval, where it has one.
-        bounds: the least and the most it can be, as (0, 1) of a share; None for what is known of our own names. An end
-            that is None has no limit. Intervals over seeds stay within, and plots of a share show all from 0 to 1.
+        label: a few words for axes and headings; if empty, made from the name.
+        higher_is_better: True if a higher value means a better theft, False if a lower one does, as for a distance.
+            None if neither, as for the victim's own accuracy; such a metric has no best cell.
+        interval: the 95 % interval, if there is one.
+        bounds: the smallest and largest possible value, (0, 1) for a share; None: looked up by the metric's name. An
+            end that is None has no limit. Intervals over seeds stay within; plots of a share show all from 0 to 1.
 
     Raises:
-        ConfigError: the value is no number.
+        ConfigError: `value` is not a number.
     """
 
     name: str
@@ -44,25 +44,24 @@ class Metric:
 
 
 def spell(name: str) -> str:
-    """A name in words: what a metric is called that brings no label."""
+    """A name in words: the label of a metric that has none of its own."""
     return name.removeprefix("test/").replace("_", " ")
 
 
 def index_by_name(metrics: Iterable[Metric]) -> dict[str, Metric]:
-    """Metrics by name; of two with one name the later one counts, at the position of the first."""
+    """Metrics by name; of two with the same name the later one counts, at the position of the first."""
     return {metric.name: metric for metric in metrics}
 
 
 def make_metrics(found: Mapping[str, float]) -> list[Metric]:
-    """Metrics from plain numbers by name: nothing says which way they are better."""
+    """Metrics from plain numbers by name; nothing says which direction is better."""
     return [Metric(name, value, higher_is_better=None) for name, value in found.items()]
 
 
 def record(metrics: Iterable[Metric]) -> dict[str, dict[str, Any]]:
-    """Metrics as ``result.json`` holds them: ``metrics``, ``intervals`` and ``about``, each by the metrics' names.
+    """Metrics as ``result.json`` holds them: ``metrics``, ``intervals`` and ``about``, each by metric name.
 
-    ``about`` says of each metric its ``label``, whether its ``higher_is_better`` (true, false or null), and its
-    ``bounds`` where it brings some.
+    ``about`` holds each metric's ``label``, ``higher_is_better`` (true, false or null), and ``bounds`` if it has any.
     """
     unique = index_by_name(metrics)
     return {

@@ -1,15 +1,15 @@
-"""All that fmsteal takes from inside Hydra, or changes there.
+"""Everything that fmsteal uses from Hydra's internals, or changes there.
 
-Written for hydra-core 1.3.5 to 1.3.8. Hydra promises none of it: `tests/base/test_on_hydra.py` compares what stands
-here with the Hydra that is installed, and fails where that is another one.
+Written for hydra-core 1.3.5 to 1.3.8. Hydra guarantees none of it: `tests/base/test_on_hydra.py` compares this file's
+assumptions with the installed Hydra, and fails if they no longer hold.
 
-- `parse` and `run_command`: `hydra.main` takes its words from `sys.argv` alone; ours are quoted, and a sweep's named.
-- `_errors_alone`: Hydra prints an error that is written for a person between two lines of its own.
-- `run_in_process`: a job in a notebook. Hydra's own way sets up logging and ends the process.
-- `borrow`, `forget`, `open_group`: a notebook may have a Hydra of its own, which is one for the whole process.
+- `parse` and `run_command`: `hydra.main` reads only `sys.argv`; our words are quoted first, and a sweep is named.
+- `_errors_alone`: Hydra prints an error written for the user between two lines of its own.
+- `run_in_process`: a job in a notebook. Hydra's own entry point sets up logging and ends the process.
+- `borrow`, `forget`, `open_group`: a notebook may use Hydra itself, and Hydra is global to the process.
 - `SharedLoader`: Hydra reads and parses each file again for each job of a sweep, and lists all choices each time.
 - `combinations`: the jobs of a grid, in the order of Hydra's own sweeper.
-- `error_of`, `make_return`: what a job raised, without the lines that Hydra prints for whoever asks.
+- `error_of`, `make_return`: what a job raised, without the lines that Hydra prints when asked for it.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from fmsteal.base.shell import NO_READER, is_unread
 
-VERSION = "1.3"  # whose defaults Hydra keeps to
+VERSION = "1.3"  # Hydra behaves as this version does by default
 ROOT = "config"  # name of the root config
 FULL_ERROR = "HYDRA_FULL_ERROR"
 STATE = (GlobalHydra, HydraConfig, JobRuntime, VersionBase)  # what Hydra keeps of a run
@@ -59,16 +59,16 @@ _ABSENT: Any = object()
 
 
 def parse(words: Sequence[str]) -> argparse.Namespace:
-    """A command line as Hydra reads it; what it cannot read ends the command."""
+    """Parse a command line as Hydra does; exit if Hydra cannot read it."""
     return utils.get_args_parser().parse_args(list(words))
 
 
 def run_command(args: argparse.Namespace, task: TaskFunction, conf: Path) -> None:
-    """Do what a command line asks for, as a function that `hydra.main` decorates does.
+    """Run a command line as a function decorated with `hydra.main` would.
 
     Args:
-        args: of the command line, see `parse`.
-        task: what runs a job.
+        args: the parsed command line, see `parse`.
+        task: the function that runs a job.
         conf: the folder of configs, with the root config.
     """
     hydra_version.setbase(VERSION)
@@ -82,10 +82,10 @@ def run_command(args: argparse.Namespace, task: TaskFunction, conf: Path) -> Non
 
 @contextmanager
 def _errors_alone() -> Iterator[None]:
-    """Let Hydra print an error that is written for a person as it is.
+    """Let Hydra print an error that is written for the user without adding to it.
 
-    Hydra would put ``Error executing job with overrides`` before it, and behind it how to see a stack trace. With
-    HYDRA_FULL_ERROR=1, and of an error that nobody has expected, it prints all that it knows, as ever.
+    Hydra would put ``Error executing job with overrides`` before it, and after it how to see a stack trace. With
+    HYDRA_FULL_ERROR=1, or for an unexpected error, it prints everything, as usual.
     """
     given, reported = JobReturn.return_value, utils.run_and_report
 
@@ -123,23 +123,23 @@ def _full() -> bool:
 
 
 def error_of(job: JobReturn) -> Any:
-    """What a job that has failed raised."""
+    """The exception that a failed job raised."""
     return job._return_value
 
 
 def make_return(error: Exception | None) -> JobReturn:
-    """What a launcher says of a job that has ended, and failed where it raised something."""
+    """What a launcher returns for a job that has ended: failed if there is an error, otherwise completed."""
     return JobReturn(status=JobStatus.COMPLETED if error is None else JobStatus.FAILED, _return_value=error)
 
 
 def run_in_process(words: Sequence[str], task: TaskFunction, conf: Path, name: str) -> JobReturn:
-    """Run a job as `hydra.main` does, but for logging and the end of the process.
+    """Run a job as `hydra.main` does, without setting up logging or ending the process.
 
     Args:
-        words: its overrides.
-        task: what runs it.
+        words: the job's overrides.
+        task: the function that runs it.
         conf: the folder of configs.
-        name: Hydra's for the job.
+        name: Hydra's name for the job.
     """
     with initialize_config_dir(str(conf), job_name=name, version_base=VERSION):
         hydra = GlobalHydra.instance().hydra
@@ -156,13 +156,13 @@ def run_in_process(words: Sequence[str], task: TaskFunction, conf: Path, name: s
 
 @contextmanager
 def borrow(stored: Sequence[tuple[str, ...]]) -> Iterator[None]:
-    """Run the block with a Hydra that nobody has initialised. Afterwards Hydra is as it was, and so is its version.
+    """Run the block with an uninitialised Hydra; afterwards restore Hydra's state, including its version.
 
     Args:
-        stored: the nodes of Hydra's config store that the block may change, each by its groups and its file's name;
-            they are not there when it begins.
+        stored: the nodes of Hydra's config store that the block may change, each given by its groups and its file
+            name. They are absent when the block starts.
     """
-    Plugins.instance()  # before: what plug-ins add to the store stays there
+    Plugins.instance()  # first, so that what plug-ins add to the store stays there
     state = {kind: Singleton._instances.pop(kind, None) for kind in STATE}
     nodes = {path: forget(path) for path in stored}
     try:
@@ -179,12 +179,12 @@ def borrow(stored: Sequence[tuple[str, ...]]) -> Iterator[None]:
 
 
 def forget(path: tuple[str, ...]) -> Any:
-    """Take a node out of Hydra's config store, by its groups and its file's name; what it was."""
+    """Remove a node, given by its groups and its file name, from Hydra's config store and return it."""
     return open_group(*path[:-1]).pop(path[-1], _ABSENT)
 
 
 def open_group(*names: str) -> dict[str, Any]:
-    """The nodes and groups of a group in Hydra's config store, by the names of the groups that lead to it."""
+    """The nodes and groups of a group in Hydra's config store; ``names`` are the groups that lead to it."""
     found: dict[str, Any] = ConfigStore.instance().repo
     for part in names:
         found = found.setdefault(part, {})
@@ -197,21 +197,21 @@ def combinations(overrides: list[Override]) -> list[list[str]]:
 
 
 class SharedLoader(ConfigLoaderImpl):
-    """Composes what Hydra's loader composes; a file is read and parsed once, not once per job.
+    """Composes the same configs as Hydra's loader, but reads and parses a file once, not once per job.
 
-    For jobs that have the same ``hydra.searchpath``, as those of a sweep do. A loader is also what a launcher ships to
-    its workers, which compose their job from the files again.
+    All jobs must have the same ``hydra.searchpath``, as those of a sweep do. A launcher also ships a loader to its
+    workers, which compose their job from the files again.
     """
 
     def __init__(self, config_search_path: ConfigSearchPath, frozen: bool = False) -> None:
-        """Read from ``config_search_path``; ``frozen`` says that it holds what ``hydra.searchpath`` adds already."""
+        """Read from ``config_search_path``; if ``frozen``, it already includes what ``hydra.searchpath`` adds."""
         super().__init__(config_search_path)
         self._frozen = frozen
         self._files: CachingConfigRepository | None = None
         self._nodes: dict[tuple[str | None, str | None, bool], ConfigResult] = {}
 
     def __getstate__(self) -> dict[str, Any]:
-        """Workers read for themselves: jobs are shipped one by one, and small."""
+        """Leave out what was read: workers read the files themselves, so each job shipped stays small."""
         return {**self.__dict__, "_files": None, "_nodes": {}}
 
     def _parse_overrides_and_create_caching_repo(
@@ -235,25 +235,25 @@ class SharedLoader(ConfigLoaderImpl):
             self._nodes[key] = super()._load_single_config(default, repo)
         kept = self._nodes[key]
         fresh = copy.copy(kept)
-        fresh.config = copy.deepcopy(kept.config)  # merging takes the nodes over
+        fresh.config = copy.deepcopy(kept.config)  # merging takes over the nodes
         return fresh
 
     def open(self, master: DictConfig) -> None:
-        """Find the config sources of a sweep, from its own config: before anything is asked of this loader."""
+        """Find the config sources of a sweep from its own config; call this before any other method."""
         overrides = [str(o) for o in master.hydra.overrides.hydra]
         self._parse_overrides_and_create_caching_repo(master.hydra.job.config_name, overrides)
 
     def chooses(self, override: Override) -> bool:
-        """Whether an override chooses a file, rather than setting a value."""
+        """Whether an override chooses a file rather than setting a value."""
         assert self._files is not None
         return self._files.group_exists(override.key_or_group)
 
     def set_values(self, overrides: list[Override], cfg: DictConfig) -> None:
-        """Apply overrides that choose no file to a composed config."""
+        """Apply overrides that set values to a composed config."""
         self._apply_overrides_to_config(overrides, cfg)
 
     def moved(self, place: Callable[[Path], Path]) -> SharedLoader:
-        """A loader of the same configs that reads each of their folders at another place, as ``place`` says."""
+        """A loader of the same configs that reads each folder from the path that ``place`` maps it to."""
         assert self._files is not None
         search = ConfigSearchPathImpl()
         for source in self._files.get_sources():
@@ -266,9 +266,9 @@ class SharedLoader(ConfigLoaderImpl):
 
 @contextmanager
 def _only_needed_maps() -> Iterator[None]:
-    """Spare Hydra the map of all choices that it makes for each defaults list, where no entry of the list looks at it.
+    """Skip the map of all choices that Hydra makes for each defaults list, if no entry of the list needs it.
 
-    Two thirds of the time that a composition takes otherwise; only lists with an interpolation (``${...}``) need it.
+    Making it takes two thirds of a composition's time; only lists with an interpolation (``${...}``) need it.
     """
     made = composing._create_interpolation_map
 

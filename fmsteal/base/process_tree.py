@@ -1,6 +1,6 @@
-"""The processes that a process has started, and those that these have: found and ended.
+"""Finds and ends the descendants of a process.
 
-On Linux. Elsewhere none is found: libraries are trusted to end what they have started.
+On Linux only. Elsewhere none are found: libraries are trusted to end what they have started.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-TRACKER = b"resource_tracker"  # a helper of Python's that ends by itself, after it has tidied up
-Processes = dict[int, str]  # number, and when it began: numbers are used again
+TRACKER = b"resource_tracker"  # a helper process of Python that ends by itself after cleaning up
+Processes = dict[int, str]  # PID and start time, as PIDs are reused
 
 
 def terminate(processes: Processes, seconds: float) -> None:
-    """Tell processes to end; kill those that have not after ``seconds`` seconds."""
+    """Send SIGTERM to processes; kill those still running after ``seconds`` seconds."""
     kill(processes, signal.SIGTERM)
     end = time.monotonic() + seconds
     while (left := _living(processes)) and time.monotonic() < end:
@@ -25,19 +25,19 @@ def terminate(processes: Processes, seconds: float) -> None:
 
 
 def kill(processes: Processes, number: int = signal.SIGKILL) -> None:
-    """Send a signal to those of the processes that are still there."""
+    """Send a signal to those processes that are still running."""
     for pid in _living(processes):
         with suppress(ProcessLookupError, PermissionError):
             os.kill(pid, number)
 
 
 def _living(processes: Processes) -> Processes:
-    """Those that are still there, and are not about to end by themselves."""
+    """Those that are still running and will not end by themselves."""
     return {pid: began for pid, began in processes.items() if _state(pid)[1:] == (began, False)}
 
 
 def descendants(pid: int) -> Processes:
-    """The processes that a process has started, and those that these have, and so on."""
+    """The children of a process, their children, and so on."""
     there, parents = _all(), {pid}
     found: Processes = {}
     while parents:
@@ -48,18 +48,18 @@ def descendants(pid: int) -> Processes:
 
 
 def children(pid: int) -> Processes:
-    """The processes that a process has started itself."""
+    """The direct children of a process."""
     return {other: began for other, (parent, began, _) in _all().items() if parent == pid}
 
 
 def _all() -> dict[int, tuple[int, str, bool]]:
-    """Every process, by number, see `_state`."""
+    """The state of every process by PID, see `_state`."""
     numbers = (int(p.name) for p in Path("/proc").glob("[0-9]*"))
     return {pid: _state(pid) for pid in numbers}
 
 
 def _state(pid: int) -> tuple[int, str, bool]:
-    """A process's parent, when it began, and whether it ends by itself; no such parent and time if it has ended."""
+    """A process's parent, start time, and whether it ends by itself; (-1, "", False) if it has ended."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         helper = TRACKER in Path(f"/proc/{pid}/cmdline").read_bytes()

@@ -1,4 +1,4 @@
-"""Processes that train together and do nothing else: what they need, and what remains of them."""
+"""Processes that train one model together: synchronised BatchNorm, their errors, and cleaning up after them."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ SPAWN = "ddp_spawn"
 
 
 class SyncedBatchNorm(LayerSync):
-    """BatchNorm over the whole batch of all processes, by timm's hand.
+    """BatchNorm over the whole batch of all processes, converted by timm.
 
-    Torch's own conversion, Lightning's choice, leaves out the activation that many of timm's BatchNorm layers contain.
+    Torch's own conversion, which Lightning uses, drops the activation that many of timm's BatchNorm layers contain.
     """
 
     def apply(self, model: nn.Module) -> nn.Module:
@@ -31,15 +31,15 @@ class SyncedBatchNorm(LayerSync):
         return cast("nn.Module", convert_sync_batchnorm(model))
 
     def revert(self, model: nn.Module) -> nn.Module:
-        """Nothing: the process that trained ends, and takes its model along."""
+        """Return the model unchanged: the training process ends, and its model with it."""
         return model
 
 
 @contextmanager
 def run_training_processes() -> Iterator[None]:
-    """Raise the error of a training process as what it was there; leave no port behind for the next to take.
+    """Re-raise a training process's error with its own type, and restore MASTER_PORT afterwards.
 
-    Where this process is interrupted instead, they end: Python would wait for them before it ends itself.
+    If this process is interrupted, kill the training processes: Python would wait for them before exiting.
     """
     port, others = os.environ.get("MASTER_PORT"), set(multiprocessing.active_children())
     try:

@@ -1,4 +1,4 @@
-"""How far a run has come: one live bar in a terminal, a few plain lines in a log file."""
+"""The progress of a run: one live bar in a terminal, a few plain lines in a log file."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ LOG_EVERY_SECONDS = 10.0
 
 
 class Progress:
-    """A context manager; inside it, `update` shows the stage under way.
+    """A context manager; inside it, `update` shows the current stage.
 
-    ``alone``: no other job shares the terminal. One of a sweep leaves it to the sweep's display (`report.live`).
+    ``alone``: no other job shares the terminal. A sweep's jobs leave it to the sweep's display (`report.live`).
     """
 
     def __init__(self, on_update: Callable[[], None] = lambda: None, alone: bool = True) -> None:
@@ -47,7 +47,7 @@ class Progress:
             self._bar.stop()
 
     def update(self, stage: str, done: int, total: int, note: str = "") -> None:
-        """Say that ``done`` of ``total`` units of ``stage`` are behind us."""
+        """Show that ``done`` of ``total`` units of ``stage`` are done."""
         self._on_update()
         if self._bar is not None:
             if stage != self._stage:

@@ -18,7 +18,7 @@ def spell(value: Any) -> str:
     """A plain value (None, bool, number, text, list, dict) as the right side of an override.
 
     Raises:
-        ValueError: it is of another kind.
+        ValueError: `value` is of another type.
     """
     if value is None:
         return "null"
@@ -36,14 +36,14 @@ def spell(value: Any) -> str:
 
 
 def quote(text: str) -> str:
-    """A text in quotes: backslashes count only before a quote."""
+    """Put a text in quotes; in Hydra's grammar, backslashes escape only before a quote."""
     escaped = re.sub(r"(\\*)'", r"\1\1\\'", text)
     trailing = len(escaped) - len(escaped.rstrip("\\"))
     return f"'{escaped}{chr(92) * trailing}'"
 
 
 def quote_override(override: str) -> str:
-    """Quote what Hydra's grammar would misread: numeric names of a group's files (``budget=100``), and non-ASCII."""
+    """Quote what Hydra's grammar would misread: numeric file names of a group (``budget=100``) and non-ASCII text."""
     key, equals, value = override.partition("=")
     if equals and not value.isascii() and not any(c in value for c in "\"'[{,"):
         return f'{key}="{value}"'
@@ -55,19 +55,19 @@ def quote_override(override: str) -> str:
 
 
 def unquote_override(override: str) -> str:
-    """The override as one would type it: without the quotes that `quote_override` puts back."""
+    """The override as one would type it, without the quotes that `quote_override` would add again."""
     bare = (override.replace(mark, "") for mark in "'\"" if mark in override)
     return next((word for word in bare if quote_override(word) == override), override)
 
 
 def spell_command(words: Sequence[str]) -> str:
-    """A command as one would type it into a shell: it gives these words again (but for what `quote_override` does)."""
+    """A command as one would type it into a shell, which splits it into these words (except for `quote_override`)."""
     return " ".join(_in_shell(unquote_override(word)) for word in words)
 
 
 def _in_shell(word: str) -> str:
-    """A word in double quotes where it holds single ones: shlex would write each of those as five characters."""
-    if "'" not in word or "!" in word:  # which an interactive shell reads in double quotes too
+    """Quote a word, with double quotes if it holds single ones: shlex would write each of those as five characters."""
+    if "'" not in word or "!" in word:  # an interactive shell expands "!" inside double quotes too
         return shlex.quote(word)
     return '"' + re.sub(r'([\\"$`])', r"\\\1", word) + '"'
 

@@ -1,6 +1,6 @@
 """Rows that cost a forward pass, computed at most once: features of images, raw answers of a victim.
 
-A `RowCache` maps image ids to float32 rows. It fills lazily: what is asked and missing is computed and published as
+A `RowCache` maps image ids to float32 rows. It fills lazily: missing rows are computed on request and published as
 one more chunk, which other jobs pick up. Chunks are memory-mapped, not read into memory. Imports no torch.
 """
 
@@ -23,8 +23,8 @@ log = logging.getLogger(__name__)
 
 Ids = npt.NDArray[np.int64]
 Rows = npt.NDArray[np.float32]
-CHUNK = 4096  # rows computed before they are published: what a kill can cost
-IN_MEMORY = 2 * 2**30  # bytes; what is gathered beyond this lies in a temporary file, memory-mapped
+CHUNK = 4096  # rows computed before they are published: the most that a kill can lose
+IN_MEMORY = 2 * 2**30  # bytes; larger results go to a memory-mapped temporary file
 
 
 class RowCache:
@@ -38,7 +38,7 @@ class RowCache:
         self.kind = kind
         self.folder = store.path(kind, slug, spec)
         self._chunks: list[Rows] = []
-        self._starts = [0]  # number of the first row of each chunk, all rows counted through; last, how many there are
+        self._starts = [0]  # number of the first row of each chunk, counted over all chunks; last, the total
         self._number = np.zeros(0, np.int64)  # by image id: the number of its row, or -1
         self._read: set[str] = set()
 
@@ -84,7 +84,7 @@ class RowCache:
             except Exception as error:  # a damaged file can fail in many ways
                 log.warning("%s is damaged (%s): set aside", path, error)
                 for part in (path, path.with_suffix(".npy")):
-                    with suppress(FileNotFoundError):  # another process may be as quick
+                    with suppress(FileNotFoundError):  # another process may have been faster
                         part.replace(part.with_suffix(f"{part.suffix}.damaged"))
             else:
                 self._read.add(path.name)
@@ -95,7 +95,7 @@ class RowCache:
             raise ValueError(f"{len(rows)} rows were computed for {len(ids)} images")
         rows = np.ascontiguousarray(rows)
         crc = zlib.crc32(rows.data)
-        name = digest([ids.tolist(), crc])[:16]  # of the content: two processes that differ in the last bit both stand
+        name = digest([ids.tolist(), crc])[:16]  # of the content: chunks that differ in one bit do not collide
         with explain_errors(self.store.root), self.store.temporary(self.kind) as folder:
             with (folder / f"{name}.npy").open("wb") as stream:
                 np.save(stream, rows)
@@ -123,8 +123,8 @@ class RowCache:
 
 
 def _open(path: Path) -> tuple[Ids, Rows]:
-    """A published chunk, its rows memory-mapped and checked."""
-    with np.load(path) as index:  # the zip container carries a CRC of each member
+    """The ids and rows of a published chunk; the rows are memory-mapped and checked."""
+    with np.load(path) as index:  # the zip container holds a CRC of each member
         ids, crc = index["ids"], int(index["crc"])
     rows = np.load(path.with_suffix(".npy"), mmap_mode="r")
     if len(rows) != len(ids) or zlib.crc32(rows.data) != crc:

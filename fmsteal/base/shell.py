@@ -1,4 +1,4 @@
-"""What a shell meets: sub-commands that complete, readers that leave."""
+"""What a shell needs: completion of sub-commands, and a quiet end when a pipe's reader closes it."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-NO_READER = 141  # the exit status of whoever writes into a pipe that nobody reads, as shells count it
+NO_READER = 141  # exit status, as shells count it, of a process that writes into a pipe that nobody reads
 
 
 @contextmanager
 def tolerate_closed_pipe() -> Iterator[None]:
-    """Run a command; where its reader has enough, as in ``fmsteal --help | head``, nothing is said about that.
+    """Run a command without complaint if its reader closes the pipe, as in ``fmsteal --help | head``.
 
-    What is printed ends the command; a job goes on, and its log goes on in its file.
+    A command that prints ends; a job continues, and so does its log file.
     """
     logging.Handler.handleError = _ignore_reader  # type: ignore[assignment,method-assign]
     try:
         try:
             yield
         finally:
-            if sys.stdout is not None:  # as with >&-
+            if sys.stdout is not None:  # it is None with >&-
                 sys.stdout.flush()
     except BrokenPipeError:
         if not is_unread():
@@ -34,15 +34,15 @@ def tolerate_closed_pipe() -> Iterator[None]:
 
 
 def complete(line: str, commands: Collection[str]) -> tuple[list[str], str | None]:
-    """What may stand where a command line ends, as far as it is ours to say.
+    """Complete the end of a command line, as far as that is not left to Hydra or the shell.
 
     Args:
-        line: what is typed so far, ``fmsteal`` included.
+        line: the text typed so far, including ``fmsteal``.
         commands: the sub-commands.
 
     Returns:
-        The sub-commands that begin so, where the first word is typed; and the line that Hydra is to complete, None
-        where folders are meant, which the shell completes itself.
+        The sub-commands that match while the first word is being typed, and the line for Hydra to complete, or None
+        where a folder is expected, which the shell completes itself.
     """
     words = line.split()
     typed = "" if line.endswith(" ") or len(words) < 2 else words.pop()
@@ -55,7 +55,7 @@ def complete(line: str, commands: Collection[str]) -> tuple[list[str], str | Non
 
 
 def is_unread() -> bool:
-    """Whether nobody is left at the other end of the standard output."""
+    """Whether nobody reads the standard output any more."""
     if sys.stdout is None:
         return False
     look = select.poll()
@@ -67,6 +67,6 @@ _said = logging.Handler.handleError
 
 
 def _ignore_reader(handler: logging.Handler, record: logging.LogRecord) -> None:
-    """What a log does about a record that it cannot write: nothing where nobody reads it, else as ever."""
+    """Handle a log record that cannot be written: ignore it if nobody reads the output, else report it as usual."""
     if not isinstance(sys.exc_info()[1], BrokenPipeError):
         _said(handler, record)

@@ -1,4 +1,4 @@
-"""Text that was read from files, made safe for where it is shown: a terminal, a shell's prompt, a spreadsheet."""
+"""Makes text read from files safe to show in a terminal, at a shell prompt or in a spreadsheet."""
 
 from __future__ import annotations
 
@@ -6,21 +6,21 @@ import re
 import shlex
 from typing import Any
 
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")  # and turns of direction
-_TYPED = re.compile(r"""(?:'[^']*'|"[^"$`\\!]*"|[\w@%+=:,./{}\[\] -])*""", re.ASCII)  # no shell takes it for more
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")  # last: text direction
+_TYPED = re.compile(r"""(?:'[^']*'|"[^"$`\\!]*"|[\w@%+=:,./{}\[\] -])*""", re.ASCII)  # no shell expands any of it
 _OURS = re.compile(r"(?:python3? -m )?fmsteal(?: |$)")
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def make_printable(text: str) -> str:
-    """Text without the characters that steer a terminal; line breaks and tabs stay."""
+    """Text without terminal control characters; line breaks and tabs stay."""
     return _CONTROL.sub("", text)
 
 
 def make_typable(text: Any) -> str | None:
-    """A command of ours that a file holds, as it can be typed: one line, in which nothing else than it is run.
+    """An fmsteal command read from a file, as one line that is safe to type: a shell runs nothing else.
 
-    None where it is no command of ours.
+    None if it is not an fmsteal command.
     """
     if not isinstance(text, str):
         return None
@@ -31,14 +31,14 @@ def make_typable(text: Any) -> str | None:
         return line
     try:
         return shlex.join(shlex.split(line))
-    except ValueError:  # a quote that does not end
+    except ValueError:  # an unclosed quote
         return None
 
 
 def escape_cell(value: Any) -> Any:
-    """A cell of a CSV file: text that a spreadsheet would run as a formula begins with an apostrophe.
+    """Put an apostrophe before text that a spreadsheet would run as a formula, for a cell of a CSV file.
 
-    Numbers stay numbers, also those that are text.
+    Numbers stay as they are, including numbers given as text.
     """
     if not isinstance(value, str) or not value.startswith(_FORMULA):
         return value

@@ -1,7 +1,7 @@
-"""Ctrl-C and SIGTERM end a command once, in order, soon, and with all processes that it has started.
+"""Ctrl-C and SIGTERM end a command once, cleanly, soon, and with all processes that it has started.
 
-What runs is interrupted by `Stopped`. On its way out leases, files and W&B's run are closed. What has not ended after
-`PATIENCE` seconds, or when the command is told a second time, is killed. Imports nothing heavy.
+`Stopped` interrupts whatever is running; as it propagates, leases, files and W&B's run are closed. Anything still
+running after `PATIENCE` seconds, or at a second signal, is killed. Imports nothing heavy.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from fmsteal.base.process_tree import Processes, children, descendants, kill, te
 from fmsteal.base.quoting import spell_command
 
 NAMES = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
-PATIENCE = 3.0  # seconds for an end in order
-WORKERS_PATIENCE = 1.5  # of them for that of workers
-ECHO = 0.3  # seconds in which a second signal is the same one: `timeout` sends it to the process and to its group
+PATIENCE = 3.0  # seconds for a clean end
+WORKERS_PATIENCE = 1.5  # seconds of `PATIENCE` that workers get
+ECHO = 0.3  # seconds in which a repeated signal counts as one: `timeout` signals the process and its group
 READING = (
     "status",
     "results",
@@ -34,12 +34,12 @@ READING = (
     "verify",
     "dashboard",
     "export",
-)  # commands that leave nothing to go on with
+)  # commands that leave nothing to continue
 MULTIRUN = {"-m", "--multirun"}
 
 
 class Stopped(BaseException):
-    """A command is told to end. No `Exception`, and no `SystemExit` of a job: nothing failed, and nothing goes on."""
+    """A command is told to end. Neither an `Exception` nor a job's `SystemExit`: nothing failed or continues."""
 
     def __init__(self, number: int) -> None:
         super().__init__(f"stopped by {NAMES[signal.Signals(number)]}")
@@ -53,10 +53,10 @@ class Stopped(BaseException):
 
 @contextmanager
 def run_command(words: Sequence[str]) -> Iterator[None]:
-    """Run the command of these words in the block; told to end, it says how to continue and exits with 130 or 143.
+    """Run a command in the block; if told to end, print how to continue it and exit with 130 or 143.
 
     Raises:
-        SystemExit: it was told to end, however it took that.
+        SystemExit: the command was told to end, whatever the block made of that.
     """
     if _watch is not None or not _in_main_thread():
         yield
@@ -75,12 +75,12 @@ def run_command(words: Sequence[str]) -> Iterator[None]:
             watch.close()
     if watch.told is not None:
         watch.say()
-        sys.exit(watch.told.code)  # the watch goes on until the process has ended
+        sys.exit(watch.told.code)  # the watch continues until the process has ended
 
 
 @contextmanager
 def run_worker() -> Iterator[None]:
-    """Do a command's job in a process of its own; told to end, the job is left and the process ends, at once."""
+    """Run one job of a command in its own process; if told to end, leave the job and end the process at once."""
     if _watch is not None or not _in_main_thread():
         yield
         return
@@ -96,15 +96,15 @@ def run_worker() -> Iterator[None]:
 
 
 def was_told() -> Stopped | None:
-    """Whether this process was told to end."""
+    """The `Stopped` of this process if it was told to end, else None."""
     return None if _watch is None else _watch.told
 
 
 def check() -> None:
-    """Begin nothing new in a process that was told to end, even if something has swallowed its `Stopped`.
+    """Start nothing new in a process that was told to end, even if something has swallowed its `Stopped`.
 
     Raises:
-        Stopped: it was.
+        Stopped: this process was told to end.
     """
     if (stopped := was_told()) is not None:
         raise stopped
@@ -112,10 +112,10 @@ def check() -> None:
 
 @contextmanager
 def heed() -> Iterator[None]:
-    """Let nothing that comes out of the block pass for an error, once the process was told to end.
+    """Replace any exception from the block by `Stopped`, once the process was told to end.
 
     Raises:
-        Stopped: in place of what libraries make of it, or of the interrupt.
+        Stopped: in place of the interrupt, or of what a library turned it into.
     """
     check()
     try:
@@ -131,14 +131,14 @@ def heed() -> Iterator[None]:
 
 
 def insist() -> None:
-    """Take back the signals from a library that has put its own handlers in place of these."""
+    """Reinstall the signal handlers after a library has replaced them with its own."""
     if _watch is not None and _in_main_thread():
         _watch.listen()
 
 
 @contextmanager
 def postpone() -> Iterator[None]:
-    """Do something whole, by other programs too: a signal that comes meanwhile counts afterwards."""
+    """Run the block to its end, including programs it starts; a signal that arrives meanwhile takes effect after it."""
     watch = _watch
     if watch is None or not _in_main_thread():
         yield
@@ -155,9 +155,9 @@ def postpone() -> Iterator[None]:
 
 @contextmanager
 def run_workers() -> Iterator[None]:
-    """Have jobs done by processes that are started in the block. Of Ctrl-C this one alone hears, and it ends them.
+    """Run jobs in processes started in the block. Only this process receives Ctrl-C, and it ends the others.
 
-    Those that are about to start would answer it with a traceback.
+    Processes that are just starting would print a traceback.
     """
     watch = _watch
     if watch is None or not _in_main_thread():
@@ -173,9 +173,9 @@ def run_workers() -> Iterator[None]:
 
 @contextmanager
 def _alone_with_the_terminal() -> Iterator[None]:
-    """Let processes that are started in the block not hear the Ctrl-C that a terminal sends to all of them.
+    """Shield processes started in the block from the Ctrl-C that a terminal sends to all processes.
 
-    They inherit that this thread does not; the watching thread hears it.
+    They inherit this thread's signal mask, which blocks it; the watching thread still receives it.
     """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
@@ -185,7 +185,7 @@ def _alone_with_the_terminal() -> Iterator[None]:
 
 
 def _continuing(words: Sequence[str]) -> str:
-    """How to go on with a command; a sweep does not do again what it has done. Nothing for commands that only read."""
+    """How to continue a command; a sweep is not forced to redo finished jobs. Empty for commands that only read."""
     if words and words[0] in READING:
         return ""
     if MULTIRUN.intersection(words):
@@ -194,7 +194,7 @@ def _continuing(words: Sequence[str]) -> str:
 
 
 class _Watch:
-    """Hears the signals of this process: by handlers, and by a thread for a process that is too busy to run these."""
+    """Receives this process's signals: by handlers, and by a thread in case the process is too busy to run them."""
 
     def __init__(self, line: str = "") -> None:
         global _watch
@@ -204,7 +204,8 @@ class _Watch:
         self._line, self._said, self._raised = line, False, False
         self._started: Processes = {}
         self._before: dict[int, Any] = {n: signal.getsignal(n) for n in NAMES}
-        self._numbers = [n for n, handler in self._before.items() if handler is not signal.SIG_IGN]  # as nohup does
+        # signals that are already ignored, as under nohup, stay ignored
+        self._numbers = [n for n, handler in self._before.items() if handler is not signal.SIG_IGN]
         self._read, self._write = os.pipe()
         os.set_blocking(self._write, False)
         self._woken = signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
@@ -214,34 +215,34 @@ class _Watch:
         _watch = self
 
     def listen(self) -> None:
-        """Handle the signals."""
+        """Install the signal handlers."""
         for number in self._numbers:
             signal.signal(number, self._hear)
 
     def close(self, here: bool = True) -> None:
-        """Give the signals back."""
+        """Restore the previous signal handlers."""
         global _watch
         _watch = None
         for number in self._numbers:
             signal.signal(number, self._before[number])
         signal.set_wakeup_fd(self._woken if here else -1)
         atexit.unregister(self._leave_at_exit)
-        if here:  # a forked process has the pipe of the other one, and no thread
+        if here:  # a forked process has its parent's pipe, and no thread
             os.write(self._write, b"\0")
             self._thread.join()
         os.close(self._read)
         os.close(self._write)
 
     def note(self, number: int) -> None:
-        """Remember that the process was told to end, and by what."""
+        """Remember that the process was told to end, and by which signal."""
         if self.told is None:
             self.told = Stopped(number)
 
     def interrupt(self) -> None:
-        """Interrupt what runs, once.
+        """Interrupt whatever is running, once.
 
         Raises:
-            Stopped: the first time.
+            Stopped: on the first call after a signal.
         """
         if self._raised or self.told is None:
             return
@@ -252,16 +253,16 @@ class _Watch:
         raise self.told
 
     def say(self) -> None:
-        """Tell once that it ends, and how to go on. It needs no lock that what was interrupted may hold."""
+        """Print once that the command ends, and how to continue. It takes no lock that interrupted code may hold."""
         if self._said or self.told is None or not self._line:
             return
         self._said = True
-        cursor = "\x1b[?25h" if os.isatty(2) else ""  # a display that was cut off has hidden it
+        cursor = "\x1b[?25h" if os.isatty(2) else ""  # an interrupted display may have hidden it
         with suppress(OSError):
             os.write(2, f"{cursor}fmsteal: {self.told}. {self._line}\n".encode())
 
     def leave(self) -> None:
-        """End the processes that this one has started, and this one. To clear its memory first would take seconds."""
+        """End this process and those it has started, without clearing its memory, which would take seconds."""
         terminate(self._started | descendants(os.getpid()), 1.0)
         logging.shutdown()
         for stream in (sys.stdout, sys.stderr):
@@ -270,7 +271,7 @@ class _Watch:
         os._exit(self.told.code if self.told else 1)
 
     def _leave_at_exit(self) -> None:
-        """Registered before all others, and so the last of what is done at the end of the process."""
+        """Leave if told to end. Registered first, so it runs last at the end of the process."""
         if self.told is not None:
             self.leave()
 
@@ -280,7 +281,7 @@ class _Watch:
             self.interrupt()
 
     def _look(self) -> None:
-        """Kill the process when its time is over, or when it is told again."""
+        """Kill the process when its time is up, or at a second signal."""
         began: float | None = None
         while True:
             left = None if began is None else max(0.0, began + PATIENCE - time.monotonic())
@@ -293,7 +294,7 @@ class _Watch:
             if began is None and ours:
                 began = time.monotonic()
                 self.note(ours[0])
-                self._started = descendants(os.getpid())  # whose parents may be gone in the end
+                self._started = descendants(os.getpid())  # now, as their parents may be gone later
             elif began is not None and ours and time.monotonic() - began > ECHO:
                 return self._kill()
 
@@ -307,9 +308,9 @@ _watch: _Watch | None = None
 
 
 def _forget() -> None:
-    """In a process that was forked: signals to it are not the command's."""
+    """Stop watching in a forked process: its signals are not the command's."""
     if _watch is not None:
-        with suppress(ValueError):  # forked by another thread than the main one
+        with suppress(ValueError):  # not forked by the main thread
             _watch.close(here=False)
 
 
@@ -317,7 +318,7 @@ os.register_at_fork(after_in_child=_forget)
 
 
 def _silence() -> None:
-    """Let nobody complain of an end that is wanted: threads of libraries do, whose processes are gone."""
+    """Silence complaints about an intended end, as from library threads whose processes are gone."""
     threading.excepthook = lambda about: None
     sys.unraisablehook = lambda about: None
     warnings.simplefilter("ignore")

@@ -29,8 +29,8 @@ log = logging.getLogger(__name__)
 
 SCHEMA = 1
 MANIFEST = "manifest.json"
-TEMPORARY = "temporary"  # folder of what is being built
-STAMP = "cache.json"  # at the root of a store: which version's it is
+TEMPORARY = "temporary"  # folder of artifacts being built
+STAMP = "cache.json"  # at the root of a store: the version that wrote it
 HASHED_WHOLE = 256 * 2**20  # files above this many bytes are hashed in 64 blocks of 1 MiB, spread over the file
 _DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.EEXIST}
@@ -49,15 +49,15 @@ class Store:
     ) -> None:
         """Open the store at ``root``.
 
-        ``tell`` hears how far a builder is (what, done, of how many). A builder on another host that is not heard of
-        for ``lease_seconds`` is replaced; all that share a store must agree on them.
+        ``tell`` receives a builder's progress (what, done, of how many). A builder on another host whose heartbeat is
+        missing for ``lease_seconds`` is replaced; all jobs that share a store must use the same value.
         """
         self.root = Path(root).absolute()
         self.tell = tell
         self.lease_seconds = lease_seconds
 
     def path(self, kind: str, slug: str, spec: Mapping[str, Any]) -> Path:
-        """Where the artifact of this spec is, or will be."""
+        """Where the artifact with this spec is, or will be."""
         return self.root / kind / f"{slug}-{digest(spec)[:16]}"
 
     def get(self, kind: str, slug: str, spec: Mapping[str, Any], build: Builder) -> Path:
@@ -75,18 +75,16 @@ class Store:
             whole = place.is_dir() and _fault(place) is None
             while not whole:
                 with lease(self.root / "leases" / f"{kind}-{place.name}", f"{kind} {place.name}", self.lease_seconds):
-                    # else the process we waited for has made it
+                    # the process we waited for may have built it
                     whole = self._sound(place) or self._build(kind, place, spec, build)
         return place
 
     def _build(self, kind: str, place: Path, spec: Mapping[str, Any], build: Builder) -> bool:
-        """Build and publish; False if that came to nothing because others took this process for dead, and went on."""
+        """Build and publish; False if that failed because another process took this one for dead and took over."""
         scratch = self.root / "scratch" / kind / place.name
         scratch.mkdir(parents=True, exist_ok=True)
-        for stale in (self.root / TEMPORARY).glob(
-            f"{escape(f'{kind}-{place.name}')}-*"
-        ):  # of a process that was killed
-            # Renamed first: should its owner live after all, it finds all of its files gone, or none.
+        for stale in (self.root / TEMPORARY).glob(f"{escape(f'{kind}-{place.name}')}-*"):  # left by a killed process
+            # Renamed first: if its owner is alive after all, it finds either all of its files gone, or none.
             with suppress(FileNotFoundError):
                 shutil.rmtree(stale.rename(stale.with_name(f".old-{stale.name}")), ignore_errors=True)
         with self.temporary(kind, place.name) as out:
@@ -106,9 +104,9 @@ class Store:
 
     @contextmanager
     def temporary(self, kind: str, name: str = "chunk") -> Iterator[Path]:
-        """Give a private folder on the store's file system; what is left in it is removed.
+        """Yield a private folder on the store's file system; afterwards it is removed.
 
-        It does not lie among the artifacts: to look there for what others have left takes longer with each of them.
+        It does not lie among the artifacts, where each one would make the search for stale folders slower.
         """
         (self.root / TEMPORARY).mkdir(parents=True, exist_ok=True)
         if not (self.root / STAMP).exists():
@@ -120,7 +118,7 @@ class Store:
             shutil.rmtree(folder, ignore_errors=True)
 
     def _sound(self, place: Path) -> bool:
-        """True if the artifact is there and whole; a damaged one is set aside, with a warning. Needs the lease."""
+        """True if the artifact exists and is undamaged; a damaged one is set aside with a warning. Needs the lease."""
         if not place.is_dir():
             return False
         fault = _fault(place)
@@ -141,7 +139,7 @@ def seal(folder: Path, spec: Mapping[str, Any]) -> None:
     """Write the manifest: the spec, and the size and checksum of every file. The files reach the disk first."""
     files = {}
     umask = _umask()
-    folder.chmod(0o777 & ~umask)  # temporary folders and some writers keep others out; a cache is shared
+    folder.chmod(0o777 & ~umask)  # temporary folders and some writers deny others access; a cache is shared
     for path in sorted(p for p in folder.rglob("*") if p.is_file()):
         path.chmod(0o666 & ~umask)
         sync(path)
@@ -150,7 +148,7 @@ def seal(folder: Path, spec: Mapping[str, Any]) -> None:
 
 
 def publish(folder: Path, place: Path) -> None:
-    """Rename a finished folder into place; if another process was first, theirs stays."""
+    """Rename a finished folder into place; if another process was first, its folder stays."""
     place.parent.mkdir(parents=True, exist_ok=True)
     try:
         folder.rename(place)
@@ -163,7 +161,7 @@ def publish(folder: Path, place: Path) -> None:
 
 @contextmanager
 def explain_errors(root: Path) -> Iterator[None]:
-    """Turn the file system's refusals below ``root`` into errors that say what to do."""
+    """Turn file system errors below ``root`` into errors that say what to do."""
     try:
         yield
     except OSError as error:
@@ -180,10 +178,10 @@ def explain_errors(root: Path) -> Iterator[None]:
 
 
 def require_writable(root: Path) -> None:
-    """Refuse a folder that cannot be made or written; nothing is made.
+    """Refuse a folder that cannot be created or written, without creating anything.
 
     Raises:
-        StoreError: it cannot.
+        StoreError: `root` cannot be created or written.
     """
     try:
         nearest = next(p for p in (root.absolute(), *root.absolute().parents) if os.path.lexists(p))
@@ -200,10 +198,10 @@ def require_writable(root: Path) -> None:
 
 
 def require_readable(root: Path) -> None:
-    """Refuse a store of a newer fmsteal. One without a stamp is new, or older than stamps.
+    """Refuse a store written by a newer fmsteal. A store without a stamp is new, or predates stamps.
 
     Raises:
-        StoreError: it is newer.
+        StoreError: a newer fmsteal wrote the store.
     """
     with explain_errors(root):
         stamp = read_json(root / STAMP)
@@ -232,7 +230,7 @@ def digest(spec: Any) -> str:
 
 
 def checksum(path: Path) -> str:
-    """SHA-256 of a file's content; of 64 evenly spread blocks and the size where the file is very large."""
+    """SHA-256 of a file's content; for a very large file, of its size and 64 evenly spread blocks."""
     size = path.stat().st_size
     with path.open("rb") as stream:
         if size <= HASHED_WHOLE:
@@ -260,7 +258,7 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a short text, whole or not at all."""
+    """Write a short text, completely or not at all."""
     fresh = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
     fresh.write_text(text)
     sync(fresh)
@@ -268,10 +266,10 @@ def write_text(path: Path, text: str) -> None:
 
 
 def append(path: Path, data: bytes, size: int) -> bool:
-    """Append to a file that is ``size`` bytes long; on the disk when this returns, or not there at all.
+    """Append to a file that is ``size`` bytes long; the data is on the disk when this returns, or not there at all.
 
     Returns:
-        Whether nobody else has written to it: not before, when nothing is written, nor meanwhile.
+        True if nobody else has written to the file. If somebody did before, nothing is appended.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("ab", buffering=0) as stream:  # no buffer that would be flushed after a failure
@@ -292,7 +290,7 @@ def append(path: Path, data: bytes, size: int) -> bool:
 
 
 def link_or_copy(source: Path, target: Path) -> None:
-    """Give a file that is written once another name too: a link, or a copy where links are not supported."""
+    """Give a write-once file a second name: a hard link, or a copy where links are not supported."""
     fresh = target.with_name(f".{target.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
     try:
         os.link(source, fresh)
@@ -305,8 +303,8 @@ def link_or_copy(source: Path, target: Path) -> None:
 
 
 def is_there(path: Path) -> bool:
-    """Whether a path is there and may be looked at; of one that may not, or that is no path, nothing is known."""
-    return os.path.exists(path)  # noqa: PTH110  # which raises nothing
+    """Whether a path exists; False if it may not be looked at, or is not a valid path."""
+    return os.path.exists(path)  # noqa: PTH110  # this one never raises
 
 
 def read_json(path: Path) -> Any:
@@ -318,7 +316,7 @@ def read_json(path: Path) -> Any:
 
 
 def _fault(place: Path) -> str | None:
-    """What is wrong with a published artifact, or None."""
+    """What is wrong with a published artifact; None if nothing is."""
     manifest = read_json(place / MANIFEST)
     if not isinstance(manifest, dict) or "files" not in manifest:
         return f"no readable {MANIFEST}"
@@ -336,7 +334,7 @@ def _fault(place: Path) -> str | None:
 
 
 def _is_folder(path: Path, inode: int) -> bool:
-    """Whether this very folder is still there."""
+    """Whether ``path`` is still the folder with this inode."""
     try:
         return path.stat().st_ino == inode
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""What an API answers with, and that every part of a job is made for it."""
+"""The kind of answers an API gives, and a check that every part of a job is made for it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Made = TypeVar("Made", bound=Callable[..., Any])
 
 
 def mark_answers(answers: Answers) -> Callable[[Made], Made]:
-    """Mark a function as made for one kind of answers; a class says so by its attribute ``answers``."""
+    """Mark a function as made for one kind of answers; a class has an attribute ``answers`` for that."""
 
     def mark(function: Made) -> Made:
         function.answers = answers  # type: ignore[attr-defined]
@@ -29,10 +29,10 @@ def mark_answers(answers: Answers) -> Callable[[Made], Made]:
 
 
 def check(cfg: DictConfig) -> None:
-    """See that victim, thief, attack, defense and evaluation all go with what the API answers.
+    """Check that victim, thief, attack, defense and evaluation are all made for what the API answers.
 
     Raises:
-        ConfigError: one does not; the message lists those of its group that do, and the task that it is for.
+        ConfigError: one is not; the message lists the choices of its group that are, and the task it is made for.
     """
     answers = cfg.task.answers
     if answers not in get_args(Answers):
@@ -50,12 +50,12 @@ def check(cfg: DictConfig) -> None:
 
 
 def choices(group: str, answers: str, places: Sequence[Path] = ()) -> Iterator[str]:
-    """The choices of a config group that are for such answers, or for any: in these folders of configs, or in ours."""
+    """The choices of a config group that fit these answers; ``places`` are config folders, by default ours."""
     places = places or find_folders()
     files = {file.stem for place in places for file in (place / group).glob("*.yaml")}
     for name in (*sorted(files), *derived.names(group, places)):
         target = _target(f"{group}/{name}", places)
-        with suppress(ConfigError):  # of a package that lacks what it names: no choice
+        with suppress(ConfigError):  # not a choice if its target cannot be imported
             if target is None or target.startswith("${") or _made_for(target, group) in (None, answers):
                 yield name
 
@@ -65,7 +65,7 @@ def _made_for(target: str, path: str) -> Any:
 
 
 def _folders(cfg: DictConfig) -> list[Path]:
-    """The folders that a job is composed from: those of other packages too, where Hydra still knows them."""
+    """The folders that a job is composed from, including those of other packages if Hydra still knows them."""
     sources = OmegaConf.select(cfg, "hydra.runtime.config_sources")
     if sources is None and HydraConfig.initialized():
         sources = HydraConfig.get().runtime.config_sources
@@ -73,7 +73,7 @@ def _folders(cfg: DictConfig) -> list[Path]:
 
 
 def _target(choice: str, places: Sequence[Path]) -> str | None:
-    """The ``_target_`` that a choice (``attack/knockoff``) gives, itself or through the one that it begins with."""
+    """The ``_target_`` of a choice (``attack/knockoff``): its own, or that of a choice in its defaults."""
     group, _, name = choice.rpartition("/")
     file = next((file for place in places if (file := place / f"{choice}.yaml").is_file()), None)
     if file is None and name not in derived.names(group, places):
@@ -91,7 +91,7 @@ def _target(choice: str, places: Sequence[Path]) -> str | None:
 
 
 def _bases(node: dict[Any, Any], group: str) -> Iterator[str]:
-    """The choices that one begins with, as ``attack/base``."""
+    """The choices in the defaults of a config, such as ``attack/base``."""
     for base in node.get("defaults", []):
         if isinstance(base, str):
             word = base.partition("@")[0]

@@ -1,4 +1,4 @@
-"""From config nodes to objects: the only caller of `hydra.utils.instantiate`, and the check that runs before it."""
+"""Turns config nodes into objects: the only caller of `hydra.utils.instantiate`, and the check that runs before it."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from fmsteal.config.moved import find_current
 
 _WORDS = {int: "a number", float: "a number", bool: "true or false"}
 _SPECIAL = {"_target_", "_partial_", "_args_", "_recursive_", "_convert_"}
-RUNTIME = {"store", "task"}  # what a target may take that no config gives: the pipeline adds it
+RUNTIME = {"store", "task"}  # parameters that no config gives: the pipeline adds them
 
 
 def make(node: DictConfig, **runtime: Any) -> Any:
-    """Instantiate a config node; only those ``runtime`` values are passed on that its target takes.
+    """Instantiate a config node, passing on only those ``runtime`` values that its target takes.
 
     Raises:
         ConfigError: a class or function of another package failed; the message names it.
@@ -43,14 +43,14 @@ def make(node: DictConfig, **runtime: Any) -> Any:
 
 
 def _blame(node: DictConfig, error: Exception) -> ConfigError | None:
-    """What to say of an error in the making of a node, if the class that failed is somebody else's."""
+    """The error to report when making a node failed in a class of another package; None if the class is ours."""
     key, cause = "", error
     while isinstance(cause, InstantiationException) and isinstance(cause.__cause__, Exception):
         found = re.search(r"full_key: (\S+)", str(cause))
         key, cause = found[1] if found else key, cause.__cause__
     inner = dict(find_targets(node))
     whole = str(node._get_full_key(None) or "")
-    key = re.sub(r"\[(\d+)\]", r".\1", key)  # of a list
+    key = re.sub(r"\[(\d+)\]", r".\1", key)  # index into a list
     at = key.removeprefix(f"{whole}.") if key not in ("", whole) else ""
     target = inner[at]._target_ if at in inner else node.get("_target_", "")
     if not target or target.partition(".")[0] == __name__.partition(".")[0]:
@@ -63,7 +63,7 @@ def _make(node: DictConfig, **runtime: Any) -> Any:
         takes = inspect.signature(locate(node._target_, "config")).parameters
         runtime = {k: v for k, v in runtime.items() if k in takes}
     try:
-        if runtime:  # given by a call: Hydra would make configs of them
+        if runtime:  # passed in a separate call, as Hydra would turn them into configs
             return hydra.utils.instantiate(node, _convert_="all", _partial_=True)(**runtime)
         return hydra.utils.instantiate(node, _convert_="all")
     except InstantiationException as error:
@@ -74,11 +74,11 @@ def _make(node: DictConfig, **runtime: Any) -> Any:
 
 
 def check(cfg: DictConfig) -> None:
-    """Bind every target's signature to its options, before anything runs.
+    """Check every target's options against its signature, before anything runs.
 
     Raises:
-        ConfigError: a target that does not exist, an option that it does not take, one that is missing, or one of
-            another type; the message names the key and lists what there is.
+        ConfigError: a target does not exist, or an option is unknown, missing or of the wrong type. The message names
+            the key, and lists the options of the target if one is unknown.
     """
     for path, node in find_targets(cfg, follow=True):
         target = locate(node._target_, path)
@@ -89,7 +89,7 @@ def check(cfg: DictConfig) -> None:
 
 
 def find_targets(node: Any, path: str = "", *, follow: bool = False) -> Iterator[tuple[str, DictConfig]]:
-    """Every node with a ``_target_``, with its dotted path; ``follow`` takes those too that an option refers to."""
+    """Every node with a ``_target_``, with its dotted path; ``follow`` includes nodes that an option refers to."""
     if isinstance(node, DictConfig):
         if "_target_" in node:
             yield path, node
@@ -108,7 +108,7 @@ def find_targets(node: Any, path: str = "", *, follow: bool = False) -> Iterator
 def _check_options(path: str, node: DictConfig, target: Any, options: dict[str, Any]) -> None:
     try:
         takes = inspect.signature(target).parameters
-    except ValueError:  # of a class in C: nothing is known of what it takes
+    except ValueError:  # a class written in C has no signature
         return
     named = [p for p in takes.values() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
     if not any(p.kind is p.VAR_KEYWORD for p in takes.values()):
@@ -119,7 +119,7 @@ def _check_options(path: str, node: DictConfig, target: Any, options: dict[str, 
 
 
 def _require_given(path: str, node: DictConfig, left_out: set[str], unset: set[str]) -> None:
-    """See that nothing is open: neither what the target cannot do without, nor what is ``???``."""
+    """Check that no required option is missing and none is ``???``."""
     missing = sorted((left_out - RUNTIME) | unset)
     if missing and not node.get("_partial_", False):
         later = "" if missing[0] in unset else f" If it is to be called later, with that: {path}._partial_=true."
@@ -157,9 +157,9 @@ def _check_type(path: str, key: str, value: Any, hint: Any, target: str) -> None
 
 
 def _counted(node: DictConfig) -> DictConfig:
-    """The node with ints where a target takes an int and a whole float is given: ``1000.0`` is ``1000``.
+    """The node with whole floats turned into ints where a target takes an int: ``1000.0`` becomes ``1000``.
 
-    Of an earlier job's config it also names classes as they are named now.
+    Classes that an earlier job's config names by an old path get their current one.
     """
     changed = [*_counts(node), *_moves(node)]
     if changed:
@@ -187,7 +187,7 @@ def _moves(node: DictConfig) -> Iterator[tuple[str, str, Any]]:
 
 
 def _as_count(value: Any, hint: Any) -> Any:
-    """A whole float as an int where an int is taken and a float is not."""
+    """Turn a whole float into an int if the hint allows an int and not a float."""
     if not isinstance(value, float) or not value.is_integer():
         return value
     kinds = (hint, *typing.get_args(hint))
@@ -195,10 +195,10 @@ def _as_count(value: Any, hint: Any) -> Any:
 
 
 def locate(name: str, path: str = "") -> Any:
-    """The class or function that a ``_target_`` names; ``path`` is where the config names it.
+    """The class or function that a ``_target_`` names; ``path`` is its node in the config.
 
     Raises:
-        ConfigError: there is none.
+        ConfigError: `name` cannot be imported.
     """
     try:
         return hydra.utils.get_object(find_current(name))
@@ -207,9 +207,9 @@ def locate(name: str, path: str = "") -> Any:
 
 
 def _hints(target: Any) -> dict[str, Any]:
-    """Type hints of what a target takes, only those that can be evaluated."""
+    """The type hints of a target's parameters; empty if they cannot be evaluated."""
     annotated = target.__init__ if inspect.isclass(target) and not dataclasses.is_dataclass(target) else target
     try:
         return typing.get_type_hints(annotated)
-    except Exception:  # annotations of other packages may name what cannot be imported at run time
+    except Exception:  # annotations of other packages may name something that cannot be imported at run time
         return {}

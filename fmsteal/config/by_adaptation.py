@@ -1,7 +1,7 @@
-"""The recipe that victims and thieves begin with, ``recipe=by_adaptation``: that of ``recipes.<adaptation>``.
+"""The default recipe of victims and thieves, ``recipe=by_adaptation``: that of ``recipes.<adaptation>``.
 
-A field that is set in place (``victim.recipe.epochs=5``) comes before that of the adaptation. Which fields there are,
-the files of ``conf/recipe`` say; one more in them needs no word here. Hydra is told of it by its store.
+A field that is set in place (``victim.recipe.epochs=5``) takes precedence over that of the adaptation. The fields are
+read from the files of ``conf/recipe``, so a new field needs no change here. The recipe is added to Hydra's store.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from fmsteal.config import later
 
 GROUP, NAME = "recipe", "by_adaptation"
 TARGET = "fmsteal.training.recipe.Recipe"
-PARTS = {"augment": "fmsteal.data.augment.RandomAffine", "lora": "fmsteal.training.lora.LoRA"}  # of it, by field
+PARTS = {"augment": "fmsteal.data.augment.RandomAffine", "lora": "fmsteal.training.lora.LoRA"}  # class by field
 
 
 def store(places: Sequence[Path]) -> None:
-    """Tell Hydra of it; the first folder of configs is ours. Where there is none, what came with the job stays."""
+    """Add the recipe to Hydra's store, made from ``places[0]``, our folder; without one, keep what the job brought."""
     if places:
         later.store(GROUP, NAME, partial(make, places[0] / GROUP))
 
 
 def make(folder: Path) -> DictConfig:
-    """The config, of the fields that the recipes in a folder have: of any adaptation, and of LoRA alone."""
+    """The recipe's config: fields of any adaptation from ``full.yaml``, those of LoRA alone from ``lora.yaml``."""
     full, lora = (_load(folder / f"{name}.yaml") for name in ("full", "lora"))
     own = {name: f"${{recipes.lora.{name}}}" for name in lora if name not in full}
     return OmegaConf.create({"_target_": TARGET, **_follow(full), "lora": {"_target_": PARTS["lora"], **own}})
@@ -38,7 +38,7 @@ def _load(file: Path) -> dict[str, Any]:
 
 
 def _follow(fields: Mapping[str, Any], below: str = "", dots: str = "..") -> dict[str, Any]:
-    """Each field as that of the adaptation, which is so many dots above it."""
+    """Each field as an interpolation of the adaptation's field; ``dots`` lead up to ``adaptation``."""
     return {
         name: {"_target_": PARTS[name], **_follow(value, f"{below}{name}.", f"{dots}.")}
         if isinstance(value, Mapping)

@@ -1,8 +1,8 @@
-"""Victims and thieves that are nothing but their backbone: each file of ``conf/backbone`` is a choice of both.
+"""Victims and thieves defined by their backbone alone: each file of ``conf/backbone`` is a choice of both groups.
 
-``victim=NAME`` is ``conf/learner/victim.yaml`` with the backbone NAME, ``thief=NAME`` the same of ``thief.yaml``; a
-backbone without weights is trained from scratch. A file ``conf/victim/NAME.yaml`` says something else, and comes first.
-Hydra is told of them as of any config without a file, by its store.
+``victim=NAME`` is ``conf/learner/victim.yaml`` with the backbone NAME, ``thief=NAME`` the same with ``thief.yaml``; a
+backbone without weights is trained from scratch. A file ``conf/victim/NAME.yaml`` takes precedence. Like any config
+without a file, these choices are added to Hydra's store.
 """
 
 from __future__ import annotations
@@ -19,25 +19,25 @@ from omegaconf import DictConfig, OmegaConf
 from fmsteal.base.on_hydra import open_group
 from fmsteal.config import later
 
-PART, BASE = "backbone", "learner"  # what choices are derived from, and what they begin with
+PART, BASE = "backbone", "learner"  # the group that choices are derived from, and the group of their base config
 ROLES = ("victim", "thief")  # groups that have derived choices
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 def names(group: str, places: Sequence[Path]) -> list[str]:
-    """The choices of a group that no file of these folders of configs says; any but victim and thief has none."""
+    """The choices of a group that have no file in these config folders; empty except for victim and thief."""
     return sorted(_files(PART, places).keys() - _files(group, places).keys()) if group in ROLES else []
 
 
 def derive(group: str, name: str, places: Sequence[Path]) -> dict[str, Any]:
-    """What the file of a derived choice would hold."""
+    """What the file of a derived choice would contain."""
     return _learner(group, name, _files(PART, places))
 
 
 def store(places: Sequence[Path]) -> None:
-    """Tell Hydra the derived choices of these folders of configs, in place of those that it was told before.
+    """Put the derived choices of these config folders into Hydra's store, replacing earlier ones.
 
-    Where there is no folder, beside a sweep's copy of the code, those that came with the job stay.
+    Without a folder, as for a sweep's copy of the code, the choices that came with the job stay.
     """
     if not places:
         return
@@ -52,7 +52,7 @@ def store(places: Sequence[Path]) -> None:
 
 @contextmanager
 def store_for_block(places: Sequence[Path]) -> Iterator[None]:
-    """The same for the length of a block; the first folder is ours, and nothing is done if there is no other."""
+    """Like `store`, for the length of a block; the first folder is ours, and nothing happens if it is the only one."""
     if len(places) < 2:
         yield
         return
@@ -67,7 +67,7 @@ def store_for_block(places: Sequence[Path]) -> Iterator[None]:
 
 
 def _files(group: str, places: Sequence[Path]) -> dict[str, Path]:
-    """The files of a group by name; of one name the first, as Hydra takes it."""
+    """The files of a group by name; if several have the same name, the first folder wins, as in Hydra."""
     return {file.stem: file for place in reversed(places) for file in (place / group).glob("*.yaml")}
 
 
@@ -81,10 +81,10 @@ def _learner(group: str, name: str, backbones: Mapping[str, Path]) -> dict[str, 
 
 
 def _has_weights(name: str, backbones: Mapping[str, Path], below: frozenset[str] = frozenset()) -> bool:
-    """Whether a backbone's file names weights, itself or through the one that it begins with."""
+    """Whether a backbone's file names weights, itself or through its defaults."""
     try:
         node = yaml.load(backbones[name].read_text(), _LOADER)
-    except (yaml.YAMLError, OSError, UnicodeDecodeError):  # said by Hydra, where the file is chosen
+    except (yaml.YAMLError, OSError, UnicodeDecodeError):  # Hydra reports it if the file is chosen
         return True
     if not isinstance(node, dict) or "weights" in node:
         return isinstance(node, dict) and node["weights"] is not None

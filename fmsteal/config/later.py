@@ -1,7 +1,7 @@
-"""Configs of Hydra's store that are made when they are asked for.
+"""Configs in Hydra's store that are made when they are first needed.
 
-Presets of sweeps and derived choices are listed by every command and hardly ever used: to make all of them at its start
-would be a tenth of it.
+Every command lists sweep presets and derived choices but hardly ever uses one; making all of them would take a tenth of
+its start-up time.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from fmsteal.base.on_hydra import open_group
 
 
 class Later(ConfigNode):
-    """A node of the store that makes its config once it is needed. One that goes to another process takes it along."""
+    """A node of the store that makes its config when it is first needed, or when it is pickled."""
 
     def __init__(
         self, name: str, make: Callable[[], DictConfig], group: str, package: str | None, provider: str | None
@@ -40,5 +40,5 @@ class Later(ConfigNode):
 def store(
     group: str, name: str, make: Callable[[], DictConfig], package: str | None = None, provider: str | None = None
 ) -> None:
-    """Tell Hydra of a choice of a group; ``make`` gives its config."""
+    """Add a choice of a group to Hydra's store; ``make`` returns its config."""
     open_group(*group.split("/"))[f"{name}.yaml"] = Later(f"{name}.yaml", make, group, package, provider)

@@ -12,7 +12,7 @@ _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")  # pypi:, https:
 
 
 def is_path(key: str, value: Any) -> bool:
-    """Whether a setting names a local file or folder: by its own name, or since there is something at that place."""
+    """Whether a setting names a local file or folder: its key says so, or its value is an existing path."""
     if not isinstance(value, str) or not value or value == "hub" or _SCHEME.match(value):
         return False
     if key.rpartition(".")[2].rpartition("_")[2] in _NAMES:
@@ -28,5 +28,5 @@ def find_code(key: str, value: Any) -> str | None:
 
 
 def is_digest(value: Any) -> bool:
-    """Whether a value stands for what a file or folder holds, so that its path says more to a reader."""
+    """Whether a value is the digest of a file's or folder's content, for which its path is more readable."""
     return isinstance(value, str) and value.startswith(("file:", "folder:"))

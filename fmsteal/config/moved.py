@@ -1,8 +1,8 @@
-"""Where classes were before they moved: the configs of jobs that were run name them so, and stay readable."""
+"""Old import paths of classes that have moved, so that the configs of earlier jobs stay readable."""
 
 from __future__ import annotations
 
-MOVED = {  # modules: before, and now
+MOVED = {  # old module: new module
     "fmsteal.backbones": "fmsteal.networks.backbones",
     "fmsteal.learners": "fmsteal.training.learners",
     "fmsteal.modules.base": "fmsteal.training.recipe",
@@ -11,6 +11,6 @@ MOVED = {  # modules: before, and now
 
 
 def find_current(target: str) -> str:
-    """The import path that a class has now, of the one that a config gives."""
+    """The current import path of a class, given the one in a config."""
     module, _, name = target.rpartition(".")
     return f"{MOVED[module]}.{name}" if module in MOVED else target

@@ -10,7 +10,7 @@ from omegaconf import MISSING
 
 
 class Overlap(Enum):
-    """What to do where the query set holds the victim's own images."""
+    """What to do if the query set holds the victim's own images."""
 
     warn = "warn"
     allow = "allow"
@@ -18,7 +18,7 @@ class Overlap(Enum):
 
 
 class Stage(Enum):
-    """Which part of a sweep is run: its victims, its thieves (which make victims that are missing), or both in turn."""
+    """Which part of a sweep is run: its victims, its thieves (which make missing victims), or both in turn."""
 
     all = "all"
     victims = "victims"

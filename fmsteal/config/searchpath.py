@@ -1,7 +1,7 @@
-"""Configs of other packages: what ``hydra.searchpath`` and ``--config-dir`` add, known before anything is composed.
+"""Configs of other packages, which ``hydra.searchpath`` and ``--config-dir`` add, known before anything is composed.
 
-Hydra itself looks there only while it composes a job. Help, completion and our own messages ask it for choices at other
-times, and get those of `add_places` places by a search path plugin, which is Hydra's own way to add some.
+Hydra itself looks there only while it composes a job. Help, completion and our own messages need the choices at other
+times; `add_places` adds those places with a search path plugin, Hydra's own mechanism.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _PACKAGE, _FOLDER = "pkg://", "file://"
 
 
 class _Known(SearchPathPlugin):
-    """Adds the places that are known just now."""
+    """Adds the current ``places``."""
 
     places: ClassVar[Sequence[str]] = ()
 
@@ -39,7 +39,7 @@ class _Known(SearchPathPlugin):
 
 @contextmanager
 def add_places(places: Sequence[str]) -> Iterator[None]:
-    """Let Hydra list and find the choices of these places too, in all that it initialises meanwhile."""
+    """Let Hydra also list and find the choices of these places, whenever it is initialised in the block."""
     Plugins.instance().register(_Known)
     with derived.store_for_block(find_folders(places)):
         before, _Known.places = _Known.places, places
@@ -50,12 +50,12 @@ def add_places(places: Sequence[str]) -> Iterator[None]:
 
 
 def add_derived(args: argparse.Namespace) -> AbstractContextManager[None]:
-    """Let Hydra know the derived choices of the places that a command line adds, for the length of a block."""
+    """Add the derived choices of the places that a command line adds to Hydra's store, for the length of a block."""
     return derived.store_for_block(find_folders(parse_places(args)))
 
 
 def parse_places(args: argparse.Namespace) -> list[str]:
-    """The places that a command line adds; what cannot be parsed adds none, and Hydra says so."""
+    """The places that a command line adds; none if they cannot be parsed, which Hydra reports."""
     words = [word for word in args.overrides if word.lstrip("+").startswith(f"{KEY}=")]
     try:
         values = [override.value() for override in OverridesParser.create().parse_overrides(words)]
@@ -66,10 +66,10 @@ def parse_places(args: argparse.Namespace) -> list[str]:
 
 
 def require_available(places: Sequence[str]) -> None:
-    """See that there are configs at each place.
+    """Check that each place is an existing folder or package.
 
     Raises:
-        ConfigError: there are none; the message says what is missing.
+        ConfigError: a place is not; the message says what is missing.
     """
     for place in places:
         if "://" not in place:
@@ -92,7 +92,7 @@ def require_available(places: Sequence[str]) -> None:
 
 
 def find_folders(places: Sequence[str] = ()) -> list[Path]:
-    """The folders of configs: ours, and those of ``places`` (as Hydra lists its sources) that are on the disk."""
+    """The config folders: ours, and those of ``places`` (as Hydra lists its sources) that are on the disk."""
     found = [paths.folder("conf")]
     for place in places:
         if place.startswith(_FOLDER):

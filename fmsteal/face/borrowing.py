@@ -1,4 +1,4 @@
-"""Hydra for the length of a call: a notebook, or a program that has a Hydra of its own, finds it as it was."""
+"""Uses Hydra for the length of a call, and leaves a notebook's or program's own Hydra as it was."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from contextlib import contextmanager
 
 from fmsteal.base import on_hydra
 
-STORED = (  # what `fmsteal.cli` changes of Hydra's store
+STORED = (  # what `fmsteal.cli` changes in Hydra's store
     ("root.yaml",),
     ("sweep",),
     ("victim",),
     ("thief",),
     ("hydra", "launcher", "ray.yaml"),
 )
-_lock = threading.RLock()  # Hydra's state is the process's: one call at a time has it
+_lock = threading.RLock()  # Hydra's state is global to the process: one call at a time uses it
 
 
 @contextmanager
 def borrow_hydra() -> Iterator[None]:
-    """Run the block with a Hydra that nobody has initialised, and fmsteal's configs known to it.
+    """Run the block with an uninitialised Hydra that knows fmsteal's configs.
 
-    Afterwards Hydra is as it was, and so are its config store and its version. Calls of other threads wait.
+    Afterwards Hydra, its config store and its version are as they were. Calls from other threads wait.
     """
     with _lock, on_hydra.borrow(STORED):
         from fmsteal import cli

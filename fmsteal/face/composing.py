@@ -1,4 +1,4 @@
-"""Composing a job's config from Python, with the checks and the messages of the command line."""
+"""Composes a job's config from Python, with the checks and messages of the command line."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def compose(overrides: Sequence[str] = ()) -> DictConfig:
         overrides: the words that would follow ``fmsteal`` on the command line.
 
     Raises:
-        ConfigError: a misspelt option, key or value, or one without effect: named, with what there is.
+        ConfigError: an option, key or value is misspelt or has no effect; the message names it and what exists instead.
     """
     words = spell_words(overrides)
     with borrow_hydra():
@@ -33,10 +33,10 @@ def compose(overrides: Sequence[str] = ()) -> DictConfig:
 
 
 def spell_words(overrides: Sequence[str]) -> list[str]:
-    """Overrides as Hydra's grammar reads them.
+    """Quote overrides for Hydra's grammar.
 
     Raises:
-        ConfigError: they are no list of ``key=value``.
+        ConfigError: `overrides` is not a list of ``key=value``.
     """
     if isinstance(overrides, str):
         raise ConfigError(f'Give a list of overrides: ["{overrides}"], one word each, as ["budget=100", "seed=3"].')
@@ -52,15 +52,15 @@ def spell_words(overrides: Sequence[str]) -> list[str]:
 
 
 def refuse_sweeps(words: Sequence[str]) -> None:
-    """See that words are those of one job.
+    """Check that the words describe a single job.
 
     Raises:
-        ConfigError: one of them is an axis of a sweep.
+        ConfigError: one of the words is an axis of a sweep.
     """
     for word in words:
         try:
             swept = OverridesParser.create().parse_override(word).is_sweep_override()
-        except HydraException:  # which is told where the config is composed
+        except HydraException:  # reported when the config is composed
             continue
         if swept:
             raise ConfigError(
@@ -69,5 +69,5 @@ def refuse_sweeps(words: Sequence[str]) -> None:
 
 
 def make_arguments(words: Sequence[str], multirun: bool = False) -> Namespace:
-    """The command line of these words, as `fmsteal.cli` takes it."""
+    """The parsed command line of these words, as `fmsteal.cli` takes it."""
     return Namespace(overrides=list(words), config_dir=None, multirun=multirun, cfg=None)

@@ -1,4 +1,4 @@
-"""What a job and its theft left on the disk, read without changing it. Imports no torch."""
+"""Reads what a job and its theft left on the disk, without changing it. Imports no torch."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ Arrays = dict[str, npt.NDArray[np.generic]]
 
 
 def read_config(job: JobFolder) -> DictConfig:
-    """A job's config: as its result vouches for it, else as Hydra wrote it.
+    """A job's config: the copy kept with its result if there is one, else the file that Hydra wrote.
 
     Raises:
-        JobError: it is not there, or damaged.
+        JobError: the config is missing or damaged.
     """
     kept = job.kept / job.config.name
     file = kept if kept.is_file() else job.config
@@ -40,10 +40,10 @@ def read_config(job: JobFolder) -> DictConfig:
 
 
 def read_arrays(job: JobFolder, result: dict[str, Any]) -> Arrays:
-    """The arrays of a job's ``predictions.npz``; none if it has none.
+    """The arrays of a job's ``predictions.npz``; empty if it has no such file.
 
     Raises:
-        StoreError: the file is missing, or not what the result vouches for.
+        StoreError: the file is missing, or does not match the checksum in the result.
     """
     file = job.predictions
     due = result.get("files", {}).get(file.name)
@@ -58,7 +58,7 @@ def read_theft(theft: TheftFolder) -> dict[str, Any]:
     """The seal of a theft.
 
     Raises:
-        TheftError: it is missing or damaged.
+        TheftError: the seal is missing or damaged.
     """
     record = read_sealed(theft.seal)
     if record is None:
@@ -71,7 +71,7 @@ def read_ledger(theft: TheftFolder) -> Arrays:
     """The records of a ledger as arrays: ``client``, ``nth``, ``image``, ``answers``.
 
     Raises:
-        LedgerError: the file is missing, no ledger, or damaged.
+        LedgerError: the file is missing, not a ledger, or damaged.
     """
     try:
         line, _, content = theft.ledger.read_bytes().partition(b"\n")
@@ -96,10 +96,10 @@ def read_ledger(theft: TheftFolder) -> Arrays:
 
 
 def require_whole(file: Path, due: str | None, mend: str) -> None:
-    """See that a file is what somebody vouches for; nothing is asked of one that nobody vouches for.
+    """Check that a file exists and has the checksum ``due``; if that is None, any content will do.
 
     Raises:
-        StoreError: it is missing or damaged.
+        StoreError: the file is missing or damaged.
     """
     if not file.is_file():
         raise StoreError(f"{file} is missing. {mend}")

@@ -23,16 +23,16 @@ if TYPE_CHECKING:
 
     Arrays = dict[str, npt.NDArray[np.generic]]
 
-resolvers.register()  # a config that is read may hold what they stand for
+resolvers.register()  # a config that is read may use them
 
 
 class Job:
-    """A finished job. Everything is read when it is first asked for, and then kept.
+    """A finished job. Everything is read when it is first needed, and then kept.
 
     Attributes:
-        folder: the job's.
-        key: its name: ``<slug>-<hash16>``.
-        result: as ``result.json`` holds it: ``metrics``, ``intervals``, ``cost``, ``axis``, ``env``, ``command``, ...
+        folder: the job's folder.
+        key: the job's name: ``<slug>-<hash16>``.
+        result: content of ``result.json``: ``metrics``, ``intervals``, ``cost``, ``axis``, ``env``, ``command``, ...
     """
 
     def __init__(self, folder: Path, result: dict[str, Any]) -> None:
@@ -45,15 +45,15 @@ class Job:
 
     @cached_property
     def config(self) -> DictConfig:
-        """The whole config that it ran with."""
+        """The whole config that the job ran with."""
         return read_config(JobFolder(self.folder))
 
     @cached_property
     def predictions(self) -> Arrays:
-        """What its figures can be computed from, array by array, image by image of the test set.
+        """The arrays that its figures can be computed from, with one row per test image.
 
-        Of classifiers: ``victim_logits`` and ``thief_logits`` ``(n, C)``, ``victim`` and ``thief`` (their classes,
-        ``(n,)``), ``label`` ``(n,)``. Empty where its measurements keep none.
+        For classifiers: ``victim_logits`` and ``thief_logits`` ``(n, C)``, ``victim`` and ``thief`` (their classes,
+        ``(n,)``), ``label`` ``(n,)``. Empty if the job's measurements keep none.
 
         Raises:
             StoreError: the file is damaged.
@@ -74,10 +74,10 @@ class Job:
 
     @cached_property
     def theft(self) -> dict[str, Any]:
-        """What ``theft.json`` says of the theft: what was stolen, from whom, with which code, at what cost.
+        """The content of ``theft.json``: what was stolen, from whom, with which code, at what cost.
 
         Raises:
-            TheftError: it is damaged.
+            TheftError: the file is missing or damaged.
         """
         return read_theft(self._theft)
 
@@ -90,12 +90,12 @@ class Job:
     def thief(self) -> nn.Module:
         """The stolen model, on the CPU and in eval mode.
 
-        Raw images in, uint8 or float in [0, 1], ``(n, 3, H, W)``; it resizes and normalises them itself. Logits
-        ``(n, C)`` or embeddings ``(n, D)`` out.
+        It takes raw images, uint8 or float in [0, 1], ``(n, 3, H, W)``, which it resizes and normalises itself, and
+        returns logits ``(n, C)`` or embeddings ``(n, D)``.
 
         Raises:
-            TheftError: no file holds it, or the file is damaged.
-            DataError: the public weights of its frozen trunk are not there.
+            TheftError: no file holds the thief, or the file is damaged.
+            DataError: the public weights of the thief's frozen trunk are missing.
         """
         from fmsteal.face.models import load_thief
 
@@ -103,11 +103,11 @@ class Job:
 
     @cached_property
     def victim(self) -> nn.Module:
-        """The model that was behind the API, without its defense. In and out as of the `thief`.
+        """The model that was behind the API, without its defense. Inputs and outputs as for the `thief`.
 
         Raises:
-            VictimError: it is not in the cache, is no longer what it was, or answers for money.
-            DataError: the data that it is found by, or public weights, are not there.
+            VictimError: the victim is not in the cache, has changed since, or answers for money.
+            DataError: the data needed to find the victim, or public weights, are missing.
         """
         from fmsteal.face.models import load_victim
 
@@ -119,10 +119,10 @@ class Job:
         Args:
             to: ``timm`` (a folder for ``timm.create_model("local-dir:...", pretrained=True)``), ``torch.export`` (a
                 ``.pt2`` file) or ``onnx`` (a ``.onnx`` file).
-            dest: the folder or file to write, which must not be there yet.
+            dest: the folder or file to write, which must not exist yet.
 
         Raises:
-            ExportError: the format cannot hold this thief, or what writes it is not installed.
+            ExportError: the format cannot hold this thief, or the package that writes it is not installed.
         """
         from fmsteal.face.export import export
 
@@ -149,7 +149,7 @@ def load(folder: str | os.PathLike[str]) -> Job:
     """Open a finished job: ``fmsteal.load("outputs/runs/<key>")``, or one of a sweep. Torch is not imported.
 
     Raises:
-        JobError: the folder is no job's, or the job is not finished: its state, and what to do about it.
+        JobError: the folder is not a job's, or the job is not finished; the message says what to do about it.
     """
     place = Path(folder).expanduser().absolute()
     _require_job(place)
@@ -171,10 +171,10 @@ def load(folder: str | os.PathLike[str]) -> Job:
 
 
 def _require_job(place: Path) -> None:
-    """See that a folder is a job's.
+    """Check that a folder is a job's.
 
     Raises:
-        JobError: it is not; what it is instead, and what to open.
+        JobError: the folder is not a job's; the message says what it is instead, and what to open.
     """
     if not place.is_dir():
         raise JobError(f"There is no folder {place}. A job's is outputs/runs/<key> or outputs/sweeps/<sweep_id>/<key>.")

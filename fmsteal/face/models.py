@@ -1,4 +1,4 @@
-"""The thief and the victim of a finished job, as models. Nothing is trained here, and nothing is asked for money."""
+"""The thief and the victim of a finished job, as models. Nothing is trained here, and no paid API is queried."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ def load_thief(theft: TheftFolder, record: Mapping[str, Any]) -> nn.Module:
     """The thief of a sealed theft.
 
     Raises:
-        TheftError: no file holds it, or the file is damaged.
-        DataError: the public weights of its frozen trunk are not there.
+        TheftError: no file holds the thief, or the file is damaged.
+        DataError: the public weights of the thief's frozen trunk are missing.
     """
     try:
         for file in stolen.list_files(theft):
@@ -52,10 +52,10 @@ def load_thief(theft: TheftFolder, record: Mapping[str, Any]) -> nn.Module:
 def load_victim(
     cfg: DictConfig, job: JobFolder, result: Mapping[str, Any], theft: TheftFolder, record: Mapping[str, Any]
 ) -> nn.Module:
-    """The victim of a job, from the cache; seen to be the one that was stolen from.
+    """The victim of a job, from the cache, checked to be the one that was stolen from.
 
     Raises:
-        VictimError: it is not in the cache, is another by now, or answers for money.
+        VictimError: the victim is not in the cache, has changed since, or answers for money.
     """
     cfg = _placed(cfg, job, result, theft)
     parts = Parts.of(cfg)
@@ -79,17 +79,17 @@ def load_victim(
 
 
 class _Kept(Store):
-    """A store in which victims are found, and none is trained."""
+    """A store that finds victims but trains none."""
 
     def __init__(self, root: Path | str, command: str) -> None:
         super().__init__(root)
         self._command = command
 
     def get(self, kind: str, slug: str, spec: Mapping[str, Any], build: Builder) -> Path:
-        """As of any store; a victim that is not there, or damaged, is not made.
+        """Like `Store.get`, but a missing or damaged victim is not made again.
 
         Raises:
-            VictimError: it would have to be.
+            VictimError: the victim is missing or damaged.
         """
 
         place = self.path(kind, slug, spec)
@@ -106,7 +106,7 @@ class _Kept(Store):
 
 
 def _placed(cfg: DictConfig, job: JobFolder, result: Mapping[str, Any], theft: TheftFolder) -> DictConfig:
-    """The config with absolute paths: a notebook may stand elsewhere than the job did."""
+    """The config with absolute paths: a notebook may run in another working directory than the job."""
     cfg = copy.deepcopy(cfg)
     cfg.output = str(theft.path.parents[1])
     if not Path(cfg.cache).is_absolute():

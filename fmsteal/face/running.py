@@ -1,4 +1,4 @@
-"""Running jobs and sweeps from Python: the same checks, folders and results as of the command line."""
+"""Runs jobs and sweeps from Python, with the same checks, folders and results as the command line."""
 
 from __future__ import annotations
 
@@ -29,21 +29,21 @@ from fmsteal.records import results
 from fmsteal.records.folders import LOG
 
 FORMAT, CLOCK = "[%(asctime)s][%(levelname)s] %(message)s", "%H:%M:%S"
-LAST = 40  # lines of a sweep's output that are kept for its error
+LAST = 40  # last lines of a sweep's output, kept for its error message
 
 
 def run(overrides: Sequence[str] = ()) -> Job:
-    """Run a job in this process, to its result; one that is finished is opened, and nothing is done.
+    """Run a job in this process until it has a result; a finished job is only opened.
 
-    Interrupted, the same call goes on where it was. It writes what ``fmsteal`` with these words writes, and leaves
-    logging, Hydra and the working directory as they were.
+    After an interruption, the same call continues where it stopped. It writes the same files as ``fmsteal`` with these
+    words, and leaves logging, Hydra and the working directory as they were.
 
     Args:
         overrides: the words that would follow ``fmsteal`` on the command line.
 
     Raises:
-        FmstealError: what the command would say: a `ConfigError` before anything runs, or the job's own error.
-        Exception: what a part of the job raised, as it raised it.
+        FmstealError: the error that the command would print: a `ConfigError` before anything runs, or the job's own.
+        Exception: any other exception raised by a part of the job, unchanged.
     """
     words = spell_words(overrides)
     with borrow_hydra():
@@ -64,7 +64,7 @@ def run(overrides: Sequence[str] = ()) -> Job:
 
 
 def _task(cfg: DictConfig) -> Any:
-    """Run a job, its log in its own file."""
+    """Run a job and write its log to its own file."""
     from fmsteal.job.run import run_job
 
     with _log_to(Path(HydraConfig.get().runtime.output_dir) / LOG, cfg.quiet):
@@ -73,7 +73,7 @@ def _task(cfg: DictConfig) -> Any:
 
 @contextmanager
 def _log_to(file: Path, quiet: bool) -> Iterator[None]:
-    """Send what is logged meanwhile to the job's file; and to the standard output, if nobody else shows it."""
+    """Send what is logged in the block to the job's file, and to standard output if no other handler is set up."""
     root, ours = logging.getLogger(), logging.getLogger("fmsteal")
     handlers: list[logging.Handler] = [logging.FileHandler(file)]
     if not root.handlers:
@@ -96,19 +96,19 @@ def _log_to(file: Path, quiet: bool) -> Iterator[None]:
 def run_sweep(overrides: Sequence[str]) -> list[Job]:
     """Run a sweep and open its jobs: ``fmsteal.run_sweep(["budget=100,500", "seed=range(0,3)"])``.
 
-    It is ``fmsteal -m`` with these words, in a process of its own (so that Ctrl-C, a job that ends itself and the
-    launchers are as they are there); what that says is printed as it comes. Finished jobs are not run again.
+    This runs ``fmsteal -m`` with these words in its own process, where Ctrl-C, jobs that exit and launchers behave as
+    on the command line. Its output is printed as it arrives. Finished jobs are not run again.
 
     Args:
         overrides: the words that would follow ``fmsteal -m``.
 
     Returns:
-        The finished jobs of the sweep's folder, in the order they were asked for; those that an earlier call or command
-        of the same ``sweep_id`` has added come too.
+        The finished jobs of the sweep's folder in the order they were requested, including those that an earlier call
+        or command with the same ``sweep_id`` has added.
 
     Raises:
         ConfigError: something is wrong with a job; none was run.
-        JobError: jobs are without a result; they are named with their errors. The others are kept, and can be opened.
+        JobError: some jobs have no result; the message names them and their errors. The others can be opened.
     """
     words = spell_words(overrides)
     with borrow_hydra():
@@ -129,7 +129,7 @@ def run_sweep(overrides: Sequence[str]) -> list[Job]:
 
 
 def _command(words: Sequence[str]) -> tuple[int, list[str]]:
-    """Run the command, show what it says, and return its exit status and the last lines."""
+    """Run the command, print its output, and return its exit status and the last lines."""
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(path or str(Path.cwd()) for path in sys.path)}
     said: deque[str] = deque(maxlen=LAST)
     command = [sys.executable, "-u", "-m", "fmsteal", *words]
@@ -141,7 +141,7 @@ def _command(words: Sequence[str]) -> tuple[int, list[str]]:
             for line in process.stdout:
                 print(line, end="")
                 said.append(line.rstrip("\n"))
-        except BaseException:  # the command ends its jobs, and says how to go on
+        except BaseException:  # the command ends its jobs, and says how to continue
             with suppress(ProcessLookupError):
                 process.send_signal(signal.SIGINT)
             print(process.stdout.read(), end="")

@@ -16,12 +16,12 @@ def table(*folders: str | os.PathLike[str]) -> pandas.DataFrame:
     """A row for each job of these sweeps, as ``fmsteal results --csv`` writes it; needs pandas.
 
     Args:
-        folders: of sweeps (``outputs/sweeps/<sweep_id>``), or ``outputs/runs``.
+        folders: folders of sweeps (``outputs/sweeps/<sweep_id>``), or ``outputs/runs``.
 
     Raises:
         FmstealError: pandas is not installed.
         ConfigError: no folder is given.
-        StoreError: one is no sweep's.
+        StoreError: a folder holds no jobs.
     """
     try:
         import pandas

@@ -1,4 +1,4 @@
-"""What files and folders hold, remembered so that a thousand jobs look once."""
+"""Digests of files and folders, remembered so that a thousand jobs compute them once."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ REMEMBERED = "digests.json"  # in the cache: digests of files by path, with the 
 class Contents:
     """Digests of files and folders.
 
-    Of a file the content counts; it is read again when its size or time changes. Of a folder the relative names and
-    sizes of the files below it, hidden ones left out; it is looked at once in a process, as long as nothing is added to
-    or removed from the folder itself.
+    A file's digest is of its content, which is read again when its size or time changes. A folder's is of the relative
+    names and sizes of the files below it, except hidden ones; a process scans it once, as long as nothing is added or
+    removed directly in it.
     """
 
     def __init__(self, cache: Path | None = None) -> None:
-        """Remember files in ``cache`` too, where that is there and can be written."""
+        """Also remember files in the folder ``cache``, if it exists and is writable."""
         self._file = None if cache is None else cache / REMEMBERED
         self._files: dict[str, list[Any]] | None = None
         self._folders: dict[tuple[Path, int], str] = {}
 
     def of(self, path: str) -> str:
-        """A file's or folder's digest; where there is nothing, the last part of the path."""
+        """A file's or folder's digest; if the path does not exist, its last part."""
         place = Path(path).expanduser().absolute()
         if place.is_file():
             return f"file:{self._of_file(place)}"
@@ -64,7 +64,7 @@ class Contents:
         others = self._read()
         try:
             write_json(self._file, {**(others if isinstance(others, dict) else {}), **known})
-        except OSError:  # a cache that can only be read
+        except OSError:  # a read-only cache
             self._file = None
 
     def _of_folder(self, place: Path) -> str:
@@ -75,7 +75,7 @@ class Contents:
 
 
 def _below(folder: Path, prefix: str = "", above: tuple[tuple[int, int], ...] = ()) -> Iterator[tuple[str, int]]:
-    """Relative names and sizes of the files below a folder; a link back to a folder above is not followed."""
+    """Relative names and sizes of the files below a folder; links back to a folder above are not followed."""
     status = folder.stat()
     here = (status.st_dev, status.st_ino)
     if here in above:

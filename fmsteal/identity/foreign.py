@@ -1,4 +1,4 @@
-"""Other people's classes, seen in their source without importing it: version, defaults, and a digest of the module."""
+"""Classes of other packages, read from source without importing it: version, defaults, and a digest of the module."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-#: They count by path alone.
+#: Libraries whose classes are identified by path alone.
 LIBRARIES = ("torch", "torchvision", "timm", "lightning", "sklearn", "joblib", "transformers")
-REEXPORTS = 5  # that are followed from a package to where a class is defined
+REEXPORTS = 5  # how many re-exports are followed to where a class is defined
 Definition = ast.ClassDef | ast.FunctionDef
 
 
 @dataclass(frozen=True)
 class Foreign:
-    """What is known of a class that is not ours.
+    """What is known about a class that is not ours.
 
     Attributes:
-        head: its full path; its version if the source says one, else a digest of its module's source.
-        defaults: of its options, as far as they are literals.
+        head: the class's full path, and its version if the source has one, else a digest of its module's source.
+        defaults: default values of its options, if they are literals.
     """
 
     head: dict[str, Any]
@@ -33,9 +33,9 @@ class Foreign:
 
 @functools.cache
 def describe(target: str) -> Foreign:
-    """What identifies a class or function by its import path; the path alone where no source is found.
+    """What identifies a class or function by its import path; the path alone if no source is found.
 
-    What it imports from other modules of its own is not seen: give it a ``version`` and raise that.
+    Changes in other modules that it imports are not noticed: give it a ``version`` and raise that.
     """
     if target.partition(".")[0] in LIBRARIES:
         return Foreign({"name": target})
@@ -69,7 +69,7 @@ def _find(target: str, depth: int = 0) -> tuple[bytes, ast.Module, Definition | 
 
 
 def _imported_as(name: str, tree: ast.Module, package: str) -> str | None:
-    """Where a name of this module is imported from."""
+    """The import path that a name of this module comes from; None if it is not imported."""
     for statement in ast.walk(tree):
         if isinstance(statement, ast.ImportFrom):
             for alias in statement.names:
@@ -88,7 +88,7 @@ def _absolute(node: ast.ImportFrom, package: str) -> str:
 
 
 def _module(words: list[str]) -> tuple[Path, str, str] | None:
-    """The file of the module that a path begins with, its name, and the first word after it."""
+    """The file and name of the module at the start of an import path, and the first word after it."""
     with suppress(ImportError, ValueError):
         spec = find_spec(words[0])
         if spec is None:
@@ -103,7 +103,7 @@ def _module(words: list[str]) -> tuple[Path, str, str] | None:
 
 
 def _step_into(places: list[Path], word: str) -> tuple[Path | None, list[Path]] | None:
-    """The module or package of this name in the first of these folders that has it, and the folders below it."""
+    """The file of a module or package in the first of these folders that has it, and its own folders."""
     if module := _first(places, f"{word}.py"):
         return module, []
     if package := _first(places, f"{word}/__init__.py"):
@@ -137,7 +137,7 @@ def _assigned(statement: ast.stmt) -> Iterator[tuple[str, ast.expr]]:
 
 
 def _defaults(node: Definition) -> Iterator[tuple[str, Any]]:
-    """Options with a literal default: of a signature, or the fields of a dataclass."""
+    """Options with a literal default, from a signature or the fields of a dataclass."""
     if isinstance(node, ast.ClassDef):
         made = next((n for n in node.body if isinstance(n, ast.FunctionDef) and n.name == "__init__"), None)
         if made is None:

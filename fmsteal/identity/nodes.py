@@ -1,4 +1,4 @@
-"""What of a config node counts: stable names, options that are not at their default, contents in place of paths."""
+"""What counts in a config node: stable names, options not at their default, contents instead of paths."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from fmsteal.config.local import find_code, is_path
 from fmsteal.identity import foreign, table
 from fmsteal.identity.rules import Condition
 
-SPECIAL = {"_target_", "_partial_", "_recursive_", "_convert_"}  # how Hydra makes an object, not which
+SPECIAL = {"_target_", "_partial_", "_recursive_", "_convert_"}  # keys that tell Hydra how to make an object
 
 
 @dataclass(frozen=True)
@@ -20,10 +20,10 @@ class Idle:
     """A setting that has no effect.
 
     Attributes:
-        key: dotted, from the config's root.
-        owner: dotted path of the node whose class says so.
+        key: dotted key of the setting, from the config's root.
+        owner: dotted path of the node whose class declares it idle.
         name: stable name of that class.
-        condition: on the options of that node, with ``/`` of others; empty where there is none.
+        condition: values of that node's options, or of others (with ``/``), that make it idle; empty if always.
     """
 
     key: str
@@ -33,20 +33,20 @@ class Idle:
 
     @property
     def reason(self) -> str:
-        """When it has none: ``victim.adaptation=scratch``, or ``attack dfme``."""
+        """Why the setting has no effect: ``victim.adaptation=scratch``, or ``attack=dfme``."""
         keys = {name: name[1:] if name.startswith("/") else f"{self.owner}.{name}" for name in self.condition}
         said = [f"{keys[name]}={_spelt(value)}" for name, value in self.condition.items()]
         return " and ".join(said) or f"{self.owner}={self.name}"
 
     def covers(self, key: str) -> bool:
-        """Whether that is the setting ``key``, or what it is a part of."""
+        """Whether this setting is ``key`` or contains it."""
         return key == self.key or key.startswith(f"{self.key}.")
 
 
 def find_idle(value: Any, path: str = "", root: Any = None) -> Iterator[Idle]:
-    """The settings below a node (plain, resolved) that have no effect, as the classes in the table say.
+    """The settings below a node (plain, resolved) that have no effect, according to the classes in the table.
 
-    Of another group (``root`` has them all) they speak only where that is made by a class of ours as well.
+    A class's rule for another group (``root`` has them all) applies only if that group is also made by a class of ours.
     """
     root = value if root is None else root
     if isinstance(value, dict):
@@ -70,17 +70,17 @@ def _find_own_idle(node: dict[str, Any], path: str, root: Any) -> Iterator[Idle]
 
 
 def keep_effective(value: Any, path: str, ignored: frozenset[str], content: Callable[[str], str]) -> Any:
-    """What of a node (plain, resolved) counts.
+    """The parts of a node (plain, resolved) that count.
 
     Args:
         value: the node, or a value in it.
         path: its dotted key from the config's root.
         ignored: dotted keys that have no effect, see `find_idle`.
-        content: stands for a path by what is there.
+        content: replaces a path by a digest of what is there.
 
     Returns:
-        Of a node with a ``_target_`` its stable ``name``, its ``version`` if that was raised, and those options that
-        differ from their default; everything else as it is, whole floats as ints.
+        For a node with a ``_target_``, its stable ``name``, its ``version`` if it was raised, and the options that
+        differ from their default. Everything else is unchanged, except that whole floats become ints.
     """
     if isinstance(value, dict):
         known = _known(value["_target_"]) if "_target_" in value else _PLAIN
@@ -101,12 +101,12 @@ def keep_effective(value: Any, path: str, ignored: frozenset[str], content: Call
 
 
 def to_whole(value: Any) -> Any:
-    """A float without a fraction as the int that it is: ``100.0`` and ``100`` are one."""
+    """Turn a whole float into an int: ``100.0`` and ``100`` are the same."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def are_same(one: Any, other: Any) -> bool:
-    """Whether two plain values are the same, where ``true`` is not ``1``."""
+    """Whether two plain values are the same; ``true`` is not ``1``."""
     if isinstance(one, dict | list):
         return type(one) is type(other) and json.dumps(one, sort_keys=True) == json.dumps(other, sort_keys=True)
     return type(one) is type(other) and bool(one == other)
@@ -147,7 +147,7 @@ def _children(value: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _option(node: Any, name: str) -> Any:
-    """An option of a node by its dotted name; its default where it is not given."""
+    """An option of a node by its dotted name; its default if it is not given."""
     first, _, rest = name.partition(".")
     if not isinstance(node, dict):
         return None
@@ -157,7 +157,7 @@ def _option(node: Any, name: str) -> Any:
 
 
 def _met(node: Any, root: Any, name: str) -> Any:
-    """The option that a condition names: of the node, or with ``/`` from the root."""
+    """The value of the option that a condition names: in the node, or from the root if the name begins with ``/``."""
     return _option(root, name[1:]) if name.startswith("/") else _option(node, name)
 
 
@@ -170,5 +170,5 @@ def _is_ours(node: Any) -> bool:
 
 
 def _spelt(value: Any) -> str:
-    """A value as a command line has it."""
+    """A value as written on a command line."""
     return str(value) if isinstance(value, str) else json.dumps(value)

@@ -1,4 +1,4 @@
-"""Interpolations parsed once, not each time they are resolved: half the time that composing a sweep takes."""
+"""Parses interpolations once, not each time they are resolved, which halves the time to compose a sweep."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import omegaconf.base
 
 @contextmanager
 def parse_once() -> Iterator[None]:
-    """Let OmegaConf keep the parse tree of each interpolation; trees are read and never changed."""
+    """Let OmegaConf cache the parse tree of each interpolation; trees are only read, never changed."""
     made = omegaconf.base.parse
     omegaconf.base.parse = _parse
     try:

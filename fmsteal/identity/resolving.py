@@ -1,7 +1,7 @@
-"""Groups of a config as plain values: of jobs that are alike in a group, it is resolved once.
+"""Resolves groups of a config to plain values, once for all jobs that have the same group.
 
-In a sweep of a thousand jobs most groups are the same in most jobs, the seed apart, and to resolve one costs more than
-all else that is done with it.
+In a sweep of a thousand jobs most groups are the same in most jobs, apart from the seed, and resolving a group costs
+more than everything else done with it.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from omegaconf import DictConfig, OmegaConf, read_write
 
 from fmsteal.identity.parsing import parse_once
 
-SEED = -(2**61) + 1  # stands for a job's seed in what is kept
-MOST = 4096  # groups that are kept
+SEED = -(2**61) + 1  # replaces the seed in cached groups
+MOST = 4096  # largest number of cached groups
 _REFERENCE = re.compile(r"\$\{\s*(\.*)([^.}:\s\[$]*)")
 _RESOLVER = re.compile(r"\$\{\s*[A-Za-z_][\w.]*\s*:")
 
@@ -24,10 +24,10 @@ _kept: dict[str, Any] = {}
 
 
 def resolve(cfg: DictConfig, name: str) -> Any:
-    """A group of ``cfg`` as plain values, all interpolations resolved; the containers are the caller's alone.
+    """A group of ``cfg`` as plain values, all interpolations resolved; the caller may change the containers.
 
     Raises:
-        OmegaConfBaseException: a value is missing, or depends on one that is.
+        OmegaConfBaseException: a value is missing, or depends on a missing one.
     """
     key = _key(cfg, name)
     if key is None:
@@ -46,7 +46,7 @@ def _resolve(cfg: DictConfig, name: str) -> Any:
 
 
 def _with_seed(cfg: DictConfig, name: str) -> Any:
-    """The group with `SEED` in place of the seed; None where the seed is a part of a text."""
+    """The group with `SEED` in place of the seed; None if the seed is part of a string."""
     seed = cfg.seed
     with read_write(cfg):
         cfg.seed = SEED
@@ -66,7 +66,7 @@ def _copy(value: Any, seed: int) -> Any:
 
 
 def _key(cfg: DictConfig, name: str) -> str | None:
-    """All that a group's values depend on, the seed apart; None where that cannot be told from its text."""
+    """Everything that a group's values depend on, except the seed; None if its text does not show that."""
     raw: dict[str, Any] = {}
     todo = [name]
     while todo:
@@ -81,13 +81,13 @@ def _key(cfg: DictConfig, name: str) -> str | None:
             if _RESOLVER.search(leaf):
                 return None
             for dots, word in _REFERENCE.findall(leaf):
-                if len(dots) >= depth:  # it climbs to the root
+                if len(dots) >= depth:  # it reaches the root
                     return None
                 if not dots and word:
                     todo.append(word)
     try:
         return json.dumps([name, raw], sort_keys=True)
-    except TypeError:  # values of other kinds
+    except TypeError:  # values that JSON cannot hold
         return None
 
 
@@ -96,7 +96,7 @@ def _plain(node: Any) -> Any:
 
 
 def _leaves(value: Any, depth: int) -> Iterator[tuple[Any, int]]:
-    """Each plain value, with the number of keys that lead to it."""
+    """Each plain value with its depth."""
     if isinstance(value, dict):
         for inner in value.values():
             yield from _leaves(inner, depth + 1)

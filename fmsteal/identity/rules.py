@@ -1,4 +1,4 @@
-"""What a class or function says about its own options: which never count, and when one has no effect."""
+"""What a class or function declares about its options: which never count, and when one has no effect."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ Ignores = Mapping[str, Condition]
 
 
 def declare(*, version: int = 1, machine: frozenset[str] = frozenset(), ignores: Ignores | None = None) -> Any:
-    """Declare a function's rules. A class states the same as ``ClassVar``s of these names.
+    """Declare a function's rules. A class declares them as ``ClassVar``s of the same names.
 
     Args:
-        version: raised when the same options come to mean something else; thefts made before are then others.
+        version: raised when the same options come to mean something else; earlier thefts then no longer match.
         machine: options that never count: where something is, what it costs.
-        ignores: options that have no effect, by dotted name, with the condition on options of the same node under
-            which they have none; ``{}`` is always, a list is any of its values. A name that begins with ``/`` is from
-            the config's root, in the condition too.
+        ignores: options that can have no effect, by dotted name, each with the condition on options of the same node
+            under which it has none. ``{}`` means always, a list means any of its values. A name that begins with ``/``
+            is from the config's root, also in the condition.
     """
 
     def mark(function: Made) -> Made:

@@ -14,18 +14,18 @@ from fmsteal.config.moved import find_current
 from fmsteal.identity.rules import Ignores
 
 FILE = Path(__file__).with_name("names.json")
-FACE = "fmsteal.extend"  # the module by which configs of other packages name classes of ours
+FACE = "fmsteal.extend"  # the module through which other packages' configs name our classes
 
 
 @dataclass(frozen=True)
 class Entry:
-    """What is known of a class or function without importing it.
+    """What is known about a class or function without importing it.
 
     Attributes:
-        name: stable: it stays when the class moves.
+        name: stable name, which stays when the class moves.
         version: raised by hand when the same options come to mean something else.
-        defaults: of the options that have one.
-        required: the other options.
+        defaults: default values of the options that have one.
+        required: options without a default.
         machine: options that never count.
         ignores: options that have no effect, and when: see `fmsteal.identity.rules.declare`.
     """
@@ -40,25 +40,25 @@ class Entry:
 
 @functools.cache
 def entries() -> dict[str, Entry]:
-    """The whole table, by import path."""
+    """The whole table by import path."""
     return read(FILE)
 
 
 def find(target: str) -> Entry | None:
-    """What is known of an import path, also through `FACE` or from before a class moved; None of foreign ones."""
+    """The entry of an import path, including paths through `FACE` and old ones; None for foreign classes."""
     return entries().get(find_current(_behind_face().get(target, target)))
 
 
 @functools.cache
 def _behind_face() -> dict[str, str]:
-    """Where the names of `FACE` are defined, read from its source: to import it would import torch."""
+    """Where the names of `FACE` are defined, read from its source, as importing it would import torch."""
     tree = ast.parse(Path(__file__).parents[1].joinpath("extend.py").read_text())
     imports = [node for node in tree.body if isinstance(node, ast.ImportFrom)]
     return {f"{FACE}.{alias.name}": f"{node.module}.{alias.name}" for node in imports for alias in node.names}
 
 
 def read(file: Path) -> dict[str, Entry]:
-    """A table as it is written: one line for each entry."""
+    """Read a table from its file."""
     return {path: _entry(**known) for path, known in json.loads(file.read_text()).items()}
 
 
@@ -67,7 +67,7 @@ def _entry(required: Sequence[str] = (), machine: Sequence[str] = (), **known: A
 
 
 def write(file: Path, table: Mapping[str, Entry]) -> None:
-    """Write a table, by name: a class that moves changes one line."""
+    """Write a table sorted by name, one line per entry: a class that moves changes one line."""
     lines = [f"  {json.dumps(path)}: {json.dumps(_short(table[path]))}" for path in sorted(table, key=_by_name(table))]
     file.write_text("{\n" + ",\n".join(lines) + "\n}\n")
 
@@ -77,7 +77,7 @@ def _by_name(table: Mapping[str, Entry]) -> Any:
 
 
 def _short(entry: Entry) -> dict[str, Any]:
-    """What differs from an entry that says nothing, and always name, version and defaults."""
+    """An entry's name, version and defaults, and its other fields if they are not empty."""
     known: dict[str, Any] = {"name": entry.name, "version": entry.version, "defaults": dict(entry.defaults)}
     further = {
         "required": list(entry.required),

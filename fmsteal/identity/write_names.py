@@ -1,8 +1,8 @@
-"""``python -m fmsteal.identity.write_names``: write the table of stable names from the classes as they are.
+"""``python -m fmsteal.identity.write_names``: write the table of stable names from the classes in the code.
 
-It keeps the names that are there. A class that is gone from where it was, while one of the same name has appeared
-elsewhere, has moved: only its path changes. A renamed class is told from a new one by you: edit its path in
-``names.json`` first. A new class gets a name made from its own, which may be edited before it is first released.
+It keeps existing names. If a class has disappeared from one module and one of the same name has appeared in another, it
+has moved, and only its path changes. A renamed class looks like a new one: edit its path in ``names.json`` first. A new
+class gets a stable name made from its own, which may be edited before its first release.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ from fmsteal.config.build import RUNTIME, locate
 from fmsteal.identity.keys import MACHINE
 from fmsteal.identity.table import FILE, Entry, entries, write
 
-OTHERS = {  # not made by a class of ours, but named by every config
+OTHERS = {  # classes that are not ours, but that every config names
     "lightning.Trainer": Entry("trainer", defaults={"precision": "32-true"}, machine=tuple(sorted(MACHINE))),
 }
 _TARGET = re.compile(r"fmsteal(?:\.\w+)+")
-_NO_PART = ("fmsteal.tracking.", "fmsteal.plugins.", "fmsteal.sweep.")  # they decide no result
+_NO_PART = ("fmsteal.tracking.", "fmsteal.plugins.", "fmsteal.sweep.")  # they do not affect any result
 
 
 def main() -> None:
-    """Write the table, or say why not."""
+    """Write the table, or report why it cannot be written."""
     try:
         found = merge(entries() if FILE.exists() else {}, collect())
     except ConfigError as error:
@@ -44,7 +44,7 @@ def main() -> None:
 
 
 def collect() -> dict[str, Entry]:
-    """All that the configs name by ``_target_``, as the code has it; without names."""
+    """Entries, without names, of everything that the configs name by ``_target_``, read from the code."""
     texts = [file.read_text() for name in ("conf", "sweeps") for file in paths.folder(name).rglob("*.yaml")]
     texts.append(OmegaConf.to_yaml(by_adaptation.make(paths.folder("conf") / by_adaptation.GROUP)))  # has no file
     code = (line.split("#")[0] for text in texts for line in text.splitlines())
@@ -64,7 +64,7 @@ def describe(target: Any) -> Entry:
         value = option.default if factory is dataclasses.MISSING else factory()
         try:
             defaults[option.name] = json.loads(json.dumps(value))
-        except TypeError:  # none, or an object
+        except TypeError:  # no default, or one that is an object
             required.append(option.name)
     version = getattr(target, "version", 1)
     return Entry(
@@ -78,10 +78,10 @@ def describe(target: Any) -> Entry:
 
 
 def merge(table: Mapping[str, Entry], found: Mapping[str, Entry]) -> dict[str, Entry]:
-    """The new table: what was ``found``, by the names that are in the ``table``.
+    """The new table: the entries ``found``, with the names that they have in ``table``.
 
     Raises:
-        ConfigError: the key of a job that was run would change its meaning; the message names the class.
+        ConfigError: the key of an earlier job would change its meaning; the message names the class.
     """
     appeared, gone = found.keys() - table.keys(), table.keys() - found.keys()
     before = {path: table[path] for path in found.keys() & table.keys()}
@@ -100,7 +100,7 @@ def merge(table: Mapping[str, Entry], found: Mapping[str, Entry]) -> dict[str, E
 
 
 def find_problems(table: Mapping[str, Entry], found: Mapping[str, Entry]) -> list[str]:
-    """What is wrong with a table, beside the code it is for: each by name."""
+    """What is wrong with a table, compared with the code: a list of messages."""
     twice = [name for name, times in Counter(entry.name for entry in table.values()).items() if times > 1]
     said = [f"{sum(e.name == n for e in table.values())} classes have the stable name '{n}'" for n in sorted(twice)]
     try:
@@ -112,7 +112,7 @@ def find_problems(table: Mapping[str, Entry], found: Mapping[str, Entry]) -> lis
 
 
 def _changed(path: str, before: Entry, now: Entry) -> str | None:
-    """Why an entry cannot take the place of another under the same version."""
+    """Why an entry cannot replace an earlier one under its version; None if it can."""
     if now.version < before.version:
         return f"{path}: version {now.version} is below {before.version}, which is in the table."
     if now.version > before.version:
@@ -130,7 +130,7 @@ def _changed(path: str, before: Entry, now: Entry) -> str | None:
 
 
 def _fresh(path: str, taken: set[str]) -> str:
-    """A name made from a class's own: ``TopK`` is ``top_k``; with its module's before it if that is taken."""
+    """A name made from a class's own: ``TopK`` becomes ``top_k``, prefixed with the module's name if that is taken."""
     module, _, last = path.rpartition(".")
     short = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", last).lower()
     return short if short not in taken else f"{module.rpartition('.')[2]}_{short}"

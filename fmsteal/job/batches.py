@@ -1,4 +1,4 @@
-"""Batches of one image that can be seen before anything is trained or paid."""
+"""Detects batches of one image before anything is trained or paid."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ if TYPE_CHECKING:
 
 
 def require_batches(parts: Parts, task: Task | None = None, pool: Images | None = None) -> None:
-    """Refuse batches of one that can be seen before anything is trained or paid: of our victims, and of thieves.
+    """Refuse single-image batches that can be foreseen before anything is trained or paid, for our victims and thieves.
 
-    A bare head, and a trunk that is frozen, has no BatchNorm or is trained by low-rank updates, may be trained on a
-    single image.
+    A bare head on a frozen trunk, a trunk without BatchNorm, and one trained by low-rank updates may train on a single
+    image.
 
     Raises:
-        ConfigError: a recipe's batches, the budget or the training images are a single image.
+        ConfigError: the batch size is 1, or the budget or the training images allow only a single image.
     """
     recipe = getattr(parts.victim, "recipe", None)
     if isinstance(recipe, Recipe) and _trains_batch_norm(parts.victim):
         _refuse_one("victim.recipe", recipe, None if task is None else len(task.train), "data.train_count=1")
     attack = parts.attack
     if hasattr(attack, "unlabelled") or "/thief.recipe" in getattr(attack, "ignores", {}):
-        return  # its batches hold other images too, or are its own
+        return  # its batches also hold other images, or it has its own recipe
     key = "attack.recipe" if isinstance(getattr(attack, "recipe", None), Recipe) else "thief.recipe"
     recipe = getattr(attack, "recipe", None) or getattr(parts.thief, "recipe", None)
     if isinstance(recipe, Recipe) and _trains_batch_norm(parts.thief):

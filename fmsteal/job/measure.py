@@ -1,4 +1,4 @@
-"""What is measured of a theft: each measurement once, in a folder of its own below the theft's."""
+"""The measurements of a theft: each is made once, in its own folder below the theft's."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ class Asked:
     """A measurement that a job asks for.
 
     Attributes:
-        name: its short name, ``classify`` or that below ``evaluation.also``.
+        name: its short name, ``classify`` or its key below ``evaluation.also``.
         what: the measurement.
-        identity: what it is, from the config: stable name, version, options.
+        identity: what identifies it, from the config: stable name, version, options.
     """
 
     name: str
@@ -51,15 +51,15 @@ class Asked:
 
 @dataclass
 class Found:
-    """What a job's measurements found, all together.
+    """The combined results of a job's measurements.
 
     Attributes:
-        folders: of the measurements by their names, in order.
-        metrics: by name.
-        intervals: of some of them.
-        about: label and direction of each.
-        seconds: that they took, whenever that was.
-        victim_forwards: images that the victim computed for them.
+        folders: folders of the measurements by folder name, in order.
+        metrics: figures by metric name.
+        intervals: intervals by metric name, for metrics that have one.
+        about: label and direction by metric name.
+        seconds: total time of the measurements, including those made earlier.
+        victim_forwards: number of images that the victim computed for the measurements.
     """
 
     folders: dict[str, MeasurementFolder] = field(default_factory=dict)
@@ -70,7 +70,7 @@ class Found:
     victim_forwards: int = 0
 
     def add(self, folder: MeasurementFolder, record: Mapping[str, Any]) -> None:
-        """Take in one measurement's record."""
+        """Add one measurement's record."""
         self.folders[folder.path.name] = folder
         for metric, value in record["metrics"].items():
             if metric in self.metrics and self.metrics[metric] != value:
@@ -86,7 +86,7 @@ class Found:
 
 
 def list_asked(cfg: DictConfig, parts: Parts) -> list[Asked]:
-    """The measurements that a job's config asks for, each once: of ``evaluation``, and of ``evaluations``."""
+    """The measurements that a job's config asks for in ``evaluation`` and ``evaluations``, without duplicates."""
     found: dict[str, Asked] = {}
     nodes, made = [cfg.evaluation, *cfg.evaluations], [parts.evaluation, *parts.evaluations]
     for node, evaluation in zip(nodes, made, strict=True):
@@ -102,24 +102,24 @@ class Measurements:
     """The measurements of one theft, looked up or made.
 
     Attributes:
-        theft: its folder.
-        on: what every one of them is measured on: the thief, the victim, the task's images.
+        theft: folder of the theft.
+        on: digests of what all of them are measured on: the thief, the victim, the task's images.
     """
 
     def __init__(self, theft: TheftFolder, record: Record, content: Mapping[str, str]) -> None:
-        """Of a sealed theft (its record), with digests of the images that are there now (``content``)."""
+        """Take the record of a sealed theft, and the digests of the current images (``content``)."""
         self.theft = theft
         names = [file.name for file in (theft.thief, theft.program, theft.ledger) if file.name in record["files"]]
         images = {name: content[name] for name in ("training images", "test images")}
         self.on = {"thief": record["files"][names[0]], "victim": record["victim"], "images": images}
 
     def run(self, wanted: Sequence[Asked], pair: Callable[[Known], Pair], ctx: Context) -> Found:
-        """Measure what is missing of ``wanted``; ``pair`` gives victim and thief where that is needed.
+        """Look up the ``wanted`` measurements, and make those that are missing.
 
-        Logits that an earlier measurement has kept are handed to it.
+        ``pair`` returns victim and thief; it is passed the logits that an earlier measurement has kept.
 
         Raises:
-            AttackError: the thief cannot be judged.
+            AttackError: the thief cannot be measured.
         """
         found, known, made = Found(), None, None
         for each in wanted:
@@ -134,11 +134,11 @@ class Measurements:
         return found
 
     def _spec(self, each: Asked, further: Mapping[str, str]) -> dict[str, Any]:
-        """All that decides a measurement's figures."""
+        """Everything that decides a measurement's figures."""
         return {"name": each.name, "measurement": each.identity, **self.on, "inputs": dict(further)}
 
     def _find(self, name: str, spec: Mapping[str, Any]) -> tuple[MeasurementFolder, Record | None]:
-        """Where a measurement is or will be, and its record; a damaged one is removed: it is made again."""
+        """The folder of a measurement, and its record if it was made; a damaged one is removed, to be made again."""
         folder = MeasurementFolder(self.theft.measurements / f"{name}-{digest(spec)[:16]}")
         if not folder.path.is_dir():
             return folder, None
@@ -153,10 +153,10 @@ class Measurements:
     def _make(
         self, folder: MeasurementFolder, spec: Mapping[str, Any], what: Measurement, pair: Pair, ctx: Context
     ) -> Record:
-        """Measure into a folder that is complete as soon as it is there; returns its record."""
+        """Make a measurement, publish its folder only when complete, and return its record."""
         with explain_errors(self.theft.path):
             self.theft.measurements.mkdir(parents=True, exist_ok=True)
-            for stale in self.theft.measurements.glob(".tmp-*"):  # left by a process that was killed
+            for stale in self.theft.measurements.glob(".tmp-*"):  # left by a killed process
                 shutil.rmtree(stale, ignore_errors=True)
             fresh = Path(tempfile.mkdtemp(prefix=".tmp-", dir=self.theft.measurements))
         try:
@@ -195,7 +195,7 @@ class Measurements:
 
 
 def _logits(folder: MeasurementFolder) -> Known:
-    """Both models' logits on the test images, where a measurement has kept them."""
+    """Both models' logits on the test images, if a measurement has kept them."""
     if not folder.predictions.is_file():
         return None
     with np.load(folder.predictions) as arrays:

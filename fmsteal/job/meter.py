@@ -1,4 +1,4 @@
-"""What a theft costs in time and in the victim's work."""
+"""The cost of a theft in time and in the victim's forward passes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class Meter:
-    """Adds up over the runs of an interrupted theft, to the second."""
+    """Adds up the cost over the runs of an interrupted theft, to the second."""
 
     def __init__(self, path: Path) -> None:
         self.victim: Victim | None = None
@@ -23,7 +23,7 @@ class Meter:
         self._began = self._saved = time.monotonic()
 
     def read(self) -> dict[str, float]:
-        """``cost/seconds`` and ``cost/victim_forwards`` (images that the victim had to compute for the answers)."""
+        """``cost/seconds`` and ``cost/victim_forwards`` (images that the victim computed, except for measurements)."""
         seconds = self._before.get("cost/seconds", 0.0) + time.monotonic() - self._began
         forwards = self._before.get("cost/victim_forwards", 0)
         if self.victim is not None:
@@ -31,7 +31,7 @@ class Meter:
         return {"cost/seconds": round(seconds, 2), "cost/victim_forwards": forwards}
 
     def save(self) -> None:
-        """Keep the figures for a run that goes on after this one is killed; at most once a second."""
+        """Save the figures, at most once a second, for a run that continues if this one is killed."""
         if time.monotonic() - self._saved >= 1.0:
             self._saved = time.monotonic()
             self._path.parent.mkdir(parents=True, exist_ok=True)

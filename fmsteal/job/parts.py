@@ -1,4 +1,4 @@
-"""The objects that a job is composed of, made and checked before anything is trained."""
+"""The objects that a job consists of, made and checked before anything is trained."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from fmsteal.training.learners import ClassifierLearner, EncoderLearner
 from fmsteal.training.trainer import Training
 from fmsteal.victims.base import VictimMaker
 
-GROUPS = {"training": "trainer", "tracking": "tracker"}  # config groups that have another name than their part
+GROUPS = {"training": "trainer", "tracking": "tracker"}  # config groups whose name differs from their part's
 
 
 @dataclass(frozen=True)
 class Parts:
-    """The objects a job is composed of; all are made before anything is trained."""
+    """The objects that a job consists of; all are made before anything is trained."""
 
     victim: VictimMaker
     thief: ClassifierLearner | EncoderLearner
@@ -40,13 +40,13 @@ class Parts:
         """Check the whole config against the classes it names, then make the parts.
 
         Raises:
-            ConfigError: an option that a class does not take, or a value it refuses; a backbone that cannot be made;
-                a thief or victim that the attack or a measurement is not made for.
-            DataError: pretrained weights that are not there.
+            ConfigError: a class does not take an option or refuses its value, a backbone cannot be made, or the attack
+                or a measurement is not made for this thief or victim.
+            DataError: pretrained weights are missing.
         """
         if cfg.seed < 0:
             raise ConfigError(f"seed must not be negative, but is {cfg.seed}.")
-        answers.check(cfg)  # before options are: a loss for the other API may bring a recipe along
+        answers.check(cfg)  # before the options: a loss for the other API may bring a recipe with it
         build.check(cfg)
         names = [field.name for field in fields(cls) if field.name != "evaluations"]
         made = {name: build.make(cfg[GROUPS.get(name, name)]) for name in names}
@@ -64,10 +64,10 @@ class Parts:
         return parts
 
     def require_fit(self) -> None:
-        """See that each part can do what will be asked of it.
+        """Check that each part has the methods and types that the job needs.
 
         Raises:
-            ConfigError: one cannot.
+            ConfigError: a part lacks one.
         """
         if not isinstance(self.thief, ClassifierLearner | EncoderLearner):
             raise ConfigError(

@@ -1,4 +1,4 @@
-"""One job, told on a page: victim -> guarded API -> attack -> theft -> measurements -> ``result.json``."""
+"""One job on one page: victim -> guarded API -> attack -> theft -> measurements -> ``result.json``."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ log = logging.getLogger(__name__)
 
 
 def run(cfg: DictConfig, job: JobInfo) -> dict[str, Any]:
-    """Run one job to its result. Interrupted, it goes on where it was when it is called again."""
+    """Run one job to its result. If interrupted, it continues where it stopped when called again."""
     parts = Parts.of(cfg)
     with hold_theft(cfg, job) as theft:
         record = theft.sealed()
@@ -58,7 +58,7 @@ def run(cfg: DictConfig, job: JobInfo) -> dict[str, Any]:
                 victim = functools.cache(lambda: prepare(cfg, job, parts, task, ctx))
                 content = describe(task, pool, parts)
                 if record is None:
-                    for each in list_asked(cfg, parts):  # missing images are found before anything is paid
+                    for each in list_asked(cfg, parts):  # detect missing images before anything is paid
                         find_inputs(each.what, store)
                     if is_ours(parts.victim):
                         require_telling(victim(), task, ctx)
@@ -74,7 +74,7 @@ def run(cfg: DictConfig, job: JobInfo) -> dict[str, Any]:
                 def pair(known: Known) -> Pair:
                     theft.require_content({"victim": victim().digest})
                     model = thief or stolen.load(theft.folder, record["thief"])
-                    if model is None:  # no file can hold it: it is trained again, from its ledger
+                    if model is None:  # no file can hold it, so it is trained again from its ledger
                         model = train_again(cfg, theft, victim(), pool, task, parts, ctx)
                     return Pair(victim(), model, (parts.victim, parts.thief), task, ctx, known)
 
@@ -83,7 +83,7 @@ def run(cfg: DictConfig, job: JobInfo) -> dict[str, Any]:
 
 
 def prepare_victim(cfg: DictConfig, job: JobInfo) -> dict[str, Any]:
-    """Put the job's victim into the store and end: the first stage of a sweep. Interrupted, it goes on alike."""
+    """Only put the job's victim into the store: the first stage of a sweep. If interrupted, it continues like `run`."""
     parts = Parts.of(cfg)
     meter = Meter(job.files.cost)
     with Progress(on_update=meter.save, alone=job.bar) as progress:
@@ -102,14 +102,14 @@ def prepare_victim(cfg: DictConfig, job: JobInfo) -> dict[str, Any]:
 
 @contextmanager
 def hold_theft(cfg: DictConfig, job: JobInfo) -> Iterator[Theft]:
-    """Find the job's theft, or begin it, and hold it; the job's folder says which it is.
+    """Find the job's theft, or begin it, and hold it; its path is noted in the job's folder.
 
     Raises:
-        LeaseBusy: another process holds it, and this job is one that is queued again.
+        LeaseBusy: another process holds the theft, and this job will be queued again.
     """
     root, own = Path(cfg.output).absolute() / THEFTS, find_theft(job.files)
     anew = own is None and (bool(cfg.force) or not cfg.reuse)
-    patience = 2 * LEASE_SECONDS if job.requeued else None  # a dead holder is told by then
+    patience = 2 * LEASE_SECONDS if job.requeued else None  # long enough to recognise a dead holder
     with hold(root, job.key, identity(cfg), None if own is None else own.path, anew, patience) as theft:
         with explain_errors(job.folder):
             job.files.path.mkdir(parents=True, exist_ok=True)
@@ -118,11 +118,11 @@ def hold_theft(cfg: DictConfig, job: JobInfo) -> Iterator[Theft]:
 
 
 def load_images(cfg: DictConfig, parts: Parts, store: Store) -> tuple[Task, Images]:
-    """The victim's task and the query set, seen to be fit for the attack."""
+    """The victim's task and the query set, checked against the attack's needs."""
     task = load_task(cfg, store)
     pool = require_images(build.make(cfg.query, store=store, task=task), cfg.query._target_)
     check_attack(parts.attack, parts.budget, pool)
-    find_labelled_images(parts.attack, task)  # those that it asks for are there, or it is refused
+    find_labelled_images(parts.attack, task)  # refuses an attack whose labelled images are missing
     require_batches(parts, task, pool)
     mind_overlap(store, pool, task, cfg.overlap)
     return task, pool
@@ -143,11 +143,11 @@ def open_context(
     theft: Theft | None,
     kind: str = "thief",
 ) -> Iterator[Context]:
-    """What the stages of a job are handed, its run in the tracker begun; of an open theft they write to its folder."""
+    """Open the job's run in the tracker and yield the context of its stages, which write to an open theft's folder."""
     config, env = OmegaConf.to_container(cfg, resolve=True), describe_environment()
     how = {"name": job.name, "jobs": job.jobs, "requeued": job.requeued}
     folder, curves = (job.folder, job.files.curves) if theft is None else (theft.folder.path, theft.folder.curves)
-    if theft is None and kind == "thief":  # those of its theft are sent again
+    if theft is None and kind == "thief":  # the curves of a sealed theft are sent again
         curves.unlink(missing_ok=True)
     known = (job.key, job.folder, job.axis, config, cfg.sweep_id, env["git"], kind)
     paid = Store(Path(cfg.output) / THEFTS / ".paid")
@@ -156,7 +156,7 @@ def open_context(
 
 
 def prepare(cfg: DictConfig, job: JobInfo, parts: Parts, task: Task, ctx: Context) -> Victim:
-    """The job's victim, from the store or made now; the store is told that it is there, the run where it was made."""
+    """The job's victim, from the store or newly made; leaves a note in the store, and links the run that made it."""
     made = make_victim(parts.victim, task, ctx)
     victim, mine = know(made, is_ours(parts.victim), task, ctx), ctx.tracker.identity
     maker = remember(cfg, job.victim, victim.key, victim.place, mine)
@@ -167,7 +167,7 @@ def prepare(cfg: DictConfig, job: JobInfo, parts: Parts, task: Task, ctx: Contex
 
 
 def mind_overlap(store: Store, pool: Images, task: Task, how: Overlap) -> None:
-    """Warn of a query set that holds the victim's own images, or refuse it."""
+    """Warn about a query set that holds the victim's own images, or refuse it."""
     if how is Overlap.allow:
         return
     shared = {split: count for split, count in count_overlap(store, pool, task).items() if count}
@@ -181,7 +181,7 @@ def mind_overlap(store: Store, pool: Images, task: Task, how: Overlap) -> None:
 
 
 def describe(task: Task, pool: Images, parts: Parts) -> dict[str, str]:
-    """Digests of what the job works on: its key names them, these tell that they are what they were."""
+    """Digests of the data and weights that the job's key names, to notice when their content has changed."""
     labelled = find_labelled_images(parts.attack, task)
     return {
         "training images": task.train.digest,
@@ -193,7 +193,7 @@ def describe(task: Task, pool: Images, parts: Parts) -> dict[str, str]:
 
 
 def tell_origin(job: JobInfo) -> dict[str, Any]:
-    """Which code and which command made a theft, and where."""
+    """Which code and command made a theft, and where."""
     env = describe_environment()
     code = {"version": env["packages"]["fmsteal"], "git": env["git"], "dirty": env["git_dirty"]}
     return {"code": code, "env": env, "command": job.command, "job": str(job.folder.absolute())}

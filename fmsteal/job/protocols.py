@@ -1,4 +1,4 @@
-"""Whether the parts of a job can do what is asked of them: seen before anything is trained, and the right one named."""
+"""Checks, before anything is trained, that the parts of a job can be used; the message names the one that cannot."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from fmsteal.oracle.oracle import Budget
 from fmsteal.training.context import Context
 from fmsteal.victims.base import Victim, VictimMaker
 
-METHODS: Mapping[str, Mapping[str, tuple[str, ...]]] = {  # of a part: what is called, and with what
+METHODS: Mapping[str, Mapping[str, tuple[str, ...]]] = {  # by part: required methods and their arguments
     "victim": {"prepare": ("task", "ctx")},
     "attack": {"run": ("oracle", "pool", "ctx")},
     "defense": {"prepare": ("victim", "train", "ctx")},
@@ -28,7 +28,7 @@ OPTIONAL: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "attack": {"check": ("budget", "pool"), "check_thief": ("learner",)},
     "evaluation": {"inputs": ("store",)},
 }
-CALLED = {  # options of an attack: with what they are called
+CALLED = {  # options of an attack that are called, and their arguments
     "selection": ("pool", "count", "seed"),
     "strategy": ("round", "count"),
     "loss": ("logits", "answers"),
@@ -36,22 +36,22 @@ CALLED = {  # options of an attack: with what they are called
 
 
 def is_ours(part: object) -> bool:
-    """Whether a part, or a class, is of this package's own make."""
+    """Whether a part, or a class, belongs to this package."""
     kind = part if inspect.isclass(part) else type(part)
     return kind.__module__.partition(".")[0] == __name__.partition(".")[0]
 
 
 def name_of(part: object) -> str:
-    """The class of a part, or the function, as a config names it."""
+    """The import path of a part's class, or of a function, as a config names it."""
     kind = part if inspect.isroutine(part) or inspect.isclass(part) else type(part)
     return f"{kind.__module__}.{kind.__qualname__}"
 
 
 def require_methods(key: str, part: object, kind: str) -> None:
-    """See that a part of some ``kind`` (`METHODS`) has the methods that are called, for what they are called with.
+    """Check that a part of a ``kind`` (`METHODS`) has the required methods with the right arguments.
 
     Raises:
-        ConfigError: it lacks one, or one takes something else; the message has the part's ``key`` in the config.
+        ConfigError: a method is missing or takes other arguments; the message has the part's ``key`` in the config.
     """
     for method, takes in METHODS[kind].items():
         if not callable(getattr(part, method, None)):
@@ -62,16 +62,16 @@ def require_methods(key: str, part: object, kind: str) -> None:
 
 
 def require_takes(what: str, function: Any, takes: tuple[str, ...]) -> None:
-    """See that a function takes this number of arguments.
+    """Check that a function takes this number of arguments.
 
     Raises:
-        ConfigError: it cannot; ``what`` names it.
+        ConfigError: the function does not; ``what`` names it in the message.
     """
     if not callable(function):
         raise ConfigError(f"{what} is a {type(function).__name__}, which cannot be called with ({', '.join(takes)}).")
     try:
         signature = inspect.signature(function)
-    except ValueError:  # a builtin's
+    except ValueError:  # a builtin without a signature
         return
     further = {"features": None} if "features" in signature.parameters and "features" not in takes else {}
     try:
@@ -83,10 +83,10 @@ def require_takes(what: str, function: Any, takes: tuple[str, ...]) -> None:
 
 
 def require_attack(attack: Attack) -> None:
-    """See that an attack can be run, and that what one of our make is given can be called as it will be.
+    """Check that an attack can be run, and that functions given to one of our attacks take the arguments they get.
 
     Raises:
-        ConfigError: not so.
+        ConfigError: a method or function is missing or takes other arguments.
     """
     require_methods("attack", attack, "attack")
     ours = {name for kind in type(attack).__mro__ if is_ours(kind) for name in vars(kind).get("__annotations__", ())}
@@ -96,10 +96,10 @@ def require_attack(attack: Attack) -> None:
 
 
 def require_measurements(evaluation: Evaluation) -> None:
-    """See that each measurement of an evaluation can be run.
+    """Check that each measurement of an evaluation can be run.
 
     Raises:
-        ConfigError: one cannot, or the evaluation has no name and no further measurements.
+        ConfigError: a measurement cannot, or the evaluation has no ``name`` or no ``also``.
     """
     require_methods("evaluation", evaluation, "evaluation")
     if missing := [part for part in ("name", "also") if not hasattr(evaluation, part)]:
@@ -113,7 +113,7 @@ def require_measurements(evaluation: Evaluation) -> None:
 
 
 def require_callbacks(callbacks: Any) -> None:
-    """See that trainer.callbacks are callbacks of Lightning.
+    """Check that trainer.callbacks are Lightning callbacks.
 
     Raises:
         ConfigError: one is not.
@@ -124,10 +124,10 @@ def require_callbacks(callbacks: Any) -> None:
 
 
 def check_attack(attack: Attack, budget: Budget, pool: Images) -> None:
-    """Let an attack look at its budget and the query set, if it does; what it raises is an error in its name.
+    """Let an attack check its budget and the query set, if it has a ``check``; errors name the attack.
 
     Raises:
-        ConfigError: it refuses them.
+        ConfigError: the attack refuses them.
     """
     if (check := getattr(attack, "check", None)) is None:
         return
@@ -135,15 +135,15 @@ def check_attack(attack: Attack, budget: Budget, pool: Images) -> None:
         check(budget, pool)
     except FmstealError:
         raise
-    except Exception as error:  # of any kind, by any author
+    except Exception as error:  # attacks of other packages may raise anything
         raise ConfigError(f"attack ({name_of(attack)}) refuses budget or query set: {_said(error)}") from error
 
 
 def require_task(made: object, target: str) -> Task:
-    """The task that ``data`` gave.
+    """The task made from ``data``.
 
     Raises:
-        ConfigError: it is none.
+        ConfigError: `made` is not a `Task`.
     """
     if isinstance(made, Task):
         return made
@@ -156,10 +156,10 @@ def require_task(made: object, target: str) -> Task:
 
 
 def require_images(made: object, target: str) -> Images:
-    """The query set that ``query`` gave.
+    """The query set made from ``query``.
 
     Raises:
-        ConfigError: it is none.
+        ConfigError: `made` is not `Images`.
     """
     if isinstance(made, Images):
         return made
@@ -172,10 +172,10 @@ def require_images(made: object, target: str) -> Images:
 
 
 def make_victim(maker: VictimMaker, task: Task, ctx: Context) -> Victim:
-    """The victim that a maker prepares, seen to be one.
+    """Let a maker prepare the victim, and check it.
 
     Raises:
-        VictimError: it is none, nothing says how wide its answers are, or a maker of another package failed.
+        VictimError: the result is not a `Victim`, its model has no ``width``, or a maker of another package failed.
     """
     name = f"victim ({name_of(maker)})"
     try:

@@ -1,4 +1,4 @@
-"""What a job leaves in its own folder: its figures, copies of what reports read, and in the end ``result.json``."""
+"""What a job leaves in its own folder: its figures, copies of what reports read, and finally ``result.json``."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ from fmsteal.tracking.shown import show
 from fmsteal.training.context import Context
 
 log = logging.getLogger(__name__)
-PARTS = ("metrics", "intervals", "about")  # of what was measured, and before that of what the attack reported
+PARTS = ("metrics", "intervals", "about")  # parts of what the attack reported and of what was measured
 
 
 @dataclass(frozen=True)
 class JobInfo:
-    """Which job this is, where it writes, which victim's key it shares with other jobs, and if it shows a bar.
+    """A job's key, its folder, the key of its victim, which other jobs may share, and whether it shows a bar.
 
     ``name``, ``jobs`` and ``requeued`` are for its tracker: see `RunInfo`.
     """
@@ -49,12 +49,12 @@ class JobInfo:
 
     @property
     def files(self) -> JobFolder:
-        """Where its files lie."""
+        """The paths of the job's files."""
         return JobFolder(self.folder)
 
 
 def replay(theft: Theft, record: Record, ctx: Context) -> None:
-    """Send the curves of a sealed theft to this job's own run; say where it comes from."""
+    """Send the curves of a sealed theft to this job's own run, and log where the theft comes from."""
     log.info("%s is stolen already: nothing is asked or trained", theft.folder.path.name)
     ours, theirs = describe_environment(), record["code"]
     if (ours["git"], ours["packages"]["fmsteal"]) != (theirs["git"], theirs["version"]):
@@ -66,7 +66,7 @@ def replay(theft: Theft, record: Record, ctx: Context) -> None:
 def publish(
     cfg: DictConfig, job: JobInfo, theft: Theft, record: Record, measured: Found, ctx: Context
 ) -> dict[str, Any]:
-    """Write ``result.json``: last, so that it vouches for the other files."""
+    """Write the job's files, and ``result.json`` last, with the checksums of the others."""
     own, queries = job.files, record["cost"]["cost/queries"]
     price = float(cfg.budget.get("usd_per_1000", 0.0))
     usd = queries * price / 1000 + record["cost"].get("cost/defense_usd", 0.0)
@@ -121,7 +121,7 @@ def publish(
 
 
 def join_predictions(files: Sequence[Path], target: Path) -> None:
-    """Put the predictions of several measurements into one file; of a single one the file is the very same."""
+    """Put the predictions of several measurements into one file; a single file is linked or copied unchanged."""
     there = [file for file in files if file.is_file()]
     if len(there) == 1:
         link_or_copy(there[0], target)

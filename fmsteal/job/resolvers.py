@@ -1,4 +1,4 @@
-"""What ``${name:}`` stands for in the config, where a value depends on all of it. Every process registers these."""
+"""Resolvers of ``${name:}`` in the config, for values that depend on all of it. Every process registers them."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from omegaconf import DictConfig, OmegaConf
 from fmsteal.config.schema import Stage
 from fmsteal.identity.keys import find, job_key, victim_key
 
-OWN_LOG = ".SlurmLauncher"  # a launcher that gives each job a console of its own
+OWN_LOG = ".SlurmLauncher"  # the launcher that gives each job its own console
 
 
 def register() -> None:
-    """Make ``${job_key:}`` and ``${console_level:}`` known."""
+    """Register ``${job_key:}`` and ``${console_level:}``."""
     OmegaConf.register_new_resolver("job_key", _folder, replace=True)
     OmegaConf.register_new_resolver("console_level", _console_level, replace=True)
 
 
 def _folder(*, _root_: DictConfig) -> str:
-    """A job's folder in its sweep's, or among the single runs: the one that is there, under whatever slug."""
+    """The name of a job's folder below its sweep's or the single runs'; an existing one keeps its slug."""
     choices = _root_.hydra.runtime.choices
     sweeps = _root_.hydra.mode is RunMode.MULTIRUN
     parent = Path(_root_.hydra.sweep.dir) if sweeps else Path(_root_.output) / "runs"
@@ -30,7 +30,7 @@ def _folder(*, _root_: DictConfig) -> str:
 
 
 def _console_level(of: str, *, _root_: DictConfig) -> str:
-    """How loud a ``job`` or a ``sweep`` is where a person looks.
+    """The log level of a ``job`` or a ``sweep`` on the console.
 
     Jobs of a sweep that share a console leave it to the sweep's display.
     """

@@ -1,4 +1,4 @@
-"""Running one composed job in its output folder: once, resumed after a kill, its failure recorded."""
+"""Runs one composed job in its output folder: once, resumed after a kill, with failures recorded."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ def run_job(cfg: DictConfig) -> dict[str, Any]:
     """Run the job in its folder, or find its result there.
 
     Raises:
-        Stopped: this process was told to end: the job is cut off, not failed.
-        SystemExit: the job has ended itself, and has this process for itself.
-        CompactHydraException: it failed.
+        Stopped: this process was told to end; the job is interrupted, not failed.
+        SystemExit: the job exited, and it is alone in its process.
+        CompactHydraException: the job failed with one of our errors, or exited in a process it shares.
     """
     hydra = HydraConfig.get()
     shared = hydra.mode == RunMode.MULTIRUN and not _alone(hydra.launcher)
@@ -50,7 +50,7 @@ def _run_in_folder(cfg: DictConfig) -> dict[str, Any]:
     hydra = HydraConfig.get()
     folder = Path(hydra.runtime.output_dir)
     named = victim_key if cfg.stage is Stage.victims else job_key
-    key = find(folder.parent, named(cfg, hydra.runtime.choices)).name  # which may have another slug there
+    key = find(folder.parent, named(cfg, hydra.runtime.choices)).name  # an existing folder may have another slug
     try:
         with explain_errors(folder), lease(JobFolder(folder).lease, f"job {key}"):
             if cfg.force:
@@ -101,26 +101,26 @@ def _run(cfg: DictConfig, key: str, folder: Path) -> dict[str, Any]:
             raise
         if isinstance(error, Exception):  # a forced job that failed, not one that ended itself
             files.forced.unlink(missing_ok=True)
-        if isinstance(error, SystemExit) and _alone(hydra.launcher):  # submitit has asked Slurm to queue it again
+        if isinstance(error, SystemExit) and _alone(hydra.launcher):  # submitit has asked Slurm to requeue it
             raise
         _record_failure(files, {"job_key": key, "stage": stage, "axis": axis, "command": command}, error)
         raise
 
 
 def _columns(cfg: DictConfig, stage: str) -> dict[str, Any]:
-    """A job's axes; of one that makes a victim, those of the victim."""
+    """A job's axes; for a job that only makes a victim, the victim's."""
     axis = axes(cfg, HydraConfig.get().runtime.choices)
     return victim_axes(axis, cfg.victim.get("seed")) if stage == "victim" else axis
 
 
 def _jobs_of_sweep(folder: Path, stage: str) -> list[dict[str, Any]]:
-    """The jobs of the sweep that a job's folder is part of, as the sweep has recorded them; none of a single job."""
+    """The jobs of the sweep that a job's folder belongs to, as the sweep has recorded them; empty for a single job."""
     sweep = folder.parent.parent if stage == "victim" else folder.parent  # sweeps/<sweep_id>/victims/<key>
     return list((results.read_plan(sweep) or {"jobs": {}})["jobs"].values())
 
 
 def _name(axis: dict[str, Any], jobs: list[dict[str, Any]], stage: str) -> str:
-    """What this job's run is called; of a sweep's job its log says so too."""
+    """The name of this job's run; for a job of a sweep, its log lines show it too."""
     from fmsteal.tracking.naming import find_chosen, find_varying, run_name
 
     hydra = HydraConfig.get()
@@ -132,10 +132,10 @@ def _name(axis: dict[str, Any], jobs: list[dict[str, Any]], stage: str) -> str:
 
 
 def _record_failure(files: JobFolder, about: dict[str, Any], error: BaseException) -> None:
-    """Write down what a job raised, while it is handled."""
+    """Record the exception of a job while it is being handled."""
     said = f"{type(error).__name__}: {error}"
     write_json(files.failure, {**about, "error": said, "log": _log(), "traceback": traceback.format_exc()})
-    if HydraConfig.get().mode == RunMode.MULTIRUN:  # the other jobs go on, so that nobody else says it now
+    if HydraConfig.get().mode == RunMode.MULTIRUN:  # the other jobs continue, so nothing else reports it now
         log.error("%s failed (its stack trace is in %s)\n%s", about["job_key"], files.failure, said)
 
 
@@ -144,12 +144,12 @@ def _shows_bar(cfg: DictConfig) -> bool:
 
 
 def _alone(launcher: DictConfig) -> bool:
-    """Whether each job of a sweep has a process of its own, as on Slurm: it may end it."""
+    """Whether each job of a sweep has its own process, as on Slurm, which it may end."""
     return str(launcher.get("_target_", "")).endswith(resolvers.OWN_LOG)
 
 
 def _name_in_log(name: str) -> None:
-    """Say in each line of a shared console which job it comes from; the job's own file lies in its folder."""
+    """Name the job in each line of a shared console; its own log file needs no name."""
     text = f"[%(asctime)s][%(levelname)s] {name.replace('%', '%%')}: %(message)s"
     for handler in logging.getLogger().handlers:
         if type(handler) is logging.StreamHandler:
@@ -163,7 +163,7 @@ def _log() -> str | None:
 
 
 def _command(cfg: DictConfig) -> str:
-    """The command that runs this job alone, also where it is one of a sweep."""
+    """The command that runs this job alone, even if it is part of a sweep."""
     hydra = HydraConfig.get()
     words = [word for word in hydra.overrides.hydra if word.lstrip("+").startswith("hydra.searchpath=")]
     words += [word for word in hydra.overrides.task if not word.startswith("quiet=")]
@@ -177,10 +177,10 @@ def _command(cfg: DictConfig) -> str:
 
 
 def _require_own(job: JobFolder, key: str) -> None:
-    """See that the folder does not hold the result of another job, which would be lost.
+    """Check that the folder does not hold the result of another job, which would be lost.
 
     Raises:
-        ConfigError: it does.
+        ConfigError: the folder holds another job's result.
     """
     result = read_json(job.result)
     theirs = result.get("job_key") if isinstance(result, dict) else None
@@ -192,7 +192,7 @@ def _require_own(job: JobFolder, key: str) -> None:
 
 
 def _clear_once(job: JobFolder) -> None:
-    """Begin again from nothing, with a theft of its own; a forced job that was killed goes on when forced again."""
+    """Start again from nothing, with a new theft; a forced job that was killed continues when forced again."""
     if job.forced.exists():
         return
     shutil.rmtree(job.work, ignore_errors=True)

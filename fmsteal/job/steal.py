@@ -1,4 +1,4 @@
-"""The theft itself: the victim behind its API, the attack in front of it, and the seal that closes the account."""
+"""The theft itself: the victim behind its API, the attack in front of it, and the check of the account."""
 
 from __future__ import annotations
 
@@ -36,18 +36,18 @@ from fmsteal.training.curves import SPENT, Spending
 from fmsteal.victims.base import Victim
 from fmsteal.victims.calls import Purpose
 
-LOOK = 8  # pool images that a thief is looked at with
+LOOK = 8  # number of pool images that a thief is tried on
 
 
 @dataclass
 class Account:
-    """What left the API, by the oracle's own count: it is none of the attack's business.
+    """What left the API, by the oracle's own count, which the attack does not see.
 
     Attributes:
-        before: answers that were in the ledger when this run opened it.
-        answered: answers that were paid for since.
-        closed: no more may be asked.
-        past: images that went past the oracle, by the module of the victim that saw them.
+        before: number of answers in the ledger when this run opened it.
+        answered: number of answers paid for since.
+        closed: whether no more may be asked.
+        past: number of images that bypassed the oracle, by the module of the victim that saw them.
     """
 
     before: int = 0
@@ -57,35 +57,35 @@ class Account:
     _open: bool = False
 
     def admit(self) -> None:
-        """The oracle is about to ask the victim for a block that fits the budget."""
+        """Note that the oracle is about to ask the victim for a block that fits the budget."""
         self._open = True
 
     def pay(self, answers: int) -> None:
-        """The block is over; ``answers`` of it have reached the disk."""
+        """Note that the block is over; ``answers`` of its answers have reached the disk."""
         self.answered += answers
         self._open = False
 
     @property
     def purpose(self) -> Purpose:
-        """What the victim is asked for just now: by the oracle for a block, or past it."""
+        """Who is asking the victim now: the oracle, for a block, or somebody bypassing it."""
         return "attack" if self._open else "outside"
 
     @property
     def total(self) -> int:
-        """Answers that the ledger must hold."""
+        """The number of answers that the ledger must hold."""
         return self.before + self.answered
 
 
 def steal(
     cfg: DictConfig, theft: Theft, victim: Victim, pool: Images, task: Task, parts: Parts, meter: Meter, ctx: Context
 ) -> tuple[Record, nn.Module]:
-    """Let the attack ask and train, then seal the theft. Interrupted, it goes on from its ledger when called again.
+    """Let the attack ask and train, then write its thief. If interrupted, call it again to continue from the ledger.
 
     Returns:
-        The seal's record, and the thief as the attack returned it.
+        The record to seal the theft with, and the thief as the attack returned it.
 
     Raises:
-        AttackError, BudgetExceeded: of the attack, in its name.
+        AttackError, BudgetExceeded: the attack failed; the message names it.
         TheftError: the ledger does not account for what the victim was asked.
     """
     account, made, look = Account(), stolen.Made(), take_look(pool)
@@ -109,10 +109,10 @@ def steal(
 def train_again(
     cfg: DictConfig, theft: Theft, victim: Victim, pool: Images, task: Task, parts: Parts, ctx: Context
 ) -> nn.Module:
-    """The thief of a sealed theft that no file holds, from its ledger alone; the theft stays as it is.
+    """Train the thief of a sealed theft, which no file holds, from its ledger alone; the theft does not change.
 
     Raises:
-        TheftError: the attack asks for an answer that is not in the ledger: it is not deterministic.
+        TheftError: the attack asks for an answer that is not in the ledger, so it is not deterministic.
     """
     return let_attack(cfg, theft, victim, pool, task, parts, Account(closed=True), stolen.Made(), ctx)[1]
 
@@ -128,7 +128,7 @@ def let_attack(
     made: stolen.Made,
     ctx: Context,
 ) -> tuple[Oracle, nn.Module, list[Metric]]:
-    """Run the attack, and see that its thief is sound and that the ledger accounts for all that it asked.
+    """Run the attack, and check that its thief is sound and that the ledger accounts for everything it asked.
 
     Returns:
         The API, the thief, and what the attack reported.
@@ -145,21 +145,21 @@ def let_attack(
 
 
 def take_look(pool: Images) -> Tensor:
-    """A few pool images, uint8 ``(n, 3, H, W)``, that a thief is tried on."""
+    """A few pool images to try a thief on, uint8 ``(n, 3, H, W)``."""
     return torch.from_numpy(np.array(pool.pixels[np.arange(min(LOOK, len(pool)))]))
 
 
 def put_behind_api(
     theft: Theft, victim: Victim, pool: Images, task: Task, parts: Parts, account: Account, ctx: Context
 ) -> Oracle:
-    """Put the victim behind defense, budget and ledger; from here on nobody else touches it."""
+    """Put the victim behind defense, budget and ledger; from here on nothing else calls it."""
     with victim.calls.during("defense"):
         guard = prepare(parts.defense, victim, task.train, ctx)
     ledger = Ledger(theft.folder.ledger, account_name(theft, victim), guard.width)
     account.before = len(ledger)
     account.closed = account.closed or theft.was_sealed
     spending = Spending(ctx.tracker, parts.budget.usd, find_last_logged(theft.folder.curves))
-    spending(len(ledger), parts.budget.queries)  # a run may have been killed before it told of its last answers
+    spending(len(ledger), parts.budget.queries)  # a run may have been killed before it logged its last answers
 
     def tell(used: int, allowed: int) -> None:
         ctx.progress.update("queries", used, allowed)
@@ -202,24 +202,24 @@ def put_behind_api(
 
 
 def find_last_logged(curves: Path) -> int:
-    """Up to how many queries a theft's curves say what they have cost."""
+    """The largest number of queries whose cost a theft's curves hold."""
     return int(max((x for name, x, metric, _ in read_points(curves) if (name, metric) == SPENT), default=0))
 
 
 def account_name(theft: Theft, victim: Victim) -> str:
-    """What a ledger says whose answers it holds."""
+    """The account that a ledger's answers belong to, as its header names it."""
     return f"{theft.account} against {victim.digest}"
 
 
 def require_account(cfg: DictConfig, theft: Theft, victim: Victim, account: Account) -> None:
-    """See that the ledger on the disk holds every answer that left the API, and no more than the budget.
+    """Check that the ledger on the disk holds every answer that left the API, and no more than the budget.
 
-    The ledger is read again, the budget is the config's, and the victim's own count tells what it was shown past the
-    oracle. All three are out of an honest attack's reach. One in the same process that means to deceive can still get
-    round them: the boundary that holds is an API in another process.
+    The ledger is read again, the budget is the config's, and the victim itself counts what it was shown past the
+    oracle. An honest attack can reach none of the three. A hostile one in the same process can still get round them:
+    only an API in another process is a real boundary.
 
     Raises:
-        TheftError: it does not. The ledger is kept.
+        TheftError: the account does not balance. The ledger is kept.
     """
     asked = max(victim.calls.shown["outside"], victim.calls.computed["outside"])
     if outside := asked or max(account.past.values(), default=0):
@@ -236,9 +236,9 @@ def require_account(cfg: DictConfig, theft: Theft, victim: Victim, account: Acco
 
 @contextmanager
 def watch(victim: Victim, account: Account) -> Iterator[None]:
-    """Count whatever the victim is shown meanwhile as past the oracle, unless the oracle says otherwise.
+    """Count whatever the victim is shown in the block as bypassing the oracle, unless the oracle asked for it.
 
-    Each module of the victim is looked at: to call the model's ``forward`` itself gets round a hook of the model alone.
+    Each module of the victim has a hook: calling the model's ``forward`` directly would bypass a hook on the model.
     """
 
     def look(name: str, module: nn.Module, inputs: tuple[Any, ...]) -> None:
@@ -258,10 +258,10 @@ def watch(victim: Victim, account: Account) -> Iterator[None]:
 
 @contextmanager
 def name_attack(attack: str) -> Iterator[None]:
-    """Say which attack it was that went wrong, or whose thief cannot be judged.
+    """Name the attack in its errors.
 
     Raises:
-        AttackError, BudgetExceeded: with the attack's name.
+        AttackError, BudgetExceeded: the block raised one; the attack's name is added to its message.
     """
     try:
         yield
@@ -272,16 +272,16 @@ def name_attack(attack: str) -> Iterator[None]:
 
 @contextmanager
 def blame_attack(oracle: Oracle) -> Iterator[None]:
-    """Report whatever goes wrong as the attack's failure; what it has paid for stays in the ledger.
+    """Report any error as the attack's failure; what it has paid for stays in the ledger.
 
     Raises:
-        AttackError: for any error but the project's own, which pass as they are.
+        AttackError: in place of any error except fmsteal's own, which pass unchanged.
     """
     try:
         yield
     except FmstealError:
         raise
-    except Exception as error:  # of any kind: somebody else may have written the attack
+    except Exception as error:  # attacks of other packages may raise anything
         raise AttackError(
             f"it failed after {oracle.used} queries ({type(error).__name__}: {error}). The answers are kept: the same "
             f"command goes on from them. The stack trace is in {JobFolder(Path()).failure}."

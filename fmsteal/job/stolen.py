@@ -1,4 +1,4 @@
-"""The thief as a file: written when a theft is sealed, loaded for whatever is measured later."""
+"""The thief as a file: written when a theft is sealed, loaded for later measurements."""
 
 from __future__ import annotations
 
@@ -24,25 +24,25 @@ from fmsteal.training.updates import has_updates, merge
 
 log = logging.getLogger(__name__)
 SCHEMA = "1"
-SHOWN = 8  # images on which a program must answer like the module that it was made from
-CLOSE = 1e-5  # to within this, relative to the largest output
+SHOWN = 8  # number of images on which a program must answer like the module that it was made from
+CLOSE = 1e-5  # tolerance of that comparison, relative to the largest output
 
 Learner = ClassifierLearner | EncoderLearner
 Shapes = list[tuple[str, torch.Size]]
 
 
 class Made:
-    """The models that an attack was handed by its context: a thief that is one of them can be built again."""
+    """The models that an attack got from its context: a thief that is one of them can be rebuilt."""
 
     def __init__(self) -> None:
         self._models: list[tuple[weakref.ref[nn.Module], Shapes]] = []
 
     def note(self, model: nn.Module) -> None:
-        """Remember a model, and what its weights are like."""
+        """Remember a model and the shapes of its weights."""
         self._models.append((weakref.ref(model), _shapes(model)))
 
     def settle(self, thief: Any) -> Any:
-        """The thief that an attack returned, plain: low-rank updates that it left beside weights are merged."""
+        """The thief that an attack returned, with low-rank updates merged into its weights."""
         if isinstance(thief, nn.Module) and has_updates(thief):
             known = thief in self
             merge(thief)
@@ -51,25 +51,25 @@ class Made:
         return thief
 
     def __contains__(self, thief: object) -> bool:
-        """Whether a model is one of them, and still of the same architecture."""
+        """Whether a model is one of them and still has the same architecture."""
         return any(model() is thief and shapes == _shapes(model()) for model, shapes in self._models)
 
 
 def write(folder: TheftFolder, thief: nn.Module, learner: Learner, made: Made, look: Tensor) -> dict[str, Any]:
     """Write the thief into its theft's folder.
 
-    One that was made through the context is kept as safetensors, with what is needed to build it again; a frozen trunk
-    is left out: its weights are public. Any other module is kept as `torch.export` has it, if that answers alike.
+    A thief that was made through the context is saved as safetensors, with what is needed to rebuild it, but without a
+    frozen trunk, whose weights are public. Any other module is saved by `torch.export`, if the program answers alike.
 
     Args:
-        folder: the theft's.
+        folder: the theft's folder.
         thief: the stolen model.
         learner: how the job's thief is made.
-        made: what the attack was handed.
+        made: the models that the attack got from its context.
         look: some images, uint8 ``(n, 3, H, W)``.
 
     Returns:
-        ``form``: ``weights``, ``program`` or ``none``; ``width`` and what else it takes to load it.
+        ``form`` (``weights``, ``program`` or ``none``), ``width``, and whatever else is needed to load the thief.
     """
     known: dict[str, Any] = {
         "form": "weights",
@@ -101,15 +101,15 @@ def write(folder: TheftFolder, thief: nn.Module, learner: Learner, made: Made, l
 
 
 def require_sound(thief: object, width: int | None, look: Tensor) -> nn.Module:
-    """See that an attack returned a thief that can be judged.
+    """Check that an attack returned a thief that can be measured.
 
     Args:
-        thief: what it returned.
-        width: numbers in an answer of the victim; None where any will do.
+        thief: what the attack returned.
+        width: number of values in an answer of the victim; None if any width is allowed.
         look: some images, uint8 ``(n, 3, H, W)``.
 
     Raises:
-        AttackError: it is no model, or one whose answers are of another shape, or not finite.
+        AttackError: `thief` is not a model, or its answers have another shape, or it is not finite.
     """
     if not isinstance(thief, nn.Module):
         raise AttackError(f"it returned {type(thief).__name__}, not a thief (a torch.nn.Module).")
@@ -128,11 +128,11 @@ def list_files(folder: TheftFolder) -> list[Path]:
 
 
 def load(folder: TheftFolder, known: dict[str, Any]) -> nn.Module | None:
-    """The thief, raw images in, answers out; None if it was sealed as one that cannot be loaded.
+    """The thief, which maps raw images to answers; None if it was sealed as one that cannot be loaded.
 
     Raises:
-        TheftError: its file does not fit what the seal says of it (``known``).
-        DataError: its frozen trunk's public weights are not there.
+        TheftError: the thief's file does not match the seal's record of it (``known``).
+        DataError: the public weights of the thief's frozen trunk are missing.
     """
     if known["form"] == "none":
         return None
@@ -142,11 +142,11 @@ def load(folder: TheftFolder, known: dict[str, Any]) -> nn.Module | None:
 
 
 def open_thief(file: Path) -> nn.Module:
-    """A thief from its safetensors file alone: that holds all that is needed to build it again.
+    """A thief from its safetensors file alone, which holds everything needed to rebuild it.
 
     Raises:
-        TheftError: it is no such file, or damaged.
-        DataError: its frozen trunk's public weights are not there.
+        TheftError: the file is not a thief's, or is damaged.
+        DataError: the public weights of the thief's frozen trunk are missing.
     """
     try:
         with safe_open(file, "pt") as weights:
@@ -157,7 +157,7 @@ def open_thief(file: Path) -> nn.Module:
 
 
 def _filled(file: Path, known: dict[str, Any]) -> nn.Module:
-    """Build a model as ``known`` describes it, and fill in its weights; a frozen trunk's own are public."""
+    """Build a model as ``known`` describes it and load its weights; those of a frozen trunk are public."""
     spec, frozen = BackboneSpec(**known["backbone"]), known["adaptation"] == "probe"
     model: Classifier | Encoder
     with torch.random.fork_rng():
@@ -177,7 +177,7 @@ def _filled(file: Path, known: dict[str, Any]) -> nn.Module:
 
 
 class Program(nn.Module):
-    """A thief as `torch.export` keeps it: raw images in, uint8 or float in [0, 1].
+    """A thief saved by `torch.export`, which takes raw images, uint8 or float in [0, 1].
 
     Attributes:
         size: height and width of the images that it was traced with.
@@ -193,11 +193,11 @@ class Program(nn.Module):
         self.size = (int(images.shape[-2]), int(images.shape[-1]))
 
     def forward(self, images: Tensor) -> Tensor:
-        """Answers of a batch of images."""
+        """Answers for a batch of images."""
         return cast("Tensor", self.inner(images.float() / 255 if images.dtype == torch.uint8 else images))
 
     def train(self, mode: bool = True) -> Program:
-        """Nothing: a program is what it was in eval mode."""
+        """Do nothing: a program is always in eval mode."""
         return self
 
 
@@ -222,7 +222,7 @@ def _width(thief: nn.Module, look: Tensor) -> int:
 
 
 def _exported(file: Path, thief: nn.Module, look: Tensor) -> bool:
-    """Keep any module as a program for batches of any size; whether that went well."""
+    """Save a module as a program for batches of any size; return whether it worked and answers alike."""
     look = look[:SHOWN].float() / 255
     fresh = file.with_name(f".{file.name}")
     try:
@@ -235,7 +235,7 @@ def _exported(file: Path, thief: nn.Module, look: Tensor) -> bool:
         if max((found[0] - due[:1]).abs().max(), (found[1] - due).abs().max()) > CLOSE * scale:
             return False
         fresh.replace(file)
-    except Exception as error:  # torch.export refuses in many ways
+    except Exception as error:  # torch.export can fail in many ways
         log.debug("torch.export: %s", error)
         return False
     finally:

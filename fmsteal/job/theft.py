@@ -1,7 +1,7 @@
 """A theft on disk: open from its first answer, sealed once its ledger accounts for every answer. Imports no torch.
 
 A theft is found by the 16 hex digits at the end of its folder's name; what comes before them is decoration. It is kept
-for good: an answer cannot be made again for nothing. ``force=true`` makes a further theft beside it (``.2``, ``.3``).
+for good: its answers would cost money again. ``force=true`` makes a further theft beside it (``.2``, ``.3``).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from fmsteal.records.folders import TheftFolder
 log = logging.getLogger(__name__)
 
 SCHEMA = 1
-NAMED_BY = ".keys.json"  # in the folder of all thefts: the version of keys by which all of them are named
+NAMED_BY = ".keys.json"  # in the folder of all thefts: the key version that names all of them
 _NAME = re.compile(r".*-(?P<hash>[0-9a-f]{16})(?:\.(?P<number>\d+))?")
 Record = dict[str, Any]
 
@@ -36,10 +36,10 @@ class Theft:
     """One theft, held by this process.
 
     Attributes:
-        folder: where it lies.
-        key: of the job, ``<slug>-<hash16>``.
+        folder: the theft's folder.
+        key: key of the job, ``<slug>-<hash16>``.
         identity: what the key was made from, in readable form.
-        lease: the right to work on it.
+        lease: the right to work on the theft.
     """
 
     folder: TheftFolder
@@ -49,14 +49,14 @@ class Theft:
 
     @property
     def account(self) -> str:
-        """Whose answers its ledger says it holds: the hash of the key under which it was begun."""
+        """The account that its ledger names: the hash of the key under which the theft was begun."""
         return hash_of((_known(self.folder) or {}).get("key", self.key))
 
     def begin(self, inputs: Mapping[str, str]) -> None:
-        """Write down whose theft it is and from what content, or see that it is the same as before.
+        """Record whose theft it is and from what content, or check that both are the same as before.
 
         Raises:
-            DataError: other content has the same names; it is named, with the option that tells the two apart.
+            DataError: the content has changed under the same names; the message names it, and the option that helps.
         """
         self.require_content(inputs)
         if read_sealed(self.folder.begun) is not None:
@@ -69,12 +69,12 @@ class Theft:
             write_sealed(self.folder.begun, {"schema": SCHEMA, "identity": self.identity, **kept})
 
     def require_content(self, inputs: Mapping[str, str]) -> None:
-        """See that a theft that is there was begun from this content (`begin` without writing)."""
+        """Check that an existing theft was begun from this content (`begin` without writing)."""
         if (before := _known(self.folder)) is not None:
             require_same(self.folder, before, inputs)
 
     def sealed(self) -> Record | None:
-        """The record of a theft whose files are all as they were sealed; None if it is open, or damaged (a warning)."""
+        """The record of a sealed theft with undamaged files; None if it is open, or damaged (with a warning)."""
         record = read_sealed(self.folder.seal)
         if record is None:
             if self.folder.seal.exists():
@@ -94,23 +94,23 @@ class Theft:
 
     @property
     def was_sealed(self) -> bool:
-        """Whether all its answers were paid for once: none may be asked again, whatever was damaged since."""
+        """Whether all its answers were once paid for; none may be asked again, even after damage."""
         return read_sealed(self.folder.seal) is not None
 
     def _forget_curves(self) -> None:
-        """They are made anew when the thief is trained again; finished jobs keep the file under names of their own."""
-        if not self.folder.work.exists():  # else it is being trained again, and may go on from a checkpoint
+        """Remove the curves, which will be written again with the thief; finished jobs keep the file by other names."""
+        if not self.folder.work.exists():  # else it is being trained again, and may continue from a checkpoint
             self.folder.curves.unlink(missing_ok=True)
 
     def seal(self, record: Record, thief: Sequence[Path]) -> Record:
-        """Write ``theft.json``, last: it vouches for the theft's files by their digests.
+        """Write ``theft.json`` last, with the digests of the theft's files.
 
         Args:
-            record: what it says besides.
+            record: further content of ``theft.json``.
             thief: the files that hold the thief.
 
         Raises:
-            LeaseLost: another process works on it by now.
+            LeaseLost: another process has taken over the theft.
         """
         self.lease.require()
         own = (self.folder.begun, self.folder.ledger, self.folder.defense_log, self.folder.curves, *thief)
@@ -121,7 +121,7 @@ class Theft:
             named = {file.relative_to(self.folder.path).as_posix(): checksum(file) for file in files}
             known = {"schema": SCHEMA, "key": self.key, "key_version": KEY_VERSION, "identity": self.identity}
             begun: Record = read_sealed(self.folder.begun) or {}
-            before = read_sealed(self.folder.seal) or {}  # of a theft that was damaged: its answers were paid for then
+            before = read_sealed(self.folder.seal) or {}  # a damaged theft's answers were paid for by an earlier job
             paid: Record = {name: before[name] for name in ("cost", "job") if name in before}
             whole: Record = {**known, **begun, **record, **paid, "files": named, "sealed": time.time()}
             self.folder.refused.unlink(missing_ok=True)
@@ -131,12 +131,12 @@ class Theft:
 
     @property
     def unaccounted(self) -> int:
-        """Answers by which its ledger was found to be wrong when it was refused; no later run can account for them."""
+        """How many answers its ledger was off by when it was refused; no later run can account for them."""
         refused = read_json(self.folder.refused)
         return int(refused.get("unaccounted", 0)) if isinstance(refused, dict) else 0
 
     def refuse(self, why: str, unaccounted: int = 0) -> TheftError:
-        """Write down why the theft is not sealed; returns the error to raise. Its ledger stays."""
+        """Record why the theft is not sealed, and return the error to raise. Its ledger stays."""
         said = (
             f"{why} The theft is refused and not sealed; its answers are kept in {self.folder.ledger}. Mend what asked "
             "in this way and run the same command: it goes on from them. Where they can no longer be accounted for, "
@@ -157,19 +157,19 @@ def hold(
     patience: float | None = None,
     seconds: float = LEASE_SECONDS,
 ) -> Iterator[Theft]:
-    """Find the theft of a job, or begin it, and hold it: one process at a time does.
+    """Find or begin the theft of a job and hold it, one process at a time.
 
     Args:
         root: the folder of all thefts.
-        key: of the job.
+        key: key of the job.
         identity: what the key was made from.
-        own: the theft that this job was working on, if it was.
-        anew: begin a further one beside those that are there, unless ``own`` says which it is.
-        patience: seconds to wait for a process that holds it; None waits as long as it takes.
-        seconds: after which a holder on another host that is not heard of is replaced.
+        own: the theft that this job was already working on, if any.
+        anew: begin a further theft beside existing ones, unless ``own`` is given.
+        patience: seconds to wait for a process that holds the theft; None waits as long as it takes.
+        seconds: seconds without a heartbeat after which a holder on another host is replaced.
 
     Raises:
-        LeaseBusy: another process still holds it after that time.
+        LeaseBusy: another process still holds the theft after ``patience`` seconds.
         TheftError: the folder of that name holds another theft.
     """
     folder = choose(root, key, identity, own, anew)
@@ -181,7 +181,7 @@ def hold(
 def choose(
     root: Path, key: str, identity: Mapping[str, Any], own: Path | None = None, anew: bool = False
 ) -> TheftFolder:
-    """Where a job's theft is, or will be: see `hold`. Of several the latest sealed one is taken."""
+    """Where a job's theft is or will be, see `hold`. If there are several, the latest sealed one is taken."""
     wanted = hash_of(key)
     if own is not None and (name := _NAME.fullmatch(own.name)) and name["hash"] == wanted:
         return TheftFolder(root / own.name)
@@ -198,7 +198,7 @@ def choose(
 
 
 def is_sealed(root: Path, key: str) -> bool:
-    """Whether a theft of the job is sealed, as far as its files' being there tells."""
+    """Whether a theft of the job is sealed, judged only by whether the seal's file exists."""
     return bool(_sealed(root, list_numbered(root).get(hash_of(key), {})))
 
 
@@ -210,13 +210,13 @@ _listed: dict[Path, tuple[int, dict[str, dict[int, str]]]] = {}
 
 
 def list_numbered(root: Path) -> dict[str, dict[int, str]]:
-    """The thefts below a folder: names by hash and number. Read again only when the folder has changed."""
+    """Names of the thefts below a folder, by hash and number. Read again only when the folder has changed."""
     try:
         stamp = root.stat().st_mtime_ns
     except FileNotFoundError:
         return {}
     known = _listed.get(root)
-    if known is not None and known[0] == stamp and time.time_ns() - stamp > 10**9:  # a file system's clock is coarse
+    if known is not None and known[0] == stamp and time.time_ns() - stamp > 10**9:  # file system clocks are coarse
         return known[1]
     found: dict[str, dict[int, str]] = {}
     for entry in os.scandir(root):
@@ -227,7 +227,7 @@ def list_numbered(root: Path) -> dict[str, dict[int, str]]:
 
 
 def find_damage(folder: Path, record: Mapping[str, Any]) -> list[str]:
-    """What is wrong with the files of a folder that a record vouches for."""
+    """What is wrong with the files whose digests a record holds: a list of messages."""
     found = []
     for name, known in record.get("files", {}).items():
         file = folder / name
@@ -239,7 +239,7 @@ def find_damage(folder: Path, record: Mapping[str, Any]) -> list[str]:
 
 
 def read_sealed(file: Path) -> Record | None:
-    """A JSON file that carries its own digest; None if it is missing, or not what was written."""
+    """Read a JSON file that holds its own digest; None if it is missing or does not match."""
     record = read_json(file)
     if not isinstance(record, dict) or record.pop("seal", None) != digest(record):
         return None
@@ -247,16 +247,16 @@ def read_sealed(file: Path) -> Record | None:
 
 
 def write_sealed(file: Path, record: Mapping[str, Any]) -> None:
-    """Write JSON with its own digest, so that a flipped bit in it is seen."""
+    """Write JSON with its own digest, so that a flipped bit is noticed."""
     file.parent.mkdir(parents=True, exist_ok=True)
     write_json(file, {**record, "seal": digest(dict(record))})
 
 
 def require_same(folder: TheftFolder, before: Mapping[str, Any], inputs: Mapping[str, str]) -> None:
-    """See that a theft was begun from the content that is there now.
+    """Check that a theft was begun from the current content.
 
     Raises:
-        DataError: it was not.
+        DataError: the content has changed.
     """
     known = before.get("inputs", {})
     changed = sorted(name for name in inputs if name in known and known[name] != inputs[name])
@@ -268,7 +268,7 @@ def require_same(folder: TheftFolder, before: Mapping[str, Any], inputs: Mapping
 
 
 def _require_own(folder: TheftFolder, identity: Mapping[str, Any]) -> None:
-    """See that a folder of this name holds this theft: the hash alone is 64 bits of it."""
+    """Check that the folder holds this very theft, as its name has only a 64-bit hash of the identity."""
     for file in (folder.begun, folder.seal):
         record = read_sealed(file)
         if record is not None and record.get("identity") != identity:
@@ -281,7 +281,7 @@ def _require_own(folder: TheftFolder, identity: Mapping[str, Any]) -> None:
 
 
 def _known(folder: TheftFolder) -> Record | None:
-    """What is known of a theft since it was begun; its seal says so too."""
+    """What was recorded when the theft was begun, which its seal repeats."""
     return read_sealed(folder.begun) or read_sealed(folder.seal)
 
 
@@ -294,9 +294,9 @@ def _require_readable(folder: TheftFolder, record: Mapping[str, Any]) -> None:
 
 
 def _rekeyed(root: Path, key: str, identity: Mapping[str, Any]) -> Path | None:
-    """A theft that an earlier way of making keys named otherwise, found by its whole identity, under its new name.
+    """Find a theft named by an earlier key version, by its whole identity, and rename it; None if there is none.
 
-    A note beside the thefts says when none has such a name any more, so that they are not all read for each new key.
+    A note beside the thefts records when none has an old name any more, so that not all are read for each new key.
     """
     note, others = root / NAMED_BY, False
     if read_json(note) == KEY_VERSION or not root.is_dir():

@@ -1,7 +1,7 @@
-"""Which victims are in the store, known without torch and without their data.
+"""Which victims are in the store, without importing torch or opening their data.
 
-An artifact in the store is named by the content of its data, which only a job that has opened them knows. The first
-job that has prepared a victim therefore leaves a note under the hash of the victim's own key, in ``<cache>/prepared/``.
+An artifact in the store is named by the content of its data, which only a job that has opened the data knows. The first
+job that prepares a victim therefore leaves a note under the hash of the victim's own key, in ``<cache>/prepared/``.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from fmsteal.records import results
 
 
 def is_ready(cfg: DictConfig, key: str) -> bool:
-    """Whether the victim is in the store and nothing that it was made from was touched since."""
+    """Whether the victim is in the store and nothing it was made from has changed since."""
     if not is_prepared(Path(cfg.cache), key):
         return False
     return bool(read_json(_note(Path(cfg.cache), key))["paths"] == _paths(cfg))
 
 
 def is_prepared(cache: Path, key: str) -> bool:
-    """Whether the victim is in the store, whatever was touched since."""
+    """Whether the victim is in the store, whatever has changed since."""
     known = read_json(_note(cache, key))
     return isinstance(known, dict) and (known.get("place") is None or (cache / known["place"]).is_dir())
 
@@ -36,7 +36,7 @@ def remember(
     """Note that the victim is prepared; ``place`` is its folder in the store, if it needs one.
 
     Returns:
-        Which run made it, as that run's tracker identified itself: ``run``, unless there was a note before.
+        The tracker's identity of the run that made the victim: ``run``, unless an earlier note names another.
     """
     path = _note(Path(cfg.cache), key)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Questions that are answered together: as many as reach the disk at once, or the batches a defense wants."""
+"""Groups of questions that are answered together: those that reach the disk at once, or a defense's batches."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from fmsteal.oracle.ledger import Question
 
-ANSWERED_AT_ONCE = 512  # answers that reach the ledger together: what a kill can make the victim compute again
+ANSWERED_AT_ONCE = 512  # answers written to the ledger together: the most a kill can make the victim compute again
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,9 +20,9 @@ class Shown:
     """The images of one ask.
 
     Attributes:
-        kind: images of one kind can be stacked.
-        raw: the victim's raw outputs ``(n, W)`` for some of them, by row.
-        look: their pixels ``(n, 3, H, W)``.
+        kind: images of the same kind can be stacked.
+        raw: returns the victim's raw outputs ``(n, W)`` for some of the images, by row.
+        look: returns the pixels ``(n, 3, H, W)`` of some of the images, by row.
     """
 
     kind: Hashable
@@ -35,9 +35,9 @@ class Block:
     """Questions that a guard answers together.
 
     Attributes:
-        questions: all of them, in order.
-        new: the places of those that have no answer yet: they alone are recorded.
-        raw: asks the victim, ``(n, W)``.
+        questions: all questions, in order.
+        new: positions of the questions that have no answer yet; only these are recorded.
+        raw: asks the victim and returns its raw outputs, ``(n, W)``.
         images: reads the images, ``(n, 3, H, W)``.
     """
 
@@ -49,7 +49,7 @@ class Block:
 
 @dataclass(eq=False)
 class _Place:
-    """A question at its place in the order, with the victim's output once it is known."""
+    """A question in the order it was asked, with the victim's output once it is known."""
 
     question: Question
     shown: Shown
@@ -60,10 +60,10 @@ class _Place:
 class Blocks:
     """Cuts what a run asks into blocks.
 
-    Without a ``batch`` a block holds questions that have no answer yet, `ANSWERED_AT_ONCE` of them. With one, the n-th
-    question of a run belongs to batch ``n // batch``, answered or not, so that a run that goes on forms the same
-    batches. A batch also ends where images of another kind or size begin. The last, incomplete batch of an ask is
-    answered as it is; the next ask fills it up, and its earlier questions are shown to the guard again.
+    Without a ``batch``, a block holds up to `ANSWERED_AT_ONCE` questions that have no answer yet. With one, the n-th
+    question of a run belongs to batch ``n // batch``, answered or not, so a resumed run forms the same batches. A batch
+    also ends where images of another kind or size begin. The last, incomplete batch of an ask is answered as it is; the
+    next ask fills it up, and its earlier questions are shown to the guard again.
     """
 
     def __init__(self, batch: int | None) -> None:
@@ -91,7 +91,7 @@ class Blocks:
         return blocks
 
     def close(self) -> None:
-        """The ask is over: what it left of a batch stays open."""
+        """End the ask; its last, incomplete batch stays open."""
         if self._batch is not None:
             last = self._batches[-1] if self._batches else []
             self._open = last if len(last) < self._batch else []
@@ -107,7 +107,7 @@ class Blocks:
 
 
 def _raw(places: Sequence[_Place]) -> Tensor:
-    """The victim's outputs for a batch: it is asked for those alone that it has not given yet."""
+    """The victim's outputs for a batch; it is asked only for those that are still missing."""
     unknown = [place for place in places if place.output is None]
     for shown, group in groupby(unknown, key=lambda place: place.shown):
         these = list(group)

@@ -1,8 +1,8 @@
-"""What a defense wrote down beside each answer: its state, charges, delays, flags and refusals. Imports no torch.
+"""What a defense records beside each answer: its state, charges, delays, flags and refusals. Imports no torch.
 
 One file: a header line of JSON, then a record for each question: three numbers (length, the length's CRC32, the
-content's CRC32), then the content. It is written before the ledger is. A record cut off at the end is dropped, as are
-records at the end whose answers did not reach the ledger any more; a file with any other damage is refused.
+content's CRC32), then the content. It is written before the ledger is. A truncated record at the end is dropped, as are
+records at the end whose answers did not reach the ledger; a file with any other damage is refused.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ _REFUSED, _LOGGED = 1, 2
 
 
 class LogRow(NamedTuple):
-    """One question, and what the defense made of it.
+    """One question, and how the defense handled it.
 
     Attributes:
         question: who asked about which image, and how often before.
-        now: the simulated clock when it was asked, in seconds.
-        usd: charged on top of the budget's price.
-        seconds: delay.
-        refused: no answer left, and none is in the ledger.
-        flags: by name.
-        log: what the guard's ``fold`` gets; None if it logged nothing.
+        now: the simulated clock when the question was asked, in seconds.
+        usd: US dollars charged on top of the budget's price.
+        seconds: delay in seconds.
+        refused: whether the question was refused; then the ledger holds no answer to it.
+        flags: flag values by name.
+        log: bytes for the guard's ``fold``; None if the guard logged nothing.
     """
 
     question: Question
@@ -49,14 +49,14 @@ class LogRow(NamedTuple):
 
 
 class DefenseLog:
-    """The log of one theft's defense; the file is there as soon as a defense has something to write down."""
+    """The log of one theft's defense; the file exists once the defense has something to record."""
 
     def __init__(self, path: Path, job: str, defense: str) -> None:
         """Name the log; `replay` reads it.
 
         Args:
             path: the file.
-            job: whose it is, as in the theft's ledger.
+            job: the account that the log belongs to, as in the theft's ledger.
             defense: the defense's name.
         """
         self.path = path
@@ -64,10 +64,10 @@ class DefenseLog:
         self._size = 0
 
     def replay(self, ledger: Ledger) -> list[LogRow]:
-        """The rows that count, in order: of questions that were answered, and of those that were refused.
+        """The rows that count, in order: those of questions that were answered or refused.
 
         A row whose question has no answer belongs to a block that was never handed out. At the end of the file such
-        rows are cut off, together with what follows them in their block. Of two rows of one question the later counts.
+        rows are cut off, with all that follow. If a question has two rows, the later one counts.
 
         Raises:
             LedgerError: the file is damaged, or belongs to another theft or defense; it is left as it is.
@@ -87,7 +87,7 @@ class DefenseLog:
         return [rows[place] for place in range(count) if place in kept]
 
     def append(self, rows: Sequence[LogRow]) -> None:
-        """Write the rows down; returns once they are on the disk.
+        """Append rows; return once they are on the disk.
 
         Raises:
             LedgerError: another process writes to the file.
@@ -105,7 +105,7 @@ class DefenseLog:
         return json.dumps(self._header, sort_keys=True).encode() + b"\n"
 
     def _read(self) -> tuple[list[LogRow], list[int]]:
-        """All whole rows, and where each begins, with the end of the last."""
+        """All complete rows, the offset of each, and the end of the last."""
         content, line = self.path.read_bytes(), self._line()
         if line.startswith(content):  # killed while writing the very first row
             return [], [0]

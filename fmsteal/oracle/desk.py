@@ -21,8 +21,8 @@ from fmsteal.oracle.tally import Tally
 class Desk:
     """Answers blocks of questions.
 
-    First the defense's log is written, then the ledger, then the guard's state moves on. A run that goes on reads the
-    log into a fresh guard: live and replayed are one path. A guard that says nothing but answers has no log.
+    First the defense's log is written, then the ledger, then the guard's state is updated. A resumed run reads the log
+    into a new guard, by the same code. A guard that returns nothing but answers has no log.
     """
 
     def __init__(
@@ -47,17 +47,17 @@ class Desk:
         self._settle(log.replay(ledger))
 
     def refused(self, questions: Sequence[Question]) -> npt.NDArray[np.bool_]:
-        """Which of these questions were refused, ``(n,)``."""
+        """Which of these questions were refused, bool ``(n,)``."""
         if not self._refused:
             return np.zeros(len(questions), bool)
         return np.array([question in self._refused for question in questions], bool)
 
     def serve(self, block: Block) -> int:
-        """Answer what is new in a block; returns how many answers are in the ledger for it.
+        """Answer the new questions of a block; return how many answers were added to the ledger.
 
         Raises:
-            VictimError: the victim's answers are no numbers.
-            DefenseError: the guard failed or broke its contract. In both cases nothing of the block is recorded.
+            VictimError: the victim's answers are NaN or infinite. Nothing of the block is recorded.
+            DefenseError: the guard failed or broke its contract. Nothing of the block is recorded.
         """
         raw = block.raw().detach().cpu()
         answers = self._to_answers(raw)
@@ -83,7 +83,7 @@ class Desk:
         return len(answered)
 
     def _settle(self, rows: Sequence[LogRow]) -> None:
-        """Take rows that are on the disk into the state."""
+        """Update the state with rows that are on the disk."""
         for row in rows:
             self.tally.add(row)
         self._refused.update(row.question for row in rows if row.refused)
@@ -94,7 +94,7 @@ class Desk:
             self._guard.fold([question for question, _ in logged], [log for _, log in logged])
         except FmstealError:
             raise
-        except Exception as error:  # of any kind: somebody else may have written the defense
+        except Exception as error:  # defenses of other packages may raise anything
             raise DefenseError(
                 f"{self.name} failed to remember what it logged ({type(error).__name__}: {error}). The answers and "
                 f"{self._log.path} are kept."

@@ -1,4 +1,4 @@
-"""Correcting a single flipped bit: by a CRC32, or by a line that is known."""
+"""Corrects a single flipped bit, using a CRC32; detects one by comparison with a known line."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import numpy as np
 
 
 def correct(message: bytes, crc: int) -> tuple[bytes, int] | None:
-    """Message and checksum with the one bit put right that makes them fit; None if no single bit does.
+    """Message and checksum with the one wrong bit corrected; None if no single bit makes them match.
 
-    A CRC32 tells every bit of a message of less than half a gigabyte from every other one.
+    In a message of less than half a gigabyte, each flipped bit changes the CRC32 in a different way.
     """
     difference = zlib.crc32(message) ^ crc
     if difference.bit_count() == 1:
@@ -25,7 +25,7 @@ def correct(message: bytes, crc: int) -> tuple[bytes, int] | None:
 
 
 def differ_in_one_bit(one: bytes, other: bytes) -> bool:
-    """Whether two byte strings of one length differ in exactly one bit."""
+    """Whether two byte strings have the same length and differ in exactly one bit."""
     if len(one) != len(other):
         return False
     return (int.from_bytes(one) ^ int.from_bytes(other)).bit_count() == 1
@@ -33,10 +33,10 @@ def differ_in_one_bit(one: bytes, other: bytes) -> bool:
 
 @lru_cache(maxsize=4)
 def _bits(length: int) -> dict[int, int]:
-    """The bit, by the difference that flipping it makes to the CRC32 of a message of this length.
+    """The position of a bit, by the change that flipping it makes to the CRC32 of a message of this length.
 
-    A CRC is linear: the difference depends on the bit's distance from the end alone, and one byte further from the end
-    it is what one more zero byte makes of it.
+    A CRC is linear: the change depends only on the bit's distance from the end, and each byte further from the end
+    updates it as one more zero byte would.
     """
     table = np.array([zlib.crc32(bytes([b])) ^ zlib.crc32(b"\0") for b in range(256)], np.uint32)
     differences = np.empty((length, 8), np.uint32)

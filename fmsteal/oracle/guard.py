@@ -1,8 +1,8 @@
-"""What stands between a victim's answers and whoever asks: the oracle lets a guard reply to questions.
+"""What stands between a victim's answers and the attacker: the oracle lets a guard reply to questions.
 
-The guard's ``reply`` only computes. What it must remember goes into ``Reply.log``; the oracle writes that to the
-disk and hands it to ``fold``, now and again when a killed job goes on. So a guard's state is always ``fold`` of
-its log. A defense (`fmsteal.defenses.base`) prepares it.
+The guard's ``reply`` only computes. What it must remember goes into ``Reply.log``; the oracle writes that to the disk
+and passes it to ``fold``, both at once and when a killed job resumes. So a guard's state is always ``fold`` of its log.
+A defense (`fmsteal.defenses.base`) prepares it.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ class Ask:
 
     Attributes:
         questions: who asked about which image, and how often before.
-        answers: float32 ``(n, w)``: what would leave without this defense.
-        raw: float32 ``(n, W)``: the victim's logits or embedding, which nobody outside sees.
-        images: reads the images ``(n, 3, H, W)``: uint8 of the pool, or float in [0, 1].
+        answers: float32 ``(n, w)``: the answers without this defense.
+        raw: float32 ``(n, W)``: the victim's logits or embeddings, which never leave the API.
+        images: reads the images ``(n, 3, H, W)``: uint8 from the pool, or float in [0, 1].
         now: seconds on the simulated clock, the sum of all delays so far.
-        seed: from which random defenses draw.
-        salt: tells apart the random numbers of defenses in a chain.
+        seed: seed of random defenses.
+        salt: separates the random numbers of defenses in a chain.
     """
 
     questions: Sequence[Question]
@@ -44,7 +44,7 @@ class Ask:
     salt: str = ""
 
     def generator(self, row: int, *, per: Per = "ask") -> torch.Generator:
-        """A generator for this row, always the same one for the same seed and question.
+        """A generator for this row, the same for the same seed and question.
 
         ``per="image"`` is the same for every ask about one image, ``per="client"`` for every ask of one client.
         """
@@ -60,7 +60,7 @@ class Ask:
         )
 
     def part(self, rows: Sequence[int]) -> Ask:
-        """These rows alone, as questions of their own."""
+        """An `Ask` of these rows only."""
         where = torch.tensor(list(rows), dtype=torch.long)
         return replace(
             self,
@@ -73,15 +73,15 @@ class Ask:
 
 @dataclass(frozen=True)
 class Reply:
-    """What a guard says to an `Ask` of n questions.
+    """A guard's reply to an `Ask` of n questions.
 
     Attributes:
         answers: float ``(n, guard.width)``; the rows of refused questions are ignored.
-        log: for each question the bytes that ``fold`` needs; None if nothing is to be remembered.
-        usd: ``(n,)`` US dollars on top of the budget's price; what is refused is not charged.
-        seconds: ``(n,)`` delay, added to the simulated clock (nobody sleeps).
-        flags: name to ``(n,)`` numbers or booleans, whose sums are reported.
-        refused: bool ``(n,)``: these get no answer, and take no part of the budget.
+        log: the bytes that ``fold`` needs for each question; None if nothing is to be remembered.
+        usd: ``(n,)`` US dollars on top of the budget's price; refused questions are not charged.
+        seconds: ``(n,)`` delays, added to the simulated clock (no real waiting).
+        flags: ``(n,)`` numbers or booleans by name, whose sums are reported.
+        refused: bool ``(n,)``: questions that get no answer and use no budget.
     """
 
     answers: Tensor
@@ -93,18 +93,18 @@ class Reply:
 
 
 class Guard(Protocol):
-    """A defense in front of one victim. One of a `batch` defense also says how many questions it gets: ``batch``.
+    """A defense prepared for one victim. A guard of a `batch` defense also has ``batch``, the questions in a batch.
 
     Attributes:
-        width: numbers in an answer that leaves.
+        width: number of values in an answer that leaves the API.
     """
 
     width: int
 
     def reply(self, ask: Ask) -> Reply:
-        """Answer the questions, and change nothing."""
+        """Answer the questions without changing any state."""
         ...
 
     def fold(self, questions: Sequence[Question], log: Sequence[bytes]) -> None:
-        """Take what ``reply`` logged about these questions into the state, in this order."""
+        """Update the state with what ``reply`` logged about these questions, in this order."""
         ...

@@ -1,6 +1,6 @@
-"""The first line of a ledger: whose answers it holds and how wide they are, with a checksum of its own.
+"""The first line of a ledger: the account its answers belong to, their width, and the line's own checksum.
 
-A ledger of an earlier version has no checksum in its header; it is read as well.
+Ledgers of earlier versions, whose header has no checksum, can be read too.
 """
 
 from __future__ import annotations
@@ -11,20 +11,20 @@ from difflib import SequenceMatcher
 from typing import Any, NamedTuple
 
 SCHEMA = 1
-WIDEST = 2**24  # numbers in an answer
-SLIPS = 4  # bytes of a header that may be gone or changed, for it still to be known as what it was
+WIDEST = 2**24  # largest number of values in an answer
+SLIPS = 4  # bytes of a header that may be lost or changed for it still to be recognised
 _BEGIN = b'{"fmsteal": "ledger", '
 _CRC = "header_crc32"
 
 
 class Header(NamedTuple):
-    """What a header says.
+    """The content of a header.
 
     Attributes:
-        job: whose answers it holds.
-        width: numbers in an answer.
-        schema: of the file.
-        proven: whether its checksum vouches for it.
+        job: the account that the answers belong to.
+        width: number of values in an answer.
+        schema: schema version of the file.
+        proven: whether the header has a checksum, which matches.
     """
 
     job: str
@@ -34,13 +34,13 @@ class Header(NamedTuple):
 
 
 def spell(job: str, width: int, checked: bool = True) -> bytes:
-    """The line, with its checksum, or as an earlier version wrote it."""
+    """The line with its checksum; if not ``checked``, as an earlier version wrote it."""
     known: dict[str, Any] = {"fmsteal": "ledger", "schema": SCHEMA, "job": job, "width": width}
     return _line(known | {_CRC: _checksum(known)} if checked else known)
 
 
 def parse(line: bytes) -> Header | None:
-    """What a line says; None if it is no header as it is written here, or does not match its checksum."""
+    """Parse a line; None if it is not a header exactly as written here, or does not match its checksum."""
     try:
         known = json.loads(line)
         if known["fmsteal"] != "ledger" or line != _line(known):
@@ -57,13 +57,13 @@ def parse(line: bytes) -> Header | None:
 
 
 def is_torn(content: bytes, job: str) -> bool:
-    """Whether a file is the beginning of a header and no more: it was cut off before the first answer."""
+    """Whether a file holds only the beginning of a header: it was cut off before the first answer."""
     most = len(spell(job, 10**9))
     return len(content) < most and b"\n" not in content and (_BEGIN.startswith(content) or content.startswith(_BEGIN))
 
 
 def is_like(content: bytes, line: bytes) -> bool:
-    """Whether a file begins with this line but for a few bytes, changed, lost or put in between."""
+    """Whether a file begins with this line, except for a few bytes changed, lost or inserted."""
     matcher = SequenceMatcher(None, content[: len(line) + SLIPS], line, autojunk=False)
     return sum(block.size for block in matcher.get_matching_blocks()) >= len(line) - SLIPS
 

@@ -1,4 +1,4 @@
-"""Finding a question among those answered before: a hash table in two arrays, about 40 bytes for each."""
+"""Finds a question among those answered before: a hash table in two arrays, about 40 bytes per question."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _MIX = np.array([0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9], np
 
 
 class Index:
-    """Rows 0, 1, 2 ... by their 24-byte keys, uint64 ``(n, 3)``. Open addressing, all keys of a call at once."""
+    """Maps 24-byte keys, uint64 ``(n, 3)``, to rows 0, 1, 2 ... Open addressing, with all keys of a call at once."""
 
     def __init__(self, room: int = 0) -> None:
-        """Begin an index with room for ``room`` keys; it grows all the same."""
+        """Make an empty index with room for ``room`` keys; it grows if needed."""
         self._keys: Keys = np.empty((room, 3), np.uint64)
         self._table: npt.NDArray[np.int32] = np.full(max(_LEAST, _slots_for(room)), _FREE, np.int32)
         self._count = 0
@@ -33,7 +33,7 @@ class Index:
         return self._keys[: self._count]
 
     def find(self, keys: Keys) -> Rows:
-        """The row of each key, ``(n,)``; -1 for one that is not there."""
+        """The row of each key, ``(n,)``; -1 for a missing key."""
         found = np.full(len(keys), _FREE, np.int64)
         slots, sought = self._slots(keys), np.arange(len(keys))
         while len(sought):
@@ -46,7 +46,7 @@ class Index:
         return found
 
     def add(self, keys: Keys) -> npt.NDArray[np.bool_]:
-        """Add the keys that are not there yet as the next rows; returns which were added, ``(n,)``."""
+        """Add the keys that are missing as the next rows; return which were added, ``(n,)``."""
         added = self.find(keys) == _FREE
         if len(np.unique(_mixed(keys))) < len(keys):
             _, first = np.unique(keys, axis=0, return_index=True)
@@ -64,7 +64,7 @@ class Index:
         slots = self._slots(self._keys[rows])
         while len(rows):
             free = self._table[slots] == _FREE
-            self._table[slots[free]] = rows[free]  # of several for one slot, one stays
+            self._table[slots[free]] = rows[free]  # if several want the same slot, one gets it
             left = self._table[slots] != rows
             rows, slots = rows[left], (slots[left] + 1) % len(self._table)
 
@@ -73,12 +73,12 @@ class Index:
 
 
 def _slots_for(count: int) -> int:
-    """The least power of two at which no more than half the slots are taken."""
+    """A power of two that leaves at least half of the slots free."""
     return 1 << (2 * count).bit_length()
 
 
 def _mixed(keys: Keys) -> npt.NDArray[np.uint64]:
-    """A hash of each key. The shift in the middle lets the high bits count: digests may be numbers in order, too."""
+    """A hash of each key. The shift in the middle mixes in the high bits, as digests may be consecutive numbers."""
     mixed = (keys * _MIX).sum(axis=1, dtype=np.uint64)
     mixed ^= mixed >> np.uint64(32)
     mixed *= _MIX[0]
@@ -86,7 +86,7 @@ def _mixed(keys: Keys) -> npt.NDArray[np.uint64]:
 
 
 class Counts:
-    """How often each key was counted, in two arrays more than an `Index`."""
+    """How often each key was counted: an `Index` with an array of counts."""
 
     def __init__(self) -> None:
         self._index = Index()
@@ -99,7 +99,7 @@ class Counts:
         return found
 
     def add(self, keys: Keys) -> None:
-        """Count each key once more, as often as it is there."""
+        """Count each key once for each time it occurs in ``keys``."""
         before = len(self._index)
         self._index.add(keys)
         self._counts = grow(self._counts, before, len(self._index) - before)
@@ -118,7 +118,7 @@ def keys_of(questions: Sequence[tuple[int, bytes, int]]) -> Keys:
 
 
 def grow(array: npt.NDArray[Any], used: int, more: int) -> npt.NDArray[Any]:
-    """The array, with room for ``more`` rows after those ``used``; what is copied is an eighth larger than needed."""
+    """The array, with room for ``more`` rows after those ``used``; a new array is an eighth larger than needed."""
     if used + more <= len(array):
         return array
     larger = np.empty((used + more + (used + more) // 8, *array.shape[1:]), array.dtype)

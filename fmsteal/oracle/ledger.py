@@ -1,10 +1,10 @@
 """The append-only record of every answer paid for. Imports no torch.
 
 One file: a header line of JSON, then fixed-width records ``(client, nth, image digest, crc, answer)``. A record is on
-the disk before the attack sees its answer. A killed run opens its ledger again and asks the same questions; those it
-has an answer to are replayed, not paid for twice. A partial record at the end (its answer was never handed out) is
-dropped. A single flipped bit is put right. Of other damage the file is kept as it was, and all records that are whole
-are taken, wherever they lie; the header is there a second time, beside the file.
+the disk before the attack sees its answer. A run resumed after a kill opens its ledger again and asks the same
+questions; recorded answers are replayed, not paid for twice. A partial record at the end (its answer was never handed
+out) is dropped. A single flipped bit is corrected. After other damage a copy of the file is kept, and all intact
+records are recovered, wherever they lie; a second copy of the header lies beside the file.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ Answers = npt.NDArray[np.float32]
 
 
 class Question(NamedTuple):
-    """What was asked: who asked, which image (16-byte digest of its content), and how often before (0: never)."""
+    """Who asked, about which image (16-byte digest of its content), and how often before (0: never)."""
 
     client: int
     image: bytes
@@ -46,13 +46,13 @@ class Ledger:
     """The answers of one theft. Its length is the number of queries paid for."""
 
     def __init__(self, path: Path, job: str, width: int | None = None) -> None:
-        """Open a ledger, or begin one; ``job`` says whose answers it holds.
+        """Open a ledger or begin one; ``job`` is the account that its answers belong to.
 
-        Where the ``width`` of its answers is given, a flipped bit in the header is put right, too.
+        If the ``width`` of its answers is given, a flipped bit in the header can be corrected too.
 
         Raises:
-            LedgerError: the file holds the answers of another, or is no ledger.
-            StoreError: it may not be read, or cannot be put right.
+            LedgerError: the file holds the answers of another account, or is not a ledger.
+            StoreError: the file may not be read, or cannot be repaired.
         """
         self.path = path
         self.job = job
@@ -84,18 +84,18 @@ class Ledger:
         return self._answers[: len(self)].copy()
 
     def find(self, questions: Sequence[Question]) -> npt.NDArray[np.int64]:
-        """The row of each question in `answers`, ``(n,)``; -1 for one that was not answered."""
+        """The row of each question in `answers`, ``(n,)``; -1 if it was not answered."""
         return self._index.find(keys_of(questions))
 
     def read(self, questions: Sequence[Question]) -> Answers:
-        """The recorded answers to ``questions``, shape ``(n, D)``; KeyError for one that was never asked."""
+        """The recorded answers to ``questions``, shape ``(n, D)``; KeyError if one has no answer."""
         rows = self.find(questions)
         if (rows < 0).any():
             raise KeyError(questions[int(rows.argmin())])
         return self._answers[rows]
 
     def append(self, questions: Sequence[Question], answers: Answers) -> None:
-        """Record answers, shape ``(n, D)``; returns once they are on the disk.
+        """Record answers, shape ``(n, D)``; return once they are on the disk.
 
         Raises:
             LedgerError: the width differs from that of earlier answers, or a question was answered before.
@@ -125,10 +125,10 @@ class Ledger:
 
     def _write(self, width: int, data: bytes) -> None:
         line = self._line or spell(self.job, width)
-        if not self._is_copied and self._copied() != line:  # also of a ledger that an earlier version began
+        if not self._is_copied and self._copied() != line:  # also for a ledger begun by an earlier version
             self.path.parent.mkdir(parents=True, exist_ok=True)
             head = self.path.with_suffix(LEDGER_HEAD)
-            head.write_bytes(line)  # in place: what is torn is no header, and is written anew before the next answer
+            head.write_bytes(line)  # in place: a torn copy does not parse, and is rewritten before the next answer
             sync(head)
         self._is_copied = True
         if self._size == 0:
@@ -162,7 +162,7 @@ class Ledger:
         self._read(found.line, found.width)
 
     def _read(self, line: bytes, width: int) -> bool:
-        """Read the records, a few at a time; False where one of them is damaged. A partial one at the end is cut."""
+        """Read the records in chunks; False if one is damaged. A partial record at the end is cut off."""
         kind, begin = kind_of(width), len(line)
         with self.path.open("rb") as stream:
             size = os.fstat(stream.fileno()).st_size
@@ -174,7 +174,7 @@ class Ledger:
                 if not len(records) or (checksums(records) != records["crc"]).any():
                     return False
                 left -= len(records)
-                row, new = len(index), index.add(keys_in(records))  # where two wrote, the first went on with its own
+                row, new = len(index), index.add(keys_in(records))  # if two processes wrote, the first record counts
                 answers[row : len(index)] = records["answer"][new]
             self._size = size - (size - begin) % kind.itemsize
         if self._size < size:
@@ -183,9 +183,9 @@ class Ledger:
         return True
 
     def _put_right(self, found: Repaired) -> None:
-        """Write a damaged file anew. Where more was damaged than single bits it is kept as it was, under another name.
+        """Rewrite a damaged file. If more than single bits were damaged, a copy of it is kept under another name.
 
-        The questions of records that are left out will be asked again.
+        The questions of lost records will be asked again.
         """
         if found.damage:
             aside = self.path.with_name(f"{self.path.name}.damaged-{time.time_ns()}")
@@ -203,10 +203,10 @@ class Ledger:
             sync(self.path.parent)
 
     def _require(self, header: Header | None) -> None:
-        """Say why a file is not this ledger.
+        """Check that a header belongs to this ledger.
 
         Raises:
-            LedgerError: it is not.
+            LedgerError: the header does not; the message says why.
         """
         if header is None:
             raise LedgerError(
@@ -229,7 +229,7 @@ class Ledger:
         )
 
     def _copied(self) -> bytes:
-        """The header as it is kept beside the file; nothing where it is not there, or damaged, too."""
+        """The copy of the header beside the file; empty if it is missing or damaged."""
         try:
             line = self.path.with_suffix(LEDGER_HEAD).read_bytes()
         except OSError:
@@ -247,7 +247,7 @@ class Ledger:
 
 
 def count_paid(path: Path) -> int:
-    """How many answers a ledger holds, by its size. Only reads: a job may be writing to it."""
+    """How many answers a ledger holds, by its size. It only reads, as a job may be writing to the file."""
     try:
         with path.open("rb") as stream:
             line = stream.readline(_LONGEST)

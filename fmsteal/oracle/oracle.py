@@ -1,4 +1,4 @@
-"""The API under attack: budget, defense and ledger around a victim. It is all an attacker ever sees."""
+"""The API under attack: budget, defense and ledger around a victim. An attacker sees nothing else."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ class Budget:
     """How many questions the attacker may ask, and what they cost.
 
     Attributes:
-        queries: answers the attacker may receive in all; asking about one image twice takes two. 0 is for attacks that
-            ask nothing: what stealing is compared with.
+        queries: total number of answers the attacker may receive; asking about one image twice takes two. 0 is for
+            attacks that ask nothing, as baselines.
         usd_per_1000: price of a thousand answers, in US dollars.
     """
 
@@ -53,8 +53,8 @@ class Budget:
 class Oracle:
     """Answers questions about images until the budget is spent.
 
-    The same image asked twice is two queries. Every answer is in the ledger before it is returned. When a killed job
-    runs again, the questions it had paid for are answered from the ledger and are not counted twice.
+    Asking about the same image twice is two queries. Every answer is in the ledger before it is returned. When a killed
+    job runs again, the questions it had paid for are answered from the ledger and are not counted twice.
     """
 
     def __init__(
@@ -77,19 +77,19 @@ class Oracle:
         """Wrap a victim.
 
         Args:
-            answer_pool: the victim's raw outputs ``(n, W)`` for pool ids ``(n,)``: logits, or embeddings.
-            answer_images: the same for float images ``(n, 3, H, W)`` in [0, 1].
+            answer_pool: returns the victim's raw outputs ``(n, W)``, logits or embeddings, for pool ids ``(n,)``.
+            answer_images: returns the same for float images ``(n, 3, H, W)`` in [0, 1].
             pool: the images that `ask` refers to.
-            guard: what happens to an answer before it leaves; its width is the answers'.
+            guard: the defense that makes the final answers; its width is theirs.
             budget: the only cap.
-            ledger: the theft's.
-            seed: from which random defenses draw.
-            to_answers: makes answers ``(n, w)`` of raw outputs: the softmax of logits, embeddings as they are.
-            defense: the defense's name, for its log and for what it does wrong; the guard's class by default.
-            defense_log: where the defense writes down what it must remember; ``defense.log`` beside the ledger.
-            on_answer: told the queries used and allowed after each block of answers.
+            ledger: the theft's ledger.
+            seed: seed of random defenses.
+            to_answers: turns raw outputs into answers ``(n, w)``: softmax for logits, identity for embeddings.
+            defense: the defense's name, for its log and its errors; by default the guard's class.
+            defense_log: file for what the defense must remember; by default ``defense.log`` beside the ledger.
+            on_answer: called with the queries used and allowed after each block of answers.
             before_block: called before the victim is asked for a block; what it raises stops the ask.
-            account: told how many questions were newly answered, once a block of answers is on the disk or has failed.
+            account: called with the number of new answers, once a block is on the disk or has failed.
 
         Raises:
             LedgerError: the defense's log is damaged, or belongs to another theft or defense.
@@ -121,7 +121,7 @@ class Oracle:
                 answered = 0
                 try:
                     answered = desk.serve(block)
-                finally:  # a block that fails is over, too
+                finally:  # also for a block that failed
                     account(answered)
                 on_answer(self.used, budget.queries)
             blocks.close()
@@ -135,17 +135,17 @@ class Oracle:
 
     @property
     def budget(self) -> Budget:
-        """What may be asked in all; it cannot be set."""
+        """The whole budget; it cannot be set."""
         return self._allowance()
 
     @property
     def used(self) -> int:
-        """Queries paid for so far, those of an interrupted earlier run of this theft included."""
+        """Queries paid for so far, including those of interrupted earlier runs of this theft."""
         return len(self._ledger)
 
     @property
     def answered(self) -> int:
-        """Answers handed out in this run, those from the ledger included: how far a run that goes on has come."""
+        """Answers returned in this run, including those from the ledger: the progress of a resumed run."""
         return self._answered
 
     @property
@@ -156,16 +156,16 @@ class Oracle:
     def costs(self) -> dict[str, float]:
         """What the defense charged (``cost/defense_usd``, on top of the budget's price), delayed, refused and flagged.
 
-        Names of what it made no use of are left out; the sums hold for all runs of this theft.
+        Features that the defense did not use are left out; the sums cover all runs of this theft.
         """
         return self._costs()
 
     def ask(self, ids: Ids, client: int = 0) -> Tensor:
-        """Ask about pool images by id; returns float32 ``(n, C)`` answers.
+        """Ask about pool images by id; return float32 ``(n, C)`` answers.
 
         Raises:
-            BudgetExceeded: the questions do not fit into what is left of the budget; none was answered.
-            Refused: the defense refused some of them; the error holds the answers to the others.
+            BudgetExceeded: the questions exceed the rest of the budget; none was answered.
+            Refused: the defense refused some questions; the error holds the answers to the others.
         """
         ids, client = _ids(ids, len(self.pool)), _client(client)
         with self._one_at_a_time:
@@ -173,7 +173,7 @@ class Oracle:
             return self._answer(questions, self._pool_images(ids))
 
     def ask_images(self, images: Tensor, client: int = 0) -> Tensor:
-        """Ask about synthesised images, float ``(n, 3, H, W)`` in [0, 1]; returns float32 ``(n, C)`` answers.
+        """Ask about synthesised images, float ``(n, 3, H, W)`` in [0, 1]; return float32 ``(n, C)`` answers.
 
         Raises:
             BudgetExceeded, Refused: as for `ask`.
@@ -185,7 +185,7 @@ class Oracle:
             return self._answer(questions, self._own_images(images))
 
     def _questions(self, client: int, digests: list[bytes]) -> list[Question]:
-        """Number the questions: the n-th time this client asks about this image. Counted once they are answered."""
+        """Number the questions by how often this client asked about the image before; they count once answered."""
         before = self._asked.of(keys_of([(client, image, 0) for image in digests])).tolist()
         again: dict[bytes, int] = {}
         questions = []
@@ -220,11 +220,11 @@ def _ids(ids: Any, count: int) -> Ids:
     """The ids of an ask, int64 ``(n,)``.
 
     Raises:
-        DataError: they are no list of integers, or name images that the pool does not hold.
+        DataError: `ids` is not a list of integers, or names images that the pool does not hold.
     """
     try:
         found = np.asarray(ids)
-    except Exception as error:  # a ragged list, a tensor that is sparse or on another device: of many kinds
+    except Exception as error:  # for a ragged list, or a tensor that is sparse or on another device
         what = f"{type(ids).__name__} ({error})"
         raise DataError(f"Pool images are asked for by a list of integer ids, not {what}.") from error
     if found.ndim != 1 or not (np.issubdtype(found.dtype, np.integer) or found.size == 0):
@@ -238,7 +238,7 @@ def _images(images: Any) -> Tensor:
     """The images of an ask, float32 ``(n, 3, H, W)`` on the CPU.
 
     Raises:
-        DataError: they are anything else than dense, real images with values in [0, 1].
+        DataError: `images` are not dense, real images with values in [0, 1].
     """
     due = "Images are asked for as a float tensor (n, 3, H, W)"
     if not isinstance(images, Tensor):
@@ -258,10 +258,10 @@ def _images(images: Any) -> Tensor:
 
 
 def _client(client: Any) -> int:
-    """The number of a client, as the ledger keeps it: 32 bits.
+    """The number of a client, which the ledger stores in 32 bits.
 
     Raises:
-        DataError: it is none.
+        DataError: `client` is not an integer in the range.
     """
     whole = isinstance(client, int | np.integer) and not isinstance(client, bool)
     if not whole or not 0 <= int(client) < 2**31:

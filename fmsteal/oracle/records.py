@@ -1,4 +1,4 @@
-"""The records of a ledger, each with its own checksum; and what can be kept of a file that was damaged."""
+"""The records of a ledger, each with its own checksum, and their recovery from a damaged file."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ import numpy.typing as npt
 from fmsteal.oracle.flips import correct
 
 KEY, CRC = 24, 4  # bytes of a record before its answer: client, nth and image; its checksum
-NARROW = 256  # bytes of a record, up to which checksums are computed column by column, if there are as many records
-CHUNK = 2**22  # bytes of records that are looked at together
+NARROW = 256  # records up to this many bytes are checked column by column, if there are more records than this
+CHUNK = 2**22  # bytes of records that are processed together
 Records = npt.NDArray[Any]
 
 
 class Salvage(NamedTuple):
-    """What is left of damaged records.
+    """What is recovered from damaged records.
 
     Attributes:
-        data: the whole records, in order.
-        flips: records in which one flipped bit was put right.
-        strays: places from which bytes were taken that had got in; the records there are whole without them.
-        lost: records that are left out, as far as that can be counted.
+        data: the intact records, in order.
+        flips: number of records in which one flipped bit was corrected.
+        strays: number of places where inserted bytes were removed, which left the records there intact.
+        lost: estimated number of lost records.
     """
 
     data: bytes
@@ -34,7 +34,7 @@ class Salvage(NamedTuple):
 
 
 def kind_of(width: int) -> np.dtype[Any]:
-    """A record with an answer of ``width`` numbers."""
+    """The dtype of a record with an answer of ``width`` values."""
     return np.dtype([("client", "<i4"), ("nth", "<i4"), ("image", "V16"), ("crc", "<u4"), ("answer", "<f4", (width,))])
 
 
@@ -44,7 +44,7 @@ def bytes_of(records: Records) -> npt.NDArray[np.uint8]:
 
 
 def checksums(records: Records) -> npt.NDArray[np.uint32]:
-    """The CRC32 of each record but for the bytes of the checksum itself, ``(n,)``."""
+    """The CRC32 of each record without the bytes of the checksum itself, ``(n,)``."""
     size = records.dtype.itemsize
     if size <= NARROW < len(records):
         return _by_column(bytes_of(records))
@@ -56,7 +56,7 @@ def checksums(records: Records) -> npt.NDArray[np.uint32]:
 
 
 def _by_column(data: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint32]:
-    """The same of many short records at once: a CRC is linear, each byte adds what it does by itself."""
+    """The same for many short records at once: a CRC is linear, so each byte contributes independently."""
     columns = np.delete(data, np.s_[KEY : KEY + CRC], axis=1).T.copy()
     tables, crc = _tables(len(columns))
     found = np.full(len(data), crc, np.uint32)
@@ -67,7 +67,7 @@ def _by_column(data: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint32]:
 
 @lru_cache(maxsize=4)
 def _tables(length: int) -> tuple[npt.NDArray[np.uint32], int]:
-    """What each byte at each place of a message changes in its CRC32, ``(length, 256)``; the CRC32 of zeros."""
+    """How each byte at each position of a message changes its CRC32, ``(length, 256)``, and the CRC32 of zeros."""
     last = np.array([zlib.crc32(bytes([b])) ^ zlib.crc32(b"\0") for b in range(256)], np.uint32)
     tables = np.empty((length, 256), np.uint32)
     state = last
@@ -78,10 +78,10 @@ def _tables(length: int) -> tuple[npt.NDArray[np.uint32], int]:
 
 
 def salvage(content: bytes, begin: int, width: int) -> Salvage:
-    """Find the whole records from byte ``begin`` on, wherever they begin; a partial one at the end is dropped.
+    """Find the intact records from byte ``begin`` on, at any offset; a partial one at the end is dropped.
 
-    After damage the next whole record is looked for byte by byte: bytes that were lost, or got in between, cost no
-    more than the record that they are in.
+    After damage, the next intact record is searched byte by byte, so lost or inserted bytes cost no more than the
+    record that they are in.
     """
     size, at = kind_of(width).itemsize, begin
     kept: list[bytes] = []
@@ -98,7 +98,7 @@ def salvage(content: bytes, begin: int, width: int) -> Salvage:
         if extra and several == 1 and (whole := _without(piece, extra, size)) is not None:
             kept.append(whole)
             strays += 1
-        elif extra and found is not None:  # bytes were lost or got in
+        elif extra and found is not None:  # bytes were lost or inserted
             gone = round(len(piece) / size)
             strays, lost = strays + (not gone), lost + gone
         else:
@@ -110,10 +110,10 @@ def salvage(content: bytes, begin: int, width: int) -> Salvage:
 
 
 def find_whole(content: bytes, begin: int, size: int, grid: int | None = None) -> int | None:
-    """Where the first whole record is at or after byte ``begin``; None if there is none.
+    """The offset of the first intact record at or after byte ``begin``; None if there is none.
 
-    One that is off the ``grid`` of the records before must be followed by another one, or by the end: of a thousand
-    million places one has the right checksum by chance.
+    A record off the ``grid`` of the earlier ones must be followed by another one or by the end, as one position in a
+    thousand million has the right checksum by chance.
     """
     view = memoryview(content)
     for at in range(begin, len(content) - size + 1):
@@ -127,7 +127,7 @@ def find_whole(content: bytes, begin: int, size: int, grid: int | None = None) -
 
 
 def width_of(content: bytes, begin: int, most: int) -> int | None:
-    """The width at which the first record is whole; None if it is at none up to ``most``."""
+    """The width at which the first record is intact; None if there is none up to ``most``."""
     view = memoryview(content)
     for width in range(most + 1):
         size = KEY + CRC + 4 * width
@@ -144,7 +144,7 @@ def _is_whole(view: memoryview, at: int, size: int) -> bool:
 
 
 def _count_whole(content: bytes, begin: int, width: int) -> int:
-    """How many whole records follow one another from ``begin`` on."""
+    """The number of consecutive intact records from ``begin`` on."""
     kind, count, at_once = kind_of(width), 0, 1
     while some := min(at_once, (len(content) - begin) // kind.itemsize - count):
         records = np.frombuffer(content, kind, some, begin + count * kind.itemsize)
@@ -156,7 +156,7 @@ def _count_whole(content: bytes, begin: int, width: int) -> int:
 
 
 def _without(piece: bytes, extra: int, size: int) -> bytes | None:
-    """A record without the ``extra`` bytes that got into it, if it is whole then."""
+    """A record without the ``extra`` bytes inserted into it; None if that does not make it intact."""
     for at in range(size + 1):
         rest = piece[:at] + piece[at + extra :]
         if _is_whole(memoryview(rest), 0, size):
@@ -165,7 +165,7 @@ def _without(piece: bytes, extra: int, size: int) -> bytes | None:
 
 
 def _put_right(record: bytes) -> bytes | None:
-    """Undo the flip of a single bit, if that is all that is wrong."""
+    """Correct a single flipped bit; None if more than that is wrong."""
     message, crc = record[:KEY] + record[KEY + CRC :], int.from_bytes(record[KEY : KEY + CRC], "little")
     if zlib.crc32(message) == crc:
         return record

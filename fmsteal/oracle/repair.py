@@ -1,4 +1,4 @@
-"""Putting a damaged ledger right: which header it had, where its records begin, which of them are whole."""
+"""Repairs a damaged ledger: finds out its header, where its records begin, and which of them are intact."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from fmsteal.oracle.flips import differ_in_one_bit
 from fmsteal.oracle.header import Header, is_like, parse, spell
 from fmsteal.oracle.records import Salvage, find_whole, kind_of, salvage, width_of
 
-SOUGHT = 2**14  # numbers in an answer, up to which a lost width is looked for
+SOUGHT = 2**14  # largest width that is tried when the width is lost
 
 
 class Repaired(NamedTuple):
-    """A ledger as it should be.
+    """A repaired ledger.
 
     Attributes:
-        line: its header.
-        width: numbers in an answer.
-        records: what is left of them.
-        flipped: whether one bit of the header was put right.
-        restored: whether more of it was.
+        line: the header line.
+        width: number of values in an answer.
+        records: the recovered records.
+        flipped: whether a single bit of the header was corrected.
+        restored: whether more of the header was restored.
     """
 
     line: bytes
@@ -31,12 +31,12 @@ class Repaired(NamedTuple):
 
     @property
     def flips(self) -> int:
-        """Bits that were put right."""
+        """The number of bits that were corrected."""
         return self.flipped + self.records.flips
 
     @property
     def damage(self) -> list[str]:
-        """In words what was more than flipped bits."""
+        """Damage beyond single flipped bits, in words."""
         said = {
             "its header is restored": self.restored,
             f"bytes that are no record's are left out in {self.records.strays} places": self.records.strays,
@@ -46,14 +46,14 @@ class Repaired(NamedTuple):
 
 
 def repair(content: bytes, header: Header | None, job: str, width: int | None, copy: bytes) -> Repaired | None:
-    """Find out what a damaged file was; None if nothing tells that it was a ledger of this job.
+    """Reconstruct a damaged file; None if nothing shows that it was a ledger of this job.
 
     Args:
-        content: of the file.
-        header: what its first line says; None if it is no header of this job.
-        job: whose answers it should hold.
-        width: numbers in an answer, where that is known.
-        copy: its header as it was kept beside it, or nothing.
+        content: content of the file.
+        header: its parsed first line; None if that is not a header of this job.
+        job: the account that its answers should belong to.
+        width: number of values in an answer, if known.
+        copy: the copy of its header beside the file; may be empty.
     """
     line = content[: content.find(b"\n") + 1]
     if header is not None and (header.proven or _holds(content, len(line), header.width)):
@@ -72,9 +72,9 @@ def repair(content: bytes, header: Header | None, job: str, width: int | None, c
 
 
 def _repair_as(content: bytes, due: bytes, kept: bool) -> Repaired | None:
-    """The file as one that began with this header; None if it did not, as far as can be told.
+    """Repair the file as one that began with this header; None if it seems that it did not.
 
-    ``kept``: whether that header was kept beside the file, so that one whole record is proof enough.
+    ``kept``: whether this header is the copy beside the file; then a single intact record is proof enough.
     """
     known = parse(due)
     assert known is not None
@@ -90,7 +90,7 @@ def _repair_as(content: bytes, due: bytes, kept: bool) -> Repaired | None:
 
 
 def _due(job: str, width: int | None, copy: bytes) -> Iterator[bytes]:
-    """The headers that it may have had, the likeliest first."""
+    """The headers that the file may have had, likeliest first."""
     if copy:
         yield copy
     elif width is not None:
@@ -98,11 +98,11 @@ def _due(job: str, width: int | None, copy: bytes) -> Iterator[bytes]:
 
 
 def _damaged_before(gap: int, size: int) -> int:
-    """Bytes of the records between a header and the first whole record; the header may be some bytes off."""
+    """Bytes of the damaged records between header and first intact record; the header's length may be off."""
     return max(0, (gap + size // 2) // size) * size
 
 
 def _holds(content: bytes, begin: int, width: int) -> bool:
-    """Whether there is a whole record of this width where records are due."""
+    """Whether there is an intact record of this width at an expected position."""
     size = kind_of(width).itemsize
     return any(find_whole(content[at : at + size], 0, size) == 0 for at in range(begin, len(content) - size + 1, size))

@@ -1,4 +1,4 @@
-"""Reading what a guard returned: checked against the contract, and blamed on the defense by its name."""
+"""Reads what a guard returned and checks it against the contract; errors name the defense."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ class Said:
 
     Attributes:
         answers: float32 ``(n, width)``.
-        refused: ``(n,)`` for each question whether it is refused.
-        rows: what is written down; None if the guard said nothing but answers.
+        refused: ``(n,)``, true for each question that is refused.
+        rows: the rows to record; None if the guard returned nothing but answers.
     """
 
     answers: Tensor
@@ -29,16 +29,16 @@ class Said:
 
 
 def hear(guard: Guard, ask: Ask, name: str) -> Said:
-    """Let a guard reply, and check what it says.
+    """Let a guard reply, and check its reply.
 
     Raises:
-        DefenseError: it failed, or broke its contract; the message begins with ``name``.
+        DefenseError: the guard failed or broke its contract; the message begins with ``name``.
     """
     try:
         reply = guard.reply(ask)
     except FmstealError:
         raise
-    except Exception as error:  # of any kind: somebody else may have written the defense
+    except Exception as error:  # defenses of other packages may raise anything
         raise DefenseError(f"{name} failed to answer ({type(error).__name__}: {error}); nothing is counted.") from error
     if not isinstance(reply, Reply):
         raise DefenseError(f"{name} returned {type(reply).__name__}, where a Reply was due.")
@@ -78,14 +78,14 @@ def _answers(name: str, answers: object, due: tuple[int, int], refused: Sequence
 
 
 def _log(name: str, log: Sequence[bytes] | None, count: int) -> Sequence[bytes] | None:
-    """What is logged of each question, if anything."""
+    """The log entry of each question, if there are any."""
     if log is not None and (len(log) != count or not all(isinstance(part, bytes) for part in log)):
         raise DefenseError(f"{name} logged {len(log)} entries, where bytes for {count} questions were due.")
     return log
 
 
 def _column(name: str, what: str, values: Tensor | None, count: int) -> list[float]:
-    """One finite number for each question; zeros for None."""
+    """One finite number for each question; zeros if ``values`` is None."""
     if values is None:
         return [0.0] * count
     numbers = torch.as_tensor(values).detach().double().cpu()

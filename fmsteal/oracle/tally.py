@@ -8,7 +8,7 @@ from fmsteal.oracle.defense_log import LogRow
 
 
 class Tally:
-    """Sums over the rows of a defense's log, the same whether they come one by one or from the disk."""
+    """Sums over the rows of a defense's log, whether they are new or read from the disk."""
 
     def __init__(self) -> None:
         self.now = 0.0  # the simulated clock
@@ -25,7 +25,7 @@ class Tally:
             self._flags[name] += value  # type: ignore[assignment]
 
     def read(self) -> dict[str, float]:
-        """The sums by their names in a result; only of what a defense has made use of."""
+        """The sums by their names in a result; only those that are not zero, and all flags."""
         sums = {"cost/defense_usd": self._usd, "cost/delay_seconds": self.now, "cost/refused": self._refused}
         flags = {f"cost/flags/{name}": value for name, value in sorted(self._flags.items())}
         return {name: value for name, value in sums.items() if value} | flags

@@ -1,4 +1,4 @@
-"""A stolen model for others to load: timm, torch.export, ONNX. Torch is imported where a model is written."""
+"""Writes a stolen model for others to load: timm, torch.export, ONNX. Torch is imported only to write a model."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from fmsteal.base.errors import ExportError
 if TYPE_CHECKING:
     from fmsteal.face.jobs import Job
 
-FORMATS = {  # by name: the module whose `write` makes it
+FORMATS = {  # format name: the module whose `write` writes it
     "timm": "fmsteal.face.export.timm_folder",
     "torch.export": "fmsteal.face.export.torch_program",
     "onnx": "fmsteal.face.export.onnx_file",
@@ -20,21 +20,21 @@ EXTRA = "'fmsteal[export]'"
 
 
 def export(job: Job, to: str, dest: Path) -> Path:
-    """Write a job's thief, load it again as others do, and see that it answers alike (to 1e-4 of its largest output).
+    """Write a job's thief, load it as others do, and check that its outputs agree (to 1e-4 of its largest output).
 
     Each format states its input in the file: float32 ``(n, 3, H, W)`` of any ``n``, at the model's size. ``timm`` takes
     normalised images (its ``pretrained_cfg`` holds mean, std and size); the others take floats in [0, 1].
 
     Args:
-        job: a finished one.
-        to: a name of `FORMATS`.
-        dest: what is written: a folder for timm, else a file. It must not be there yet.
+        job: a finished job.
+        to: a name from `FORMATS`.
+        dest: the folder (for timm) or file to write. It must not exist yet.
 
     Returns:
         ``dest``.
 
     Raises:
-        ExportError: the format cannot hold this thief, what writes it is not installed, or ``dest`` is there already.
+        ExportError: the format cannot hold this thief, the package that writes it is not installed, or ``dest`` exists.
     """
     if to not in FORMATS:
         raise ExportError(f"There is no format '{to}'. There are: {', '.join(FORMATS)}.")

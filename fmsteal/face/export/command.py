@@ -1,4 +1,4 @@
-"""The sub-command ``fmsteal export``. Torch is imported once the words are seen to be right."""
+"""The sub-command ``fmsteal export``. Torch is imported only after the arguments are checked."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ NEEDED = ("onnx", "onnxscript", "onnxruntime")
 
 
 def write(served: Served, file: Path) -> None:
-    """Write the model with a batch axis of any size; its metadata say what `Served.describe` does.
+    """Write the model with a dynamic batch axis; its metadata holds what `Served.describe` returns.
 
     Raises:
         ExportError: onnx, onnxscript or onnxruntime is not installed, or ONNX cannot hold this thief.
@@ -53,12 +53,12 @@ def write(served: Served, file: Path) -> None:
 def _convert(served: Served, file: Path) -> None:
     program, quiet = trace(served), logging.getLogger("torch.onnx")
     level = quiet.level
-    quiet.setLevel(logging.ERROR)  # it warns of operators that are not torch's own, whether or not they are there
+    quiet.setLevel(logging.ERROR)  # it warns of non-torch operators, whether or not the model has any
     try:
         torch.onnx.export(
             program, (), file, input_names=[INPUT], output_names=[served.output], external_data=False, verbose=False
         )
-    except Exception as error:  # torch.onnx refuses in many ways
+    except Exception as error:  # torch.onnx can fail in many ways
         said = str(error).strip().splitlines() or [""]
         raise ExportError(f"ONNX cannot hold this thief ({type(error).__name__}: {said[0]}).") from error
     finally:

@@ -1,4 +1,4 @@
-"""A thief as it is exported: one input size, floats in [0, 1], and what is known about it."""
+"""A thief in the form it is exported: one input size, floats in [0, 1], and its description."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from fmsteal.training.encoder import Encoder
 if TYPE_CHECKING:
     from fmsteal.face.jobs import Job
 
-CLOSE = 1e-4  # to within this, relative to the largest output (at least 1), what was written answers like the thief
-LOOKED = 3  # images that both are shown
+CLOSE = 1e-4  # tolerance between exported model and thief, relative to the largest output (at least 1)
+LOOKED = 3  # number of images to compare them on
 
 
 @dataclass(frozen=True)
 class Served:
-    """What is exported.
+    """The model to export.
 
     Attributes:
-        key: the job's.
-        net: floats in [0, 1], ``(n, 3, *size)``, in; its outputs out.
+        key: the job's key.
+        net: the network; takes floats in [0, 1], ``(n, 3, *size)``.
         size: height and width of its images.
-        width: numbers in an output.
-        output: what they are: ``logits`` or ``embeddings``.
-        known: what the theft says of its thief.
+        width: number of values in an output.
+        output: kind of output: ``logits`` or ``embeddings``.
+        known: the theft's record of its thief.
     """
 
     key: str
@@ -45,12 +45,12 @@ class Served:
 
     @property
     def shape(self) -> str:
-        """The input, for people."""
+        """The input's type and shape, as readable text."""
         height, width = self.size
         return f"float32 (n, 3, {height}, {width})"
 
     def describe(self) -> dict[str, str]:
-        """What a file says of its model: input and output, and where it is from."""
+        """The description written into a file: the model's input, output and origin."""
         return {
             "input": f"images: {self.shape} in [0, 1], RGB",
             "output": f"{self.output}: float32 (n, {self.width})",
@@ -64,14 +64,14 @@ class Served:
 
     @torch.no_grad()
     def require_alike(self, answer: Callable[[Tensor], Tensor], to: str) -> None:
-        """See that what was written answers like the thief, a single image and several.
+        """Check that the exported model answers like the thief, for one image and for several.
 
         Args:
-            answer: from images in [0, 1] to outputs, by what was written.
+            answer: maps images in [0, 1] to the exported model's outputs.
             to: the format.
 
         Raises:
-            ExportError: it does not.
+            ExportError: the outputs differ.
         """
         for images in (self.images(), self.images(1)):
             due, found = self.net(images), answer(images)
@@ -85,11 +85,12 @@ class Served:
 
 
 def serve(job: Job) -> Served:
-    """The thief of a job as it is exported.
+    """The thief of a job in the form it is exported.
 
     Raises:
-        TheftError: no file holds it.
-        DataError: the public weights of its frozen trunk are not there.
+        TheftError: no file holds the thief.
+        DataError: the public weights of the thief's frozen trunk are missing.
+        ExportError: the thief's input size is unknown.
     """
     known = dict(job.theft["thief"])
     net = copy.deepcopy(job.thief)

@@ -1,7 +1,7 @@
-"""``timm``: a folder as the Hugging Face hub has it, for ``timm.create_model("local-dir:FOLDER", pretrained=True)``.
+"""``timm``: a Hugging Face hub folder, for ``timm.create_model("local-dir:FOLDER", pretrained=True)``.
 
-Unlike the thief itself, timm's model takes normalised images; ``pretrained_cfg`` in ``config.json`` says how, and
-``timm.data.create_transform(**timm.data.resolve_model_data_config(model))`` does it.
+Unlike the thief itself, timm's model takes normalised images: ``pretrained_cfg`` in ``config.json`` says how, and
+``timm.data.create_transform(**timm.data.resolve_model_data_config(model))`` makes the transform.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def write(served: Served, folder: Path) -> None:
     """Write ``config.json`` and ``model.safetensors``.
 
     Raises:
-        ExportError: timm has no architecture that is this thief's; what is in the way is named.
+        ExportError: timm has no architecture like this thief's; the message says what differs.
     """
     spec = _require_timm(served)
     net = served.net
@@ -58,10 +58,10 @@ def write(served: Served, folder: Path) -> None:
 
 
 def _require_timm(served: Served) -> BackboneSpec:
-    """The backbone of a thief that is one of timm's models with a linear classifier, or without one.
+    """The backbone of a thief, which must be one of timm's models with a linear classifier or without one.
 
     Raises:
-        ExportError: it is none.
+        ExportError: the thief is not such a model.
     """
     net = served.net
     if not isinstance(net, Classifier | Encoder):
@@ -83,10 +83,10 @@ def _name(head: nn.Module) -> str:
 
 
 def _named_as_timm(net: Classifier | Encoder, spec: BackboneSpec, args: dict[str, Any]) -> dict[str, Tensor]:
-    """The weights by the names of timm's model with a classifier of this width.
+    """The weights under their names in timm's model with a classifier of this width.
 
     Raises:
-        ExportError: that model's classifier is no linear layer behind the trunk's features.
+        ExportError: that model's classifier is not a single linear layer on the trunk's features.
     """
     state = dict(net.backbone.trunk.state_dict())
     if isinstance(net, Encoder):
@@ -107,10 +107,10 @@ def _named_as_timm(net: Classifier | Encoder, spec: BackboneSpec, args: dict[str
 
 
 def _describe(served: Served, spec: BackboneSpec, args: dict[str, Any]) -> dict[str, Any]:
-    """``config.json``: architecture, options, and how images are prepared (squashed to the size, then normalised)."""
+    """The content of ``config.json``: architecture, options, and preprocessing (squash to the size, then normalise)."""
     net = served.net
     assert isinstance(net, Classifier | Encoder)
-    architecture, _, _ = spec.model.partition(".")  # the tag names weights that these are not
+    architecture, _, _ = spec.model.partition(".")  # without the tag, which names other weights
     classes = net.head.out_features if isinstance(net, Classifier) else 0
     own = timm.get_pretrained_cfg(spec.model)
     return {
