@@ -20,7 +20,7 @@ from fmsteal.oracle.guard import Ask
 
 
 class Credit(RowDefense):
-    """Answers ``v + N(0, sigma^2) + sigma u``: noise anew for each (client, image, ask), u always the same unit vector."""
+    """Answers ``v + N(0, sigma^2) + sigma u``: noise anew for each (client, image, ask), u a fixed unit vector."""
 
     answers: ClassVar[Answers] = "embeddings"
 
