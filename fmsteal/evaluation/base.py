@@ -111,6 +111,9 @@ class Measurement(Protocol):
     def check_victim(self, victim: VictimMaker) -> None:
         """Refuse a victim that cannot be measured in this way; called when the job is composed, before any payment."""
 
+    def check_task(self, task: Task) -> None:
+        """Refuse here a victim's task that cannot be measured so; called before anything is paid."""
+
     def run(self, pair: Pair, ctx: Context) -> Found:
         """The figures: metrics, or plain numbers by name, which do not say whether higher is better."""
         ...
@@ -155,6 +158,12 @@ def find_inputs(measurement: Measurement, store: Store) -> Mapping[str, str]:
     """Digests, by name, of images that a measurement uses besides the task's; empty if it names none."""
     named = getattr(measurement, "inputs", None)
     return {} if named is None else named(store)
+
+
+def check_task(measurement: Measurement, task: Task) -> None:
+    """Let a measurement refuse a task; one that says nothing of it takes any."""
+    if (check := getattr(measurement, "check_task", None)) is not None:
+        check(task)
 
 
 def measure(measurement: Measurement, pair: Pair, ctx: Context) -> Measured:

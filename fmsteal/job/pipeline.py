@@ -23,7 +23,7 @@ from fmsteal.config import build
 from fmsteal.config.schema import Overlap
 from fmsteal.data.images import Images, Task
 from fmsteal.data.overlap import count_overlap
-from fmsteal.evaluation.base import Pair, find_inputs
+from fmsteal.evaluation.base import Pair, check_task, find_inputs
 from fmsteal.evaluation.sound import require_telling
 from fmsteal.identity.keys import identity
 from fmsteal.job import stolen
@@ -60,6 +60,7 @@ def run(cfg: DictConfig, job: JobInfo) -> dict[str, Any]:
                 if record is None:
                     for each in list_asked(cfg, parts):  # detect missing images before anything is paid
                         find_inputs(each.what, store)
+                        check_task(each.what, task)
                     if is_ours(parts.victim):
                         require_telling(victim(), task, ctx)
                     meter.victim = victim()

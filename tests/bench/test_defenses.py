@@ -5,8 +5,9 @@
 The published forms take a row at a time, so they answer a part of the rows; the ratio is per row. What both forms
 answer must be the same. Claims are 70 % of the known ratios: MAD 7,800 (10 classes) and 46,900 (100) against the
 Jacobian of each row, ModelGuard-W 55 and 7 against SciPy's linear programs, GRAD^2 1.8 and 4 against two reverse passes
-and a loop, PRADA 7 against an image at a time. Row defenses without a network answer 50,000 rows of 10 classes, and
-PRADA 10,000 questions, in under a minute of the processor; the others say what 1,000 answers take.
+and a loop, PRADA 7 against an image at a time, B4B's buckets 11 against one cut after the other. Row defenses without a
+network answer 50,000 rows of 10 classes, and PRADA 10,000 questions, in under a minute of the processor; the others say
+what 1,000 answers take.
 """
 
 from __future__ import annotations
@@ -22,7 +23,9 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from torch import Tensor
 from torch.func import functional_call
 
+from fmsteal.defenses.b4b import B4B, Buckets, Occupied
 from fmsteal.defenses.base import Defense
+from fmsteal.defenses.client_transforms import TransformName
 from fmsteal.defenses.gradient_redirection import Direction, mean_gradient, redirect, scores
 from fmsteal.defenses.mad import MAD, mad
 from fmsteal.defenses.modelguard_s import ModelGuardS
@@ -33,6 +36,7 @@ from fmsteal.defenses.reverse_sigmoid import ReverseSigmoid
 from fmsteal.defenses.surrogate import Surrogate
 from tests.bench.turns import paired
 from tests.support.asking import asked, guard_of, question
+from tests.support.published_b4b import Coverage, draw_planes
 from tests.support.published_defenses import CLASSES, Agent, ask_of, by_linprog, stream
 from tests.support.simplex import dirichlet
 
@@ -124,6 +128,37 @@ def test_gradient_redirection(benchmark: BenchmarkFixture, classes: int, claim: 
         torch.testing.assert_close(mine, theirs, rtol=0, atol=1e-4)
 
     paired(benchmark, lambda: redirected_by_loops(p, surrogate, images, direction), ours, same, claim)
+
+
+def test_b4b_buckets(benchmark: BenchmarkFixture) -> None:
+    """A batch of 256 embeddings of 2,048 numbers, 20 cuts into 4,096 buckets; ours has the coverage of each row too."""
+    v = torch.randn(256, 2048, generator=torch.Generator().manual_seed(0)).numpy()
+    theirs, mine = Coverage(draw_planes(2048, 20, 12, 0)), Occupied(20, 12)
+    buckets = Buckets(2048, 20, 12, 0)
+
+    def ours() -> float:
+        codes = buckets.find(v)
+        coverage = mine.coverage(codes)
+        mine.add(codes)
+        return float(coverage[-1])
+
+    def same(published: float, own: float) -> None:
+        assert abs(published - own) < 1e-9 and own > 5
+
+    paired(benchmark, lambda: theirs.see(v), ours, same, 7.7, turns=7, repeats=5)
+
+
+@pytest.mark.parametrize("transform", ["none", "affine", "pad_shuffle", "binary"])
+def test_what_1000_answers_of_b4b_take(benchmark: BenchmarkFixture, transform: TransformName) -> None:
+    v, guard = torch.randn(500, 2048), guard_of(B4B(transform=transform), 2048)
+    asks = [asked(v, [question(n % 256, nth=n // 256) for n in range(500)]) for _ in range(2)]
+
+    def answer() -> None:
+        for ask in asks:
+            guard.reply(ask)
+
+    seconds = benchmark.pedantic(lambda: processor_seconds(answer))
+    print(f"\nB4B, {transform}, 2,048 numbers: {seconds:.2f} s for 1,000 answers")
 
 
 def prada_flags(count: int, block: int = 512) -> list[bool]:

@@ -41,7 +41,7 @@ def test_a_choice_on_the_command_line_beats_the_tasks_default() -> None:
         (["thief=encoder_resnet10"], ["thief (", "efficientnet_lite0", "resnet10t"]),
         (["task=embed", "thief=resnet10t"], ["thief (", "encoder_resnet10", "encoder_resnet34"]),
         (["victim=simclr_resnet18"], ["victim (", "SimCLR"]),
-        (["task=embed", "evaluation=ood"], ["evaluation", "these fit: encoder"]),
+        (["task=embed", "evaluation=ood"], ["evaluation", "these fit: credit, dataset_inference, encoder"]),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )

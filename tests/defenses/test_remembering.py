@@ -12,9 +12,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fmsteal.base.errors import DefenseError
+from fmsteal.data.random_views import Views
+from fmsteal.defenses.b4b import B4B
 from fmsteal.defenses.base import name_of
 from fmsteal.defenses.chain import Chain
 from fmsteal.defenses.client_limits import ClientLimits
+from fmsteal.defenses.feature_poisoning import FeaturePoisoning
 from fmsteal.defenses.mmd import MMD
 from fmsteal.defenses.modelguard_s import ModelGuardS
 from fmsteal.defenses.prada import Prada
@@ -31,6 +34,10 @@ EVERY: dict[str, Callable[[], Any]] = {
     "proof_of_work": ProofOfWork,
     "mmd": lambda: MMD(window=4, benign=5),
     "client_limits": lambda: ClientLimits(3, per_second=0.5),
+    "b4b": lambda: B4B(alpha=3.0, beta=20, lam=1e-2, projections=3, bits=4),
+    "b4b twice as wide": lambda: B4B(beta=20, projections=2, bits=3, transform="diagonal_pad_shuffle"),
+    "feature_poisoning": lambda: FeaturePoisoning(Views(), batch=5, epochs=1),
+    "chain of b4b": lambda: Chain({"a": ClientLimits(8), "b": B4B(alpha=3.0, beta=20, bits=4)}),
     "chain": lambda: Chain({"a": ClientLimits(8, per_second=2.0), "b": ModelGuardS(0.4), "c": ProofOfWork()}),
 }
 ASKS = st.lists(st.tuples(st.lists(st.integers(0, 11), min_size=1, max_size=12), st.integers(0, 1)), max_size=4)
@@ -70,7 +77,7 @@ def kill(folder: Path, name: str, data: st.DataObject) -> None:
         return
     ledger, log = folder / "ledger.bin", folder / "defense.log"
     content = ledger.read_bytes()
-    header, record = content.index(b"\n") + 1, 28 + 4 * WIDTH
+    header, record = content.index(b"\n") + 1, 28 + 4 * guard_of(EVERY[name](), WIDTH).width
     if data.draw(st.booleans(), "the log is torn"):
         log.write_bytes(log.read_bytes()[: data.draw(st.integers(0, log.stat().st_size))])
         rows, _ = DefenseLog(log, "job", name_of(EVERY[name]()))._read()
@@ -79,7 +86,7 @@ def kill(folder: Path, name: str, data: st.DataObject) -> None:
         ledger.write_bytes(content[: data.draw(st.integers(0, len(content)))])
 
 
-@pytest.mark.parametrize("name", [name for name in EVERY if name != "chain"])
+@pytest.mark.parametrize("name", [name for name in EVERY if "chain" not in name and name != "feature_poisoning"])
 def test_the_state_of_another_defense_is_refused_by_name(name: str) -> None:
     guard = guard_of(EVERY[name](), WIDTH)
     with pytest.raises(DefenseError, match=rf"{name_of(EVERY[name]())} can.* 5 bytes of its log.*force=true"):

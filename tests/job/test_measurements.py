@@ -10,6 +10,9 @@ import numpy as np
 import pytest
 
 from fmsteal.base.errors import DataError, TheftError
+from fmsteal.data.images import Task
+from fmsteal.evaluation.base import Found, Measurement, Pair
+from fmsteal.training.context import Context
 from tests.job.jobs import QUERIES, answers, job, measured, read, run_job, theft, thefts
 from tests.support import foreign_victims
 
@@ -164,3 +167,19 @@ def test_reuse_false_and_force_make_further_thefts_beside_the_first(
     assert np.load(job(tmp_path, "reused").predictions)["thief"].shape == (
         np.load(job(tmp_path).predictions)["thief"].shape
     )
+
+
+class Choosy(Measurement):
+    """Refuses every task."""
+
+    def check_task(self, task: Task) -> None:
+        raise DataError(f"{len(task.test)} test images are too few.")
+
+    def run(self, pair: Pair, ctx: Context) -> Found:
+        raise AssertionError("it is never run")
+
+
+def test_a_task_that_a_measurement_refuses_is_refused_before_anything_is_paid(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="600 test images are too few"):
+        run_job(tmp_path, "+evaluation.also.choosy={_target_: tests.job.test_measurements.Choosy}")
+    assert not list(tmp_path.rglob("ledger.bin")) and not list(tmp_path.rglob("thief.*"))
