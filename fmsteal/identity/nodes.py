@@ -95,6 +95,10 @@ def keep_effective(value: Any, path: str, ignored: frozenset[str], content: Call
         return found
     if isinstance(value, list):
         return [keep_effective(child, f"{path}.{i}", ignored, content) for i, child in enumerate(value)]
+    return _keep_leaf(value, path, content)
+
+
+def _keep_leaf(value: Any, path: str, content: Callable[[str], str]) -> Any:
     if code := find_code(path, value):
         return foreign.describe(code).head
     return content(value) if is_path(path, value) else to_whole(value)
