@@ -57,7 +57,7 @@ class Defended:
         return torch.stack([self.refused, *noted]).any(dim=0)
 
 
-class Client(Protocol):
+class Asker(Protocol):
     """Somebody who asks the defended API, and whom it has not met before."""
 
     def ask(self, images: Images, ids: Ids) -> Defended:
@@ -86,7 +86,7 @@ class Pair:
     task: Task
     ctx: Context
     known: tuple[Tensor, Tensor] | None = None
-    meet: Callable[[], Client] | None = None
+    meet: Callable[[], Asker] | None = None
 
     @cached_property
     def logits(self) -> tuple[Tensor, Tensor]:

@@ -23,7 +23,7 @@ from fmsteal.base.store import Store
 from fmsteal.config.answers import Answers
 from fmsteal.data.images import Task
 from fmsteal.evaluation import downstream
-from fmsteal.evaluation.base import Client, Defended, Measured, Measurement, Pair, sample
+from fmsteal.evaluation.base import Asker, Defended, Measured, Measurement, Pair, sample
 from fmsteal.evaluation.heads import Head
 from fmsteal.evaluation.metrics import wilson
 from fmsteal.training.context import Context
@@ -156,7 +156,7 @@ class HonestEncoder(Measurement):
             found.append(_number("downstream_accuracy", float(np.mean(shares)), label, (0, 1)))
         return Measured(found)
 
-    def _judge(self, task: Task, client: Client, ctx: Context) -> tuple[float | None, int]:
+    def _judge(self, task: Task, client: Asker, ctx: Context) -> tuple[float | None, int]:
         """The accuracy of a head that is trained and tested on defended embeddings, and how many it was tested on."""
         assert self.head is not None
         (train, labels), (test, truth) = (_known(client, images) for images in (task.train, task.test))
@@ -215,7 +215,7 @@ def calibration_error(rows: Tensor, labels: Tensor, bins: int) -> Tensor:
     return gaps.abs().sum() / len(rows)
 
 
-def _known(client: Client, images: Any) -> tuple[Tensor, Tensor]:
+def _known(client: Asker, images: Any) -> tuple[Tensor, Tensor]:
     """The embeddings that a client gets of a labelled set, asked about in random order, and their labels; in order."""
     ids = sample(images, len(images))
     got, back = client.ask(images, ids), torch.from_numpy(np.argsort(ids))

@@ -9,14 +9,14 @@ import torch
 
 from fmsteal.data.images import Ids, Images, Task
 from fmsteal.defenses.base import Defense, NoDefense, name_of, prepare
-from fmsteal.evaluation.base import Client, Defended
+from fmsteal.evaluation.base import Asker, Defended
 from fmsteal.oracle.blocks import Shown
 from fmsteal.oracle.visit import Visit
 from fmsteal.training.context import Context
 from fmsteal.victims.base import Victim
 
 
-def open_door(defense: Defense, victim: Victim, task: Task, ctx: Context) -> Callable[[], Client] | None:
+def open_door(defense: Defense, victim: Victim, task: Task, ctx: Context) -> Callable[[], Asker] | None:
     """What gives new clients of a victim behind a defense; None where there is no defense.
 
     Each has a guard of its own, which remembers nothing; what a defense trains comes from the store.
@@ -27,7 +27,7 @@ def open_door(defense: Defense, victim: Victim, task: Task, ctx: Context) -> Cal
 
 
 class HonestClient:
-    """Asks, and keeps nothing: neither budget nor ledger know of it. See `fmsteal.evaluation.base.Client`."""
+    """Asks, and keeps nothing: neither budget nor ledger know of it. See `fmsteal.evaluation.base.Asker`."""
 
     def __init__(self, defense: Defense, victim: Victim, task: Task, ctx: Context) -> None:
         guard = prepare(defense, victim, task.train, ctx)

@@ -69,7 +69,7 @@ def digest_asked(cfg: DictConfig) -> str:
     return digest(asked if honest is None else [*asked, node_identity(honest, HONEST)])
 
 
-READING = ("data", "query", "victim", "thief", "evaluation")
+READING = ("data", "query", "victim", "thief", "defense", "evaluation")
 
 
 def stamp_paths(cfg: DictConfig, reading: Sequence[str] = READING) -> dict[str, list[Any]]:
