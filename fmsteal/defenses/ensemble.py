@@ -64,7 +64,8 @@ class Ensemble:
         if not 0 <= weight < float("inf"):
             raise ConfigError(f"defense.weight must be 0 or more, and finite, not {weight}.")
         require_steps(net, name_of(self))
-        self.net, self.outliers, self.members, self.weight, self.seed = net, outliers, members, weight, seed
+        self.net, self.outliers, self.members, self.seed = net, outliers, members, seed
+        self.weight = float(weight)
 
     def prepare(self, victim: Victim, train: Images, ctx: Context) -> Guard:
         """Train the members, or find them in the store.

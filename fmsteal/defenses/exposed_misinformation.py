@@ -66,7 +66,8 @@ class ExposedMisinformation:
                 f"defense.nu must be above 0, defense.weight 0 or more, and both finite, not {nu} and {weight}."
             )
         require_steps(net, name_of(self))
-        self.net, self.outliers, self.tau, self.nu, self.weight = net, outliers, tau, nu, weight
+        self.net, self.outliers = net, outliers
+        self.tau, self.nu, self.weight = tau, nu, float(weight)
 
     def prepare(self, victim: Victim, train: Images, ctx: Context) -> Guard:
         """Train both networks, or find them in the store.

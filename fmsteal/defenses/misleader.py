@@ -75,7 +75,7 @@ class Misleader:
                 "defense.net.adaptation=full, or scratch."
             )
         self.net, self.views, self.members = net, views, members
-        self.weight, self.alpha, self.temperature = weight, alpha, temperature
+        self.weight, self.alpha, self.temperature = float(weight), float(alpha), float(temperature)
 
     def prepare(self, victim: Victim, train: Images, ctx: Context) -> Guard:
         """Train the members, or find them in the store.

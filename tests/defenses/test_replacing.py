@@ -217,7 +217,7 @@ def test_a_victim_that_was_exposed_to_outliers_is_unsure_of_them(
 
 
 def test_the_misleaders_answer_is_the_mean_of_its_members(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    defense = made("misleader", "defense.members=2")
+    defense = made("misleader", "defense.members=2", "recipes.scratch.epochs=8")
     guard: Any = guard_in(tmp_path, defense)
     y = answer(guard, pixels(TASK.test))
     with torch.no_grad():
