@@ -36,7 +36,7 @@ from tests.support.small_task import context
 TASK = digits(size=16, train_count=200, test=100)
 TINY = (
     "backbone@defense.net.backbone=resnet10t", "defense.net.backbone.model=test_resnet", "defense.net.backbone.size=16",
-    "recipes.scratch.epochs=16", "recipes.scratch.min_steps=0", "recipes.scratch.batch_size=25",
+    "recipes.scratch.epochs=12", "recipes.scratch.min_steps=0", "recipes.scratch.batch_size=25",
 )  # fmt: skip
 FEW = ("defense.outliers.images.count=100",)
 NAMES = ("ensemble", "adaptive_misinformation_oe", "misleader")

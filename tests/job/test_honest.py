@@ -17,8 +17,6 @@ from tests.job.jobs import QUERIES, answers, job, job_config, measured, read, ru
 from tests.support.composing import composed
 from tests.support.foreign_victims import Model
 
-TEST = 600  # test images of the small job
-
 
 def test_a_job_with_a_defense_is_measured_for_an_honest_client(cache: Path, tmp_path: Path, done: Counter[str]) -> None:
     where = (f"cache={cache}", "defense=rounding", "defense.decimals=1")
@@ -94,3 +92,19 @@ def test_of_an_encoder_it_takes_the_evaluations_tasks_and_its_headlines_head() -
     named = composed("task=embed", "defense=feature_noise", "evaluation=honest_encoder")
     assert find_honest(named) is None
     assert node_identity(named.evaluation.also.honest, "evaluation.also.honest") == node_identity(node, "honest")
+
+
+def test_what_a_defense_has_trained_serves_the_honest_client_too(
+    cache: Path, tmp_path: Path, done: Counter[str]
+) -> None:
+    words = (
+        f"cache={cache}", "defense=ensemble", "defense.members=2", "defense.outliers.images.count=64",
+        "defense.net.backbone.size=16", "recipes.scratch.epochs=1", "recipes.scratch.min_steps=0",
+    )  # fmt: skip
+    result = run_job(tmp_path, *words)
+    assert done["train ensemble"] == 1 and done["queries"] == QUERIES
+    found = result["metrics"]
+    assert found["honest/l1"] > 0 and found["honest/label_kept"] < 1 and found["honest/false_alarms"] == 0
+    y = np.load(job(tmp_path).predictions)["honest_answers"]
+    np.testing.assert_allclose(y.sum(1), 1, atol=1e-5)
+    assert np.isfinite(y).all() and (y >= 0).all()
