@@ -51,6 +51,12 @@ class Chain:
                 f"defense.of chains one that depends on a batch with one that remembers ({said}): a batch is shown to "
                 "its defense again when it fills up, and the other would count its questions twice."
             )
+        first, *later = sorted(of)
+        if late := [name for name in later if getattr(of[name], "replaces", False)]:
+            raise ConfigError(
+                f"defense.of.{late[0]} ({name_of(of[late[0]])}) answers by networks of its own, whatever comes before "
+                f"it: it comes first, before {first}, in the order of the names."
+            )
         self.of = dict(sorted(of.items()))
         self.answers: Answers | None = next(iter(kinds.values()), None)
         self.depends: Depends = max(depends.values(), key=_ORDER.index)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import ClassVar, Protocol
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from torch import Tensor, nn
 
 from fmsteal.base.errors import ConfigError
@@ -30,6 +31,41 @@ def sample(images: Images, count: int) -> Ids:
 
 
 @dataclass(frozen=True)
+class Defended:
+    """What a client got from the defended API for n images.
+
+    Attributes:
+        answers: float32 ``(n, width)``; the rows of refused questions mean nothing.
+        refused: bool ``(n,)``: these got no answer.
+        flags: what the defense noted of each question, ``(n,)`` by name.
+        usd: charged on top of the price of a question, in US dollars, in all.
+        seconds: delays on the simulated clock, in all.
+        busy: seconds that the defense computed, by the clock on the wall; the victim's own time is no part of it.
+    """
+
+    answers: Tensor
+    refused: Tensor
+    flags: Mapping[str, Tensor]
+    usd: float
+    seconds: float
+    busy: float
+
+    @property
+    def alarms(self) -> Tensor:
+        """Bool ``(n,)``: which questions were flagged, by whatever name, or refused."""
+        noted = [flag != 0 for flag in self.flags.values()]
+        return torch.stack([self.refused, *noted]).any(dim=0)
+
+
+class Asker(Protocol):
+    """Somebody who asks the defended API, and whom it has not met before."""
+
+    def ask(self, images: Images, ids: Ids) -> Defended:
+        """Ask about ``images[ids]``, in that order; further asks are of the same client."""
+        ...
+
+
+@dataclass(frozen=True)
 class Pair:
     """A thief and the undefended victim it was stolen from, after the attack.
 
@@ -40,6 +76,8 @@ class Pair:
         task: the victim's task.
         ctx: the context in which both are run.
         known: their outputs on the test images, if an earlier measurement has kept them.
+        meet: gives a new client of the defended API, in front of a defense that remembers nothing yet; None if the API
+            has no defense.
     """
 
     victim: Victim
@@ -48,6 +86,7 @@ class Pair:
     task: Task
     ctx: Context
     known: tuple[Tensor, Tensor] | None = None
+    meet: Callable[[], Asker] | None = None
 
     @cached_property
     def logits(self) -> tuple[Tensor, Tensor]:

@@ -18,11 +18,13 @@ from torch import Tensor
 
 from fmsteal.base.metric import record as record_metrics
 from fmsteal.base.store import checksum, digest, explain_errors, publish, sync
+from fmsteal.config import build
 from fmsteal.evaluation.base import Measurement, Pair, find_inputs, list_measurements, measure
 from fmsteal.identity.keys import node_identity
 from fmsteal.job.parts import Parts
 from fmsteal.job.theft import find_damage, read_sealed, write_sealed
 from fmsteal.records.folders import MeasurementFolder, TheftFolder
+from fmsteal.records.honest import HONEST, find_honest
 from fmsteal.tracking.shown import Recorder
 from fmsteal.training.context import Context
 
@@ -86,7 +88,10 @@ class Found:
 
 
 def list_asked(cfg: DictConfig, parts: Parts) -> list[Asked]:
-    """The measurements that a job's config asks for in ``evaluation`` and ``evaluations``, without duplicates."""
+    """The measurements that a job's config asks for in ``evaluation`` and ``evaluations``, without duplicates.
+
+    A job that has a defense gets one more, the last: what the defense costs an honest client.
+    """
     found: dict[str, Asked] = {}
     nodes, made = [cfg.evaluation, *cfg.evaluations], [parts.evaluation, *parts.evaluations]
     for node, evaluation in zip(nodes, made, strict=True):
@@ -95,6 +100,9 @@ def list_asked(cfg: DictConfig, parts: Parts) -> list[Asked]:
         for name, what in list_measurements(evaluation).items():
             known = further.get(name, whole)
             found.setdefault(digest([name, known]), Asked(name, what, known))
+    if (honest := find_honest(cfg)) is not None:
+        known = node_identity(honest, HONEST)
+        found[digest([HONEST, known])] = Asked(HONEST, build.make(honest), known)
     return list(found.values())
 
 

@@ -28,6 +28,7 @@ from fmsteal.evaluation.sound import require_telling
 from fmsteal.identity.keys import identity
 from fmsteal.job import stolen
 from fmsteal.job.batches import require_batches
+from fmsteal.job.honest import open_door
 from fmsteal.job.measure import Known, Measurements, list_asked
 from fmsteal.job.meter import Meter
 from fmsteal.job.parts import Parts
@@ -77,7 +78,8 @@ def run(cfg: DictConfig, job: JobInfo) -> dict[str, Any]:
                     model = thief or stolen.load(theft.folder, record["thief"])
                     if model is None:  # no file can hold it, so it is trained again from its ledger
                         model = train_again(cfg, theft, victim(), pool, task, parts, ctx)
-                    return Pair(victim(), model, (parts.victim, parts.thief), task, ctx, known)
+                    meet = open_door(parts.defense, victim(), task, ctx)
+                    return Pair(victim(), model, (parts.victim, parts.thief), task, ctx, known, meet)
 
                 measured = Measurements(theft.folder, record, content).run(list_asked(cfg, parts), pair, ctx)
                 return publish(cfg, job, theft, record, measured, ctx)

@@ -87,15 +87,23 @@ class Desk:
         for row in rows:
             self.tally.add(row)
         self._refused.update(row.question for row in rows if row.refused)
-        logged = [(row.question, row.log) for row in rows if row.log is not None]
-        if not logged:
-            return
-        try:
-            self._guard.fold([question for question, _ in logged], [log for _, log in logged])
-        except FmstealError:
-            raise
-        except Exception as error:  # defenses of other packages may raise anything
-            raise DefenseError(
-                f"{self.name} failed to remember what it logged ({type(error).__name__}: {error}). The answers and "
-                f"{self._log.path} are kept."
-            ) from error
+        fold_rows(self._guard, self.name, rows, f" The answers and {self._log.path} are kept.")
+
+
+def fold_rows(guard: Guard, name: str, rows: Sequence[LogRow], kept: str = "") -> None:
+    """Take what a guard logged about questions into its state.
+
+    Raises:
+        DefenseError: it failed; the message begins with ``name``, and ends with what is ``kept``.
+    """
+    logged = [(row.question, row.log) for row in rows if row.log is not None]
+    if not logged:
+        return
+    try:
+        guard.fold([question for question, _ in logged], [log for _, log in logged])
+    except FmstealError:
+        raise
+    except Exception as error:  # defenses of other packages may raise anything
+        raise DefenseError(
+            f"{name} failed to remember what it logged ({type(error).__name__}: {error}).{kept}"
+        ) from error

@@ -17,6 +17,7 @@ from fmsteal.base.lease import LEASE_SECONDS, is_held
 from fmsteal.base.store import digest, read_json, write_text
 from fmsteal.identity.keys import flatten, hash_of, is_path, node_identity
 from fmsteal.records.folders import HYDRA, JobFolder, SweepFolder
+from fmsteal.records.honest import HONEST, find_honest
 from fmsteal.records.shapes import fault_of_result, mend_failure, mend_plan
 
 Result = dict[str, Any]  # a finished job's ``result.json``
@@ -62,11 +63,13 @@ def put_config_back(job: JobFolder) -> None:
 
 
 def digest_asked(cfg: DictConfig) -> str:
-    """A digest of the measurements that a job's config asks for."""
-    return digest([node_identity(node, "evaluation") for node in (cfg.evaluation, *cfg.evaluations)])
+    """A digest of the measurements that a job's config asks for, and of what its defense brings along."""
+    asked = [node_identity(node, "evaluation") for node in (cfg.evaluation, *cfg.evaluations)]
+    honest = find_honest(cfg)
+    return digest(asked if honest is None else [*asked, node_identity(honest, HONEST)])
 
 
-READING = ("data", "query", "victim", "thief", "evaluation")
+READING = ("data", "query", "victim", "thief", "defense", "evaluation")
 
 
 def stamp_paths(cfg: DictConfig, reading: Sequence[str] = READING) -> dict[str, list[Any]]:

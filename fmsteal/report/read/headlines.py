@@ -29,4 +29,10 @@ FURTHER = (  # the other figures that are shown of a single job
     "ood/jpeg/agreement",
     "transfer/pgd/changed",
     "test/adversarial_agreement",
+    "honest/accuracy",
+    "honest/downstream_accuracy",
+    "honest/l1",
+    "honest/ece",
+    "honest/cosine",
+    "honest/false_alarms",
 )
