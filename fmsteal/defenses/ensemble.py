@@ -10,7 +10,8 @@ Its code was never released. A public re-implementation takes the hash from a ne
 labelled data set (SVHN for CIFAR-10): ``(2 c + floor(2 (10 q - 1) / 9)) mod 5``, c its class and q its confidence. Here
 no such set is asked for: the hash is the output of an untrained network that is furthest above what is usual for
 training images and outliers. Like the published one it hardly ever changes with a slight change of the image, so that
-nobody sees all members by asking again. The paper's weight was not to be had: 1 is ours.
+nobody sees all members by asking again. The loss could not be checked against the paper's text, and its weight is not
+known: 1 is ours.
 """
 
 from __future__ import annotations

@@ -21,6 +21,7 @@ from fmsteal.base.on_hydra import SharedLoader, combinations
 from fmsteal.base.quoting import quote_override, spell
 from fmsteal.base.store import digest
 from fmsteal.identity.keys import (
+    ANY_SEED,
     axes,
     cell_key,
     cell_settings,
@@ -84,7 +85,7 @@ class Grid:
 
     Attributes:
         jobs: the jobs.
-        fixed: the settings, other than the seed, that are the same in all jobs.
+        fixed: the settings that are the same in all jobs, except the seed and those that follow it.
         varied: the settings that are not; a setting in neither is at its default in all jobs.
         repeated: how many combinations equal an earlier one, and are not run again.
         idle: the settings that vary without effect, so that combinations are equal; each with the reason.
@@ -183,11 +184,12 @@ class _Merging:
 
     def grid(self) -> Grid:
         """The jobs made from all combinations."""
-        fixed = {k: v for k, v in (self._fixed or {}).items() if k != "seed"}
+        of_seed = self._known.following
+        fixed = {k: v for k, v in (self._fixed or {}).items() if k not in of_seed}
         return Grid(
             list(self._cells.values()),
             fixed,
-            frozenset(self._names - fixed.keys()),
+            frozenset((self._names | of_seed) - fixed.keys()),
             self._repeated,
             list(self._idle),
             self._joined,
@@ -271,6 +273,7 @@ class _Known:
 
     def __init__(self) -> None:
         self.cells: dict[tuple[str, ...], str] = {}  # cell keys by the overrides without the seed
+        self.following: set[str] = {"seed"}  # settings that are the job's seed, as data.seed with vary=all
         self.victims: dict[str, str] = {}  # a victim's key by its hash, with the slug of the first job that has it
 
     def make_job(self, overrides: Sequence[str], cfg: DictConfig, found: dict[str, Any]) -> SweepJob:
@@ -278,7 +281,10 @@ class _Known:
         choices = {str(name): choice for name, choice in cfg.hydra.runtime.choices.items()}
         axis, but_seed = axes(cfg, choices), tuple(o for o in overrides if not o.startswith("seed="))
         if but_seed not in self.cells:  # found once for all seeds: it takes as long as the rest together
-            self.cells[but_seed] = cell_key(axis, cell_settings(cfg))
+            known = cell_settings(cfg)
+            self.cells[but_seed] = cell_key(axis, known)
+            now = flatten(found)
+            self.following |= {k for k, v in known.items() if v == ANY_SEED and now.get(k, cfg.seed) == cfg.seed}
         sweep = Path(cfg.hydra.sweep.dir)
         folder = find(sweep, job_key(cfg, choices, found))
         victim = find(SweepFolder(sweep).victims, victim_key(cfg, choices, found)).name

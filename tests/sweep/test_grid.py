@@ -8,6 +8,7 @@ from fmsteal.base.errors import ConfigError
 from fmsteal.identity.keys import job_key
 from fmsteal.job import parts
 from fmsteal.sweep import grid as grids
+from fmsteal.sweep import record
 from tests.support.composing import composed
 from tests.sweep.of_sweeps import grid
 
@@ -138,3 +139,15 @@ def test_composing_needs_no_torch_and_finished_jobs_are_not_checked(
     assert [job.finished for job in grid(*QUICK, "seed=0").jobs] == [True] and checked == []
     assert [job.finished for job in grid(*QUICK, "seed=0,1").jobs] == [True, False] and len(checked[0]) == 1
     assert [job.finished for job in grid(*QUICK, "seed=0", "force=true").jobs] == [False]
+
+
+@pytest.mark.parametrize("seeds", [("0", "1"), ("1", "0"), ("0,1", "2"), ("3", "0,1,2")])
+def test_a_sweep_grows_by_seeds_that_vary_everything(seeds: tuple[str, str], tmp_path: Path) -> None:
+    """Settings that follow the seed, as the split does with vary=all, make no other sweep of it."""
+    first, more = (grid(*QUICK, "vary=all", f"seed={seed}") for seed in seeds)
+    assert "data.seed" in first.varied and "data.seed" not in first.fixed
+    record.write(tmp_path, first, "fmsteal -m", {})
+    record.require_same(tmp_path, more)
+    other = grid(*QUICK, "vary=all", f"seed={seeds[1]}", "query.count=700")
+    with pytest.raises(ConfigError, match=r"query\.count: .*, now 700"):
+        record.require_same(tmp_path, other)
