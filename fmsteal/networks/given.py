@@ -52,15 +52,15 @@ def _load(model: str, options: str) -> Any:
         raise ConfigError(f"model={model} is a file, which takes no options: {', '.join(known)}.")
     if not file.is_file():
         raise DataError(f"There is no file {model}.")
+    kind, read = _FILES[file.suffix]
     try:
-        return _FILES[file.suffix](file)
+        return read(file)
     except (ConfigError, DataError):
         raise
     except Exception as error:
         raise DataError(
-            f"{model} could not be loaded as {_FILES[file.suffix].__doc__} ({type(error).__name__}: "
-            f"{str(error).partition(chr(10))[0]}) Weights alone are not a model: name the code that makes it and loads "
-            "them, model=pkg.module:function."
+            f"{model} could not be loaded as {kind} ({spell_error(error)}). Weights alone are not a model: name the "
+            "code that makes it and loads them, model=pkg.module:function."
         ) from error
 
 
@@ -96,17 +96,14 @@ def _make(model: str, found: Any, options: dict[str, Any]) -> Any:
 
 
 def _read_torchscript(file: Path) -> nn.Module:
-    """TorchScript."""
     return torch.jit.load(str(file), map_location="cpu")
 
 
 def _read_exported(file: Path) -> nn.Module:
-    """a program of torch.export."""
     return torch.export.load(file).module()
 
 
 def _read_onnx(file: Path) -> Callable[[np.ndarray], np.ndarray]:
-    """ONNX."""
     try:
         import onnxruntime
     except ImportError:
@@ -125,17 +122,22 @@ def _read_onnx(file: Path) -> Callable[[np.ndarray], np.ndarray]:
     return run
 
 
+def spell_error(error: Exception) -> str:
+    """Its kind and the first line that it says."""
+    return f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+
+
 def _fill(block: np.ndarray, size: int | None) -> np.ndarray:
     """The block with its last image repeated until it has ``size`` images, for a model of fixed batches."""
     short = 0 if size is None else size - len(block)
     return np.concatenate([block, np.repeat(block[-1:], short, axis=0)]) if short else block
 
 
-_FILES: dict[str, Callable[[Path], Any]] = {
-    ".pt": _read_torchscript,
-    ".pth": _read_torchscript,
-    ".pt2": _read_exported,
-    ".onnx": _read_onnx,
+_FILES: dict[str, tuple[str, Callable[[Path], Any]]] = {  # what a file is, and what reads it, by its suffix
+    ".pt": ("TorchScript", _read_torchscript),
+    ".pth": ("TorchScript", _read_torchscript),
+    ".pt2": ("a program of torch.export", _read_exported),
+    ".onnx": ("ONNX", _read_onnx),
 }
 
 

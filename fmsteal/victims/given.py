@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -16,7 +17,7 @@ from fmsteal.config.answers import Answers
 from fmsteal.data.images import Task
 from fmsteal.identity.rules import Ignores
 from fmsteal.networks.backbones import Backbone, find_statistics
-from fmsteal.networks.given import Answering, Outside, Pixels, load
+from fmsteal.networks.given import Answering, Outside, Pixels, load, spell_error
 from fmsteal.training.context import Context
 from fmsteal.training.inference import run_in_batches
 from fmsteal.victims.base import Victim, VictimMaker
@@ -93,8 +94,8 @@ class GivenVictim(VictimMaker):
             raise
         except Exception as error:
             raise VictimError(
-                f"victim.model={self.model} failed on an image of {tuple(first.shape[1:])} ({type(error).__name__}: "
-                f"{str(error).splitlines()[0]}). What it is shown: victim.size, victim.normalise."
+                f"victim.model={self.model} failed on an image of {tuple(first.shape[1:])} ({spell_error(error)}). "
+                "What it is shown: victim.size, victim.normalise."
             ) from error
         self._require_width(width, task)
         setattr(model, "num_features" if isinstance(model, Backbone) else "width", width)
@@ -113,8 +114,9 @@ class GivenVictim(VictimMaker):
 
     def _build(self, found: Any, stored: int) -> Backbone | Pixels:
         torch_model = isinstance(found, nn.Module)
-        if isinstance(found, nn.Module) and not _is_exported(found):
-            found = found.eval()
+        if torch_model:
+            with suppress(NotImplementedError):  # a program of torch.export cannot change its mode
+                found.eval()
         net = found if torch_model else Outside(found, self.model)
         outputs = self.outputs or ("logits" if torch_model or self.answers == "embeddings" else "probabilities")
         answering = Answering(net, f"victim.model={self.model}", outputs == "probabilities")
@@ -138,8 +140,3 @@ class GivenEncoder(GivenVictim):
 
     def _require_width(self, width: int, task: Task) -> None:
         """Any width will do."""
-
-
-def _is_exported(model: nn.Module) -> bool:
-    """Whether it is a program of torch.export, which cannot change its mode."""
-    return type(model).__module__.startswith("torch.fx") or hasattr(model, "_guards_fn")
