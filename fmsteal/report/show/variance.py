@@ -1,6 +1,7 @@
 """``fmsteal report --variance``: how much of a figure's variance victim, pool and thief cause. Imports no torch.
 
-It needs a sweep that crosses their seeds: ``fmsteal -m victim.seed=0,1,2 query.seed=0,1,2 seed=0,1,2``.
+It needs a sweep that crosses their seeds: ``fmsteal -m data.seed=0,1,2 query.seed=0,1,2 seed=0,1,2``. A victim
+that is trained by steps also differs by ``victim.seed``; a probed head is a minimum, which depends on its data alone.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ SEEDS = {  # what each seed setting decides; ``seed`` is the job's, from which t
     "data.seed": "data", "victim.seed": "victim", "query.seed": "pool", "thief.seed": "thief", "seed": "questions",
 }  # fmt: skip
 FEWEST = 2  # factors with two levels or more
-HOW = "fmsteal -m victim.seed=0,1,2 query.seed=0,1,2 seed=0,1,2 crosses victim, pool and thief"
+HOW = "fmsteal -m data.seed=0,1,2 query.seed=0,1,2 seed=0,1,2 crosses the victim's data, pool and thief"
 
 
 @dataclass(frozen=True)
