@@ -1,11 +1,11 @@
 """Adaptive misinformation: wrong answers where the victim is not sure (Kariyappa, Qureshi, CVPR 2020, eq. 3 to 5).
 
-Before the first answer a second network is trained on the victim's training data to give any label but the right one:
-``-log(1 - q_label)``. Who asks about images that the victim was not made for gets its answer, mostly.
+Before the first answer, a second network is trained on the victim's training data to give any label but the right one,
+with the loss ``-log(1 - q_label)``. Questions about images that the victim was not made for mostly get its answer.
 
-Of the paper's outlier exposure nothing holds here: the victim is served as it is, not trained again to be unsure of
-outliers, and the second network sees the victim's training images alone, no outliers. So s separates less than in the
-paper, and an honest client's unsure answers are lost as well: both are measured, not assumed.
+The paper's outlier exposure is left out: the victim is served as it is, not retrained to be unsure of outliers, and the
+second network sees only the victim's training images, no outliers. So s separates less well than in the paper, and an
+honest client's unsure answers are lost as well: both are measured, not assumed.
 """
 
 from __future__ import annotations
@@ -37,18 +37,18 @@ if TYPE_CHECKING:
 
 
 class AdaptiveMisinformation:
-    """Answers ``(1 - a) p + a q`` with ``a = 1 / (1 + exp(nu (s - tau)))``, s the largest of p, q the second network's.
+    """Returns ``(1 - a) p + a q``, ``a = 1 / (1 + exp(nu (s - tau)))``; s the largest of p, q the second network's.
 
-    The label may change wherever s is not well above tau.
+    The label may change unless s is well above tau.
     """
 
     answers: ClassVar[Answers] = "probabilities"
     depends: ClassVar[Depends] = "row"
 
     def __init__(self, net: ClassifierLearner, tau: float = 0.5, nu: float = 1000.0) -> None:
-        """``net`` is the second network, and how it is trained; ``nu`` is how sharp the threshold ``tau`` is.
+        """``net`` is the second network and its training; ``nu`` sets how sharp the threshold ``tau`` is.
 
-        The paper has nu 1,000, its code 10,000; tau from .25 to .99.
+        The paper uses nu 1,000, its code 10,000, and tau from .25 to .99.
         """
         if not 0 <= tau <= 1:
             raise ConfigError(f"defense.tau must be from 0 to 1, not {tau}.")
@@ -62,7 +62,7 @@ class AdaptiveMisinformation:
         self.net, self.tau, self.nu = net, tau, nu
 
     def prepare(self, victim: Victim, train: Images, ctx: Context) -> Guard:
-        """Train the second network, or find it in the store.
+        """Train the second network, or load it from the store.
 
         Raises:
             DataError: the training images have no labels.

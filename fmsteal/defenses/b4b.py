@@ -1,15 +1,14 @@
-"""B4B: the more of the space of embeddings a client has seen, the noisier its answers (Dubinski et al., NeurIPS 2023).
+"""B4B: the more of the embedding space a client has covered, the noisier its answers (Dubinski et al., NeurIPS 2023).
 
-The space is cut into buckets by locality-sensitive hashing: the signs of 12 Gaussian projections make one of 4,096
-buckets, 20 times over. A client's coverage is the share of buckets in which any of its answers lies, mean over the 20,
-in per cent; the deviation of the noise grows exponentially with it (section 3.2). On top, each client gets a transform
-of its own, against several accounts that put their answers together (`fmsteal.defenses.client_transforms`).
+The space is cut into buckets by locality-sensitive hashing: the signs of 12 Gaussian projections select one of 4,096
+buckets, and this is done 20 times. A client's coverage is the percentage of buckets that contain any of its answers,
+averaged over the 20; the standard deviation of the noise grows exponentially with it (section 3.2). In addition, each
+client gets its own transform, against accounts that pool their answers (`fmsteal.defenses.client_transforms`).
 
-In the published code the coverage is computed beforehand for the whole query set in batches of 256, a deviation holds
-for a batch, and the transform is applied to the attacker's second and further accounts alone. Here all is live and for
-each client by itself: a question's deviation is that of the coverage which its own bucket makes, and every client is
-transformed. As there, noise comes before the transform, and embeddings are not normalised: ``alpha`` is in units of an
-embedding's entries.
+In the published code the coverage is computed beforehand for the whole query set in batches of 256, each batch has one
+deviation, and only the attacker's second and further accounts are transformed. Here everything is live and per client:
+a question's deviation follows from the coverage including its own bucket, and every client is transformed. As there,
+noise is added before the transform, and embeddings are not normalised: ``alpha`` is in units of an embedding's entries.
 """
 
 from __future__ import annotations
@@ -38,15 +37,15 @@ if TYPE_CHECKING:
 Codes = npt.NDArray[np.uint16]
 Floats = npt.NDArray[np.float64]
 MOST_BITS = 16
-KEPT_TRANSFORMS = 4  # clients whose transform is at hand; at 2,048 numbers a matrix takes 34 MB. Others draw it again
-_LARGEST = math.log(1e30)  # deviation that float32 holds with room to spare
+KEPT_TRANSFORMS = 4  # transforms kept in memory: at 2,048 numbers a matrix takes 34 MB. Others are drawn again
+_LARGEST = math.log(1e30)  # log of a deviation that float32 holds with room to spare
 
 
 class B4B:
-    """Answers ``transform(v + N(0, sigma(o)))``, ``sigma(o) = max(0, lam (exp(ln(alpha / lam) o / beta) - 1))``.
+    """Returns ``transform(v + N(0, sigma(o)))``, ``sigma(o) = max(0, lam (exp(ln(alpha / lam) o / beta) - 1))``.
 
-    v is the embedding and o the client's coverage in per cent. The defaults are the published code's; its configs also
-    use alpha 1 and lam 1e-7.
+    v is the embedding and o the client's coverage in per cent. The defaults are those of the published code, whose
+    configs also use alpha 1 and lam 1e-7.
     """
 
     answers: ClassVar[Answers] = "embeddings"
@@ -62,9 +61,9 @@ class B4B:
         bits: int = 12,
         seed: int = 0,
     ) -> None:
-        """At a coverage of ``beta`` per cent the noise has a deviation of ``alpha`` (less ``lam``).
+        """At a coverage of ``beta`` per cent the noise has standard deviation ``alpha - lam``.
 
-        ``projections`` times the space is cut into ``2 ** bits`` buckets, by hyperplanes that ``seed`` draws.
+        The space is cut into ``2 ** bits`` buckets ``projections`` times, by hyperplanes drawn from ``seed``.
         """
         if not 0 < lam < alpha < float("inf") or not 0 < beta < float("inf"):
             raise ConfigError(
@@ -87,17 +86,17 @@ class B4B:
         self.projections, self.bits, self.seed = projections, bits, seed
 
     def prepare(self, victim: Victim, train: Images, ctx: Context) -> Guard:
-        """Draw the hyperplanes: nobody has asked anything."""
+        """Draw the hyperplanes; no client has asked anything yet."""
         return CoverageGuard(self, victim.width, name_of(self))
 
     def deviation(self, coverage: Floats) -> Floats:
-        """Deviation of the noise at a coverage in per cent, ``(n,)``."""
+        """The noise's standard deviation at each coverage (in per cent), ``(n,)``."""
         grown = self.lam * (np.exp(math.log(self.alpha / self.lam) * coverage / self.beta) - 1)
         return np.asarray(np.maximum(grown, 0))
 
 
 class Buckets:
-    """The hyperplanes that cut the space of embeddings ``(D,)`` into buckets, several times over."""
+    """The hyperplanes that cut the space of embeddings ``(D,)`` into buckets, in several ways."""
 
     def __init__(self, width: int, projections: int, bits: int, seed: int) -> None:
         self.projections, self.bits = projections, bits
@@ -105,26 +104,26 @@ class Buckets:
         self._powers = 2 ** np.arange(bits)
 
     def find(self, rows: npt.NDArray[np.float32]) -> Codes:
-        """The bucket of each row ``(n, D)`` in each cut, ``(n, projections)``: one matrix product for all of them."""
+        """The bucket of each row ``(n, D)`` in each cut, ``(n, projections)``, by a single matrix product."""
         signs = rows.astype(np.float64) @ self._planes > 0
         return (signs.reshape(len(rows), self.projections, self.bits) @ self._powers).astype(np.uint16)
 
 
 class Occupied:
-    """The buckets that hold an answer of a client's: a table of booleans ``(projections, 2 ** bits)``."""
+    """The buckets that hold one of a client's answers: a table of booleans ``(projections, 2 ** bits)``."""
 
     def __init__(self, projections: int, bits: int) -> None:
         self._table = np.zeros((projections, 2**bits), bool)
         self._cuts = np.arange(projections)
 
     def add(self, codes: Codes) -> None:
-        """Occupy the buckets of rows, ``(n, projections)``."""
+        """Mark the rows' buckets ``(n, projections)`` as occupied."""
         self._table[self._cuts, codes] = True
 
     def coverage(self, codes: Codes) -> Floats:
-        """The coverage after each of the rows ``(n, projections)`` in their order, in per cent; none is added."""
+        """The coverage in per cent after each row ``(n, projections)``, in order; the table is not changed."""
         keys = (codes + self._cuts * self._table.shape[1]).ravel()
-        first = np.unique(keys, return_index=True)[1]  # a bucket is new where it comes first, if it was not there
+        first = np.unique(keys, return_index=True)[1]  # where each bucket first occurs; it is new if not yet occupied
         new = np.zeros(len(keys), np.int64)
         new[first] = ~self._table.ravel()[keys[first]]
         counts = np.count_nonzero(self._table) + new.reshape(codes.shape).sum(1).cumsum()
@@ -132,7 +131,7 @@ class Occupied:
 
 
 class CoverageGuard:
-    """Keeps which buckets each client has seen; the log holds the buckets of each question."""
+    """Tracks the buckets that each client occupies; the log holds the buckets of each question."""
 
     def __init__(self, defense: B4B, width: int, name: str) -> None:
         self.width = transformed_width(defense.transform, width)
@@ -142,7 +141,7 @@ class CoverageGuard:
         self._transforms: dict[tuple[int, int, str], Transform] = {}
 
     def reply(self, ask: Ask) -> Reply:
-        """The embeddings with the noise that is due to each client's coverage, transformed."""
+        """The embeddings plus noise according to each client's coverage, transformed."""
         codes = self._buckets.find(ask.answers.numpy())
         answers = torch.zeros(len(codes), self.width)
         rows_of: dict[int, list[int]] = {}
@@ -155,10 +154,10 @@ class CoverageGuard:
         return Reply(answers, [row.astype("<u2").tobytes() for row in codes])
 
     def fold(self, questions: Sequence[Question], log: Sequence[bytes]) -> None:
-        """Occupy the buckets of what was answered.
+        """Mark the buckets of the answers as occupied.
 
         Raises:
-            DefenseError: an entry is none of this defense's.
+            DefenseError: an entry was not written by this defense.
         """
         for question, entry in zip(questions, log, strict=True):
             codes = np.frombuffer(entry, "<u2") if len(entry) == 2 * self._defense.projections else None
@@ -174,7 +173,7 @@ class CoverageGuard:
         return (torch.from_numpy(deviations)[:, None] * torch.stack(drawn).double()).float()
 
     def _transform(self, ask: Ask, row: int) -> Transform:
-        """That of the row's client; the last few that were drawn are kept."""
+        """The transform of the row's client; the last few that were drawn are kept."""
         key = ask.questions[row].client, ask.seed, ask.salt
         if key not in self._transforms:
             if len(self._transforms) == KEPT_TRANSFORMS:

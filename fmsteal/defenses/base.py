@@ -2,8 +2,8 @@
 
 A `Defense` is what a config names. Its ``prepare`` makes the `Guard` that stands in front of one victim; it may train
 on the victim's data first. The guard's ``reply`` only computes. What it must remember goes into ``Reply.log``; the
-oracle writes that to the disk and hands it to ``fold``, now and again when a killed job goes on. So a guard's state is
-always ``fold`` of its log. A defense that is a function of a row is a `RowDefense`.
+oracle writes that to the disk and passes it to ``fold``, both at once and when a killed job resumes. So a guard's state
+is always ``fold`` of its log. A defense that depends only on the row is a `RowDefense`.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ if TYPE_CHECKING:
 
 
 class Defense(Protocol):
-    """What a config names. It may also say what it is made for: ``answers`` (`fmsteal.config.answers`).
+    """What a config names. It may also declare which answers it works on: ``answers`` (`fmsteal.config.answers`).
 
     Attributes:
         depends: what an answer may depend on: its ``row``; what this ``client`` asked before; what ``all`` clients
-            asked before; or the ``batch`` that it is answered in.
+            asked before; or the ``batch`` it is part of.
     """
 
     @property
     def depends(self) -> Depends:
-        """Of how much of the questions an answer is a function."""
+        """What an answer may depend on."""
         ...
 
     def prepare(self, victim: Victim, train: Images, ctx: Context) -> Guard:
@@ -42,20 +42,20 @@ class Defense(Protocol):
 
 
 class RowDefense:
-    """A defense that is a function of a row: write ``protect``, and ``width`` if that changes."""
+    """A defense that depends only on the row: define ``protect``, and ``width`` if that changes."""
 
     depends: ClassVar[Depends] = "row"
 
     def protect(self, answers: Tensor, ask: Ask) -> Tensor:
-        """The rows that leave, ``(n, width)``, of rows ``(n, w)``, whatever n is; ``ask`` has the rest."""
+        """The rows to return, ``(n, width)``, for rows ``(n, w)`` and any n; ``ask`` has everything else."""
         raise NotImplementedError
 
     def width(self, victim: int) -> int:
-        """Numbers in an answer that leaves, of the ``victim``'s."""
+        """Width of an answer that leaves, given the ``victim``'s width."""
         return victim
 
     def prepare(self, victim: Victim, train: Images, ctx: Context) -> Guard:
-        """Nothing is prepared."""
+        """Nothing needs preparing."""
         return RowGuard(self, self.width(victim.width))
 
 
@@ -75,7 +75,7 @@ class RowGuard:
 
 
 class NoDefense(RowDefense):
-    """The answer leaves as it is."""
+    """Returns the answer as it is."""
 
     def protect(self, answers: Tensor, ask: Ask) -> Tensor:
         """Return ``answers``."""
@@ -83,17 +83,17 @@ class NoDefense(RowDefense):
 
 
 def name_of(defense: Defense) -> str:
-    """The class of a defense, as a config names it."""
+    """The class of a defense, as named in a config."""
     return f"{type(defense).__module__}.{type(defense).__qualname__}"
 
 
 def foreign_entry(name: str, entry: bytes, due: str | None = None) -> DefenseError:
-    """The error of a guard that finds an entry in its log which it has not written.
+    """The error for a log entry that the guard did not write.
 
     Args:
-        name: the defense's, see `name_of`.
-        entry: what it cannot read.
-        due: what an entry would be of, where its length depends on the victim.
+        name: the defense's name, see `name_of`.
+        entry: the entry it cannot read.
+        due: what an entry should hold, where its length depends on the victim.
     """
     read, whose = f"read {len(entry)} bytes of its log:", "it is another defense's"
     if due is not None:
@@ -108,7 +108,7 @@ def prepare(defense: Defense, victim: Victim, train: Images, ctx: Context) -> Gu
     """The defense's guard for this victim.
 
     Raises:
-        DefenseError: it cannot be prepared, or is no guard; the message has its name.
+        DefenseError: preparing failed or did not give a guard; the message names the defense.
     """
     name = name_of(defense)
     if not callable(getattr(defense, "prepare", None)):
@@ -119,7 +119,7 @@ def prepare(defense: Defense, victim: Victim, train: Images, ctx: Context) -> Gu
         guard = defense.prepare(victim, train, ctx)
     except FmstealError:
         raise
-    except Exception as error:  # of any kind: somebody else may have written the defense
+    except Exception as error:  # of any kind: the defense may be third-party code
         raise DefenseError(f"{name} could not be prepared ({type(error).__name__}: {error}).") from error
     missing = [part for part in ("reply", "fold") if not callable(getattr(guard, part, None))]
     missing += [part for part in _numbers(defense) if not _positive(getattr(guard, part, None))]

@@ -1,4 +1,4 @@
-"""Several defenses one after the other: each sees what the one before it lets out."""
+"""Several defenses in a row: each sees the output of the one before it."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ _LENGTH = struct.Struct("<i")
 
 
 class Chain:
-    """A defense of defenses, one after the other in the order of their names, whatever order they are given in.
+    """A defense of defenses, applied in the order of their names, whatever order they are given in.
 
-    Charges and delays add up. A question that one refuses is refused, and those after it do not see it. A flag keeps
-    its name; where two defenses use one name, theirs comes before it. All see the clock as it was when the question
-    was asked.
+    Charges and delays add up. A question that one defense refuses is refused, and later ones do not see it. A flag
+    keeps its name; if two defenses use the same one, it is prefixed with the defense's name. All see the clock as it
+    was when the question was asked.
     """
 
     def __init__(self, of: Mapping[str, Defense]) -> None:
@@ -62,7 +62,7 @@ class Chain:
         self.depends: Depends = max(depends.values(), key=_ORDER.index)
 
     def prepare(self, victim: Victim, train: Images, ctx: Context) -> Guard:
-        """Prepare each defense; one takes the width of the one before it for the victim's."""
+        """Prepare each defense; each takes the width of the one before it as the victim's."""
         links: list[Link] = []
         for name, defense in self.of.items():
             seen = cast("Victim", _Narrowed(victim, links[-1].guard.width)) if links else victim
@@ -80,9 +80,9 @@ class Link:
 
     Attributes:
         name: its name in the chain.
-        defense: the name of its defense, for what it does wrong.
+        defense: the name of its defense, for error messages.
         guard: the guard.
-        salt: tells its random numbers from those of the first one, which draws as if it were alone.
+        salt: separates its random numbers from those of the other guards; the first one draws as if it were alone.
     """
 
     name: str
@@ -101,7 +101,7 @@ class ChainGuard:
             self.batch = batch
 
     def reply(self, ask: Ask) -> Reply:
-        """Let each guard reply to what the one before it let out."""
+        """Let each guard reply to the output of the one before it."""
         count = len(ask.questions)
         heard: list[tuple[Sequence[int], Said]] = []
         rows: list[int] = list(range(count))
@@ -157,7 +157,7 @@ class ChainGuard:
 
 
 class _Narrowed:
-    """A victim as the next defense of a chain sees it: of the width that the one before it lets out."""
+    """A victim as the next defense of a chain sees it: its width is that of the previous defense's answers."""
 
     def __init__(self, victim: Victim, width: int) -> None:
         self._victim, self.width = victim, width

@@ -1,4 +1,4 @@
-"""A budget and a rate for each client: what an API's terms of use say, without a look at the questions."""
+"""A budget and a rate limit for each client, as in an API's terms of use; the questions are not looked at."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ _ENTRY = struct.Struct("<?d")  # refused, when the client may ask again
 
 
 class ClientLimits:
-    """Changes no answer; refuses what a client asks beyond its budget, and delays what it asks too fast.
+    """Changes no answer; refuses questions beyond a client's budget, and delays those asked too fast.
 
-    A client that is another account is another client: an attack with several (`sybil_remap`) has several budgets.
+    Each account is a client of its own: an attack with several accounts (`sybil_remap`) has several budgets.
     """
 
     depends: ClassVar[Depends] = "client"
 
     def __init__(self, queries: int | None = 1000, per_second: float | None = None) -> None:
-        """Let a client ask ``queries`` in all and ``per_second``, on the simulated clock; None is no limit."""
+        """Let a client ask ``queries`` in total, ``per_second`` on the simulated clock; None means no limit."""
         if queries is not None and queries < 1:
             raise ConfigError(f"defense.queries must be at least 1, or null, not {queries}.")
         if per_second is not None and not 0 < per_second < float("inf"):
@@ -40,19 +40,19 @@ class ClientLimits:
         self.per_second = per_second
 
     def prepare(self, victim: Victim, train: Images, ctx: Context) -> Guard:
-        """Nothing is prepared: nobody has asked anything."""
+        """Nothing needs preparing: no client has asked anything yet."""
         return LimitGuard(victim.width, self.queries, self.per_second, name_of(self))
 
 
 class ClientAccount(NamedTuple):
-    """How many answers a client has had, and when it may have the next, in seconds on the clock."""
+    """How many answers a client has had, and when it may get the next, in seconds on the clock."""
 
     answered: int = 0
     free: float = 0.0
 
 
 class LimitGuard:
-    """Counts each client's answers; the log holds whether a question was refused, and when the next may come."""
+    """Counts each client's answers; the log holds whether a question was refused, and when the next is allowed."""
 
     def __init__(self, width: int, queries: int | None, per_second: float | None, name: str) -> None:
         self.width = width
@@ -60,7 +60,7 @@ class LimitGuard:
         self._accounts: dict[int, ClientAccount] = defaultdict(ClientAccount)
 
     def reply(self, ask: Ask) -> Reply:
-        """The answers as they are, where they are not refused."""
+        """The unchanged answers to the questions that are not refused."""
         accounts, now = dict(self._accounts), ask.now
         log, seconds, refused = [], [], []
         for question in ask.questions:
@@ -79,10 +79,10 @@ class LimitGuard:
         )
 
     def fold(self, questions: Sequence[Question], log: Sequence[bytes]) -> None:
-        """Count what was answered.
+        """Count the answers.
 
         Raises:
-            DefenseError: an entry is none of this defense's.
+            DefenseError: an entry was not written by this defense.
         """
         for question, entry in zip(questions, log, strict=True):
             if len(entry) != _ENTRY.size:

@@ -1,7 +1,7 @@
-"""A client's own transform of embeddings, so that answers to two accounts cannot simply be put together (B4B).
+"""A transform of embeddings per client, so that answers to two accounts cannot simply be pooled (B4B).
 
-The transforms that B4B's authors publish (Dubinski et al., NeurIPS 2023). All random numbers of a transform come from
-one generator, which the client's number decides.
+These are the transforms published by B4B's authors (Dubinski et al., NeurIPS 2023). All random numbers of a transform
+come from one generator, which depends on the client's number.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ _EXACT_BITS = 53  # of a float64
 
 
 def transformed_width(name: TransformName, width: int) -> int:
-    """Numbers in a transformed embedding of ``width`` numbers."""
+    """Width of a transformed embedding, given the embedding's ``width``."""
     return width if name in ("none", "affine", "diagonal") else 2 * width
 
 
 def draw_transform(name: TransformName, width: int, random: torch.Generator) -> Transform:
-    """A transform of float32 rows ``(n, D)``, D being ``width``; what a row becomes depends on it alone.
+    """A transform of float32 rows ``(n, D)``, with D = ``width``; each row is transformed independently.
 
-    ``affine``: ``x A + b``, all entries of A ``(D, D)`` and b drawn from U(-1, 1), A's in steps of 2**-15.
-    ``diagonal``: the same with a diagonal A. ``pad_shuffle``: D more numbers, each N(0, 1) and the same in every
-    answer, then one order of all 2D. ``diagonal_pad_shuffle``: both, one after the other. ``binary``: on which side of
-    each of 2D hyperplanes the row lies, 1 or 0; their slopes are tangents of uniform angles, and each contains a point
-    that is uniform in the unit cube.
+    ``affine``: ``x A + b``, with all entries of A ``(D, D)`` and b drawn from U(-1, 1), A's in steps of 2**-15.
+    ``diagonal``: the same with a diagonal A. ``pad_shuffle``: D constants drawn from N(0, 1) are appended, the same in
+    every answer, then all 2D are permuted. ``diagonal_pad_shuffle``: first ``diagonal``, then ``pad_shuffle``.
+    ``binary``: 1 or 0 by the side of each of 2D hyperplanes on which the row lies; their slopes are tangents of uniform
+    angles, and each contains a point drawn uniformly from the unit cube.
     """
     if name == "affine":
         return _draw_affine(width, random)
@@ -48,10 +48,11 @@ def draw_transform(name: TransformName, width: int, random: torch.Generator) -> 
 
 
 def multiply_exactly(rows: Tensor, whole: Tensor) -> Tensor:
-    """``rows (n, D) @ whole (D, K)`` in float64, the same to the last bit in whatever blocks the rows come.
+    """``rows (n, D) @ whole (D, K)`` in float64, bit-identical however the rows are split into blocks.
 
-    ``whole`` holds whole numbers of at most 2**15. A row is rounded to multiples of a power of two that is less than
-    its largest entry by as much as lets every sum be exact; at 2,048 numbers that is 2**-26, finer than float32.
+    ``whole`` holds whole numbers of at most 2**15 in size. A row is rounded to multiples of a power of two, which is
+    chosen relative to its largest entry such that every sum is exact; at 2,048 numbers that is 2**-26, finer than
+    float32.
     """
     bits = _EXACT_BITS - WHOLE_BITS - int(rows.shape[1]).bit_length()
     exponents = rows.double().abs().amax(1, keepdim=True).frexp().exponent

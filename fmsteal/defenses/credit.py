@@ -1,8 +1,8 @@
-"""CREDIT's answers: noise and a fixed shift, which verify who owns a suspect (Shen et al., 2026, arXiv 2602.20419).
+"""CREDIT's answers: noise and a fixed shift, to verify ownership of a suspect (Shen et al., 2026, arXiv 2602.20419).
 
-The shift is as long as the noise of one entry. Published, it raises all logits of the victim's linear head alike, so
-that no label changes; an encoder has no head, and its shift is a direction that the seed draws. Embeddings are not
-normalised: ``sigma`` is in units of their entries. `evaluation=credit` looks for both in the thief.
+The shift is as long as the noise of one entry. In the paper it raises all logits of the victim's linear head equally,
+so no label changes; an encoder has no head, so here the shift is a random direction drawn from the seed. Embeddings are
+not normalised: ``sigma`` is in units of their entries. `evaluation=credit` looks for both in the thief.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from fmsteal.oracle.guard import Ask
 
 
 class Credit(RowDefense):
-    """Answers ``v + N(0, sigma^2) + sigma u``: noise anew for each (client, image, ask), u a fixed unit vector."""
+    """Returns ``v + N(0, sigma^2) + sigma u``: new noise for each (client, image, ask), u a fixed unit vector."""
 
     answers: ClassVar[Answers] = "embeddings"
 

@@ -1,4 +1,4 @@
-"""Defenses that tell less of an embedding: its k largest entries, few decimals, or noise on top."""
+"""Defenses that reveal less of an embedding: only its k largest entries, few decimals, or added noise."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from fmsteal.oracle.guard import Ask
 
 
 class FeatureTopK(RowDefense):
-    """Answers the k largest entries (signed, not by size), zero elsewhere."""
+    """Returns the k largest entries (by signed value, not magnitude), zero elsewhere."""
 
     answers: ClassVar[Answers] = "embeddings"
 
@@ -31,7 +31,7 @@ class FeatureTopK(RowDefense):
 
 
 class FeatureRounding(RowDefense):
-    """Answers the normalised embedding rounded to ``decimals`` decimals; a row may become all zero."""
+    """Returns the normalised embedding rounded to ``decimals`` decimals; a row may become all zero."""
 
     answers: ClassVar[Answers] = "embeddings"
 
@@ -46,7 +46,7 @@ class FeatureRounding(RowDefense):
 
 
 class FeatureNoise(RowDefense):
-    """Answers the normalised embedding plus ``N(0, sigma)`` on every entry, anew for each (client, image, ask)."""
+    """Returns the normalised embedding plus ``N(0, sigma)`` on every entry, anew for each (client, image, ask)."""
 
     answers: ClassVar[Answers] = "embeddings"
 

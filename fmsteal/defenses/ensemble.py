@@ -1,17 +1,17 @@
-"""EDM, an ensemble of diverse models: members that disagree off-domain, one of them for each image.
+"""EDM, an ensemble of diverse models: members disagree off-domain, and each image is answered by one of them.
 
 Kariyappa, Prakash, Qureshi: "Protecting DNNs from Theft using an Ensemble of Diverse Models", ICLR 2021.
 The members are trained to be right on the victim's training images and to differ on outliers: cross-entropy plus
-``weight`` times the mean over outliers of ``log sum_{a<b} exp(cos(p_a, p_b))``, p_a the softmax row of member a. Which
-member answers is decided by a hash of the image. So what a thief learns from is full of jumps where its questions lie,
-and smooth where an honest client's do.
+``weight`` times the mean over outliers of ``log sum_{a<b} exp(cos(p_a, p_b))``, p_a the softmax row of member a. A hash
+of the image decides which member answers. So the function a thief learns from is full of jumps where the thief asks,
+and smooth where an honest client does.
 
-Its code was never released. A public re-implementation takes the hash from a network that was trained on a further
+The official code was never released. A public re-implementation takes the hash from a network trained on a further
 labelled data set (SVHN for CIFAR-10): ``(2 c + floor(2 (10 q - 1) / 9)) mod 5``, c its class and q its confidence. Here
-no such set is asked for: the hash is the output of an untrained network that is furthest above what is usual for
-training images and outliers. Like the published one it hardly ever changes with a slight change of the image, so that
-nobody sees all members by asking again. The loss could not be checked against the paper's text, and its weight is not
-known: 1 is ours.
+no such data set is needed: the hash is the index of the untrained network's output that is furthest above its mean on
+training images and outliers, in standard deviations. Like the published hash, it hardly ever changes with a slight
+change of the image, so asking again does not reveal all members. The loss could not be checked against the paper's
+text, and the paper's weight is not known: 1 is our choice.
 """
 
 from __future__ import annotations
@@ -43,13 +43,13 @@ from fmsteal.training.recipe import Recipe
 if TYPE_CHECKING:
     from fmsteal.victims.base import Victim
 
-LOOKED_AT = 1000  # training images, and outliers, at most, that tell what is usual of the hash's network
+LOOKED_AT = 1000  # at most this many training images, and outliers, standardise the outputs of the hash's network
 
 
 class Ensemble:
-    """Answers with one of ``members`` networks, trained for it; the victim itself answers nothing.
+    """Answers with one of ``members`` networks trained for this purpose; the victim itself does not answer.
 
-    The label may change: what the members know is what they were trained for. In a chain it comes first.
+    The label may change: the members are trained on labels, not on the victim's answers. In a chain it comes first.
     """
 
     answers: ClassVar[Answers] = "probabilities"
@@ -59,7 +59,7 @@ class Ensemble:
     def __init__(
         self, net: ClassifierLearner, outliers: Outliers, members: int = 5, weight: float = 1.0, seed: int = 0
     ) -> None:
-        """``net`` is a member, and how it is trained; ``seed`` is of the hash."""
+        """``net`` is a member and its training; ``seed`` is that of the hash."""
         if members < 2:
             raise ConfigError(f"defense.members must be at least 2, not {members}.")
         if not 0 <= weight < float("inf"):
@@ -69,10 +69,10 @@ class Ensemble:
         self.weight = float(weight)
 
     def prepare(self, victim: Victim, train: Images, ctx: Context) -> Guard:
-        """Train the members, or find them in the store.
+        """Train the members, or load them from the store.
 
         Raises:
-            DataError: the training images have no labels, or of another number of classes.
+            DataError: the training images have no labels, or not as many classes as the victim's answers.
         """
         labels, outliers = require_trainable(victim, train, name_of(self)), self.outliers.load(train, ctx.store)
         together = Together(
@@ -88,14 +88,14 @@ class Ensemble:
 
 
 class DiverseModule(TogetherModule):
-    """Fits all members to the labels, and turns their answers to outliers away from each other."""
+    """Fits all members to the labels, and pushes their answers to outliers apart."""
 
     def __init__(self, net: nn.ModuleList, recipe: Recipe, seed: int, weight: float) -> None:
         super().__init__(net, recipe, seed)
         self.weight = weight
 
     def loss(self, batch: tuple[Tensor, Tensor, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-        """The mean cross-entropy of the members, and ``weight`` times how alike they are on outliers."""
+        """The mean cross-entropy of the members, plus ``weight`` times their similarity on outliers."""
         inputs, labels, outliers = batch
         seen = torch.cat([self.show(inputs), self.show(outliers)])  # one batch: BatchNorm sees both, as when it serves
         logits = torch.stack([network(seen) for network in self.networks])
@@ -105,16 +105,16 @@ class DiverseModule(TogetherModule):
 
 
 def compare_members(p: Tensor) -> Tensor:
-    """``log sum_{a<b} exp(cos(p_a, p_b))`` of the rows ``p (N, n, K)`` of N members: ``(n,)``."""
+    """``log sum_{a<b} exp(cos(p_a, p_b))``, ``(n,)``, for the rows ``p (N, n, K)`` of N members."""
     cosines = [F.cosine_similarity(p[a], p[b], dim=-1) for a, b in combinations(range(len(p)), 2)]
     return torch.stack(cosines).logsumexp(0)
 
 
 class ImageHash:
-    """Which member answers an image: the output of an untrained network that is furthest above what is usual."""
+    """Which member answers an image: the output of an untrained network that is furthest above its usual value."""
 
     def __init__(self, members: int, seed: int, usual: Sequence[Images]) -> None:
-        """``usual`` are images of which some tell mean and deviation of each output, so that all members are asked."""
+        """Some of the ``usual`` images give each output's mean and deviation, so that all members get used."""
         self._network = Surrogate(members, seed)
         some = [images.pixels[choose_ids(len(images), min(LOOKED_AT, len(images)), seed)] for images in usual]
         scores = torch.cat([self._scores(torch.from_numpy(np.array(pixels))) for pixels in some])
@@ -130,7 +130,7 @@ class ImageHash:
 
 
 class EnsembleGuard:
-    """Answers each image with the member that its hash names."""
+    """Answers each image with the member selected by its hash."""
 
     def __init__(self, models: Sequence[Classifier], picks: ImageHash, ctx: Context) -> None:
         self.width = models[0].width

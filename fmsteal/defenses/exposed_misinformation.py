@@ -1,12 +1,13 @@
-"""Adaptive misinformation with outlier exposure, as published (Kariyappa, Qureshi, CVPR 2020): the victim is another.
+"""Adaptive misinformation with outlier exposure, as published (Kariyappa, Qureshi, CVPR 2020), replacing the victim.
 
 Two networks are trained together on the victim's training images and on outliers. The first one serves in the victim's
-place: cross-entropy, plus ``weight`` times the cross-entropy of its answers to outliers with the uniform row, so that
-it is unsure of them. The second one gives any label but the right one, ``-log(1 - q_label)``; of an outlier the right
-one is what the first network says. The answer mixes both as `fmsteal.defenses.adaptive_misinformation` does.
+place: its loss is the cross-entropy plus ``weight`` times the cross-entropy of its answers to outliers with the uniform
+row, so that it is unsure of them. The second one gives any label but the right one, ``-log(1 - q_label)``; for an
+outlier the first network's label counts as right. The answer mixes both as in
+`fmsteal.defenses.adaptive_misinformation`.
 
-As the official code has it; there each network has an optimiser of its own of the same settings, which is the same, and
-``-log(1 - q)`` is normalised over the classes, which adds a constant.
+This follows the official code. There each network has its own optimiser with the same settings, which is equivalent,
+and ``-log(1 - q)`` is normalised over the classes, which adds a constant.
 """
 
 from __future__ import annotations
@@ -38,9 +39,9 @@ if TYPE_CHECKING:
 
 
 class ExposedMisinformation:
-    """Answers ``(1 - a) p + a q`` with ``a = 1 / (1 + exp(nu (s - tau)))``, s the largest of p; both are networks' own.
+    """Returns ``(1 - a) p + a q``, ``a = 1 / (1 + exp(nu (s - tau)))``, s the largest of p, from two networks p and q.
 
-    The label may change: the victim itself answers nothing. In a chain it comes first.
+    The label may change: the victim itself does not answer. In a chain it comes first.
     """
 
     answers: ClassVar[Answers] = "probabilities"
@@ -55,9 +56,9 @@ class ExposedMisinformation:
         nu: float = 1000.0,
         weight: float = 1.0,
     ) -> None:
-        """``net`` is either network, and how it is trained; ``weight`` is of outlier exposure.
+        """``net`` is each of the two networks and its training; ``weight`` is the weight of outlier exposure.
 
-        The paper has nu 1,000, its code 10,000; tau from .25 to .99; weight 1.
+        The paper uses nu 1,000, its code 10,000; tau from .25 to .99; weight 1.
         """
         if not 0 <= tau <= 1:
             raise ConfigError(f"defense.tau must be from 0 to 1, not {tau}.")
@@ -70,10 +71,10 @@ class ExposedMisinformation:
         self.tau, self.nu, self.weight = tau, nu, float(weight)
 
     def prepare(self, victim: Victim, train: Images, ctx: Context) -> Guard:
-        """Train both networks, or find them in the store.
+        """Train both networks, or load them from the store.
 
         Raises:
-            DataError: the training images have no labels, or of another number of classes.
+            DataError: the training images have no labels, or not as many classes as the victim's answers.
         """
         labels, outliers = require_trainable(victim, train, name_of(self)), self.outliers.load(train, ctx.store)
         module = partial(ExposedModule, weight=self.weight)
@@ -83,14 +84,14 @@ class ExposedMisinformation:
 
 
 class ExposedModule(TogetherModule):
-    """Trains the first network to be right, and unsure of outliers; the second to be wrong about both."""
+    """Trains the first network to be right, and unsure of outliers, and the second to be wrong about both."""
 
     def __init__(self, net: nn.ModuleList, recipe: Recipe, seed: int, weight: float) -> None:
         super().__init__(net, recipe, seed)
         self.weight = weight
 
     def loss(self, batch: tuple[Tensor, Tensor, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-        """Both losses, whose gradients meet in no weight."""
+        """The sum of both losses; no weight gets a gradient from both."""
         inputs, labels, outliers = batch
         seen = torch.cat([self.show(inputs), self.show(outliers)])
         right, wrong = (network(seen) for network in self.networks)

@@ -1,13 +1,13 @@
-"""Poisoned embeddings, as the first paper on stealing encoders defends them (Dziedzic et al., ICML 2022, section 6).
+"""Poisoned embeddings: the defenses of the first paper on stealing encoders (Dziedzic et al., ICML 2022, section 6).
 
-Two defenses, of which the published code takes one by the attacker's loss. Against contrastive losses, whose attacker
-asks about views of the same images: a row of a batch that lies near an earlier one, in the victim's projection head, is
-replaced by noise around 1,000. Against the others: every embedding gets noise around 5. An API does not know the loss:
-here each is a choice. The published threshold, .8 of ``(cosine + 1) / 2``, is a cosine of .6; rows are compared with
-all earlier ones of their batch, replaced ones included, and embeddings are not normalised.
+There are two defenses, and the published code picks one by the attacker's loss. Against contrastive losses, where the
+attacker asks about views of the same images: a row of a batch that lies near an earlier one, after the victim's
+projection head, is replaced by noise around 1,000. Against other losses: every embedding gets noise around 5. An API
+does not know the loss, so here each is a choice. The published threshold, .8 of ``(cosine + 1) / 2``, is a cosine of
+.6; rows are compared with all earlier ones of their batch, replaced ones included, and embeddings are not normalised.
 
-The published head is the one that the victim was trained with. Few victims keep theirs; here one is trained before the
-first answer, on what the victim makes of views of its training images.
+The published head is the one that the victim was trained with. Few victims keep theirs, so here one is trained before
+the first answer, on the victim's embeddings of views of its training images.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ if TYPE_CHECKING:
 
 
 class FeaturePoisoning:
-    """Answers ``N(mean, sigma^2)`` where a row's projection has a cosine above ``threshold`` with an earlier one's.
+    """Replaces a row by ``N(mean, sigma^2)`` if its projection has a cosine above ``threshold`` with an earlier one.
 
-    Others are answered as they are; those replaced are counted (``flags/poisoned``).
+    Other rows are returned as they are; replaced ones are counted (``flags/poisoned``).
     """
 
     answers: ClassVar[Answers] = "embeddings"
@@ -60,8 +60,8 @@ class FeaturePoisoning:
     ) -> None:
         """Compare within ``batch`` questions.
 
-        The head of ``projection`` numbers is trained for ``epochs`` epochs by NT-Xent of ``temperature`` on ``drawn``
-        ``views`` of each of at most ``images`` training images, which ``seed`` chooses.
+        The head outputs ``projection`` numbers. It is trained for ``epochs`` epochs by NT-Xent at ``temperature``, on
+        ``drawn`` random ``views`` of each of at most ``images`` training images, chosen by ``seed``.
         """
         if not -1 <= threshold < 1:
             raise ConfigError(f"defense.threshold must be a cosine from -1 to below 1, not {threshold}.")
@@ -79,7 +79,7 @@ class FeaturePoisoning:
         self.temperature, self.epochs, self.seed = temperature, epochs, seed
 
     def prepare(self, victim: Victim, train: Images, ctx: Context) -> Guard:
-        """Train the head, or find it in the store."""
+        """Train the head, or load it from the store."""
         spec = {
             "defense": "projection head",
             "victim": victim.key,
@@ -110,7 +110,7 @@ class PoisoningGuard:
         self._defense, self._head = defense, head
 
     def reply(self, ask: Ask) -> Reply:
-        """The rows of a batch, poisoned where they are due."""
+        """The rows of a batch, with those near earlier ones replaced by noise."""
         with torch.no_grad():
             near = find_near(self._head(ask.raw), self._defense.threshold)
         answers = ask.answers.clone()
@@ -124,7 +124,7 @@ class PoisoningGuard:
 
 
 class FeatureOffset(RowDefense):
-    """Answers the embedding plus ``N(mean, sigma^2)`` on every entry, anew for each (client, image, ask)."""
+    """Returns the embedding plus ``N(mean, sigma^2)`` on every entry, drawn anew for each (client, image, ask)."""
 
     answers: ClassVar[Answers] = "embeddings"
 

@@ -1,8 +1,8 @@
-"""GRAD^2, gradient redirection: answers that turn a thief's gradient away from a direction (Mazeika et al., ICML 2022).
+"""GRAD^2, gradient redirection: answers turn a thief's gradient away from a direction (Mazeika et al., ICML 2022).
 
 Given the scores ``g = G z`` of a row's classes (G: the Jacobian of a surrogate's ``log q`` by all its weights), the
-answer that minimises ``<G'y, z>`` within an L1 ball moves mass from the classes of highest g to the lowest (their
-algorithm 1, here for all rows at once). The scores are one forward-mode derivative; no Jacobian is made.
+answer that minimises ``<G'y, z>`` within an L1 ball moves mass from the classes of highest g to the lowest (the paper's
+algorithm 1, here for all rows at once). The scores are one forward-mode derivative; no Jacobian is computed.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ Direction = Mapping[str, Tensor]
 
 
 class GradientRedirection:
-    """Answers ``argmin_y <G'y, z>`` with ``|y - p|_1 <= epsilon``, on the simplex; the label may change.
+    """Returns ``argmin_y <G'y, z>`` with ``|y - p|_1 <= epsilon``, on the simplex; the label may change.
 
-    As published z is the mean gradient ``G'p`` of the batch that is answered: ``batch: 64``. Without a ``batch`` it is
-    that of 64 training images, chosen by the seed, so that an answer depends on its own image alone. ``z: ones`` is
-    the published variant without data.
+    As published, z is the mean gradient ``G'p`` of the batch that is answered: ``batch: 64``. Without a ``batch`` it is
+    that of 64 training images chosen by the seed, so that an answer depends only on its own image. ``z: ones`` is the
+    published variant without data.
     """
 
     answers: ClassVar[Answers] = "probabilities"
@@ -45,7 +45,7 @@ class GradientRedirection:
     def __init__(
         self, epsilon: float = 0.5, z: Literal["mean", "ones"] = "mean", batch: int | None = None, seed: int = 0
     ) -> None:
-        """``epsilon`` is the largest L1 distance of an answer from p; ``seed`` is of the surrogate and its images."""
+        """``epsilon`` is the largest L1 distance of an answer from p; ``seed`` that of the surrogate and its images."""
         if not epsilon >= 0:
             raise ConfigError(f"defense.epsilon must be 0 or more, not {epsilon}.")
         if batch is not None and batch < 1:
@@ -54,11 +54,11 @@ class GradientRedirection:
 
     @property
     def depends(self) -> Depends:
-        """On its batch if it has one, and the direction is of it."""
+        """The batch if one is set and gives the direction, else the row."""
         return "row" if self.batch is None or self.z == "ones" else "batch"
 
     def prepare(self, victim: Victim, train: Images, ctx: Context) -> Guard:
-        """Make the surrogate; without a batch, ask the victim about training images."""
+        """Create the surrogate; without a batch, ask the victim about training images."""
         surrogate, name = Surrogate(victim.width, self.seed), name_of(self)
         if self.depends == "batch":
             assert self.batch is not None
@@ -73,7 +73,7 @@ class GradientRedirection:
 
 
 class RedirectingGuard:
-    """Answers each row for one fixed direction z."""
+    """Redirects each row by one fixed direction z."""
 
     def __init__(self, surrogate: Surrogate, epsilon: float, name: str, direction: Direction) -> None:
         self.width = surrogate.head.out_features
@@ -92,7 +92,7 @@ class RedirectingGuard:
 
 
 class BatchGuard(RedirectingGuard):
-    """Answers each batch for the mean gradient of its own."""
+    """Redirects each batch by its own mean gradient."""
 
     def __init__(self, surrogate: Surrogate, epsilon: float, name: str, batch: int) -> None:
         super().__init__(surrogate, epsilon, name, {})
@@ -107,26 +107,26 @@ class BatchGuard(RedirectingGuard):
 
 
 def ones(surrogate: Surrogate) -> Direction:
-    """The direction in which all weights grow alike."""
+    """The direction in which all weights grow equally."""
     return {name: torch.ones_like(weight) for name, weight in surrogate.named_parameters()}
 
 
 def mean_gradient(surrogate: Surrogate, images: Tensor, p: Tensor) -> Direction:
-    """The mean of ``G'p`` over images, by name of the surrogate's weights."""
+    """The mean of ``G'p`` over images, by the surrogate's weight names."""
     weights = {name: weight.detach().clone().requires_grad_() for name, weight in surrogate.named_parameters()}
     fit = (p * functional_call(surrogate, weights, images)).sum(1).mean()
     return dict(zip(weights, torch.autograd.grad(fit, list(weights.values())), strict=True))
 
 
 def scores(surrogate: Surrogate, images: Tensor, direction: Direction) -> Tensor:
-    """``g = G z`` of each image, ``(n, K)``: how ``log q`` changes where the weights move along z."""
+    """``g = G z`` of each image, ``(n, K)``: how ``log q`` changes when the weights move along z."""
     weights = {name: weight.detach() for name, weight in surrogate.named_parameters()}
     moved = jvp(lambda w: functional_call(surrogate, w, images), (weights,), (dict(direction),))
     return moved[1].detach()
 
 
 def redirect(p: Tensor, g: Tensor, epsilon: float) -> Tensor:
-    """The row within epsilon of p with the least ``<y, g>``, all of them float64 ``(n, K)``."""
+    """The row within epsilon of p with the least ``<y, g>``; p, g and the result are float64 ``(n, K)``."""
     order = g.argsort(dim=1, descending=True, stable=True)
     mass = p.gather(1, order)
     moved = (1 - mass[:, -1:]).clip(min=0, max=epsilon / 2)

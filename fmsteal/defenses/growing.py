@@ -1,4 +1,4 @@
-"""Rows that are added one by one and looked at as one array."""
+"""Rows that are added one by one and read as one array."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Rows = npt.NDArray[Any]
 
 
 class Growing:
-    """An array ``(n, width)`` that grows at its end; adding a row takes the same time on average however long it is."""
+    """An array ``(n, width)`` that grows at its end; adding a row takes amortised constant time."""
 
     def __init__(self, width: int, kind: npt.DTypeLike = np.float32) -> None:
         self._room = np.empty((4, width), kind)
@@ -22,11 +22,11 @@ class Growing:
 
     @property
     def rows(self) -> Rows:
-        """All rows so far, ``(n, width)``: a view that stays as it is."""
+        """All rows so far, ``(n, width)``: a view that later rows do not change."""
         return self._room[: self._length]
 
     def fork(self) -> Growing:
-        """The same rows, to which others may be added; it is of no use any more once a row is added to this one."""
+        """A copy to which rows may be added; do not use it once a row has been added to the original."""
         fork = Growing.__new__(Growing)
         fork._room, fork._length = self._room, self._length
         return fork

@@ -1,7 +1,7 @@
-"""MAD, maximising angular deviation: answers that turn a thief's gradient (Orekondy, Schiele, Fritz, ICLR 2020).
+"""MAD, maximising angular deviation: answers turn a thief's gradient (Orekondy, Schiele, Fritz, ICLR 2020).
 
 With G the Jacobian of a surrogate's ``log q`` by its last layer, ``G'y = (y - q) h'``: the layer's input h cancels from
-the angle between ``G'y`` and ``G'p``. So no Jacobian is made, which the published code does row by row.
+the angle between ``G'y`` and ``G'p``. So no Jacobian is computed; the published code computes one row by row.
 """
 
 from __future__ import annotations
@@ -23,23 +23,23 @@ if TYPE_CHECKING:
     from fmsteal.training.context import Context
     from fmsteal.victims.base import Victim
 
-MOST_CLASSES = 12  # up to which all sets of classes are tried
-LEAD = 1e-4  # of the top class in a target that keeps it
+MOST_CLASSES = 12  # up to this many, all sets of classes are tried
+LEAD = 1e-4  # by which the top class leads in a target that keeps the label
 
 
 class MAD(ProbabilityDefense):
-    """Answers ``(1 - a) p + a v`` with ``a = min(1, epsilon / |p - v|_1)``, v the target that turns the gradient most.
+    """Returns ``(1 - a) p + a v`` with ``a = min(1, epsilon / |p - v|_1)``, v the target that turns the gradient most.
 
-    Free, v is any vertex of the simplex, all K of which are tried; the label is soon lost (at epsilon 1 the accuracy,
-    too). With ``keep_label`` v is a uniform distribution over the top class and any others, with a lead of 1e-4. Up to
-    12 classes all sets of others are tried; above, those of a greedy search and the beginnings of a sorted order (the
-    published search fails from 11 to 45 classes). Where ``p = q`` there is no angle, and p is answered.
+    By default v is a vertex of the simplex, and all K are tried; the label is soon lost (at epsilon 1 accuracy too).
+    With ``keep_label``, v is a uniform distribution over the top class and any others, with a lead of 1e-4. Up to 12
+    classes, all sets of others are tried; above, those of a greedy search and the prefixes of a sorted order (the
+    published search fails from 11 to 45 classes). Where ``p = q`` there is no angle, and p is returned.
     """
 
     _surrogate: Surrogate
 
     def __init__(self, epsilon: float = 0.5, keep_label: bool = False, seed: int = 0) -> None:
-        """``epsilon`` is the largest L1 distance of an answer from p; ``seed`` is of the surrogate's weights."""
+        """``epsilon`` is the largest L1 distance of an answer from p; ``seed`` is that of the surrogate's weights."""
         if not epsilon >= 0:
             raise ConfigError(f"defense.epsilon must be 0 or more, not {epsilon}.")
         self.epsilon = epsilon
@@ -47,7 +47,7 @@ class MAD(ProbabilityDefense):
         self.seed = seed
 
     def prepare(self, victim: Victim, train: Images, ctx: Context) -> Guard:
-        """Make the surrogate."""
+        """Create the surrogate."""
         prepared = copy.copy(self)
         prepared._surrogate = Surrogate(victim.width, self.seed)
         return RowGuard(prepared, victim.width)
@@ -60,7 +60,7 @@ class MAD(ProbabilityDefense):
 
 
 def mad(p: Tensor, q: Tensor, epsilon: float, keep_label: bool = False) -> Tensor:
-    """The answers to distributions ``p`` for a surrogate that says ``q``, both float64 ``(n, K)``."""
+    """The answers to distributions ``p`` for a surrogate that predicts ``q``, both float64 ``(n, K)``."""
     if not keep_label:
         return move_towards_vertex(p, q, epsilon)
     target = find_labelled_target(p, q)
@@ -71,9 +71,9 @@ def mad(p: Tensor, q: Tensor, epsilon: float, keep_label: bool = False) -> Tenso
 
 
 def move_towards_vertex(p: Tensor, q: Tensor, epsilon: float) -> Tensor:
-    """The answers whose target is the vertex of the simplex that is farthest from p in angle as seen from q."""
+    """The answers whose target is the vertex of the simplex farthest from p in angle, as seen from q."""
     u = p - q
-    squared = torch.sub(1 + q.square().sum(1, keepdim=True), q, alpha=2)  # of the way from q to each vertex
+    squared = torch.sub(1 + q.square().sum(1, keepdim=True), q, alpha=2)  # squared distance from q to each vertex
     cosines = (u - (u * q).sum(1, keepdim=True)).mul_(squared.clip(min=1e-15).rsqrt_())
     if float(squared.min()) <= 1e-15:  # q is a vertex itself
         cosines = cosines.masked_fill(squared <= 1e-15, torch.inf)
@@ -85,7 +85,7 @@ def move_towards_vertex(p: Tensor, q: Tensor, epsilon: float) -> Tensor:
 
 
 def find_labelled_target(p: Tensor, q: Tensor) -> Tensor:
-    """The same among uniform distributions over the top class and any others; that class leads by `LEAD`."""
+    """The best target among uniform distributions over the top class and any others; the top class leads by `LEAD`."""
     top = p.argmax(1, keepdim=True)
     others = torch.arange(p.shape[1]).expand_as(p)
     others = others[others != top].view(len(p), -1)
@@ -106,17 +106,17 @@ class _Angles:
         self._square = q.square().sum(1, keepdim=True)
 
     def to_uniform(self, sum_u: Tensor, sum_q: Tensor, size: Tensor | int) -> Tensor:
-        """Of uniform y over sets of classes, by the sums of ``p - q`` and of q over a set: ``(n, sets)``."""
+        """Cosines for y uniform over a set of classes, from the sums of ``p - q`` and q over the set: ``(n, sets)``."""
         squared = (1 - 2 * sum_q) / size + self._square
         at_q = squared <= 1e-15
         return ((sum_u / size - self._base) / squared.masked_fill(at_q, 1).sqrt()).masked_fill(at_q, torch.inf)
 
 
-_Pair = tuple[Tensor, Tensor]  # p - q and q, of some classes
+_Pair = tuple[Tensor, Tensor]  # p - q and q for some classes
 
 
 def _every_set(angles: _Angles, first: _Pair, rest: _Pair) -> Tensor:
-    """Which of the other classes are in the best of all sets, bool ``(n, K - 1)``."""
+    """Which of the other classes belong to the best of all sets, bool ``(n, K - 1)``."""
     count = rest[0].shape[1]
     sums_u, sums_q = first
     sizes = torch.ones(1, dtype=first[0].dtype)
@@ -129,14 +129,14 @@ def _every_set(angles: _Angles, first: _Pair, rest: _Pair) -> Tensor:
 
 
 def _good_set(angles: _Angles, first: _Pair, rest: _Pair) -> Tensor:
-    """The same among the beginnings of two orders of the other classes."""
+    """The same among the prefixes of two orders of the other classes."""
     orders = [_greedy_order(angles, first, rest), rest[0].argsort(dim=1, stable=True)]
     found = [_best_beginning(angles, first, rest, order) for order in orders]
     return torch.where(found[0][0] <= found[1][0], found[0][1], found[1][1])
 
 
 def _greedy_order(angles: _Angles, first: _Pair, rest: _Pair) -> Tensor:
-    """Each time the class that makes the angle widest, int64 ``(n, K - 1)``."""
+    """The order in which each next class makes the angle widest, int64 ``(n, K - 1)``."""
     sum_u, sum_q = first
     taken = torch.zeros_like(rest[0], dtype=torch.bool)
     order = []
@@ -150,7 +150,7 @@ def _greedy_order(angles: _Angles, first: _Pair, rest: _Pair) -> Tensor:
 
 
 def _best_beginning(angles: _Angles, first: _Pair, rest: _Pair, order: Tensor) -> tuple[Tensor, Tensor]:
-    """The cosine ``(n, 1)`` and the classes, bool ``(n, K - 1)``, of the best beginning of an order, or none of it."""
+    """The cosine ``(n, 1)`` and the classes, bool ``(n, K - 1)``, of an order's best prefix, which may be empty."""
     sums = [torch.cat([a, b.gather(1, order)], dim=1).cumsum(1) for a, b in zip(first, rest, strict=True)]
     sizes = torch.arange(1, order.shape[1] + 2, dtype=first[0].dtype)
     cosine, length = angles.to_uniform(sums[0], sums[1], sizes).min(1, keepdim=True)

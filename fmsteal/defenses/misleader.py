@@ -1,16 +1,16 @@
-"""MISLEADER: distilled networks that an attacker trained beside them finds hard to follow (2025); their mean answers.
+"""MISLEADER (2025): answers are the mean of distilled networks that are trained to be hard for an attacker to follow.
 
-Each member d has an attacker f of its own, of the same kind. On training images and their labels d is distilled from
-the victim (logits v): ``alpha T^2 KL(softmax(v/T) || softmax(d/T)) + (1 - alpha) CE(d, label)``. On augmented training
-images f follows d, by ``KL(d || f)``, and d leads it astray: minus ``weight`` times the same. The answer is the mean of
-the members' softmax rows.
+Each member d has its own attacker f, a network of the same kind. On training images and their labels, d is distilled
+from the victim (logits v): ``alpha T^2 KL(softmax(v/T) || softmax(d/T)) + (1 - alpha) CE(d, label)``. On augmented
+training images f is trained to follow d by ``KL(d || f)``, and d to mislead it, by minus ``weight`` times the same. The
+answer is the mean of the members' softmax rows.
 
-As its code computes it: the paper's objective has KL(f || d), but torch's ``kl_div(log f, d)`` is KL(d || f). What
-differs from the code here: both take their steps at once, of one recipe (there f takes one step of five times its
-gradient before d does, at a learning rate of its own, with gradients clipped at 5); the members are of one
-architecture and other seeds (there a ResNet-18, a MobileNetV2 and a DenseNet-121, each with other weights and
-temperatures); the victim is asked about training images as they are, not augmented; and the last epoch is kept, not
-the one that is best on test images.
+KL(d || f) is what the authors' code computes: the paper's objective has KL(f || d), but torch's ``kl_div(log f, d)`` is
+KL(d || f). Differences from their code: here d and f step together by one recipe (there f takes one step of five times
+its gradient before d does, at its own learning rate, with gradients clipped at 5); the members share one architecture
+and differ in seed (there a ResNet-18, a MobileNetV2 and a DenseNet-121, each with other weights and temperatures); the
+victim is asked about training images as they are, not augmented; and the last epoch is kept, not the one that is best
+on test images.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 
 class Misleader:
-    """Answers with the mean of ``members`` networks, trained for it; the victim itself answers nothing.
+    """Answers with the mean of ``members`` networks trained for this purpose; the victim itself does not answer.
 
     The label may change: it is that of the distilled networks. In a chain it comes first.
     """
@@ -60,7 +60,7 @@ class Misleader:
         alpha: float = 0.3,
         temperature: float = 6.0,
     ) -> None:
-        """``net`` is a member, and how it is trained; ``views`` makes the images that attackers are imagined to ask."""
+        """``net`` is a member and its training; ``views`` makes the images that attackers are assumed to ask about."""
         if members < 1:
             raise ConfigError(f"defense.members must be at least 1, not {members}.")
         if not 0 <= weight < float("inf") or not 0 <= alpha <= 1 or not 0 < temperature < float("inf"):
@@ -78,10 +78,10 @@ class Misleader:
         self.weight, self.alpha, self.temperature = float(weight), float(alpha), float(temperature)
 
     def prepare(self, victim: Victim, train: Images, ctx: Context) -> Guard:
-        """Train the members, or find them in the store.
+        """Train the members, or load them from the store.
 
         Raises:
-            DataError: the training images have no labels, or of another number of classes.
+            DataError: the training images have no labels, or not as many classes as the victim's answers.
         """
         labels = require_trainable(victim, train, name_of(self))
 
@@ -108,7 +108,7 @@ class Misleader:
 
 
 class MisleadingModule(TogetherModule):
-    """Trains members, the first half of the networks, each beside its attacker, in the second half."""
+    """Trains members (the first half of the networks), each together with its attacker (in the second half)."""
 
     def __init__(
         self,
@@ -124,7 +124,7 @@ class MisleadingModule(TogetherModule):
         self.views, self.weight, self.alpha, self.temperature = views, weight, alpha, temperature
 
     def loss(self, batch: tuple[Tensor, Tensor, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-        """The sum over members of both losses; no gradient of an attacker's reaches a member, nor the other way."""
+        """Both losses summed over members; an attacker's loss gives its member no gradient, nor vice versa."""
         inputs, targets, others = batch
         taught, labels = targets[:, :-1], targets[:, -1].long()
         seen, asked = self.show(inputs), apply_augment(self.views, others)
@@ -145,7 +145,7 @@ def divergence(first: Tensor, second: Tensor) -> Tensor:
 
 
 def distill(logits: Tensor, taught: Tensor, labels: Tensor, alpha: float, temperature: float) -> Tensor:
-    """``alpha T^2 KL(softmax(taught/T) || softmax(logits/T)) + (1 - alpha) CE(logits, labels)``, means over rows."""
+    """``alpha T^2 KL(softmax(taught/T) || softmax(logits/T)) + (1 - alpha) CE(logits, labels)``, averaged over rows."""
     soft = divergence(taught / temperature, logits / temperature)
     return alpha * temperature**2 * soft + (1 - alpha) * F.cross_entropy(logits, labels)
 

@@ -1,10 +1,10 @@
-"""A two-sample test of each client's questions: the maximum mean discrepancy of a window from benign ones.
+"""A two-sample test of each client's questions: the maximum mean discrepancy between a window and benign ones.
 
-Gretton et al. (JMLR 2012), eq. 3, as detectors of extraction use it. What the victim makes of a client's last questions
-(its raw outputs: logits, or the embedding) is compared with what it makes of training images, by the unbiased estimate
-of MMD^2 under a Gaussian kernel whose width is the median distance of benign rows. A window alarms where it lies above
-a quantile of the same figure of benign windows, each against the others. Training images are nearer to each other than
-an honest client's are to them: the share of false alarms is to be measured, not read off ``alpha``.
+Gretton et al. (JMLR 2012), eq. 3, as used by extraction detectors. The victim's raw outputs (logits or embeddings) for
+a client's last questions are compared with those for training images, by the unbiased estimate of MMD^2 under a
+Gaussian kernel whose width is the median distance between benign rows. A window raises an alarm if its figure is above
+a quantile of the figures of benign windows, each against the others. Training images are nearer to each other than an
+honest client's are to them, so the false-alarm rate must be measured, not read off ``alpha``.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ if TYPE_CHECKING:
 
 
 class MMD:
-    """Changes no answer; flags the question that completes an odd window of its client's (``flags/mmd``)."""
+    """Changes no answer; flags the question that completes a suspicious window of its client (``flags/mmd``)."""
 
     depends: ClassVar[Depends] = "client"
 
     def __init__(self, window: int = 64, benign: int = 20, alpha: float = 0.05, seed: int = 0) -> None:
         """Compare ``window`` questions with as many training images, ``benign`` times.
 
-        ``alpha`` is the share of benign windows above the threshold, ``seed`` chooses the training images.
+        ``alpha`` is the share of benign windows above the threshold; ``seed`` chooses the training images.
         """
         if window < 2 or benign < 2:
             raise ConfigError(f"defense.window and defense.benign must be at least 2, not {window} and {benign}.")
@@ -49,7 +49,7 @@ class MMD:
         """Ask the victim about the benign windows.
 
         Raises:
-            ConfigError: there are too few training images for two.
+            ConfigError: there are too few training images for two windows.
         """
         windows = min(self.benign, len(train) // self.window)
         if windows < 2:
@@ -63,10 +63,10 @@ class MMD:
 
 
 class TwoSample:
-    """MMD^2 of windows against benign ones, and the threshold that benign windows give."""
+    """MMD^2 of windows against benign ones, and the threshold derived from the benign windows."""
 
     def __init__(self, benign: Tensor, windows: int, alpha: float) -> None:
-        """``benign``: float64 ``(windows w, D)``; a part of it is a window."""
+        """``benign``: float64 ``(windows * w, D)``, split into ``windows`` windows."""
         self.dimensions = benign.shape[1]
         distances = torch.pdist(benign)
         self.width = float(distances.median()) or 1.0
@@ -76,14 +76,14 @@ class TwoSample:
         self.threshold = float(torch.tensor(figures, dtype=torch.float64).quantile(1 - alpha))
 
     def figure(self, window: Tensor, without: int | None = None) -> float:
-        """The mean MMD^2 of a window, ``(w, D)``, against all benign ones, or all but one."""
+        """The mean MMD^2 of a window, ``(w, D)``, against all benign ones, or all but number ``without``."""
         own = mean_within(self.kernel(window, window))
         others = [number for number in range(len(self._windows)) if number != without]
         found = [own + self._inner[n] - 2 * float(self.kernel(window, self._windows[n]).mean()) for n in others]
         return sum(found) / len(found)
 
     def kernel(self, one: Tensor, other: Tensor) -> Tensor:
-        """The Gaussian kernel of rows, ``(n, m)``."""
+        """The Gaussian kernel between rows, ``(n, m)``."""
         return (-torch.cdist(one, other).square() / (2 * self.width**2)).exp()
 
 
@@ -102,7 +102,7 @@ class WindowGuard:
         self._clients: dict[int, list[bytes]] = defaultdict(list)
 
     def reply(self, ask: Ask) -> Reply:
-        """The answers as they are, with a flag for each question that completes an odd window."""
+        """The unchanged answers, with a flag for each question that completes a suspicious window."""
         log = [row.tobytes() for row in ask.raw.float().numpy().astype("<f4")]
         windows = {question.client: list(self._clients.get(question.client, ())) for question in ask.questions}
         flags = []
@@ -114,10 +114,10 @@ class WindowGuard:
         return Reply(ask.answers, log, flags={"mmd": torch.tensor(flags, dtype=torch.bool)})
 
     def fold(self, questions: Sequence[Question], log: Sequence[bytes]) -> None:
-        """Add rows to the windows; a full one is over.
+        """Add rows to the windows; a full window is emptied.
 
         Raises:
-            DefenseError: an entry is none of this defense's for this victim.
+            DefenseError: an entry was not written by this defense for this victim.
         """
         due = 4 * self._test.dimensions
         for question, entry in zip(questions, log, strict=True):

@@ -1,7 +1,7 @@
 """ModelGuard-S: answers that many questions share (Tang et al., USENIX Security 2024).
 
 Each class has a growing list of answers, its centroids. A question whose p lies within epsilon of a centroid of its
-class gets the first such; else its p becomes a new centroid, and is answered.
+class gets the first such centroid; otherwise its p becomes a new centroid and is returned.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ if TYPE_CHECKING:
     from fmsteal.victims.base import Victim
 
 Row = npt.NDArray[np.float32]
-_Place = tuple[int, int]  # whose centroids: a client (-1: all), and a class
+_Place = tuple[int, int]  # whose centroids: the client's number (-1: all), and the class
 
 
 class ModelGuardS:
-    """Answers the first centroid within ``epsilon`` (L1) of p among those of p's top class; the label is kept.
+    """Returns the first centroid of p's top class within ``epsilon`` (L1) of p; the label is kept.
 
-    The centroids are everybody's, as in the published code; ``per: client`` gives each client its own.
+    All clients share the centroids, as in the published code; ``per: client`` gives each client its own.
     """
 
     answers: ClassVar[Answers] = "probabilities"
@@ -48,16 +48,16 @@ class ModelGuardS:
 
     @property
     def depends(self) -> Literal["all", "client"]:
-        """On what anybody, or this client, asked before."""
+        """What all clients, or this client, asked before."""
         return self.per
 
     def prepare(self, victim: Victim, train: Images, ctx: Context) -> Guard:
-        """Nothing is prepared: there are no centroids yet."""
+        """Nothing needs preparing: there are no centroids yet."""
         return CentroidGuard(victim.width, self.epsilon, self.per == "client", name_of(self))
 
 
 class CentroidGuard:
-    """The centroids; the log holds each new one, and nothing for a question that got one that was there."""
+    """The centroids; the log holds each new one, and is empty for a question that got an existing one."""
 
     def __init__(self, width: int, epsilon: float, per_client: bool, name: str) -> None:
         self.width = width
@@ -65,7 +65,7 @@ class CentroidGuard:
         self._centroids: dict[_Place, Growing] = defaultdict(lambda: Growing(width))
 
     def reply(self, ask: Ask) -> Reply:
-        """A centroid for each row, those that rows before it in the same ask have made included."""
+        """A centroid for each row; earlier rows of the same ask may have created it."""
         p = to_distributions(ask.answers, self._name).float().numpy()
         fresh: dict[_Place, list[Row]] = defaultdict(list)
         answers, log = [], []
@@ -85,7 +85,7 @@ class CentroidGuard:
         """Keep the new centroids.
 
         Raises:
-            DefenseError: an entry is none of this defense's for this victim.
+            DefenseError: an entry was not written by this defense for this victim.
         """
         for question, entry in zip(questions, log, strict=True):
             if len(entry) not in (0, 4 * self.width):

@@ -1,7 +1,7 @@
-"""ModelGuard-W: the answer that tells least of p within an L1 ball (Tang et al., USENIX Security 2024).
+"""ModelGuard-W: the answer that reveals least of p within an L1 ball (Tang et al., USENIX Security 2024).
 
-The published code hands each row to a solver of linear programs. Given the top class's share t, the rest has a closed
-form, and its cost is convex in t; so all rows at once are solved by one search over t.
+The published code passes each row to a linear program solver. Given the top class's share t, the rest has a closed
+form, and the cost is convex in t; so all rows are solved at once by one search over t.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from fmsteal.base.errors import ConfigError
 from fmsteal.defenses.probabilities import ProbabilityDefense
 from fmsteal.oracle.guard import Ask
 
-HALVINGS = 36  # of the interval in which t may lie
-NARROWINGS = 46  # of the interval in which the best t lies, by the golden ratio: then it is 3e-10 long
+HALVINGS = 36  # of the interval of feasible t
+NARROWINGS = 46  # of the interval that contains the best t, by the golden ratio: to a length of 3e-10
 GOLDEN = (5**0.5 - 1) / 2
 
 
 class ModelGuardW(ProbabilityDefense):
-    """Answers ``argmin_y sum_j log(p_j + 1e-6) y_j`` with ``|y - p|_1 <= epsilon``, on the simplex.
+    """Returns ``argmin_y sum_j log(p_j + 1e-6) y_j`` with ``|y - p|_1 <= epsilon``, on the simplex.
 
-    The top class keeps a lead of ``margin`` over each other, which survives float32, and a rounding to d decimals if
-    it is at least 1e-d. Where even that is impossible within epsilon (ties of tiny ones), p is answered.
+    The top class keeps a lead of ``margin`` over every other, which survives float32, and rounding to d decimals if it
+    is at least 1e-d. Where even that is impossible within epsilon (near ties with a tiny epsilon), p is returned.
     """
 
     def __init__(self, epsilon: float = 1.0, margin: float = 1e-4) -> None:
@@ -46,18 +46,18 @@ def modelguard_w(p: Tensor, cost: Tensor, epsilon: float, margin: float) -> Tens
 
     Args:
         p: distributions, float64 ``(n, K)``.
-        cost: of a unit of each class, ``(n, K)``; it rises with p in each row.
+        cost: the cost per unit of each class, ``(n, K)``; it rises with p in each row.
         epsilon: the largest L1 distance.
-        margin: by which the top class of p leads in the answer.
+        margin: the lead of p's top class in the answer.
 
     Returns:
-        Float64 ``(n, K)``.
+        The answers, float64 ``(n, K)``.
     """
     if p.shape[1] < 2 or not len(p):
         return p
     order = p.argsort(dim=1, stable=True)
     top = p.argmax(dim=1, keepdim=True)
-    order = torch.cat([order[order != top].view(len(p), -1), top], dim=1)  # of ties at the top the first is the last
+    order = torch.cat([order[order != top].view(len(p), -1), top], dim=1)  # ties at the top: the first goes last
     rows = Rows(p.gather(1, order).T.contiguous(), cost.gather(1, order).T.contiguous(), epsilon, margin)
     start, feasible = rows.start()
     low = _halved(rows.allows, start, (start - epsilon / 2 - margin).clip(min=0))
@@ -68,9 +68,9 @@ def modelguard_w(p: Tensor, cost: Tensor, epsilon: float, margin: float) -> Tens
 
 
 class Rows:
-    """The linear programs of n rows, as columns ``(K, n)`` sorted by p, the top class last; ``(n,)`` t is its share.
+    """The linear programs of n rows, as columns ``(K, n)`` sorted by p, the top class last; t ``(n,)`` is its share.
 
-    A column's numbers depend on no other column, to the last digit: sums over classes are cumulative ones.
+    A column's numbers do not depend on other columns, to the last digit: sums over classes are cumulative sums.
     """
 
     def __init__(self, p: Tensor, cost: Tensor, epsilon: float, margin: float) -> None:
@@ -79,12 +79,12 @@ class Rows:
         self._before = torch.arange(len(p) - 1, dtype=p.dtype)[:, None]
 
     def start(self) -> tuple[Tensor, Tensor]:
-        """A t that has a solution, ``(n,)``: the smallest from p's own on; and whether that is within epsilon."""
+        """The smallest t ``(n,)`` not below p's own that has a solution; and whether that is within epsilon."""
 
         def pays(t: Tensor) -> Tensor:
             return self._forced(t) <= t - self._top
 
-        # Each other class loses at most what exceeds the cap.
+        # Each other class loses only what exceeds the cap.
         t = _halved(pays, (self._top + self._margin).clip(max=1), self._top)
         return t, 2 * (t - self._top) <= self._epsilon
 
@@ -101,7 +101,7 @@ class Rows:
         return _total((self._rest - (t - self._margin)).clip(min=0))
 
     def fill(self, t: Tensor) -> Tensor:
-        """The best column with that t, ``(K, n)``: mass moves from the dearest of the other classes to the cheapest."""
+        """The best column with that t, ``(K, n)``: mass moves from the costliest other classes to the cheapest."""
         gain, cap = self._top - t, (t - self._margin).clip(min=0)
         capped = torch.minimum(self._rest, cap)
         room = cap - capped
@@ -115,7 +115,7 @@ class Rows:
         return torch.cat([capped + filled - drained, t[None]])
 
     def cost_at(self, t: Tensor) -> Tensor:
-        """What the best column with that t costs, ``(n,)``: convex in t."""
+        """The cost of the best column with that t, ``(n,)``; convex in t."""
         return _total(self._cost * self.fill(t))
 
 
@@ -124,7 +124,7 @@ def _total(columns: Tensor) -> Tensor:
 
 
 def _halved(holds: Callable[[Tensor], Tensor], good: Tensor, other: Tensor) -> Tensor:
-    """The end of the interval in which something holds that holds at ``good``, towards ``other``."""
+    """The point farthest from ``good`` towards ``other`` at which ``holds`` is still true, by bisection."""
     held = holds(other)
     if held.all():
         return other
@@ -137,7 +137,7 @@ def _halved(holds: Callable[[Tensor], Tensor], good: Tensor, other: Tensor) -> T
 
 
 def _narrowed(cost: Callable[[Tensor], Tensor], low: Tensor, high: Tensor) -> Tensor:
-    """Where a convex cost is least between ``low`` and ``high``, ``(n,)``; never dearer than at either end."""
+    """Where a convex cost is least between ``low`` and ``high``, ``(n,)``; never costlier than at either end."""
     ends = torch.stack([low, high])
     left, right = high - GOLDEN * (high - low), low + GOLDEN * (high - low)
     at_left, at_right = cost(left), cost(right)

@@ -1,7 +1,7 @@
-"""Noise on probabilities, the baseline of the papers on defenses (MAD, Orekondy et al., ICLR 2020).
+"""Noise on probabilities, the usual baseline in papers on defenses (MAD, Orekondy et al., ICLR 2020).
 
-Published codes draw anew for each answer, so that who asks often averages the noise away. So does ``per: ask`` here;
-``per: image`` freezes it, ``per: client`` draws once for each client.
+Published codes draw anew for each answer, so repeated questions average the noise away. ``per: ask`` does the same;
+``per: image`` freezes the noise of an image, ``per: client`` draws it once per client.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ from fmsteal.oracle.guard import Ask
 
 
 class Noise(ProbabilityDefense):
-    """Answers ``norm(clip(p + noise, 0))``; a row of which nothing is left is answered as it is.
+    """Returns ``norm(clip(p + noise, 0))``; a row that would be all zero is returned as it is.
 
     The largest class may change: an honest client pays for it in accuracy.
     """
 
     def __init__(self, sigma: float, per: Literal["ask", "image", "client"] = "ask") -> None:
-        """``sigma`` is the deviation of the noise on each probability, ``per`` what it is the same for."""
+        """``sigma`` is the noise's standard deviation per probability; ``per`` says what shares the same noise."""
         if not 0 <= sigma < float("inf"):
             raise ConfigError(f"defense.sigma must be 0 or more, and finite, not {sigma}.")
         self.sigma = sigma
         self.per = per
 
     def draw(self, classes: int, generator: torch.Generator) -> Tensor:
-        """Noise of deviation 1, float64 ``(K,)``."""
+        """Noise of standard deviation 1, float64 ``(K,)``."""
         raise NotImplementedError
 
     def perturb(self, p: Tensor, ask: Ask) -> Tensor:
@@ -50,7 +50,7 @@ class Gaussian(Noise):
 
 
 class Laplace(Noise):
-    """Noise of the double exponential: ``Laplace(0, sigma / sqrt(2))``, the difference of two exponentials."""
+    """Double-exponential noise, ``Laplace(0, sigma / sqrt(2))``: the difference of two exponentials."""
 
     def draw(self, classes: int, generator: torch.Generator) -> Tensor:
         """Return numbers with density ``exp(-sqrt(2) |x|) / sqrt(2)``."""

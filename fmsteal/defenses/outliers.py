@@ -1,4 +1,4 @@
-"""Images that a victim was not made for, as its defender has them: what outlier exposure is trained with."""
+"""Images that a victim was not made for, chosen by its defender for outlier exposure."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ AT_ONCE = 1000  # images that are resized together
 
 
 class Outliers:
-    """A set of public images, held as the config node of a query set and made when it is looked at.
+    """A set of public images, stored as the config node of a query set and made when loaded.
 
-    They are the defender's own choice. An attacker who asks about the very same images meets a defense that was
-    trained on them, so the seed is none of the job's.
+    They are the defender's own choice. An attacker who asks about the very same images would meet a defense that was
+    trained on them, so their seed is not the job's.
     """
 
     def __init__(self, images: Mapping[str, Any]) -> None:
-        """``images`` is a choice of ``conf/query``: one that needs no task."""
+        """``images`` is a choice of ``conf/query`` that needs no task."""
         self.images = images
 
     def load(self, train: Images, store: Store) -> Images:
-        """The images, uint8 ``(m, 3, h, w)``, of the size of the training images: they share a batch with them.
+        """The images, uint8 ``(m, 3, h, w)``, in the size of the training images, with which they share batches.
 
         Raises:
-            ConfigError: the node makes no images.
-            DataError: there are none.
+            ConfigError: the node does not make images.
+            DataError: there are no images.
         """
         found: object = build.make(OmegaConf.create(dict(self.images)), store=store)
         if not isinstance(found, Images):
@@ -50,7 +50,7 @@ class Outliers:
 
 
 def resize(images: Images, size: tuple[int, ...]) -> Images:
-    """Images of ``size`` (height, width), without labels: the very same where they have it, else bilinear."""
+    """The images at ``size`` (height, width), without labels: unchanged if they have it, else resized bilinearly."""
     if images.pixels.shape[2:] == size:
         return images.unlabelled()
     made = np.empty((len(images), 3, *size), np.uint8)

@@ -1,13 +1,13 @@
-"""PRADA: an alarm where the distances between a client's questions are not normal (Juuti et al., EuroS&P 2019).
+"""PRADA: an alarm if distances between a client's questions are not normally distributed (Juuti et al., EuroS&P 2019).
 
-Each client has, for each label that was answered, a growing set of images. A question's distance is the least to an
-image of its label's set; it joins the set if that is above the set's threshold, the running maximum of mean minus
-deviation of the distances in the set, which begin with a 0. Every ten questions the distances of labels with ten or
-more, without those beyond three deviations, are tested for normality if they are more than a hundred: the alarm is on
-while Shapiro and Wilk's W is below delta.
+Each client has a growing set of images for each label that was answered. A question's distance is the smallest distance
+to an image in its label's set; the image joins the set if that is above the set's threshold, the running maximum of the
+mean minus the standard deviation of the set's distances, the first of which is 0. Every ten questions, the distances of
+labels with ten or more, without those beyond three deviations, are tested for normality if there are more than a
+hundred: the alarm is on while the Shapiro-Wilk W is below delta.
 
-In the published code one agent watches everybody; here each client has its own. Images are compared at 32 x 32 pixels
-in 256 steps, as in the paper's data; the test looks at the last 5,000 distances, for which W is defined.
+In the published code one agent watches all clients; here each client has its own. Images are compared at 32 x 32 pixels
+in 256 steps, as in the paper's data; the test uses the last 5,000 distances, the most for which W is defined.
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ if TYPE_CHECKING:
 SIDE = 32
 PIXELS = 3 * SIDE * SIDE
 EVERY = 10  # questions between two tests
-FEWEST = 10  # distances of a label that are looked at
-ENOUGH = 100  # distances that are tested: more than this many
+FEWEST = 10  # a label with fewer distances is left out
+ENOUGH = 100  # the test needs more distances than this
 MOST = 5000
 _HEAD = struct.Struct("<iBd")  # label, bits, distance
-_FIRST, _JOINS, _ALARM = 1, 2, 4  # bits: the label's first image, which has no distance; one that joins its set
+_FIRST, _JOINS, _ALARM = 1, 2, 4  # bits: a label's first image (no distance); an image that joins its set
 
 Image = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float64]
@@ -57,18 +57,18 @@ class Prada:
     depends: ClassVar[Depends] = "client"
 
     def __init__(self, delta: float = 0.9) -> None:
-        """``delta`` is the W below which distances are not taken for normal."""
+        """``delta`` is the W below which distances count as not normal."""
         if not 0 < delta <= 1:
             raise ConfigError(f"defense.delta must be above 0 and at most 1, not {delta}.")
         self.delta = delta
 
     def prepare(self, victim: Victim, train: Images, ctx: Context) -> Guard:
-        """Nothing is prepared: nobody has asked anything."""
+        """Nothing needs preparing: no client has asked anything yet."""
         return PradaGuard(victim.width, self.delta, name_of(self))
 
 
 class PradaGuard:
-    """Watches each client; the log holds what each question does to the state, an image that joins its set included."""
+    """Watches each client; the log holds each question's change to the state, including an image that joins its set."""
 
     def __init__(self, width: int, delta: float, name: str) -> None:
         self.width = width
@@ -76,7 +76,7 @@ class PradaGuard:
         self._clients: dict[int, Client] = {}
 
     def reply(self, ask: Ask) -> Reply:
-        """The answers as they are, with a flag where the client's alarm is on after its question."""
+        """The unchanged answers, with a flag where the client's alarm is on after the question."""
         if not ask.questions:
             return Reply(ask.answers)
         images, labels = shrink(ask.images()), ask.answers.argmax(1).tolist()
@@ -95,10 +95,10 @@ class PradaGuard:
         return Reply(ask.answers, log, flags={"prada": torch.tensor(alarms)})
 
     def fold(self, questions: Sequence[Question], log: Sequence[bytes]) -> None:
-        """Take what the questions did into the state.
+        """Update the state with what the questions did.
 
         Raises:
-            DefenseError: an entry is none of this defense's.
+            DefenseError: an entry was not written by this defense.
         """
         for question, entry in zip(questions, log, strict=True):
             bits = entry[4] if len(entry) >= _HEAD.size else 0
@@ -117,8 +117,8 @@ class Label:
     Attributes:
         images: the growing set, ``(m, PIXELS)``.
         kept: the distances of its images, ``(m, 1)``.
-        threshold: above which an image joins.
-        asked: how many questions have a distance.
+        threshold: distance above which an image joins.
+        asked: number of questions that have a distance.
     """
 
     images: Growing = field(default_factory=lambda: Growing(PIXELS, np.uint8))
@@ -128,7 +128,7 @@ class Label:
 
 
 class Client:
-    """What is known of a client: its state is what `take` makes of its entries."""
+    """The state of a client, which `take` builds from its log entries."""
 
     def __init__(self) -> None:
         self.alarm = False
@@ -137,7 +137,7 @@ class Client:
         self._distances = Growing(2, np.float64)  # in order: label, distance
 
     def fork(self) -> Client:
-        """The same, to be gone on from without a change of this one."""
+        """A copy that can be continued without changing this one."""
         fork = Client()
         fork.alarm, fork._questions, fork._distances = self.alarm, self._questions, self._distances.fork()
         fork._labels = {
@@ -151,7 +151,7 @@ class Client:
         return self._labels[label].images.rows if label in self._labels else np.zeros((0, PIXELS), np.uint8)
 
     def entry(self, label: int, image: Image, near: Nearest, delta: float) -> bytes:
-        """What the next question does to the state, which is done."""
+        """Apply the next question to the state; returns its log entry."""
         known, distance = self._labels.get(label), near.next()
         bits = _FIRST if known is None else _JOINS if distance > known.threshold else 0
         if bits:
@@ -164,7 +164,7 @@ class Client:
         return _HEAD.pack(label, bits | _ALARM * self.alarm, *_HEAD.unpack_from(entry)[2:]) + entry[_HEAD.size :]
 
     def take(self, entry: bytes) -> None:
-        """Take a question into the state."""
+        """Update the state with a question's log entry."""
         label, bits, distance = _HEAD.unpack_from(entry)
         known = self._labels.setdefault(label, Label())
         if not bits & _FIRST:
@@ -185,7 +185,7 @@ class Client:
 
 
 class Nearest:
-    """The distances of a client's images of one label in an ask, from its set and from those before that joined it."""
+    """Distances of a client's images of one label in an ask to its set, including earlier images that joined it."""
 
     def __init__(self, known: Image, images: Image) -> None:
         rows = images.astype(np.float64)
@@ -195,17 +195,17 @@ class Nearest:
         self._at = -1
 
     def next(self) -> float:
-        """The distance of the next image, in units of a pixel's range; infinite if there is none to compare with."""
+        """The distance of the next image, in units of a pixel's range; infinite if there is nothing to compare with."""
         self._at += 1
         return float(np.sqrt(min(self._known[self._at], self._each[self._at, self._joined].min(initial=np.inf))) / 255)
 
     def join(self) -> None:
-        """The image has joined the set."""
+        """Add the current image to the set."""
         self._joined.append(self._at)
 
 
 def shrink(images: Tensor) -> Image:
-    """Images as they are compared, uint8 ``(n, PIXELS)``."""
+    """Images in the form in which they are compared, uint8 ``(n, PIXELS)``."""
     pixels = images.float() if images.is_floating_point() else images.float() / 255
     if pixels.shape[2:] != (SIDE, SIDE):
         resized = [
@@ -217,13 +217,13 @@ def shrink(images: Tensor) -> Image:
 
 
 def squared_distances(some: Floats, others: Floats) -> Floats:
-    """Between rows of whole numbers, ``(n, m)``: exact, so that it is the same in whatever blocks they come."""
+    """Squared distances between rows of whole numbers, ``(n, m)``: exact, hence the same however rows are blocked."""
     squares = np.square(some).sum(1)[:, None] + np.square(others).sum(1)
     return np.asarray(squares - 2 * some @ others.T)
 
 
 def is_alarming(distances: Floats, delta: float, before: bool) -> bool:
-    """Whether the distances ``(n,)`` are not normal; too few leave an alarm as it was ``before``."""
+    """Whether the distances ``(n,)`` are not normal; if there are too few, the alarm stays as it was ``before``."""
     if not len(distances):
         return before
     inner = distances[np.abs(distances - distances.mean()) < 3 * distances.std()][-MOST:]

@@ -1,4 +1,4 @@
-"""What defenses on probabilities have in common: rows that are distributions come in, and distributions leave."""
+"""What defenses on probabilities have in common: they take rows that are distributions and return distributions."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ OFF = 1e-3  # how far the sum of a row may be from 1
 
 
 class ProbabilityDefense(RowDefense):
-    """A function of a row of probabilities, on a simplex: write ``perturb``."""
+    """A function from a row of probabilities to another: define ``perturb``."""
 
     answers: ClassVar[Answers] = "probabilities"
 
     def perturb(self, p: Tensor, ask: Ask) -> Tensor:
-        """The rows that leave, float64 ``(n, K)``, of distributions ``p``, float64 ``(n, K)``, whatever n is."""
+        """The rows to return, float64 ``(n, K)``, for distributions ``p``, float64 ``(n, K)``, and any n."""
         raise NotImplementedError
 
     def protect(self, answers: Tensor, ask: Ask) -> Tensor:
         """Return perturbed rows, float32 ``(n, K)``.
 
         Raises:
-            DefenseError: what it gets are no distributions.
+            DefenseError: the answers are not distributions.
         """
         return self.perturb(to_distributions(answers, name_of(self)), ask).float()
 
@@ -52,7 +52,7 @@ def to_distributions(answers: Tensor, name: str) -> Tensor:
 
 
 def normalise(rows: Tensor, otherwise: Tensor) -> Tensor:
-    """Rows ``(n, K)`` of numbers from 0 on, divided by their sums; a row that is all 0 is the one of ``otherwise``."""
+    """Non-negative rows ``(n, K)`` divided by their sums; a row that is all 0 is replaced by that of ``otherwise``."""
     sums = rows.sum(dim=1, keepdim=True)
     empty = sums <= 0
     return torch.where(empty, otherwise, rows / sums.masked_fill(empty, 1))

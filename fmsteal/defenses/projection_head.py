@@ -1,4 +1,4 @@
-"""A projection head on a victim's frozen trunk: views of one image lie together in it, other images apart (SimCLR)."""
+"""A projection head on a victim's frozen trunk: views of one image map close together, other images apart (SimCLR)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ RATE = 1e-3  # of Adam
 
 
 def draw_view_sets(views: Views, drawn: int, images: Images, ids: Ids, seed: int) -> Images:
-    """``drawn`` views of each of ``images[ids]``, one set: the first view of all, then the second, and so on."""
+    """``drawn`` views of each of ``images[ids]`` in one set: the first view of each, then the second, and so on."""
     pixels = [draw_views(views, images, ids, "projection head", seed, number) for number in range(drawn)]
     return Images.of(np.concatenate(pixels), classes=images.classes)
 
@@ -29,7 +29,7 @@ def make_head(width: int, projection: int) -> nn.Sequential:
 def train_head(rows: Tensor, projection: int, temperature: float, epochs: int, seed: int) -> nn.Sequential:
     """A head trained by NT-Xent on embeddings ``(views, n, width)`` of the same n images, on the CPU.
 
-    Each epoch compares two views of each image, drawn anew; what the trunk makes of them is fixed.
+    Each epoch compares two views of each image, chosen anew; the embeddings are fixed.
     """
     views, count, width = rows.shape
     order = np.random.default_rng(derive_seed("projection head", "order", seed))

@@ -1,11 +1,11 @@
-"""Proof of work: who learns more than an honest client has to wait (Dziedzic, Kaleem, Lu, Papernot, ICLR 2022).
+"""Proof of work: a client that learns more than an honest one has to wait (Dziedzic, Kaleem, Lu, Papernot, ICLR 2022).
 
-A client's questions cost it ``clip(base^|cost - expected|, 0.1, 2948)`` seconds for each 64 of them, where cost is how
-much they have revealed so far, and expected is how much as many of an honest client's would. The paper measures that as
-the privacy loss of PATE (base 1.0075) or of a private nearest neighbour search (1.18 or 1.05). Here it is the entropy
-of the answers in nats; expected is their number times the mean entropy of the answers to training images, which
-flatters nobody: the victim is surer of those than of an honest client's. Nobody solves a puzzle: the seconds go onto
-the simulated clock.
+Every 64 questions cost a client ``clip(base^|cost - expected|, 0.1, 2948)`` seconds, where cost is how much its answers
+have revealed so far, and expected is how much an honest client's would for the same number of questions. The paper
+measures this as the privacy loss of PATE (base 1.0075) or of a private nearest neighbour search (1.18 or 1.05). Here it
+is the entropy of the answers in nats; expected is their number times the mean entropy of the answers to training
+images, which underestimates an honest client's, since the victim is surer of training images. No puzzle is solved: the
+seconds are added to the simulated clock.
 """
 
 from __future__ import annotations
@@ -33,26 +33,26 @@ if TYPE_CHECKING:
     from fmsteal.training.context import Context
     from fmsteal.victims.base import Victim
 
-BATCH = 64  # questions that are waited for together, at the last of them
-LEAST, MOST = 0.1, 2948.0  # seconds a batch
-HONEST = 1000  # training images, at most, whose answers tell what an honest client learns
+BATCH = 64  # questions per delay, which comes with the last of them
+LEAST, MOST = 0.1, 2948.0  # seconds per batch
+HONEST = 1000  # at most this many training images estimate what an honest client learns
 _COST = struct.Struct("<d")
 
 
 class ProofOfWork:
-    """Changes no answer; delays every 64th of a client by what the 64 are worth."""
+    """Changes no answer; delays every 64th answer to a client by the price of the 64."""
 
     answers: ClassVar[Answers] = "probabilities"
     depends: ClassVar[Depends] = "client"
 
     def __init__(self, base: float = 1.18) -> None:
-        """``base`` says how fast seconds grow with nats told above what is expected, or below."""
+        """``base`` says how fast the delay grows with the difference from the expected nats, above or below."""
         if not 1 <= base < float("inf"):
             raise ConfigError(f"defense.base must be 1 or more, and finite, not {base}.")
         self.base = base
 
     def prepare(self, victim: Victim, train: Images, ctx: Context) -> Guard:
-        """Ask the victim what its answers to training images tell."""
+        """Measure the mean entropy of the victim's answers to training images."""
         ids = choose_ids(len(train), min(HONEST, len(train)), 0)
         honest = entropies(victim.answer(victim.raw(train, ids, ctx)).double())
         return WorkGuard(victim.width, self.base, float(honest.mean()), name_of(self))
@@ -60,14 +60,14 @@ class ProofOfWork:
 
 @dataclass(frozen=True)
 class Told:
-    """What a client has asked, and what it was told by it, in nats."""
+    """How many questions a client has asked, and how many nats the answers revealed."""
 
     questions: int = 0
     nats: float = 0.0
 
 
 class WorkGuard:
-    """Sums what each client was told; the log holds the entropy of each answer."""
+    """Sums the nats revealed to each client; the log holds the entropy of each answer."""
 
     def __init__(self, width: int, base: float, honest: float, name: str) -> None:
         self.width, self.honest = width, honest
@@ -75,7 +75,7 @@ class WorkGuard:
         self._clients: dict[int, Told] = defaultdict(Told)
 
     def reply(self, ask: Ask) -> Reply:
-        """The answers as they are, with seconds for those that end a batch of their client's."""
+        """The unchanged answers, with seconds for those that end a batch of their client."""
         clients, log, seconds = dict(self._clients), [], []
         for question, nats in zip(
             ask.questions, entropies(to_distributions(ask.answers, self._name)).tolist(), strict=True
@@ -88,10 +88,10 @@ class WorkGuard:
         return Reply(ask.answers, log, seconds=torch.tensor(seconds, dtype=torch.float64))
 
     def fold(self, questions: Sequence[Question], log: Sequence[bytes]) -> None:
-        """Add what the answers told.
+        """Add the nats that the answers revealed.
 
         Raises:
-            DefenseError: an entry is none of this defense's.
+            DefenseError: an entry was not written by this defense.
         """
         for question, entry in zip(questions, log, strict=True):
             if len(entry) != _COST.size:
@@ -105,7 +105,7 @@ def entropies(p: Tensor) -> Tensor:
 
 
 def price(base: float, excess: float) -> float:
-    """Seconds for a batch, by how many nats it is above or below what is expected."""
+    """Seconds for a batch, from how many nats the cost is above or below the expected one."""
     return max(LEAST, math.exp(min(abs(excess) * math.log(base), math.log(MOST))))
 
 

@@ -1,4 +1,4 @@
-"""Reverse sigmoid: a perturbation that is largest for sure answers (Lee et al., DLS 2018)."""
+"""Reverse sigmoid: a perturbation that is largest for confident answers (Lee et al., DLS 2018)."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from fmsteal.base.errors import ConfigError
 from fmsteal.defenses.probabilities import ProbabilityDefense, normalise
 from fmsteal.oracle.guard import Ask
 
-LEAST = 1e-9  # p is kept that far off 0 and 1: the smaller, the fewer labels are kept
+LEAST = 1e-9  # p is kept this far from 0 and 1: the smaller, the fewer labels are kept
 
 
 class ReverseSigmoid(ProbabilityDefense):
-    """Answers ``norm(clip(p - r, 0))`` with ``r = beta (sigmoid(gamma log(p / (1 - p))) - 1/2)``.
+    """Returns ``norm(clip(p - r, 0))`` with ``r = beta (sigmoid(gamma log(p / (1 - p))) - 1/2)``.
 
-    It does not keep the largest class: at beta 1, gamma .1 on .959 of Dirichlet(.1) rows of 10 classes, on .028 of
-    those of 100; at ModelGuard's .008, .2 it does. A published baseline clamps the odds at 1, and so perturbs nothing
-    below one half: its figures are of that.
+    It does not always keep the largest class: with beta 1, gamma .1 on .959 of Dirichlet(.1) rows of 10 classes, and on
+    .028 of those of 100; with ModelGuard's .008, .2 it does. A published baseline clamps the odds at 1 and so perturbs
+    nothing below one half; its figures are for that variant.
     """
 
     def __init__(self, beta: float = 1.0, gamma: float = 0.1) -> None:
-        """``beta`` is twice the largest perturbation, ``gamma`` how soon it is reached."""
+        """``beta`` is twice the largest perturbation, ``gamma`` how fast it is reached."""
         for name, value in (("beta", beta), ("gamma", gamma)):
             if not 0 <= value < float("inf"):
                 raise ConfigError(f"defense.{name} must be 0 or more, and finite, not {value}.")
@@ -33,7 +33,7 @@ class ReverseSigmoid(ProbabilityDefense):
 
 
 def reverse_sigmoid(p: Tensor, beta: float, gamma: float) -> Tensor:
-    """The perturbed rows of distributions ``p``, ``(n, K)``; a row of which nothing is left stays as it is."""
+    """The perturbed rows of distributions ``p``, ``(n, K)``; a row that would be all zero stays as it is."""
     inner = p.clip(LEAST, 1 - LEAST)
     shift = beta * ((gamma * (inner.log() - (-inner).log1p())).sigmoid() - 0.5)
     return normalise((p - shift).clip(min=0), p)

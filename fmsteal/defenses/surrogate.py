@@ -1,7 +1,8 @@
-"""The thief as a defense imagines it: a small untrained network, whose gradients the defense turns.
+"""A defense's stand-in for the thief: a small untrained network, whose gradients the defense turns.
 
-Published codes take a thief of the attacker's size (MAD untrained, GRAD^2 in the middle of a training). What decides an
-answer is how its rows of gradients lie to each other; this one is small, so that a defense costs less than its victim.
+Published codes use a thief of the attacker's size (MAD untrained, GRAD^2 half-way through training). What
+matters for an answer is how its rows of gradients lie relative to each other; this network is small, so that a defense
+costs less than its victim.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 from fmsteal.base.seeds import seed_block
 
 SIDE = 32  # pixels, to which images are resized
-AT_ONCE = 64  # images that pass together, always: what an image gets must not depend on how many others there are
+AT_ONCE = 64  # images per forward pass, always: a result must not depend on how many other images there are
 
 
 class Surrogate(nn.Module):
@@ -46,7 +47,7 @@ class Surrogate(nn.Module):
 
 
 def apply_in_parts(of: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
-    """``of`` applied to `AT_ONCE` images ``(n, ...)`` at a time, the last part filled up: ``(n, K)`` in float64."""
+    """``of`` applied to images ``(n, ...)``, `AT_ONCE` at a time, the last part padded: ``(n, K)`` in float64."""
     found = []
     for part in images.split(AT_ONCE):
         short = AT_ONCE - len(part)

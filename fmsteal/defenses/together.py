@@ -1,4 +1,4 @@
-"""Networks that a defense trains for a victim, several at once on the same batches, and answers with in its place."""
+"""Networks that a defense trains jointly, on the same batches, to answer in a victim's place."""
 
 from __future__ import annotations
 
@@ -42,21 +42,21 @@ class TogetherModule(StealModule):
         return list(self.net)
 
     def show(self, inputs: Tensor) -> Tensor:
-        """A batch of images, augmented as the recipe says, float in [0, 1]; features as they are."""
+        """A batch of images augmented by the recipe, float in [0, 1]; features are returned as they are."""
         return apply_augment(self.augment, inputs) if inputs.ndim == 4 else inputs
 
 
 @dataclass(frozen=True)
 class Together:
-    """What is trained: ``count`` networks of one kind, of other seeds.
+    """What is trained: ``count`` networks of one kind with different seeds.
 
     Attributes:
-        learner: the first of them; the others differ from it by seeds that are made of its own.
-        count: how many.
-        stage: names curves, and the artifact.
-        settings: what else decides their weights, for the artifact's spec.
-        module: trains ``net``, a `ModuleList`, by a recipe: called with both, and the seed.
-        kept: how many of them answer, the first ones; the others are thrown away.
+        learner: makes the first network; the others differ by seeds derived from its seed.
+        count: number of networks.
+        stage: names the curves and the artifact.
+        settings: what else their weights depend on, for the artifact's spec.
+        module: makes what trains the networks, from a `ModuleList`, a recipe and a seed.
+        kept: the first ``kept`` networks answer; the others are discarded.
     """
 
     learner: ClassifierLearner
@@ -67,13 +67,13 @@ class Together:
     kept: int
 
     def prepare(self, train: Images, others: Images, targets: Callable[[], Tensor], ctx: Context) -> list[Classifier]:
-        """The trained networks, from the store if any job has made them before.
+        """The trained networks, from the store if any job has trained them before.
 
         Args:
-            train: training images.
-            others: images that are seen beside them.
-            targets: of the training images, ``(n, ...)``, asked for where they are trained.
-            ctx: the job's surroundings.
+            train: the training images.
+            others: images shown alongside them.
+            targets: gives the training images' targets ``(n, ...)``; called only if networks are trained.
+            ctx: the job's context.
         """
         classes = len(train.classes)
         spec = {
@@ -114,10 +114,10 @@ class Together:
 
 
 def require_steps(net: ClassifierLearner, name: str) -> None:
-    """See that networks can be trained together by steps.
+    """Check that the networks can be trained together by steps.
 
     Raises:
-        ConfigError: they would be fitted otherwise; the message says what to choose.
+        ConfigError: they would be fitted in another way; the message says what to choose.
     """
     if net.is_convex:
         raise ConfigError(
@@ -129,10 +129,10 @@ def require_steps(net: ClassifierLearner, name: str) -> None:
 
 
 def require_trainable(victim: Victim, train: Images, name: str) -> Tensor:
-    """See that a victim can be replaced by networks that are trained on its data; the labels ``(n,)``.
+    """Check that networks trained on a victim's data can replace it; returns the labels ``(n,)``.
 
     Raises:
-        DataError: the training images have no labels, or of another number of classes than answers have.
+        DataError: the training images have no labels, or not as many classes as the victim's answers.
     """
     if train.labels is None:
         raise DataError(f"{name} trains networks on the victim's training data, but that has no labels: data=... .")
@@ -145,7 +145,7 @@ def require_trainable(victim: Victim, train: Images, name: str) -> Tensor:
 
 
 def answer_with(model: Classifier, images: Tensor, ctx: Context) -> Tensor:
-    """The softmax rows of a network, float64 ``(n, K)``; a row does not depend on how many others there are."""
+    """A network's softmax rows, float64 ``(n, K)``; a row does not depend on the number of images."""
     return run_in_batches(model, lambda part: images[part], len(images), ctx).double().softmax(1)
 
 

@@ -1,4 +1,4 @@
-"""Defenses that tell less: the label only, the k best classes, or rounded probabilities."""
+"""Defenses that reveal less: only the label, the top k classes, or rounded probabilities."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from fmsteal.oracle.guard import Ask
 
 
 class HardLabel(RowDefense):
-    """Answers ``onehot(argmax p)``, row by row."""
+    """Returns ``onehot(argmax p)``, row by row."""
 
     answers: ClassVar[Answers] = "probabilities"
 
@@ -25,7 +25,7 @@ class HardLabel(RowDefense):
 
 
 class TopK(RowDefense):
-    """Answers the k largest probabilities, zero elsewhere; ``renormalise`` makes the rows sum to 1 again."""
+    """Returns the k largest probabilities, zero elsewhere; ``renormalise`` makes the rows sum to 1 again."""
 
     answers: ClassVar[Answers] = "probabilities"
 
@@ -41,7 +41,7 @@ class TopK(RowDefense):
 
 
 class Rounding(RowDefense):
-    """Answers probabilities rounded to ``decimals`` decimals; rows need not sum to 1."""
+    """Returns probabilities rounded to ``decimals`` decimals; rows need not sum to 1."""
 
     answers: ClassVar[Answers] = "probabilities"
 
@@ -56,12 +56,12 @@ class Rounding(RowDefense):
 
 
 def hard_label(probabilities: Tensor) -> Tensor:
-    """One-hot of each row's largest entry (the first, if several tie), ``(n, C)``."""
+    """One-hot of each row's largest entry (ties go to the first), ``(n, C)``."""
     return F.one_hot(probabilities.argmax(dim=1), probabilities.shape[1]).to(probabilities.dtype)
 
 
 def top_k(probabilities: Tensor, k: int, renormalise: bool = False) -> Tensor:
-    """Keep exactly ``min(k, C)`` entries of each row, the largest; zero the rest."""
+    """Keep exactly the ``min(k, C)`` largest entries of each row; zero the rest."""
     values, places = probabilities.topk(min(k, probabilities.shape[1]), dim=1)
     kept = torch.zeros_like(probabilities).scatter_(1, places, values)
     return kept / kept.sum(dim=1, keepdim=True) if renormalise else kept
