@@ -1,4 +1,4 @@
-"""A direction that the owner of an API keeps to itself: answers lean that way, and so does what is trained on them."""
+"""A secret direction of an API's owner: answers are shifted along it, and so are models trained on them."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The default recipe of victims and thieves, ``recipe=by_adaptation``: that of ``recipes.<adaptation>``.
+"""The default recipe of victims and thieves, ``recipe=by_adaptation``: it follows ``recipes.<adaptation>``.
 
-A field that is set in place (``victim.recipe.epochs=5``) takes precedence over that of the adaptation. The fields are
-read from the files of ``conf/recipe``, so a new field needs no change here. The recipe is added to Hydra's store.
+A field that is set directly (``victim.recipe.epochs=5``) takes precedence over the adaptation's. The fields are read
+from the files of ``conf/recipe``, so a new field needs no change here. The recipe is added to Hydra's store.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ PARTS = {"augment": "fmsteal.data.augment.RandomAffine", "lora": "fmsteal.traini
 
 
 def store(places: Sequence[Path]) -> None:
-    """Add the recipe to Hydra's store, made from ``places[0]``, our folder; without one, keep what the job brought."""
+    """Add the recipe, made from ``places[0]`` (our folder), to Hydra's store; if empty, keep what the job brought."""
     if places:
         later.store(GROUP, NAME, partial(make, places[0] / GROUP))
 

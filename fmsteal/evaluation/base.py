@@ -35,12 +35,12 @@ class Defended:
     """What a client got from the defended API for n images.
 
     Attributes:
-        answers: float32 ``(n, width)``; the rows of refused questions mean nothing.
-        refused: bool ``(n,)``: these got no answer.
-        flags: what the defense noted of each question, ``(n,)`` by name.
-        usd: charged on top of the price of a question, in US dollars, in all.
-        seconds: delays on the simulated clock, in all.
-        busy: seconds that the defense computed, by the clock on the wall; the victim's own time is no part of it.
+        answers: float32 ``(n, width)``; the rows of refused questions are meaningless.
+        refused: bool ``(n,)``: questions that got no answer.
+        flags: what the defense noted about each question, ``(n,)`` by name.
+        usd: total US dollars charged on top of the price of a question.
+        seconds: total delay on the simulated clock.
+        busy: wall-clock seconds that the defense computed; the victim's own time is not included.
     """
 
     answers: Tensor
@@ -52,16 +52,16 @@ class Defended:
 
     @property
     def alarms(self) -> Tensor:
-        """Bool ``(n,)``: which questions were flagged, by whatever name, or refused."""
+        """Bool ``(n,)``: which questions were flagged, under any name, or refused."""
         noted = [flag != 0 for flag in self.flags.values()]
         return torch.stack([self.refused, *noted]).any(dim=0)
 
 
 class Asker(Protocol):
-    """Somebody who asks the defended API, and whom it has not met before."""
+    """A client that asks the defended API, which has not met it before."""
 
     def ask(self, images: Images, ids: Ids) -> Defended:
-        """Ask about ``images[ids]``, in that order; further asks are of the same client."""
+        """Ask about ``images[ids]``, in that order; further calls come from the same client."""
         ...
 
 

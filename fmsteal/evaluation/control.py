@@ -18,12 +18,12 @@ WHO = ("victim", "thief", CONTROL)
 
 
 def build_control(pair: Pair, spec: BackboneSpec | None) -> nn.Module:
-    """An encoder that has seen no answer of the victim's: raw images in, embeddings of any width out.
+    """An encoder that has seen none of the victim's answers: raw images in, embeddings of any width out.
 
     Args:
-        pair: the thief's learner says what it started from.
-        spec: a pretrained trunk, as it is; None for the thief before the attack, its public weights or its random
-            initialisation.
+        pair: the pair; its thief's learner says what the thief started from.
+        spec: a pretrained trunk to use as it is; None for the thief before the attack, with its public weights or its
+            random initialisation.
 
     Raises:
         AttackError: the thief was not made as an encoder.
@@ -37,10 +37,10 @@ def build_control(pair: Pair, spec: BackboneSpec | None) -> nn.Module:
 
 
 def embed_all(pair: Pair, control: nn.Module, images: Images, ids: Ids, ctx: Context) -> dict[str, Tensor]:
-    """Embeddings of some images by ``victim``, ``thief`` and ``control``, each ``(n, D)`` of its own width.
+    """Embeddings of ``images[ids]`` by ``victim``, ``thief`` and ``control``, each ``(n, D)`` with its own width D.
 
     Raises:
-        AttackError: those of victim or thief are of the wrong shape, not finite, or all the same.
+        AttackError: embeddings of victim or thief have the wrong shape, are not finite, or are all the same.
     """
     victim, thief = embed(pair.victim, pair.thief, images, ids, ctx)
     return dict(zip(WHO, (victim, thief, logits(control, images, ids, ctx)), strict=True))

@@ -1,18 +1,20 @@
 """Whose answers was the suspect trained on? CREDIT's verification for encoders (Shen et al., 2026, arXiv 2602.20419).
 
-Information: how much the suspect's embeddings of test images tell of what the API answers to them, noise included, by
-nearest neighbours, less what they tell when images are exchanged. Any two encoders of the same images tell of each
-other: the same is said of a control that has seen no answer (the thief before the attack, or another pretrained trunk),
-and of the victim, which no suspect can exceed by much. ``excess`` is the thief's less the control's.
+Information: the mutual information between the suspect's embeddings of test images and the API's answers to them
+(noise included), estimated by nearest neighbours, minus its value when images are permuted. Any two encoders share
+information about the same images, so the same is measured for a control that has seen no answer (the thief before the
+attack, or another pretrained trunk), and for the victim, which no suspect can exceed by much. ``excess`` is the thief's
+minus the control's.
 
-Shift: how far the thief's embeddings lie in the API's secret direction, in units of the API's shift: about 1 for one
-that was trained on shifted answers and learnt all of it. Its p is of directions that nobody used: the share of random
-ones in which the thief's mean error lies as far.
+Shift: how far the thief's embeddings are moved in the API's secret direction, in units of the API's shift: about 1 for
+a thief that was trained on shifted answers and learnt the whole shift. Its p refers to directions that nobody used: the
+share of random ones in which the thief's mean error lies as far.
 
-What differs from the published code: that mixes both algorithms of its estimator, a bias of 1 / k that its permutation
-removes again; it takes all dimensions (``dimensions: null``), where the estimate only ranks; and it passes the result
-through a softplus. Its threshold compares distances of normalised embeddings with noise on others, and is left out: the
-control says what is usual. Its score does not see the shift, which standardising removes; the second test is ours.
+Differences from the published code: that code mixes both algorithms of its estimator, a bias of 1 / k which its
+permutation removes again; it uses all dimensions (``dimensions: null``), where the estimate is only a ranking; and it
+passes the result through a softplus. Its threshold compares distances of normalised embeddings with noise on others; it
+is left out, and the control shows what is usual. Its score does not see the shift, which standardising removes; the
+second test is our own.
 """
 
 from __future__ import annotations
@@ -39,17 +41,17 @@ from fmsteal.victims.base import VictimMaker
 
 @dataclass(frozen=True)
 class CreditVerification(Measurement):
-    """Estimates what thief and control tell of the API's answers, and looks for the API's shift in the thief.
+    """Estimates how much thief and control reveal about the API's answers, and looks for the API's shift in the thief.
 
     Attributes:
-        sigma: of `defense=credit` in front of the API: its noise, and the length of its shift.
-        direction: the seed of its shift (``defense.seed``).
-        images: how many test images, at most; memory for that many squared.
+        sigma: ``sigma`` of the API's `defense=credit`: its noise and the length of its shift.
+        direction: the seed of the shift (``defense.seed``).
+        images: maximum number of test images; memory grows with its square.
         neighbours: k of the estimator.
-        dimensions: principal components of each embedding that are compared; None for all numbers, as published.
-        permutations: of the images, for what chance gives.
+        dimensions: number of principal components of each embedding to compare; None for all numbers, as published.
+        permutations: number of permutations of the images, which estimate the chance level.
         control: a pretrained trunk to compare with; None for what the thief started from.
-        seed: of the noise and the permutations.
+        seed: seed of the noise and the permutations.
     """
 
     answers: ClassVar[Answers] = "embeddings"
@@ -75,7 +77,7 @@ class CreditVerification(Measurement):
                 raise ConfigError(f"evaluation.also.credit.{name} must be at least 1, not {value}.")
 
     def check_victim(self, victim: VictimMaker) -> None:
-        """See that the control's weights are there."""
+        """Check that the control's weights are there."""
         if self.control is not None:
             self.control.require_buildable()
             self.control.require_weights()
@@ -84,7 +86,7 @@ class CreditVerification(Measurement):
         """Refuse a task that is too small.
 
         Raises:
-            DataError: it has no more test images than neighbours.
+            DataError: there are not more test images than neighbours.
         """
         if len(task.test) <= self.neighbours:
             raise DataError(
@@ -96,11 +98,11 @@ class CreditVerification(Measurement):
     def run(self, pair: Pair, ctx: Context) -> Measured:
         """``credit/{victim,thief,control}/information`` in nats, ``credit/excess``, ``credit/thief/{shift,shift_p}``.
 
-        The last two only where the thief's numbers stand for the victim's.
+        The last two only if the thief's numbers mean what the victim's mean.
 
         Raises:
             DataError: there are too few images.
-            AttackError: embeddings of victim or thief that cannot be judged.
+            AttackError: embeddings of victim or thief have the wrong shape, are not finite, or are all the same.
         """
         self.check_task(pair.task)
         ids = sample(pair.task.test, self.images)
@@ -135,10 +137,10 @@ class CreditVerification(Measurement):
 
 
 def find_shift(victim: Tensor, thief: Tensor, sigma: float, direction: int) -> tuple[float, float]:
-    """How far a thief's rows lie from the victim's, both ``(n, D)``, in the secret direction; and the test's p.
+    """How far a thief's rows ``(n, D)`` are moved from the victim's in the secret direction; and the test's p.
 
-    The cosine c of the mean error with a direction that nobody used has ``c sqrt((D - 1) / (1 - c^2))`` distributed as
-    Student's t with D - 1 degrees of freedom.
+    For the cosine c of the mean error with a direction that nobody used, ``c sqrt((D - 1) / (1 - c^2))`` follows
+    Student's t distribution with D - 1 degrees of freedom.
     """
     from scipy.stats import t
 

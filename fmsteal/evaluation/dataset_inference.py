@@ -1,15 +1,15 @@
 """Was the suspect made from the owner's training data? Dataset inference for encoders (Dziedzic et al., NeurIPS 2022).
 
 A mixture of 20 Gaussians with diagonal covariances is fitted to the suspect's normalised embeddings of one half of the
-owner's training images. Where the log-likelihood of the other half is larger than that of test images, by a one-sided
+owner's training images. If the log-likelihood of the other half is larger than that of test images, by a one-sided
 t-test, the suspect knows the training data: it is the victim, or stolen from it.
 
-A difference alone says little, since training and test images may differ for reasons of their own. So the same is done
-with the victim, of which it must be true, and with a control that has seen no answer of the victim's: the thief before
-the attack, or another pretrained trunk. ``excess`` is the thief's effect less the control's.
+A difference alone says little, since training and test images may differ for other reasons. So the same is measured
+for the victim, where it must hold, and for a control that has seen none of the victim's answers: the thief before the
+attack, or another pretrained trunk. ``excess`` is the thief's effect minus the control's.
 
-The published code halves the p of a two-sided test, which is the one-sided one only where the difference is positive;
-here it is the one-sided one. It embeds random crops of the images, here the images themselves.
+The published code halves the p of a two-sided test, which equals the one-sided p only if the difference is positive;
+here p is one-sided. The published code embeds random crops of the images, here the images themselves are embedded.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from fmsteal.networks.backbones import BackboneSpec
 from fmsteal.training.context import Context
 from fmsteal.victims.base import VictimMaker
 
-FIT_STEPS = 1000  # of the mixture, at most
+FIT_STEPS = 1000  # maximum number, for the mixture
 
 
 @dataclass(frozen=True)
@@ -39,10 +39,10 @@ class DatasetInference(Measurement):
     """Fits a mixture to one half of the training images, and tests the other half against the test images.
 
     Attributes:
-        images: of each half and of the test images, at most.
-        components: Gaussians of the mixture.
+        images: maximum number of images in each half, and of test images.
+        components: number of Gaussians in the mixture.
         control: a pretrained trunk to compare with; None for what the thief started from.
-        seed: of the halves, and of the mixture's start.
+        seed: seed of the halves and of the mixture's start.
     """
 
     answers: ClassVar[Answers] = "embeddings"
@@ -60,7 +60,7 @@ class DatasetInference(Measurement):
             )
 
     def check_victim(self, victim: VictimMaker) -> None:
-        """See that the control's weights are there."""
+        """Check that the control's weights are there."""
         if self.control is not None:
             self.control.require_buildable()
             self.control.require_weights()
@@ -69,7 +69,7 @@ class DatasetInference(Measurement):
         """Refuse a task that is too small.
 
         Raises:
-            DataError: a half of its training images is smaller than the mixture, or there is one test image.
+            DataError: too few training images in a half for the mixture, or fewer than 2 test images.
         """
         least = 2 * max(2, self.components)
         if len(task.train) < least or len(task.test) < 2:
@@ -80,15 +80,15 @@ class DatasetInference(Measurement):
             )
 
     def run(self, pair: Pair, ctx: Context) -> Measured:
-        """Of ``victim``, ``thief`` and ``control``: ``dataset_inference/<who>/{difference,effect,p}``.
+        """``dataset_inference/<who>/{difference,effect,p}`` for ``victim``, ``thief``, ``control``; and ``excess``.
 
-        ``difference``: mean log-likelihood of the other half less that of test images, in nats, with its 95 %
-        interval; ``effect``: in units of the pooled standard deviation; ``p``: of the one-sided t-test. And
-        ``dataset_inference/excess``.
+        ``difference``: mean log-likelihood of the other half minus that of test images, in nats, with its 95 %
+        interval; ``effect``: the same in units of the pooled standard deviation; ``p``: of the one-sided t-test.
+        ``dataset_inference/excess``: the thief's effect minus the control's.
 
         Raises:
             DataError: there are too few images.
-            AttackError: embeddings of victim or thief that cannot be judged.
+            AttackError: embeddings of victim or thief have the wrong shape, are not finite, or are all the same.
         """
         self.check_task(pair.task)
         control = build_control(pair, self.control)
@@ -106,14 +106,14 @@ class DatasetInference(Measurement):
         )
 
     def halves(self, task: Task) -> tuple[Ids, Ids]:
-        """Ids of training images, as many for the mixture as for the test."""
+        """Ids of training images: one half for the mixture, and the same number for the test."""
         count = min(self.images, len(task.train) // 2)
         order = np.random.default_rng(self.seed).permutation(len(task.train))
         return order[:count], order[count : 2 * count]
 
 
 class Membership(NamedTuple):
-    """Whether a mixture of training images likes others of them better than test images (fields: see `run`)."""
+    """Whether a mixture fitted to training images fits other training images better than test images (see `run`)."""
 
     difference: float
     interval: tuple[float, float]
@@ -122,7 +122,7 @@ class Membership(NamedTuple):
 
 
 def infer_membership(known: Tensor, other: Tensor, test: Tensor, components: int, seed: int) -> Membership:
-    """Fit a mixture to embeddings ``known``, and test ``other`` against ``test``; all ``(n, D)``, normalised here."""
+    """Fit a mixture to embeddings ``known`` and test ``other`` against ``test``; all ``(n, D)`` and normalised here."""
     from scipy.stats import ttest_ind
     from sklearn.mixture import GaussianMixture
 

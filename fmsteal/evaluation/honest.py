@@ -1,8 +1,8 @@
 """What a defense costs an honest client, who asks about test images and steals nothing.
 
-A client whom the API has not met asks about test images, in random order, through the job's defense. Nothing of it is
-an attacker's: no budget, no ledger, no state that the attack's questions have left. A defense is better the less its
-client loses, which says nothing of the theft: none of these figures has a direction.
+A client that the API has not met asks about test images, in random order, through the job's defense. It shares nothing
+with the attacker: no budget, no ledger, and no state left by the attack's questions. A defense is better the less this
+client loses, but that says nothing about the theft, so none of these figures has a direction.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ from fmsteal.training.context import Context
 
 log = logging.getLogger(__name__)
 
-SMALLEST = torch.finfo(torch.float32).smallest_normal  # a probability below it is taken for it
-SEED = 0  # of a head, as that of the undefended target's
+SMALLEST = torch.finfo(torch.float32).smallest_normal  # smaller probabilities are raised to it
+SEED = 0  # of a head: the same as for the undefended target
 Bounds = tuple[float | None, float | None]
 
 
@@ -40,8 +40,8 @@ class HonestClassifier(Measurement):
     """Compares a classifier's defended answers with its undefended ones, on test images.
 
     Attributes:
-        questions: test images that the client asks about, at most.
-        bins: of the calibration error.
+        questions: maximum number of test images that the client asks about.
+        bins: number of bins of the calibration error.
     """
 
     version: ClassVar[int] = 1
@@ -57,7 +57,7 @@ class HonestClassifier(Measurement):
             )
 
     def run(self, pair: Pair, ctx: Context) -> Measured:
-        """Ask once; nothing is found where there is no defense. Figures of answers are over those that were given."""
+        """Ask once; no figures if there is no defense. Figures of answers leave out refused questions."""
         if pair.meet is None:
             return Measured([])
         test = pair.task.test
@@ -74,9 +74,9 @@ class HonestClassifier(Measurement):
         return Measured(found, {f"honest_{name}": rows.numpy() for name, rows in kept_rows.items()})
 
     def compare(self, p: Tensor, y: Tensor, labels: Tensor) -> list[Metric]:
-        """Figures of defended rows y and undefended rows p, float64 ``(n, C)``, and the labels ``(n,)``.
+        """Figures that compare defended rows y with undefended rows p, float64 ``(n, C)``, given the labels ``(n,)``.
 
-        Accuracies and calibration errors take a row's largest entry as it stands, the first of equal ones.
+        Accuracies and calibration errors use a row's largest entry unchanged; ties go to the first.
         """
         n, own = len(labels), y.argmax(1)
         shares = {
@@ -99,13 +99,13 @@ class HonestClassifier(Measurement):
 
 @dataclass(frozen=True)
 class HonestEncoder(Measurement):
-    """Compares an encoder's defended embeddings with its undefended ones, by themselves and by what they are good for.
+    """Compares an encoder's defended embeddings with its undefended ones, directly and on downstream tasks.
 
     Attributes:
-        downstream: tasks by name, each the config node of one: a client asks about its training images, then its test
-            images, and trains a head on what it gets.
+        downstream: config nodes of tasks, by name: for each, a client asks about its training images, then its test
+            images, and trains a head on the answers.
         head: the classifier that is trained; None if there is no task.
-        questions: test images of the victim's own task that a client asks about, at most.
+        questions: maximum number of test images of the victim's own task that a client asks about.
     """
 
     version: ClassVar[int] = 1
@@ -129,7 +129,7 @@ class HonestEncoder(Measurement):
         return found
 
     def run(self, pair: Pair, ctx: Context) -> Measured:
-        """Ask about the task's test images, and about each downstream task; nothing where there is no defense."""
+        """Ask about the task's test images and each downstream task; no figures if there is no defense."""
         if pair.meet is None:
             return Measured([])
         ids = sample(pair.task.test, self.questions)
@@ -157,7 +157,7 @@ class HonestEncoder(Measurement):
         return Measured(found)
 
     def _judge(self, task: Task, client: Asker, ctx: Context) -> tuple[float | None, int]:
-        """The accuracy of a head that is trained and tested on defended embeddings, and how many it was tested on."""
+        """The accuracy of a head trained and tested on defended embeddings, and the number of test images."""
         assert self.head is not None
         (train, labels), (test, truth) = (_known(client, images) for images in (task.train, task.test))
         if len(labels.unique()) < 2 or not len(truth):
@@ -172,11 +172,11 @@ class HonestEncoder(Measurement):
 
 
 def count(got: Defended) -> list[Metric]:
-    """What a client paid, waited for, and was suspected of.
+    """What a client paid, how long it waited, and how often it was suspected.
 
-    ``honest/false_alarms``: the share of its questions that were flagged or refused. ``honest/usd`` and
-    ``honest/seconds`` are sums over all questions, on top of the price of a question; ``honest/ms_per_query`` is what
-    the defense itself computes, on this machine.
+    ``honest/false_alarms`` is the share of its questions that were flagged or refused. ``honest/usd`` and
+    ``honest/seconds`` are sums over all questions, on top of the price of a question; ``honest/ms_per_query`` is the
+    defense's own computing time on this machine.
     """
     n = len(got.refused)
     flags = {f"flags/{name}": flag != 0 for name, flag in sorted(got.flags.items())}
@@ -192,10 +192,10 @@ def count(got: Defended) -> list[Metric]:
 
 
 def divergence(y: Tensor, p: Tensor) -> Tensor:
-    """KL(y || p) of rows ``(n, C)``, in nats, ``(n,)``.
+    """KL(y || p) of rows ``(n, C)`` in nats, ``(n,)``.
 
-    It is finite in this direction alone: defenses answer zeros where p has none. A row y is divided by its sum, one
-    that is all zeros says as much as a flat one; p is at least `SMALLEST`.
+    Only this direction is finite, because defenses return zeros where p has none. Each row y is divided by its sum; a
+    row of zeros counts as uniform; p is at least `SMALLEST`.
     """
     sums = y.sum(1, keepdim=True)
     rows = torch.where(sums > 0, y / sums.clip(min=SMALLEST), 1 / y.shape[1])
@@ -205,8 +205,8 @@ def divergence(y: Tensor, p: Tensor) -> Tensor:
 def calibration_error(rows: Tensor, labels: Tensor, bins: int) -> Tensor:
     """The expected calibration error of rows ``(n, C)`` (Guo et al., ICML 2017): equal bins of confidence.
 
-    A row's confidence is its largest entry, at most 1; of each bin ``(b / bins, (b + 1) / bins]``, 0 in the first, the
-    distance of mean confidence and accuracy counts by its share of the rows.
+    A row's confidence is its largest entry, at most 1. For each bin ``(b / bins, (b + 1) / bins]`` (0 is in the first),
+    the difference between mean confidence and accuracy is weighted by the bin's share of the rows.
     """
     sure, said = rows.max(1)
     sure = sure.clip(0, 1)
@@ -216,7 +216,7 @@ def calibration_error(rows: Tensor, labels: Tensor, bins: int) -> Tensor:
 
 
 def _known(client: Asker, images: Any) -> tuple[Tensor, Tensor]:
-    """The embeddings that a client gets of a labelled set, asked about in random order, and their labels; in order."""
+    """A client's embeddings of a labelled set, and their labels; asked in random order, returned in the set's."""
     ids = sample(images, len(images))
     got, back = client.ask(images, ids), torch.from_numpy(np.argsort(ids))
     kept = ~got.refused[back]

@@ -1,4 +1,4 @@
-"""An honest client of a job's API: what a measurement asks through the job's defense, fresh each time."""
+"""An honest client of a job's API: a measurement asks through the job's defense, prepared afresh each time."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from fmsteal.victims.base import Victim
 
 
 def open_door(defense: Defense, victim: Victim, task: Task, ctx: Context) -> Callable[[], Asker] | None:
-    """What gives new clients of a victim behind a defense; None where there is no defense.
+    """A function that makes new clients of a victim behind a defense; None if there is no defense.
 
-    Each has a guard of its own, which remembers nothing; what a defense trains comes from the store.
+    Each client has its own guard, which remembers nothing yet; what a defense trains comes from the store.
     """
     if isinstance(defense, NoDefense):
         return None
@@ -27,7 +27,7 @@ def open_door(defense: Defense, victim: Victim, task: Task, ctx: Context) -> Cal
 
 
 class HonestClient:
-    """Asks, and keeps nothing: neither budget nor ledger know of it. See `fmsteal.evaluation.base.Asker`."""
+    """Asks and keeps nothing; budget and ledger are not involved. See `fmsteal.evaluation.base.Asker`."""
 
     def __init__(self, defense: Defense, victim: Victim, task: Task, ctx: Context) -> None:
         guard = prepare(defense, victim, task.train, ctx)

@@ -1,4 +1,4 @@
-"""Models that somebody else gives: code of another package, or a file of TorchScript, torch.export or ONNX."""
+"""Models from elsewhere: code of another package, or a file of TorchScript, torch.export or ONNX."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ WAYS = (
 
 
 def load(model: str, options: Mapping[str, Any]) -> Any:
-    """The model that a setting names: a `torch.nn.Module`, or what answers outside of torch (see `Outside`).
+    """The model that a setting names: a `torch.nn.Module`, or a model outside of torch (see `Outside`).
 
-    A function or class that can be called with ``options`` alone makes the model; one that needs more is the model.
-    The same setting is loaded once in a process.
+    A function or class that can be called with only ``options`` makes the model; one that needs more is the model.
+    Each setting is loaded once per process.
 
     Args:
         model: ``pkg.module:name`` or the path of a file.
         options: keyword arguments of a function or class that makes the model.
 
     Raises:
-        ConfigError: the setting is of neither form, or ``options`` do not fit.
+        ConfigError: the setting has neither form, or ``options`` do not fit.
         DataError: there is no such file, or it does not hold such a model.
     """
     return _load(model, json.dumps(dict(options), sort_keys=True))
@@ -86,7 +86,7 @@ def _make(model: str, found: Any, options: dict[str, Any]) -> Any:
         return found
     try:
         inspect.signature(found).bind(**options)
-    except ValueError:  # a class in C, of which nothing is known
+    except ValueError:  # a class in C, whose signature is unknown
         pass
     except TypeError as error:
         if options:
@@ -123,17 +123,17 @@ def _read_onnx(file: Path) -> Callable[[np.ndarray], np.ndarray]:
 
 
 def spell_error(error: Exception) -> str:
-    """Its kind and the first line that it says."""
+    """The error's type and the first line of its message."""
     return f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
 
 
 def _fill(block: np.ndarray, size: int | None) -> np.ndarray:
-    """The block with its last image repeated until it has ``size`` images, for a model of fixed batches."""
+    """The block with its last image repeated until it has ``size`` images, for a model with a fixed batch size."""
     short = 0 if size is None else size - len(block)
     return np.concatenate([block, np.repeat(block[-1:], short, axis=0)]) if short else block
 
 
-_FILES: dict[str, tuple[str, Callable[[Path], Any]]] = {  # what a file is, and what reads it, by its suffix
+_FILES: dict[str, tuple[str, Callable[[Path], Any]]] = {  # file type and reader by suffix
     ".pt": ("TorchScript", _read_torchscript),
     ".pth": ("TorchScript", _read_torchscript),
     ".pt2": ("a program of torch.export", _read_exported),
@@ -142,7 +142,7 @@ _FILES: dict[str, tuple[str, Callable[[Path], Any]]] = {  # what a file is, and 
 
 
 class Outside(nn.Module):
-    """What answers outside of torch: a function of NumPy images, or a scikit-learn classifier. It has no gradients.
+    """A model outside of torch: a function of NumPy images, or a scikit-learn classifier. It has no gradients.
 
     A function gets images ``(n, 3, H, W)`` and returns ``(n, C)``; a classifier gets rows ``(n, 3 * H * W)``.
     """
@@ -169,12 +169,12 @@ class Outside(nn.Module):
 
 
 class Answering(nn.Module):
-    """A given model whose outputs are raw: logits, or embeddings. It stays in the mode in which it was given.
+    """A given model with raw outputs: logits or embeddings. It stays in the mode in which it was given.
 
     Attributes:
         net: the model, or an `Outside`.
-        name: what errors call it.
-        probabilities: whether its outputs are probabilities; their logarithms are answered, whose softmax they are.
+        name: the name used in error messages.
+        probabilities: whether its outputs are probabilities; if so, their logarithms are returned.
     """
 
     def __init__(self, net: nn.Module, name: str, probabilities: bool) -> None:
@@ -182,14 +182,14 @@ class Answering(nn.Module):
         self.net, self.name, self.probabilities = net, name, probabilities
 
     def train(self, mode: bool = True) -> Answering:
-        """Nothing: a program of torch.export cannot change its mode, and no other given model should."""
+        """Do nothing: a program of torch.export cannot change its mode, and no other given model should."""
         return self
 
     def forward(self, images: Tensor) -> Tensor:
         """Raw outputs ``(n, C)``.
 
         Raises:
-            DataError: the model gives something else, or rows that are not probabilities.
+            DataError: the model returns something else, or rows that should be probabilities are not.
         """
         outputs = _find_tensor(self.net(images))
         if outputs is None or outputs.ndim != 2 or len(outputs) != len(images):

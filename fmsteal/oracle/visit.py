@@ -1,4 +1,4 @@
-"""A client who asks past the attack: through a guard of its own, with no budget and no ledger, and nothing kept."""
+"""A client independent of the attack: it asks through its own guard, without budget or ledger, and nothing is kept."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from fmsteal.oracle.ledger import Question
 from fmsteal.oracle.replies import Said, hear
 from fmsteal.oracle.tally import Tally
 
-VISITOR = 2**31 - 1  # the client's number: what is drawn for it is drawn for no client of an attack
+VISITOR = 2**31 - 1  # the client's number; no client of an attack has it, so random draws are never shared
 
 
 @dataclass(frozen=True)
@@ -28,8 +28,8 @@ class Given:
     Attributes:
         answers: float32 ``(n, width)``.
         refused: bool ``(n,)``.
-        rows: what the defense noted of each question; None of one that says nothing but answers.
-        busy: seconds that the guard took.
+        rows: what the defense noted about each question; None if it gives nothing but answers.
+        busy: seconds of computing time that the guard took.
     """
 
     answers: Tensor
@@ -39,16 +39,16 @@ class Given:
 
 
 class Visit:
-    """All that one client asks of a fresh guard, in blocks or batches as an attack's questions are answered."""
+    """All questions of one client to a fresh guard, answered in blocks or batches like an attack's questions."""
 
     def __init__(self, guard: Guard, name: str, to_answers: Callable[[Tensor], Tensor], seed: int) -> None:
-        """Of a guard that has answered nobody yet; ``name`` is the defense's, for what it does wrong."""
+        """``guard`` must not have answered anybody yet; ``name`` is the defense's name, for error messages."""
         self._guard, self._name, self._to_answers, self._seed = guard, name, to_answers, seed
         self._blocks, self._tally = Blocks(getattr(guard, "batch", None)), Tally()
         self._asked: Counter[bytes] = Counter()
 
     def ask(self, digests: Sequence[bytes], shown: Shown) -> Given:
-        """Ask about images, by the digests of their content.
+        """Ask about images, given the digests of their content.
 
         Raises:
             DefenseError: the guard failed or broke its contract.

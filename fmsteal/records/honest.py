@@ -1,4 +1,4 @@
-"""Which measurement a job gets on top of what its evaluation asks for: what its defense costs an honest client."""
+"""The measurement added to a job's evaluation: what its defense costs an honest client."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from omegaconf import DictConfig, OmegaConf
 
 from fmsteal.identity.keys import node_identity
 
-HONEST = "honest"  # its name
+HONEST = "honest"  # the measurement's name
 CLASSIFIER = "fmsteal.evaluation.honest.HonestClassifier"
 ENCODER = "fmsteal.evaluation.honest.HonestEncoder"
 
 
 def find_honest(cfg: DictConfig) -> DictConfig | None:
-    """The config node of the measurement; None without a defense, and where an evaluation has its own by that name.
+    """The config node of the measurement; None without a defense, or if an evaluation has its own of that name.
 
-    An encoder's client is judged by the downstream tasks and the headline's head of the first evaluation that has some.
+    An encoder's client is judged by the downstream tasks and headline head of the first evaluation that has both.
     """
     nodes = [cfg.evaluation, *cfg.evaluations]
     named = any(HONEST in (node.get("also") or {}) for node in nodes)

@@ -1,4 +1,4 @@
-"""Victims that somebody else has trained: any model that Python can call. Nothing is trained here."""
+"""Victims trained elsewhere: any model that Python can call. Nothing is trained here."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ RAW = "raw"
 
 @dataclass(frozen=True)
 class GivenVictim(VictimMaker):
-    """A classifier as it is given. Its key is that of its weights, or, of a black box, of what it answers to 8 images.
+    """A classifier used as it is given. Its key depends on its weights, or for a black box on its answers to 8 images.
 
     Attributes:
         model: ``pkg.module:name`` or the path of a file: see `fmsteal.networks.given.load`.
         options: keyword arguments of a function or class that makes the model.
-        outputs: ``logits`` or ``probabilities``; None: logits of a torch model, probabilities of anything else.
-        size: pixels of the square images that the model sees; None: as they are stored.
+        outputs: ``logits`` or ``probabilities``; None: logits for a torch model, probabilities for anything else.
+        size: side in pixels of the square images that the model sees; None: the stored size.
         normalise: as in `BackboneSpec`, or ``raw`` for uint8 images as they are stored; None: raw for a function of
             images, else floats in [0, 1].
-        deterministic: whether a black box answers the same image alike each time; if not, it is not recognised by its
-            answers, and jobs take each other's for granted.
-        adaptation: how it was made: not here.
+        deterministic: whether a black box gives the same answer to an image each time; if not, it cannot be recognised
+            by its answers, and jobs with the same settings are taken to share one victim.
+        adaptation: always ``given``: it is not trained here.
     """
 
     answers: ClassVar[Answers] = "probabilities"
@@ -58,22 +58,22 @@ class GivenVictim(VictimMaker):
 
     @property
     def gradients(self) -> bool:  # type: ignore[override]
-        """Whether its outputs can be differentiated by the images: those of a torch model."""
+        """Whether its outputs can be differentiated by the images; true for a torch model."""
         return isinstance(load(self.model, self.options or {}), nn.Module)
 
     def identity(self) -> dict[str, Any]:
-        """All that decides the result, apart from what the model holds."""
+        """All settings that affect the result, apart from the model's contents."""
         return {
             "model": self.model, "options": dict(self.options or {}), "outputs": self.outputs, "size": self.size,
             "normalise": self.normalise,
         }  # fmt: skip
 
     def require_makeable(self) -> None:
-        """See that the model can be loaded and that its images are described.
+        """Check that the model can be loaded and that its preprocessing is valid.
 
         Raises:
-            ConfigError: it names no model, or its options or preprocessing do not fit.
-            DataError: its file is not there, or holds something else.
+            ConfigError: ``model`` names no model, or its options or preprocessing do not fit.
+            DataError: its file is missing, or holds something else.
         """
         if self.normalise == RAW and self.size is not None:
             raise ConfigError("victim.normalise=raw shows images as they are stored: leave out victim.size.")
@@ -81,10 +81,10 @@ class GivenVictim(VictimMaker):
         load(self.model, self.options or {})
 
     def prepare(self, task: Task, ctx: Context) -> Victim:
-        """The victim: raw images in, logits ``(n, C)`` or embeddings ``(n, D)`` out. It is asked about one image.
+        """The victim: raw images in, logits ``(n, C)`` or embeddings ``(n, D)`` out. It is tried on one image.
 
         Raises:
-            VictimError: it fails on an image, or has another number of classes than the task.
+            VictimError: it fails on the image, or its number of classes is not the task's.
         """
         model = self._build(load(self.model, self.options or {}), task.test.pixels.shape[-1])
         first = torch.from_numpy(np.array(task.test.pixels[:1]))
@@ -127,13 +127,13 @@ class GivenVictim(VictimMaker):
         return Backbone(answering, 0, self.size or stored, mean, std)
 
     def _statistics(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        """Mean and deviation that images are normalised by."""
+        """Mean and standard deviation by which images are normalised."""
         return find_statistics("none" if self.normalise in (None, RAW) else self.normalise)
 
 
 @dataclass(frozen=True)
 class GivenEncoder(GivenVictim):
-    """An encoder as it is given: its outputs are the embeddings. Attributes: see `GivenVictim`."""
+    """An encoder used as it is given: its outputs are the embeddings. Attributes: see `GivenVictim`."""
 
     answers: ClassVar[Answers] = "embeddings"
     ignores: ClassVar[Ignores] = {"outputs": {}}
