@@ -151,7 +151,7 @@ class Measurement(Protocol):
         """Refuse a victim that cannot be measured in this way; called when the job is composed, before any payment."""
 
     def check_task(self, task: Task) -> None:
-        """Refuse here a victim's task that cannot be measured so; called before anything is paid."""
+        """Refuse a task that cannot be measured in this way; called before any payment."""
 
     def run(self, pair: Pair, ctx: Context) -> Found:
         """The figures: metrics, or plain numbers by name, which do not say whether higher is better."""
@@ -200,7 +200,7 @@ def find_inputs(measurement: Measurement, store: Store) -> Mapping[str, str]:
 
 
 def check_task(measurement: Measurement, task: Task) -> None:
-    """Let a measurement refuse a task; one that says nothing of it takes any."""
+    """Let a measurement refuse a task; a measurement without such a check accepts any."""
     if (check := getattr(measurement, "check_task", None)) is not None:
         check(task)
 

@@ -90,7 +90,7 @@ class Found:
 def list_asked(cfg: DictConfig, parts: Parts) -> list[Asked]:
     """The measurements that a job's config asks for in ``evaluation`` and ``evaluations``, without duplicates.
 
-    A job that has a defense gets one more, the last: what the defense costs an honest client.
+    A job with a defense gets one more at the end: what the defense costs an honest client.
     """
     found: dict[str, Asked] = {}
     nodes, made = [cfg.evaluation, *cfg.evaluations], [parts.evaluation, *parts.evaluations]

@@ -91,10 +91,10 @@ class Desk:
 
 
 def fold_rows(guard: Guard, name: str, rows: Sequence[LogRow], kept: str = "") -> None:
-    """Take what a guard logged about questions into its state.
+    """Update a guard's state with what it logged about questions.
 
     Raises:
-        DefenseError: it failed; the message begins with ``name``, and ends with what is ``kept``.
+        DefenseError: the guard failed; the message begins with ``name`` and ends with ``kept``.
     """
     logged = [(row.question, row.log) for row in rows if row.log is not None]
     if not logged:

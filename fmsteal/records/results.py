@@ -63,7 +63,7 @@ def put_config_back(job: JobFolder) -> None:
 
 
 def digest_asked(cfg: DictConfig) -> str:
-    """A digest of the measurements that a job's config asks for, and of what its defense brings along."""
+    """A digest of the measurements that a job's config asks for, and of the one that its defense adds."""
     asked = [node_identity(node, "evaluation") for node in (cfg.evaluation, *cfg.evaluations)]
     honest = find_honest(cfg)
     return digest(asked if honest is None else [*asked, node_identity(honest, HONEST)])

@@ -273,7 +273,7 @@ class _Known:
 
     def __init__(self) -> None:
         self.cells: dict[tuple[str, ...], str] = {}  # cell keys by the overrides without the seed
-        self.following: set[str] = {"seed"}  # settings that are the job's seed, as data.seed with vary=all
+        self.following: set[str] = {"seed"}  # settings that follow the job's seed, such as data.seed with vary=all
         self.victims: dict[str, str] = {}  # a victim's key by its hash, with the slug of the first job that has it
 
     def make_job(self, overrides: Sequence[str], cfg: DictConfig, found: dict[str, Any]) -> SweepJob:

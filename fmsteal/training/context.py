@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Context:
-    """One job's surroundings.
+    """A job's context.
 
     Attributes:
         store: artifacts shared between jobs, which can be made again.

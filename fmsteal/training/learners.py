@@ -153,7 +153,7 @@ class ClassifierLearner(Learner):
             targets: one target for each id.
             num_classes: width of the head.
             loss: function of (logits, targets).
-            ctx: the job's surroundings.
+            ctx: the job's context.
             stage: name under which curves are logged.
             scratch: where checkpoints go, and are found again after a kill.
             role: whose random numbers to use: see `build`.

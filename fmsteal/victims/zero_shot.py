@@ -24,7 +24,7 @@ from fmsteal.victims.base import Victim, VictimMaker
 
 @dataclass(frozen=True)
 class ZeroShotVictim(VictimMaker):
-    """Answers ``softmax_c(s cos(image, text_c))``, with s CLIP's own scale (Radford et al., ICML 2021, section 3.1.2).
+    """Returns ``softmax_c(s cos(image, text_c))``, with s CLIP's own scale (Radford et al., ICML 2021, section 3.1.2).
 
     This is a linear head on image features of unit length, so a `Classifier` in all respects. As for every backbone,
     the whole image is resized bilinearly to the tower's square; CLIP's own transform is bicubic and crops the centre.
