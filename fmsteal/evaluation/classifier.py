@@ -86,8 +86,8 @@ class ClassifierEvaluation(Measurement):
     def _hard(self, victim: Tensor, thief: Tensor, labels: Tensor) -> list[Metric]:
         """Agreement where it is harder: beyond chance, and on images that the victim finds hard.
 
-        ``test/kappa``: Cohen's; none if the victim answers one class. ``test/agreement_victim_wrong``: on images that the
-        victim gets wrong, where being right does not help to agree; none if the victim is always right.
+        ``test/kappa``: Cohen's; none if the victim answers one class. ``test/agreement_victim_wrong``: on the images
+        that the victim gets wrong, where being right does not help to agree; none if the victim is always right.
         ``test/agreement_least_sure``: on the tenth of the images that the victim is least sure of.
         """
         found: list[Metric] = []
