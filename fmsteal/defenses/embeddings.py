@@ -46,7 +46,7 @@ class FeatureRounding(RowDefense):
 
 
 class FeatureNoise(RowDefense):
-    """Returns the normalised embedding plus ``N(0, sigma)`` on every entry, anew for each (client, image, ask)."""
+    """Returns the normalised embedding plus ``N(0, sigma^2)`` on every entry, anew for each (client, image, ask)."""
 
     answers: ClassVar[Answers] = "embeddings"
 
