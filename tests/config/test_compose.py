@@ -27,7 +27,8 @@ def filled(*overrides: str) -> DictConfig:
     """The config of a job, told the folders and classes that some choices have to be told."""
     cfg = composed(*overrides)
     folder, made = "/some/images", {"_target_": "collections.UserList"}
-    for key, value in {"data.root": folder, "query.root": folder, "data.train": made, "query.images": made}.items():
+    told = {"data.root": folder, "query.root": folder, "data.train": made, "query.images": made, "victim.model": "a:b"}
+    for key, value in told.items():
         group, _, name = key.partition(".")
         if OmegaConf.is_missing(cfg[group], name):
             cfg[group][name] = value
@@ -262,7 +263,7 @@ def test_a_presets_recipe_makes_way_for_that_of_the_adaptation() -> None:
 @pytest.mark.parametrize("adaptation", ["scratch", "probe", "full", "lora"])
 @pytest.mark.parametrize("who", ["victim", "thief"])
 def test_every_field_of_an_adaptations_recipe_reaches_the_models(adaptation: str, who: str) -> None:
-    cfg = composed(f"{who}.adaptation={adaptation}", "recipes.lora.rank=3")
+    cfg = composed(f"{who}=vit_b16", f"{who}.adaptation={adaptation}", "recipes.lora.rank=3")
     recipe, given = (
         OmegaConf.to_container(cfg[who].recipe, resolve=True),
         OmegaConf.to_container(cfg.recipes[adaptation]),

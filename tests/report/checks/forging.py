@@ -25,12 +25,14 @@ class Forged:
     Attributes:
         job: the job's folder.
         theft: that of its theft.
-        measured: that of its measurement.
+        measured: that of its main measurement.
     """
 
     def __init__(self, outputs: Path) -> None:
         (self.job,), (self.theft,) = (list((outputs / name).glob("*-*")) for name in ("runs", "thefts"))
-        (self.measured,) = (self.theft / "measurements").iterdir()
+        (self.measured,) = (self.theft / "measurements").glob(
+            "classify-*"
+        )  # beside what a defense costs, if it has one
 
     @property
     def result(self) -> Path:
