@@ -17,6 +17,18 @@ CONTROL = "control"
 WHO = ("victim", "thief", CONTROL)
 
 
+def require_control(spec: BackboneSpec | None) -> None:
+    """Check that a pretrained trunk that is named as the control can be built and has its weights.
+
+    Raises:
+        ConfigError: the trunk cannot be built as described.
+        DataError: its weights are missing.
+    """
+    if spec is not None:
+        spec.require_buildable()
+        spec.require_weights()
+
+
 def build_control(pair: Pair, spec: BackboneSpec | None) -> nn.Module:
     """An encoder that has seen none of the victim's answers: raw images in, embeddings of any width out.
 

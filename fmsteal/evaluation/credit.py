@@ -32,7 +32,7 @@ from fmsteal.base.seeds import derive_seed
 from fmsteal.config.answers import Answers
 from fmsteal.data.images import Task
 from fmsteal.evaluation.base import Measured, Measurement, Pair, sample
-from fmsteal.evaluation.control import CONTROL, build_control, embed_all
+from fmsteal.evaluation.control import CONTROL, build_control, embed_all, require_control
 from fmsteal.evaluation.mutual_information import estimate_excess, standardise
 from fmsteal.networks.backbones import BackboneSpec
 from fmsteal.training.context import Context
@@ -78,9 +78,7 @@ class CreditVerification(Measurement):
 
     def check_victim(self, victim: VictimMaker) -> None:
         """Check that the control's weights are there."""
-        if self.control is not None:
-            self.control.require_buildable()
-            self.control.require_weights()
+        require_control(self.control)
 
     def check_task(self, task: Task) -> None:
         """Refuse a task that is too small.

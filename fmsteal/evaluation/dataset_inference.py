@@ -26,7 +26,7 @@ from fmsteal.base.metric import Metric
 from fmsteal.config.answers import Answers
 from fmsteal.data.images import Ids, Task
 from fmsteal.evaluation.base import Measured, Measurement, Pair, sample
-from fmsteal.evaluation.control import CONTROL, WHO, build_control, embed_all
+from fmsteal.evaluation.control import CONTROL, WHO, build_control, embed_all, require_control
 from fmsteal.networks.backbones import BackboneSpec
 from fmsteal.training.context import Context
 from fmsteal.victims.base import VictimMaker
@@ -61,9 +61,7 @@ class DatasetInference(Measurement):
 
     def check_victim(self, victim: VictimMaker) -> None:
         """Check that the control's weights are there."""
-        if self.control is not None:
-            self.control.require_buildable()
-            self.control.require_weights()
+        require_control(self.control)
 
     def check_task(self, task: Task) -> None:
         """Refuse a task that is too small.

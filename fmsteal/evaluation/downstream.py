@@ -37,3 +37,11 @@ def tasks(nodes: Mapping[str, Any], store: Store) -> dict[str, Task]:
         if len(np.unique(task.train.labels)) < 2:
             raise ConfigError(f"evaluation.downstream.{name} must have training images of at least two classes.")
     return made
+
+
+def digests(nodes: Mapping[str, Any], store: Store) -> dict[str, str]:
+    """Digests of the tasks' images, by task and split; errors are those of `tasks`."""
+    found: dict[str, str] = {}
+    for name, task in tasks(nodes, store).items():
+        found |= {f"downstream {name} train": task.train.digest, f"downstream {name} test": task.test.digest}
+    return found

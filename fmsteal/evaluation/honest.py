@@ -123,10 +123,7 @@ class HonestEncoder(Measurement):
 
     def inputs(self, store: Store) -> dict[str, str]:
         """Digests of the downstream tasks' images."""
-        found: dict[str, str] = {}
-        for name, task in downstream.tasks(self.downstream, store).items():
-            found |= {f"downstream {name} train": task.train.digest, f"downstream {name} test": task.test.digest}
-        return found
+        return downstream.digests(self.downstream, store)
 
     def run(self, pair: Pair, ctx: Context) -> Measured:
         """Ask about the task's test images and each downstream task; no figures if there is no defense."""

@@ -219,11 +219,16 @@ def _find_tensor(outputs: Any) -> Tensor | None:
 
 
 class Pixels(nn.Module):
-    """Shows a model uint8 images as they are stored, neither resized nor normalised."""
+    """Shows a model uint8 images as they are stored, neither resized nor normalised; stands where a `Backbone` may."""
 
-    def __init__(self, net: Answering) -> None:
+    def __init__(self, net: Answering, num_features: int) -> None:
         super().__init__()
-        self.net, self.width = net, 0
+        self.net, self.num_features = net, num_features
+
+    @property
+    def width(self) -> int:
+        """Numbers in an output."""
+        return self.num_features
 
     def forward(self, images: Tensor) -> Tensor:
         """Raw outputs for uint8 images, or for floats in [0, 1], which are rounded."""

@@ -98,7 +98,7 @@ class GivenVictim(VictimMaker):
                 "What it is shown: victim.size, victim.normalise."
             ) from error
         self._require_width(width, task)
-        setattr(model, "num_features" if isinstance(model, Backbone) else "width", width)
+        model.num_features = width
         slug = self.model.replace(":", ".").rpartition("/")[2][-40:]
         return Victim(
             f"{slug}-{digest(self.identity())[:16]}", model.eval(), self.answers, given=True,
@@ -122,7 +122,7 @@ class GivenVictim(VictimMaker):
         answering = Answering(net, f"victim.model={self.model}", outputs == "probabilities")
         plain = not torch_model and not hasattr(found, "predict_proba") and not self.model.endswith(".onnx")
         if self.normalise == RAW or (self.normalise is None and self.size is None and plain):
-            return Pixels(answering)
+            return Pixels(answering, 0)
         mean, std = self._statistics()
         return Backbone(answering, 0, self.size or stored, mean, std)
 
