@@ -105,7 +105,7 @@ def test_a_grid_that_is_too_small_is_refused_by_name(tmp_path: Path) -> None:
         main(["report", str(tmp_path), "--variance", "--formats", "md"])
     assert not (tmp_path / "report").exists()
     done(tmp_path / "one", "j", 0.5)
-    with pytest.raises(FmstealError, match=r"nothing varies; fmsteal -m victim\.seed=0,1,2"):
+    with pytest.raises(FmstealError, match=r"nothing varies; fmsteal -m data\.seed=0,1,2"):
         tabulate_variance(Study.of([tmp_path / "one"]), "test/agreement")
 
 
