@@ -201,6 +201,6 @@ def _open(dataset: str, root: Path, split: dict[str, Any], download: bool) -> An
             reason = error
     raise DataError(
         f"{dataset} is not under {root} and could not be fetched ({type(reason).__name__}: {reason}). Fetch it where "
-        f"there is a network, with torchvision.datasets.{dataset}(root, download=True), and give that folder: "
-        "data.root=/path (query.root=/path)."
+        f"there is a network, with torchvision.datasets.{dataset}(root, download=True), and give that folder "
+        "as its `root`: data.root=/path, query.root=/path or evaluation.downstream.NAME.root=/path."
     )

@@ -26,8 +26,8 @@ def require_data(jobs: Sequence[DictConfig], stage: Stage) -> None:
     """
     missing = [f"{key}: {error}" for key, error in _missing(jobs, stage)]
     if missing:
-        many = f"{len(missing)} data sets" if len(missing) > 1 else "A data set"
-        raise DataError(f"{many} are not available:\n" + "\n".join(missing) + "\nNo job was run.")
+        found = f"{len(missing)} data sets are" if len(missing) > 1 else "A data set is"
+        raise DataError(f"{found} not available:\n" + "\n".join(missing) + "\nNo job was run.")
 
 
 def _missing(jobs: Sequence[DictConfig], stage: Stage) -> Iterator[tuple[str, FmstealError]]:
