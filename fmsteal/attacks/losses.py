@@ -1,4 +1,4 @@
-"""Losses of a thief's logits against soft answers, answers softened by a temperature, or the answers' labels."""
+"""Losses of a thief's logits against soft answers, softened or sharpened ones, or the answers' labels."""
 
 from __future__ import annotations
 
@@ -47,7 +47,41 @@ class TemperatureLoss:
 
     def __call__(self, logits: Tensor, answers: Tensor) -> Tensor:
         """The loss of logits z and answers y, both ``(n, C)``."""
-        softened = (answers.clamp(min=0).log() / self.temperature).softmax(dim=1)
-        softened = softened.masked_fill((answers <= 0).all(dim=1, keepdim=True), 0.0)  # else NaN
+        softened = temper(answers, self.temperature)
         apart = F.kl_div((logits / self.temperature).log_softmax(dim=1), softened, reduction="batchmean")
         return self.temperature**2 * apart
+
+
+@dataclass(frozen=True)
+class SharpenedLoss:
+    """Cross-entropy to the sharpened answer ``y^(1/T) / sum_k y_k^(1/T)``, mean over rows.
+
+    An adaptive attacker's, against defenses that flatten an answer but keep its largest class. As T falls it goes from
+    soft cross-entropy to that of the label, shared among equally large classes. Rows of y need not sum to 1; a row of
+    zeros adds nothing to the loss.
+
+    Attributes:
+        temperature: T, above 0 and at most 1; with 1 the loss is soft cross-entropy of rows that sum to 1.
+    """
+
+    answers: ClassVar[Answers] = "probabilities"
+
+    temperature: float = 0.5
+
+    def __post_init__(self) -> None:
+        if not 0 < self.temperature <= 1:
+            raise ConfigError(
+                f"attack.loss.temperature must be above 0 and at most 1, not {self.temperature}: above 1 answers are "
+                "softened, which is attack/loss=temperature."
+            )
+
+    def __call__(self, logits: Tensor, answers: Tensor) -> Tensor:
+        """The loss of logits z and answers y, both ``(n, C)``."""
+        return soft_cross_entropy(logits, temper(answers, self.temperature))
+
+
+def temper(answers: Tensor, temperature: float) -> Tensor:
+    """Rows ``y^(1/T) / sum_k y_k^(1/T)``, ``(n, C)``, for answers of 0 or more; a row of zeros stays one."""
+    logarithms = answers.clamp(min=0).log() / temperature
+    nothing = (answers <= 0).all(dim=1, keepdim=True)
+    return logarithms.masked_fill(nothing, 0.0).softmax(dim=1).masked_fill(nothing, 0.0)

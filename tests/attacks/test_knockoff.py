@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from fmsteal.attacks.activethief import ActiveThief
 from fmsteal.attacks.copycat import Copycat
 from fmsteal.attacks.knockoff import Knockoff
-from fmsteal.attacks.losses import TemperatureLoss, hard_cross_entropy, soft_cross_entropy
+from fmsteal.attacks.losses import SharpenedLoss, TemperatureLoss, hard_cross_entropy, soft_cross_entropy
 from fmsteal.attacks.selection import random
 from fmsteal.attacks.smoothing import Smoothing
 from fmsteal.attacks.strategies import by_chance
@@ -90,6 +90,31 @@ def test_a_high_temperature_compares_log_probabilities_and_a_row_of_zeros_says_n
     assert gradient[0].abs().sum() > 0 and not gradient[1].any()
     with pytest.raises(ConfigError, match=r"attack\.loss\.temperature must be above 0, not 0"):
         TemperatureLoss(0.0)
+
+
+@given(st.integers(1, 9), st.integers(2, 8), st.sampled_from([1.0, 0.5, 0.1]), st.integers(0, 999))
+@settings(max_examples=40)
+def test_the_sharpened_cross_entropy_against_numpy(n: int, classes: int, temperature: float, seed: int) -> None:
+    random = np.random.default_rng(seed)
+    logits, answers = random.normal(size=(n, classes)) * 3, random.dirichlet(np.ones(classes), n)
+    answers[random.random(answers.shape) < 0.3] = 0  # as an API that tells its top k alone
+    answers[:, 0] += 0.1
+    powers = answers ** (1 / temperature)
+    sharp = powers / powers.sum(axis=1, keepdims=True)
+    wanted = -(sharp * scipy.special.log_softmax(logits, axis=1)).sum(axis=1).mean()
+    loss = SharpenedLoss(temperature)(torch.from_numpy(logits), torch.from_numpy(answers))
+    torch.testing.assert_close(loss.item(), wanted, rtol=1e-8, atol=1e-9)
+
+
+def test_the_sharpest_answer_is_its_label_and_a_row_of_zeros_says_nothing() -> None:
+    logits, answers = torch.randn(6, 5, dtype=torch.float64), torch.rand(6, 5, dtype=torch.float64)
+    torch.testing.assert_close(SharpenedLoss(1e-4)(logits, answers), hard_cross_entropy(logits, answers))
+    both = torch.cat([logits, logits])
+    loss = SharpenedLoss()(both, torch.cat([answers, torch.zeros_like(answers)]))
+    torch.testing.assert_close(loss, SharpenedLoss()(logits, answers) / 2)
+    for wrong in (0.0, 1.5):
+        with pytest.raises(ConfigError, match=r"attack\.loss\.temperature must be above 0 and at most 1"):
+            SharpenedLoss(wrong)
 
 
 @given(st.integers(1, 300), st.integers(0, 50), st.data())
