@@ -21,6 +21,7 @@ from fmsteal.report.show.table import console
 from fmsteal.report.show.tables import Table
 from fmsteal.report.show.variance import tabulate_variance
 from fmsteal.report.show.whole import print_whole
+from fmsteal.report.show.worst_case import NAIVE, tabulate_worst_cases
 
 if TYPE_CHECKING:
     from fmsteal.report.show.plots import Plot
@@ -50,6 +51,11 @@ def main(words: Sequence[str]) -> None:
         "where the variance comes from: victim, pool, thief; of sweeps that cross victim.seed, query.seed and seed"
     )
     parser.add_argument("--variance", action="store_true", help=crossed)
+    strongest = (
+        "each defense against the strongest attacker that was tried, beside the naive one (NAIVE, an attack; "
+        f"{NAIVE}), and what it costs honest users"
+    )
+    parser.add_argument("--worst-case", metavar="NAIVE", nargs="?", const=NAIVE, help=strongest)
     parser.add_argument("--formats", default=",".join(FORMATS), help="of %(default)s; none: the terminal alone")
     args = parser.parse_args(words[1:])
     _report(args)
@@ -65,6 +71,7 @@ def _report(args: argparse.Namespace) -> None:
     thieves, why = tabulate_multiplicity(study)
     further = [thieves] if thieves is not None else []
     further += [tabulate_variance(study, layout.metric) for layout in layouts[:1] if args.variance]
+    further += [tabulate_worst_cases(study, args.worst_case)] if args.worst_case else []
     _show(args, study, laid_out, beside, further, () if thieves is not None else why)
     if formats:
         others = further if beside is None else [beside.table(), *further]

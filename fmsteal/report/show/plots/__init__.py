@@ -15,14 +15,15 @@ from fmsteal.base.store import explain_errors
 from fmsteal.report.read.headlines import HEADLINE
 from fmsteal.report.read.study import Study
 from fmsteal.report.show.layout import Layout
-from fmsteal.report.show.plots import bars, budget, classes, cost, defense, matrix, residuals, robustness
+from fmsteal.report.show.plots import bars, budget, classes, cost, defense, frontier, matrix, residuals, robustness
 from fmsteal.report.show.plots.panels import Plot
 from fmsteal.report.show.plots.theme import PAPER, Theme
 
 __all__ = ["PAPER", "Plot", "Theme", "draw_figures", "to_svg", "write"]
 
 KINDS = (
-    budget.plots, matrix.plots, bars.plots, defense.plots, classes.plots, residuals.plots, cost.plots, robustness.plots,
+    budget.plots, matrix.plots, bars.plots, defense.plots, frontier.plots, classes.plots, residuals.plots, cost.plots,
+    robustness.plots,
 )  # fmt: skip
 UNDATED = {"png": {"Software": None}, "pdf": {"CreationDate": None}, "svg": {"Date": None}}
 

@@ -54,8 +54,8 @@ def plots(study: Study, layout: Layout, theme: Theme) -> Iterator[Plot]:
         caption = (
             f"Means over seeds{' at the largest budget' if layout.x else ''}, with 95 % intervals"
             f"{describe_over(panels, layout.metric)} from three seeds on (of two seeds, both are dots); dotted "
-            "lines go on from the undefended API. What a defense costs its honest users is no axis here: no result "
-            f"holds it. {describe_state(panels, layout.metric)}"
+            "lines go on from the undefended API. What a defense costs its honest users is no axis here. "
+            f"{describe_state(panels, layout.metric)}"
         )
         yield Plot("defense", f"{study.label(layout.metric)} under each defense", caption.strip(), figure).about(
             page, note
