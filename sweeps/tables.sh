@@ -28,6 +28,7 @@ study fm_vs_resnet_mini sweep_id=fm_vs_resnet_mini_hybrid attack=solve_hybrid,kn
   victim=efficientnet_lite0_full thief=efficientnet_lite0_full "${real[@]}"
 study fm_vs_resnet_mini sweep_id=fm_vs_resnet_mini_trunk attack=trunk_inference budget=1k \
   victim=efficientnet_lite0_full,resnet18_scratch thief=efficientnet_lite0_96 "${real[@]}"
+for strength in defenses defenses/weak defenses/strong; do study $strength "${real[@]}"; done
 study paper/mini_lp "${real[@]}"
 study paper/mini_lp sweep_id=paper_mini_lp_resnet victim=resnet18_scratch recipe@victim.recipe=by_adaptation "${real[@]}"
 study paper/mini_fft "${real[@]}"
