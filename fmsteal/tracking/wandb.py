@@ -28,6 +28,7 @@ from fmsteal.tracking.on_wandb import REFUSED, SERVICE_GONE, UNREACHABLE, check_
 log = logging.getLogger(__name__)
 MARKS = "marks a run as preempting"  # a thread's name
 TOLD_WITHIN = 5.0  # seconds
+SERVICE_ENDED = "W&B's service has ended: from here on the curves are in metrics.csv alone"
 PROJECT = "fmsteal"
 OLD_MODES = {"dryrun": "offline", "run": "online"}  # W&B's old names, which it still accepts
 
@@ -102,8 +103,11 @@ class WandbTracking:
                     started.mark_preempting()
 
         def finish(code: int = 1) -> None:
-            with outlive_service():
+            try:
                 started.finish(exit_code=code)
+            except SERVICE_GONE:  # W&B may not count the run as open, yet it keeps the dead connection for the next one
+                log.warning(SERVICE_ENDED)
+                forget_run()
 
         try:
             last = (mark, finish, wandb.teardown) if run.requeued else ()
@@ -115,8 +119,6 @@ class WandbTracking:
             raise
         finally:
             finish(code)
-            if wandb.run is started:  # the service has ended
-                forget_run()
 
     def _start(self, run: RunInfo) -> Any:
         runs = JobFolder(run.folder).wandb
@@ -124,6 +126,9 @@ class WandbTracking:
         mode = self._mode()
         try:
             mode = auto_mode() if mode == "auto" else mode
+            return self._init(run, mode)
+        except SERVICE_GONE:  # it ended after the last run of this process
+            forget_run()
             return self._init(run, mode)
         except ValueError as error:  # raised for invalid settings
             raise find_refusal(error) from error
@@ -273,7 +278,7 @@ def outlive_service() -> Iterator[None]:
     try:
         yield
     except SERVICE_GONE:
-        log.warning("W&B's service has ended: from here on the curves are in metrics.csv alone")
+        log.warning(SERVICE_ENDED)
 
 
 @contextmanager
