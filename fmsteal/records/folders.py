@@ -19,6 +19,7 @@ SWEEPS = "sweeps"
 VICTIMS = "victims"  # below a sweep's folder
 CELLS = "cells"  # below a sweep's folder
 WANDB = "wandb"  # W&B's own folder, in a job's folder
+TENSORBOARD = "tensorboard"  # TensorBoard's, likewise
 RESULT = "result.json"
 PREDICTIONS = "predictions.npz"
 CURVES = "metrics.csv"
@@ -111,6 +112,11 @@ class JobFolder:
     def wandb(self) -> Path:
         """Folder of its offline W&B runs."""
         return self.path / WANDB
+
+    @property
+    def tensorboard(self) -> Path:
+        """Folder of its events for TensorBoard."""
+        return self.path / TENSORBOARD
 
     @property
     def theft(self) -> Path:

@@ -9,12 +9,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from fmsteal.base.store import digest
 from fmsteal.identity.keys import flatten
 from fmsteal.tracking.base import RunInfo
 
 LONGEST_TAG = 64  # characters that W&B allows
 NONE = "none"
 OLD = "axis."  # how the names of an axis's columns began in runs of version 0.1
+
+
+def run_id(group: str | None, key: str) -> str:
+    """The id of the run of a job or a cell, by its sweep's name and its key: the same each time it is run."""
+    return digest([group, key])[:16]
 
 
 def name_column(axis: str) -> str:

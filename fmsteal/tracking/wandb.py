@@ -16,7 +16,6 @@ import wandb
 from PIL import Image
 
 from fmsteal.base.errors import ConfigError
-from fmsteal.base.store import digest
 from fmsteal.identity.keys import AXES
 from fmsteal.records.folders import JobFolder
 from fmsteal.tracking import columns
@@ -152,7 +151,7 @@ class WandbTracking:
         return wandb.init(
             project=self._project(),
             entity=self.entity,
-            id=run_id(run.group, run.key),
+            id=columns.run_id(run.group, run.key),
             name=_name(run),
             group=run.group,
             job_type=run.kind,
@@ -268,11 +267,6 @@ def _name(run: RunInfo) -> str:
     if given:
         own = given if run.group is None else f"{given} · {own}"
     return own[:LONGEST]
-
-
-def run_id(group: str | None, key: str) -> str:
-    """The id of a job's run, the same each time it is run."""
-    return digest([group, key])[:16]
 
 
 @contextmanager

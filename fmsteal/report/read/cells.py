@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from fmsteal.report.read.study import Cell, Study
 
-CELL = "cell"  # the kind of such a run
+CELL: Final = "cell"  # the kind of such a run
 HALF, LOW, HIGH = "_half", "_low", "_high"  # after a figure's name: half the width and the ends of its interval
 COUNT, ASKED = "n", "n_asked"  # how many seeds are finished, and how many were asked for
 
