@@ -29,19 +29,19 @@ def fmsteal(root: Path, *words: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two jobs of one victim, the second of which fails; then a sweep of another name that finds the victim there."""
+    """Two jobs of one victim, the second of which fails; then a sweep over seeds that finds the victim there."""
     root = tmp_path_factory.mktemp("tracked")
     rates = ("thief.recipe.lr=0.01,1e38", "thief.recipe.epochs=3")
     first = fmsteal(root, "-m", *SWEEP, *rates, "attack=activethief", "attack.rounds=2", "sweep_id=first")
     assert first.returncode == 1 and "1 of 2 jobs have no result" in first.stderr, first.stdout + first.stderr
-    more = ("thief.recipe.lr=0.01", "seed=3", "sweep_id=later", "tracker.tables=false", "tracker.artifacts=[thief]")
+    more = ("thief.recipe.lr=0.01", "seed=3,4", "sweep_id=later", "tracker.tables=false", "tracker.artifacts=[thief]")
     later = fmsteal(root, "-m", *SWEEP, *more)
     assert later.returncode == 0, later.stdout + later.stderr
     return root
 
 
 def runs(root: Path, sweep: str) -> dict[str, OfflineRun]:
-    """The runs of a sweep: its victim's, the job's that is done, the failed one's."""
+    """The runs of a sweep: its victim's, the last of the jobs' that are done, the failed one's, a cell's."""
     found = offline_runs(root / "outputs" / "sweeps" / sweep)
     return {r.run.job_type if r.exit_code == 0 else "failed": r for r in found}
 
@@ -136,6 +136,19 @@ def test_where_victim_and_thief_disagree_is_shown(root: Path) -> None:
         assert all(Path(c.local_path).is_relative_to(job) for c in artifact.manifest.contents)
 
 
+def test_a_sweep_over_seeds_ends_with_a_run_of_its_means(root: Path) -> None:
+    sweep = root / "outputs" / "sweeps" / "later"
+    cell, thief = runs(root, "later")["cell"], runs(root, "later")["thief"]
+    shares = [json.loads(file.read_text())["metrics"]["test/agreement"] for file in sweep.glob("*/result.json")]
+    assert len(shares) == 2 and cell.summary["test/agreement"] == pytest.approx(sum(shares) / 2)
+    assert cell.summary["n"] == 2 and "test/agreement_half" not in cell.summary, "two seeds are two points"
+    assert cell.run.run_group == "later" and cell.run.display_name == "resnet10t <- resnet10t"
+    axes = {name for name in thief.config if name.startswith("axis_")}
+    assert {name for name in cell.config if name.startswith("axis_")} == axes and cell.config["axis_seed"] is None
+    assert cell.config["axis_budget"] == thief.config["axis_budget"]
+    assert not any(run.run.job_type == "cell" for run in offline_runs(root / "outputs" / "sweeps" / "first"))
+
+
 def panels(view: Any) -> list[dict[str, Any]]:
     """Every panel of a workspace or a report."""
     if isinstance(view, list):
@@ -201,9 +214,23 @@ def test_dashboards_show_what_runs_log(root: Path, words: tuple[str, ...]) -> No
     everything = set().union(*(asked_for(panel)[0] for panel in shown))
     assert everything >= {"test/agreement", "cost/queries", "test/disagreements", "test/confusion", "attack/usd"}
     text = json.dumps(view)
+    assert ("cell" in text) == bool(words), "the report has a table of the cells"
     assert "thief" in text and ("first" in text) == bool(words)
     for column in ("axis_victim.value", "axis_thief.value", "axis_attack.value", "axis_defense.value"):
         assert column in text
+
+
+def test_a_dashboard_of_cells_shows_what_their_runs_have(root: Path) -> None:
+    pytest.importorskip("wandb_workspaces")
+    done = fmsteal(root, "dashboard", "--dry-run", "--cells")
+    assert done.returncode == 0, done.stderr
+    view, cell = json.loads(done.stdout), runs(root, "later")["cell"]
+    shown = panels(view)
+    assert shown
+    for panel in shown:
+        names, columns = asked_for(panel)
+        assert names <= cell.names and columns <= cell.config.keys(), panel
+    assert "summary:test/agreement_half" in done.stdout and '"cell"' in done.stdout
 
 
 def test_a_dashboard_of_runs_from_before_names_their_columns(root: Path) -> None:
