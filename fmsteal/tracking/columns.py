@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from omegaconf import OmegaConf
+
 from fmsteal.base.store import digest
 from fmsteal.identity.keys import flatten
 from fmsteal.tracking.base import RunInfo
@@ -65,3 +67,8 @@ def make_notes(run: RunInfo) -> str:
     if not isinstance(notes, Mapping):
         return str(notes or "")
     return "\n".join(f"{key}: {value}" for key, value in flatten(dict(notes)).items())
+
+
+def make_config(run: RunInfo) -> str:
+    """The resolved config as YAML."""
+    return OmegaConf.to_yaml(OmegaConf.create(dict(run.config)))

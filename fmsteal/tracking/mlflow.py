@@ -17,7 +17,15 @@ from PIL import Image
 
 from fmsteal.base.errors import ConfigError, FmstealError
 from fmsteal.tracking.base import RunInfo, Tracker
-from fmsteal.tracking.columns import make_columns, make_notes, make_tags, run_id, spell_figure, spell_figures
+from fmsteal.tracking.columns import (
+    make_columns,
+    make_config,
+    make_notes,
+    make_tags,
+    run_id,
+    spell_figure,
+    spell_figures,
+)
 from fmsteal.tracking.loggers import LoggerTracker, require_package
 
 DATABASE, FILES = "mlflow.db", "mlflow-files"  # in the output folder
@@ -125,7 +133,7 @@ class MlflowTracker(LoggerTracker):
                 self._client.set_tag(self._id, name, value)
         columns = {**make_columns(self.info), "job_key": self.info.key}
         self.logger.log_hyperparams({name: v for name, v in columns.items() if name not in data.params})
-        self._client.log_dict(self._id, dict(self.info.config), "config.yaml")
+        self._client.log_text(self._id, make_config(self.info), "config.yaml")
         self._final = dict(data.metrics)
         for name in data.metrics:
             self._known |= {(m.key, m.step, m.value) for m in self._client.get_metric_history(self._id, name)}

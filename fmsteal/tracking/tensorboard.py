@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 from PIL import Image
 
 from fmsteal.records.folders import JobFolder
 from fmsteal.tracking.base import RunInfo, Tracker
-from fmsteal.tracking.columns import make_columns, make_notes, name_column, run_id, spell_figures
+from fmsteal.tracking.columns import make_columns, make_config, make_notes, name_column, run_id, spell_figures
 from fmsteal.tracking.loggers import LoggerTracker, require_package
 
 EVENTS = "events.out.tfevents.*"
@@ -67,8 +66,8 @@ class TensorBoardTracker(LoggerTracker):
 
     def begin(self) -> None:
         """Write what the run is, and the points that earlier processes have logged."""
-        config = yaml.safe_dump(dict(self.info.config), sort_keys=False, allow_unicode=True)
-        self._text("config", "\n".join(f"    {line}" for line in config.splitlines()))  # indented: as it stands
+        lines = make_config(self.info).splitlines()
+        self._text("config", "\n".join(f"    {line}" for line in lines))  # indented: shown as it stands
         self._text("notes", make_notes(self.info))
         for _, x, metric, value in self.points():
             self.send({metric: value}, x)

@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 
 from fmsteal.base.store import digest, explain_errors, read_json, write_json
 from fmsteal.config import build
-from fmsteal.records.folders import JobFolder, SweepFolder
+from fmsteal.records.folders import SWEEPS, JobFolder, SweepFolder
 from fmsteal.records.results import Result, load_yaml, read_plan
 from fmsteal.report.read.cells import CELL, make_axis, make_figures
 from fmsteal.report.read.study import Cell, Study
@@ -50,7 +50,7 @@ def send(folder: Path, again: bool = False) -> Sent:
         if not cell.done:
             counts.unfinished += 1
             continue
-        node = _read_tracker(JobFolder(cell.done[0].on_disk.folder))
+        node = _read_tracker(JobFolder(cell.done[0].on_disk.folder), folder.absolute())
         if (known_as := digest(node)) not in trackers:
             trackers[known_as] = _make(node)
         tracking = trackers[known_as]
@@ -96,10 +96,15 @@ def _describe(cell: Cell, folder: Path, varying: set[str]) -> RunInfo:
     )
 
 
-def _read_tracker(job: JobFolder) -> dict[str, Any]:
-    """The tracker that a job was configured with; empty if its config cannot be read."""
+def _read_tracker(job: JobFolder, sweep: Path) -> dict[str, Any]:
+    """The tracker that a job was configured with; empty if its config cannot be read.
+
+    Its output folder is the one that the sweep is in, wherever this command is given.
+    """
     try:
         node = OmegaConf.create(load_yaml(job.config.read_text()))
+        if sweep.parent.name == SWEEPS:
+            node.output = str(sweep.parents[1])
         found = OmegaConf.to_container(node.tracker, resolve=True)
     except Exception:  # absent, or damaged in any way
         return {}
