@@ -263,7 +263,7 @@ def test_one_command_uploads_a_sweep(root: Path) -> None:
     job = sweep / Path(folders[1]).parents[1].name
     with lease(job / ".running", "somebody"):
         there = fmsteal(root, "sync", "outputs/sweeps", "--dry-run")
-    assert len(there.stdout.split()) == 2 and folders[0] not in there.stdout and folders[1] not in there.stdout
+    assert len(there.stdout.split()) == 1 + 3 and folders[0] not in there.stdout and folders[1] not in there.stdout
     assert "is at work" in there.stderr and "1 uploaded already, 1 at work" in there.stderr
     assert folders[0] in fmsteal(root, "sync", "outputs/sweeps", "--dry-run", "--again").stdout
     os.utime(first, (2**31, 2**31))  # written to after it was uploaded

@@ -16,7 +16,7 @@ from fmsteal.records.folders import SWEEPS, JobFolder, SweepFolder
 from fmsteal.records.results import Result, load_yaml, read_plan
 from fmsteal.report.read.cells import CELL, make_axis, make_figures
 from fmsteal.report.read.study import Cell, Study
-from fmsteal.tracking.base import RunInfo
+from fmsteal.tracking.base import CsvTracker, RunInfo
 from fmsteal.tracking.naming import find_varying, run_name
 
 log = logging.getLogger(__name__)
@@ -67,6 +67,9 @@ def send(folder: Path, again: bool = False) -> Sent:
             place.path.mkdir(parents=True, exist_ok=True)
         with tracking.open(info) as tracker:
             tracker.summary(figures)
+        if type(tracker) is CsvTracker:  # as with WANDB_MODE=disabled
+            counts.without += 1
+            continue
         write_json(place.sent, now)
         counts.sent += 1
     return counts

@@ -104,13 +104,17 @@ def test_what_has_not_changed_is_not_sent_again_and_what_has_is_the_same_run(tmp
     assert send(sweep, again=True).sent == 2
 
 
-def test_a_sweep_without_a_service_is_told_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_sweep_without_a_service_is_told_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plain = make_sweep(tmp_path / "plain", "{_target_: fmsteal.tracking.base.CsvTracking}")
     left_out = make_sweep(tmp_path / "left", "{_target_: fmsteal.tracking.wandb.WandbTracking, cells: false}")
     for sweep in (plain, left_out):
         assert send(sweep).without == 2 and not (sweep / "cells").exists()
         with pytest.raises(SystemExit, match=r"went to no service that shows runs: tracker=none, or"):
             main(["cells", str(sweep)])
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    assert send(make_sweep(tmp_path / "disabled")).without == 2
+    monkeypatch.delenv("WANDB_MODE")
+    assert send(tmp_path / "disabled").sent == 2
 
 
 def test_cells_go_to_tensorboard_too(tmp_path: Path) -> None:
