@@ -32,6 +32,7 @@ COMMANDS = {  # sub-command: the module whose `main` runs it, imported when it i
     "report": "fmsteal.report.commands.report",
     "compare": "fmsteal.report.commands.compare",
     "verify": "fmsteal.report.commands.verify",
+    "cells": "fmsteal.report.commands.cells",
     "sync": "fmsteal.report.commands.sync",
     "dashboard": "fmsteal.report.commands.dashboard",
     "export": "fmsteal.face.export.command",

@@ -67,5 +67,5 @@ class Config:
     """What to do where the query set holds the victim's own images: warn, allow, refuse."""
     edition: str | None = None
     """Tells apart jobs whose files have the same names and sizes but other content; part of the key."""
-    notes: dict[str, Any] = field(default_factory=dict)
-    """Free text kept with the result; not part of the job's identity."""
+    notes: Any = field(default_factory=dict)
+    """Free text kept with the result and shown in W&B, or texts by name; not part of the job's identity."""

@@ -108,7 +108,7 @@ def publish(
             "width": record["ledger"]["width"],
             "command": job.command,
             "paths": stamp_paths(cfg),
-            "notes": OmegaConf.to_container(cfg.notes, resolve=True),
+            "notes": OmegaConf.to_container(cfg.notes, resolve=True) if OmegaConf.is_config(cfg.notes) else cfg.notes,
             "inputs": record["inputs"],
             "env": describe_environment(),
             "tracker": ctx.tracker.place,

@@ -17,7 +17,9 @@ THEFTS = "thefts"  # below the output folder
 RUNS = "runs"
 SWEEPS = "sweeps"
 VICTIMS = "victims"  # below a sweep's folder
+CELLS = "cells"  # below a sweep's folder
 WANDB = "wandb"  # W&B's own folder, in a job's folder
+TENSORBOARD = "tensorboard"  # TensorBoard's, likewise
 RESULT = "result.json"
 PREDICTIONS = "predictions.npz"
 CURVES = "metrics.csv"
@@ -112,6 +114,11 @@ class JobFolder:
         return self.path / WANDB
 
     @property
+    def tensorboard(self) -> Path:
+        """Folder of its events for TensorBoard."""
+        return self.path / TENSORBOARD
+
+    @property
     def theft(self) -> Path:
         """Names its theft's folder until its result does."""
         return self.path / "theft.txt"
@@ -173,6 +180,22 @@ class SweepFolder:
     def victim(self, key: str) -> JobFolder:
         """The folder of the job that prepares a victim."""
         return JobFolder(self.victims / key)
+
+    def cell(self, key: str) -> CellFolder:
+        """The folder of a cell's run."""
+        return CellFolder(self.path / CELLS / key)
+
+
+@dataclass(frozen=True)
+class CellFolder:
+    """The folder of the run of a cell, its means over seeds, in a tracking service."""
+
+    path: Path
+
+    @property
+    def sent(self) -> Path:
+        """What was sent last."""
+        return self.path / "sent.json"
 
 
 @dataclass(frozen=True)

@@ -106,6 +106,7 @@ def run(
                 launches.run_thieves(plan.thefts)
                 launches.run_thieves(plan.measured)
                 launches.run_waiting(plan.thieves)
+            send_cells(plan, folder)
     finally:
         if stopping.was_told() is None:  # a sweep that was stopped only says how to continue
             from fmsteal.report.show.table import show_sweep
@@ -262,6 +263,21 @@ class Launches:
             log.warning("The launcher gave up (%s: %s); going on with what is on disk.", type(error).__name__, error)
             self.error = error
         self._launched += len(jobs)
+
+
+def send_cells(plan: SweepPlan, folder: Path) -> None:
+    """Send the cells of a sweep over seeds to the service of its jobs; what goes wrong there is only a warning."""
+    if plan.stage is Stage.victims or len({job.cell for job in plan.grid.jobs}) == len(plan.grid.jobs):
+        return
+    from fmsteal.report.show.cells import send
+
+    try:
+        found = send(folder)
+    except Exception as error:  # a network, a disk, a class of another package
+        log.warning("The cells were not sent (%s). To send them: fmsteal cells %s", error, folder)
+        return
+    if found.sent:
+        log.info("%d cells are sent as runs of their own: means over seeds", found.sent)
 
 
 def _require_done(plan: SweepPlan, launches: Launches) -> None:

@@ -29,7 +29,7 @@ class RunInfo:
         config: the resolved config.
         group: the sweep's id, or None for a single run.
         git: commit of the code, or None.
-        kind: what the run makes: a thief, or a victim alone.
+        kind: what the run makes: a thief, or a victim alone; or a cell, the means of jobs that differ in the seed.
         curves: the file that its curves go to; None for the job's own.
         name: the name shown in a list of runs; if empty, the key.
         jobs: how many jobs its sweep has.
@@ -42,7 +42,7 @@ class RunInfo:
     config: Mapping[str, Any]
     group: str | None = None
     git: str | None = None
-    kind: Literal["thief", "victim"] = "thief"
+    kind: Literal["thief", "victim", "cell"] = "thief"
     name: str = ""
     jobs: int = 1
     requeued: bool = False
@@ -97,7 +97,7 @@ class Tracker(Protocol):
 
 
 class Tracking(Protocol):
-    """A tracker's config, which opens runs."""
+    """A tracker's config, which opens runs. One whose ``cells`` is true also gets a run for each cell of a sweep."""
 
     def open(self, run: RunInfo) -> AbstractContextManager[Tracker]:
         """Track one run until the block ends; it counts as failed if the block raises."""

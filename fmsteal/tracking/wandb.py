@@ -6,28 +6,27 @@ import logging
 import os
 import shutil
 import signal
-import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType
 from typing import Any, Literal
 
 import wandb
 from PIL import Image
 
 from fmsteal.base.errors import ConfigError
-from fmsteal.base.store import digest
+from fmsteal.identity.keys import AXES
 from fmsteal.records.folders import JobFolder
+from fmsteal.tracking import columns
 from fmsteal.tracking.base import CsvTracker, RunInfo, Tracker
 from fmsteal.tracking.login import auto_mode, find_refusal
 from fmsteal.tracking.naming import LONGEST
 from fmsteal.tracking.on_wandb import REFUSED, SERVICE_GONE, UNREACHABLE, check_environment, forget_run
+from fmsteal.tracking.signals import warn_at_signal
 
 log = logging.getLogger(__name__)
-MARKS = "marks a run as preempting"  # a thread's name
-TOLD_WITHIN = 5.0  # seconds
+SERVICE_ENDED = "W&B's service has ended: from here on the curves are in metrics.csv alone"
 PROJECT = "fmsteal"
 OLD_MODES = {"dryrun": "offline", "run": "online"}  # W&B's old names, which it still accepts
 
@@ -45,6 +44,8 @@ class WandbTracking:
         artifacts: what is kept with the run: ``victim`` (by the run that made it), ``thief``, ``predictions``.
         init_timeout: seconds to wait for the server before falling back to offline.
         tags: tags added to every run; if empty, those of WANDB_TAGS.
+        axis_tags: the axes whose choices are tags too, as ``attack=knockoff``.
+        cells: when a sweep over seeds ends, also make a run for each cell, of means over seeds (see ``fmsteal cells``).
 
     Raises:
         ConfigError: W&B would refuse one of these options, or a WANDB_* variable.
@@ -58,8 +59,12 @@ class WandbTracking:
     artifacts: list[Literal["victim", "thief", "predictions"]] = field(default_factory=list)
     init_timeout: float = 30.0
     tags: list[str] = field(default_factory=list)
+    axis_tags: list[str] = field(default_factory=lambda: ["data", "victim", "thief", "budget", "attack", "defense"])
+    cells: bool = True
 
     def __post_init__(self) -> None:
+        if unknown := [name for name in self.axis_tags if name not in AXES]:
+            raise ConfigError(f"tracker.axis_tags: there is no axis {unknown[0]}. There are: {', '.join(AXES)}.")
         if os.environ.get("WANDB_MODE") == "disabled":
             return
         self._mode()
@@ -102,8 +107,11 @@ class WandbTracking:
                     started.mark_preempting()
 
         def finish(code: int = 1) -> None:
-            with outlive_service():
+            try:
                 started.finish(exit_code=code)
+            except SERVICE_GONE:  # W&B may not count the run as open, yet it keeps the dead connection for the next one
+                log.warning(SERVICE_ENDED)
+                forget_run()
 
         try:
             last = (mark, finish, wandb.teardown) if run.requeued else ()
@@ -115,8 +123,6 @@ class WandbTracking:
             raise
         finally:
             finish(code)
-            if wandb.run is started:  # the service has ended
-                forget_run()
 
     def _start(self, run: RunInfo) -> Any:
         runs = JobFolder(run.folder).wandb
@@ -124,6 +130,9 @@ class WandbTracking:
         mode = self._mode()
         try:
             mode = auto_mode() if mode == "auto" else mode
+            return self._init(run, mode)
+        except SERVICE_GONE:  # it ended after the last run of this process
+            forget_run()
             return self._init(run, mode)
         except ValueError as error:  # raised for invalid settings
             raise find_refusal(error) from error
@@ -137,18 +146,19 @@ class WandbTracking:
             return self._init(run, "offline")
 
     def _init(self, run: RunInfo, mode: str) -> Any:
-        axis = {f"axis.{name}": value for name, value in {"victim_run": "none", **run.axis}.items()}
-        pair = f"{run.axis.get('victim', 'none')} <- {run.axis.get('thief', 'none')}"  # a column for the two together
+        about = {"job_key": run.key, "config": columns.spell_keys(run.config), "git": run.git}
+        named = self.tags or [tag for tag in os.environ.get("WANDB_TAGS", "").split(",") if tag]
         return wandb.init(
             project=self._project(),
             entity=self.entity,
-            id=run_id(run.group, run.key),
+            id=columns.run_id(run.group, run.key),
             name=_name(run),
             group=run.group,
             job_type=run.kind,
-            tags=self.tags or None,
+            tags=columns.make_tags(run, self.axis_tags, named),
+            notes=columns.make_notes(run) or None,
             dir=str(run.folder),
-            config={**axis, "pair": pair, "job_key": run.key, "config": dict(run.config), "git": run.git},
+            config={**columns.make_columns(run), **about},
             mode=mode,  # type: ignore[arg-type]
             resume="allow" if mode == "online" else None,
             settings=wandb.Settings(
@@ -156,7 +166,7 @@ class WandbTracking:
                 console="off",
                 disable_git=True,
                 disable_code=True,
-                x_disable_stats=run.jobs > self.system_metrics,
+                x_disable_stats=run.kind == "cell" or run.jobs > self.system_metrics,
                 init_timeout=self.init_timeout,
             ),
         )
@@ -191,14 +201,14 @@ class WandbTracker(CsvTracker):
             stage, _, unit = name.rpartition("/")
             summary = {} if unit == "queries" else {"summary": "none"}
             self._run.define_metric(f"{stage}/*", step_metric=name, **summary)
-        self._run.log({**metrics, name: x})
+        self._run.log({**columns.spell_figures(metrics), name: x})
 
     def summary(self, metrics: Mapping[str, float]) -> None:
         """Set the final figures in the run's summary, and log them as one point: plots compare runs by queries."""
         super().summary(metrics)
         with outlive_service():
-            self._run.log(dict(metrics))
-            self._run.summary.update(dict(metrics))
+            self._run.log(columns.spell_figures(metrics))
+            self._run.summary.update(columns.spell_figures(metrics))
 
     def image(self, name: str, path: Path) -> None:
         """Send a picture; the run keeps a copy."""
@@ -235,7 +245,8 @@ class WandbTracker(CsvTracker):
         """Name the other run in the config, and in a column to compare runs by."""
         known = dict(run) if run is not None else {"id": "none", "url": None}
         with outlive_service():
-            self._run.config.update({name: known, f"axis.{name}": known["id"]}, allow_val_change=True)
+            update = {name: known, columns.name_column(name): known["id"]}
+            self._run.config.update(update, allow_val_change=True)
 
     @property
     def identity(self) -> dict[str, Any]:  # type: ignore[override]
@@ -258,11 +269,6 @@ def _name(run: RunInfo) -> str:
     return own[:LONGEST]
 
 
-def run_id(group: str | None, key: str) -> str:
-    """The id of a job's run, the same each time it is run."""
-    return digest([group, key])[:16]
-
-
 @contextmanager
 def outlive_service() -> Iterator[None]:
     """Continue if W&B's service has died, as from the SIGTERM that Slurm sends to all processes of a job to stop it.
@@ -273,7 +279,7 @@ def outlive_service() -> Iterator[None]:
     try:
         yield
     except SERVICE_GONE:
-        log.warning("W&B's service has ended: from here on the curves are in metrics.csv alone")
+        log.warning(SERVICE_ENDED)
 
 
 @contextmanager
@@ -287,32 +293,3 @@ def keep_staging(folder: Path) -> Iterator[None]:
         yield
     finally:
         os.environ.pop("WANDB_DATA_DIR", None)
-
-
-@contextmanager
-def warn_at_signal(number: signal.Signals, *tell: Callable[[], None]) -> Iterator[None]:
-    """If the job has its own handler for a signal, as from submitit, call ``tell`` before that handler.
-
-    ``tell`` runs in another thread, which is waited for `TOLD_WITHIN` seconds at most: the signal may have interrupted
-    W&B itself, which would wait for the handler to end.
-    """
-    before = signal.getsignal(number)
-    if not callable(before) or threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def told() -> None:
-        for say in tell:
-            say()
-
-    def hear(number: int, frame: FrameType | None) -> None:
-        telling = threading.Thread(target=told, name=MARKS, daemon=True)
-        telling.start()
-        telling.join(TOLD_WITHIN)
-        before(number, frame)
-
-    signal.signal(number, hear)
-    try:
-        yield
-    finally:
-        signal.signal(number, before)

@@ -101,9 +101,11 @@ class BestEpoch(Callback):
         done = trainer.current_epoch + 1
         if done % self.every and done != trainer.max_epochs:
             return
-        found, loss = trainer.strategy.broadcast(self.measure(pl_module.net))  # or processes could decide differently
+        scores, loss = self.measure(pl_module.net)
+        found, loss = trainer.strategy.broadcast((scores[self.by], loss))  # or processes could decide differently
         if trainer.logger is not None and trainer.is_global_zero:
-            trainer.logger.log_metrics({f"held_out_{self.by}": found, "held_out_loss": loss}, step=done)
+            named = {f"held_out_{by}": score for by, score in scores.items()}
+            trainer.logger.log_metrics({**named, "held_out_loss": loss}, step=done)
         better = (found, -loss) > self.score
         if better:
             self.score = (found, -loss)
@@ -130,16 +132,21 @@ class BestEpoch(Callback):
         self.score, self.stale, self.weights = (found, loss), state_dict["stale"], state_dict["weights"]
 
     @torch.no_grad()
-    def measure(self, net: nn.Module) -> tuple[float, float]:
-        """How well the network predicts the held-out answers' argmax (`by`), and its mean cross-entropy to them."""
+    def measure(self, net: nn.Module) -> tuple[dict[By, float], float]:
+        """How well the network predicts the held-out answers' argmax, and its mean cross-entropy to them.
+
+        The first is the agreement, and what an epoch is chosen by (`by`), if that is another.
+        """
         device = next(net.parameters()).device
         net.eval()
         rows = [torch.as_tensor(self.inputs[start : start + BATCH]) for start in range(0, len(self.answers), BATCH)]
         logits = torch.cat([net(part.to(device)).float().cpu() for part in rows])
         net.train()
         ours, theirs = logits.argmax(dim=1), self.answers.argmax(dim=1)
-        found = macro_f1(theirs, ours) if self.by == "macro_f1" else float((ours == theirs).double().mean())
-        return found, float(soft_cross_entropies(logits, self.answers).mean())
+        scores: dict[By, float] = {"agreement": float((ours == theirs).double().mean())}
+        if self.by == "macro_f1":
+            scores["macro_f1"] = macro_f1(theirs, ours)
+        return scores, float(soft_cross_entropies(logits, self.answers).mean())
 
     def _stop(self, trainer: Trainer) -> None:
         if self.patience is not None and self.stale >= self.patience:

@@ -160,7 +160,8 @@ class StealModule(lightning.LightningModule):
     """A method is one network, ``net``, and one function: `loss(batch) -> (loss, logs)`. The rest is here.
 
     The random state of an epoch depends on ``(seed, epoch)`` and the process's rank alone, so a run resumed at an
-    epoch's start continues as if it had never stopped. Losses are summed on the device and logged once an epoch.
+    epoch's start continues as if it had never stopped. Losses are summed on the device and logged once an epoch, with
+    the mean learning rate of its steps.
     """
 
     compiled = False  # run torch.compile on the network
@@ -172,6 +173,7 @@ class StealModule(lightning.LightningModule):
         self.seed = seed
         self._sums: dict[str, Tensor] = {}
         self._steps = 0
+        self._rates = 0.0
 
     def loss(self, batch: Any) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss of a batch (a scalar), and further scalars to log."""
@@ -189,12 +191,13 @@ class StealModule(lightning.LightningModule):
             value = value.detach()
             self._sums[name] = self._sums[name] + value if name in self._sums else value
         self._steps += 1
+        self._rates += float(self.trainer.optimizers[0].param_groups[0]["lr"])
         return loss
 
     def on_train_epoch_start(self) -> None:
         """Seed the epoch's own random numbers."""
         torch.manual_seed(self.seed * 1_000_003 + self.current_epoch + (self.global_rank << 48))
-        self._sums, self._steps = {}, 0
+        self._sums, self._steps, self._rates = {}, 0, 0.0
 
     def on_train_epoch_end(self) -> None:
         """Log the epoch's means; stop if the loss is no longer finite."""
@@ -206,7 +209,8 @@ class StealModule(lightning.LightningModule):
                 "Lower the recipe's lr, or clip gradients (+trainer.lightning.gradient_clip_val=1)."
             )
         if self.logger is not None and self.trainer.is_global_zero:
-            self.logger.log_metrics(means, step=self.current_epoch + 1)
+            rate = self._rates / max(self._steps, 1)
+            self.logger.log_metrics({**means, "lr": rate}, step=self.current_epoch + 1)
 
     def configure_optimizers(self) -> Any:
         """The recipe's optimiser and its schedule."""

@@ -29,19 +29,19 @@ def fmsteal(root: Path, *words: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two jobs of one victim, the second of which fails; then a sweep of another name that finds the victim there."""
+    """Two jobs of one victim, the second of which fails; then a sweep over seeds that finds the victim there."""
     root = tmp_path_factory.mktemp("tracked")
     rates = ("thief.recipe.lr=0.01,1e38", "thief.recipe.epochs=3")
     first = fmsteal(root, "-m", *SWEEP, *rates, "attack=activethief", "attack.rounds=2", "sweep_id=first")
     assert first.returncode == 1 and "1 of 2 jobs have no result" in first.stderr, first.stdout + first.stderr
-    more = ("thief.recipe.lr=0.01", "seed=3", "sweep_id=later", "tracker.tables=false", "tracker.artifacts=[thief]")
+    more = ("thief.recipe.lr=0.01", "seed=3,4", "sweep_id=later", "tracker.tables=false", "tracker.artifacts=[thief]")
     later = fmsteal(root, "-m", *SWEEP, *more)
     assert later.returncode == 0, later.stdout + later.stderr
     return root
 
 
 def runs(root: Path, sweep: str) -> dict[str, OfflineRun]:
-    """The runs of a sweep: its victim's, the job's that is done, the failed one's."""
+    """The runs of a sweep: its victim's, the last of the jobs' that are done, the failed one's, a cell's."""
     found = offline_runs(root / "outputs" / "sweeps" / sweep)
     return {r.run.job_type if r.exit_code == 0 else "failed": r for r in found}
 
@@ -57,7 +57,9 @@ def test_every_job_is_one_finished_run_with_the_numbers_of_its_result(root: Path
     found, done = runs(root, "first"), result(root, "first")
     assert {name: run.exit_code for name, run in found.items()} == {"victim": 0, "thief": 0, "failed": 1}
     thief, victim, failed = found["thief"], found["victim"], found["failed"]
-    for name, value in {**done["metrics"], **done["cost"]}.items():
+    assert "test/agreement@5" in done["metrics"]
+    figures = {name.replace("@", "_at_"): value for name, value in {**done["metrics"], **done["cost"]}.items()}
+    for name, value in figures.items():
         if name != "cost/seconds":  # which goes on
             assert thief.summary[name] == value, name
             assert [row[name] for row in thief.history if name in row] == [value], name
@@ -72,29 +74,30 @@ def test_every_job_is_one_finished_run_with_the_numbers_of_its_result(root: Path
 
 def test_every_run_has_all_axes_and_a_thief_leads_to_its_victim(root: Path) -> None:
     found, done = runs(root, "first"), result(root, "first")
-    axes = {kind: {k: v for k, v in r.config.items() if k.startswith("axis.")} for kind, r in found.items()}
+    axes = {kind: {k: v for k, v in r.config.items() if k.startswith("axis_")} for kind, r in found.items()}
     assert axes["victim"].keys() == axes["thief"].keys() == axes["failed"].keys()
-    assert axes["thief"].keys() == {f"axis.{name}" for name in (*done["axis"], "victim_run")}
-    assert all(axes["thief"][f"axis.{name}"] == value for name, value in done["axis"].items())
-    assert axes["thief"]["axis.attack_strategy"] == "kcenter" and axes["thief"]["axis.thief_adaptation"] == "scratch"
-    told = {name.removeprefix("axis."): v for name, v in axes["victim"].items() if v not in ("none", None)}
+    assert axes["thief"].keys() == {f"axis_{name}" for name in (*done["axis"], "victim_run")}
+    assert all(axes["thief"][f"axis_{name}"] == value for name, value in done["axis"].items())
+    assert axes["thief"]["axis_attack_strategy"] == "kcenter" and axes["thief"]["axis_thief_adaptation"] == "scratch"
+    told = {name.removeprefix("axis_"): v for name, v in axes["victim"].items() if v not in ("none", None)}
     made = found["victim"].run.run_id
     assert told == {
         "task": "classify", "data": "digits", "victim": "resnet10t", "victim_adaptation": "scratch", "seed": 0,
         "victim_run": made,
     }  # fmt: skip
     for run in (*found.values(), runs(root, "later")["thief"]):
-        assert run.config["victim_run"]["id"] == run.config["axis.victim_run"] == made
+        assert run.config["victim_run"]["id"] == run.config["axis_victim_run"] == made
     assert "victim" not in runs(root, "later")
     columns = [r.config for r in found.values()]
-    for name in ("axis.queries", "axis.seed"):  # numbers, or nothing
+    for name in ("axis_queries", "axis_seed"):  # numbers, or nothing
         assert {type(config[name]) for config in columns} <= {int, type(None)}
 
 
 def test_curves_are_drawn_against_epochs_and_queries(root: Path) -> None:
     thief, victim = runs(root, "first")["thief"], runs(root, "first")["victim"]
     assert len(victim.curve("victim/epoch", "victim/loss")) == 4
-    assert [x for x, _ in thief.curve("thief/epoch", "thief/loss")] == [1, 2, 3]
+    for name in ("loss", "lr", "held_out_agreement"):
+        assert [x for x, _ in thief.curve("thief/epoch", f"thief/{name}")] == [1, 2, 3], name
     spent = thief.curve("attack/queries", "attack/usd")
     assert [x for x, _ in spent] == list(range(1, 101)) and spent[-1][1] == pytest.approx(0.15)
     assert thief.summary["attack/usd"] == spent[-1][1] and not any("epoch" in name for name in thief.summary)
@@ -133,6 +136,19 @@ def test_where_victim_and_thief_disagree_is_shown(root: Path) -> None:
         assert all(Path(c.local_path).is_relative_to(job) for c in artifact.manifest.contents)
 
 
+def test_a_sweep_over_seeds_ends_with_a_run_of_its_means(root: Path) -> None:
+    sweep = root / "outputs" / "sweeps" / "later"
+    cell, thief = runs(root, "later")["cell"], runs(root, "later")["thief"]
+    shares = [json.loads(file.read_text())["metrics"]["test/agreement"] for file in sweep.glob("*/result.json")]
+    assert len(shares) == 2 and cell.summary["test/agreement"] == pytest.approx(sum(shares) / 2)
+    assert cell.summary["n"] == 2 and "test/agreement_half" not in cell.summary, "two seeds are two points"
+    assert cell.run.run_group == "later" and cell.run.display_name == "resnet10t <- resnet10t"
+    axes = {name for name in thief.config if name.startswith("axis_")}
+    assert {name for name in cell.config if name.startswith("axis_")} == axes and cell.config["axis_seed"] is None
+    assert cell.config["axis_budget"] == thief.config["axis_budget"]
+    assert not any(run.run.job_type == "cell" for run in offline_runs(root / "outputs" / "sweeps" / "first"))
+
+
 def panels(view: Any) -> list[dict[str, Any]]:
     """Every panel of a workspace or a report."""
     if isinstance(view, list):
@@ -146,13 +162,19 @@ def panels(view: Any) -> list[dict[str, Any]]:
 def asked_for(panel: dict[str, Any]) -> tuple[set[str], set[str]]:
     """Names of figures, tables and pictures, and of config columns, that a panel shows."""
     config = panel["config"]
-    names = {*config.get("metrics", []), *config.get("mediaKeys", []), config.get("xAxis"), config.get("yAxis")} - {
-        None
-    }
+    single = {config.get(name) for name in ("xAxis", "yAxis", "targetKey")} - {None}
+    names = {*config.get("metrics", []), *config.get("mediaKeys", []), *single}
     columns = {config["groupBy"].removesuffix(".value")} if config.get("groupBy") else set()
     if panel["viewType"] == "Weave":
         names |= table_names(config)
+    for kind, _, name in (each["accessor"].partition(":") for each in coordinates(panel)):
+        (columns if kind == "config" else names).add(name.removesuffix(".value"))
     return {name.removeprefix("summary:") for name in names}, columns
+
+
+def coordinates(panel: dict[str, Any]) -> list[dict[str, Any]]:
+    """The columns of a parallel-coordinates panel."""
+    return panel["config"]["columns"] if panel["viewType"] == "Parallel Coordinates Plot" else []
 
 
 def table_names(value: Any) -> set[str]:
@@ -174,7 +196,17 @@ def test_dashboards_show_what_runs_log(root: Path, words: tuple[str, ...]) -> No
     thief, victim = runs(root, "first")["thief"], runs(root, "first")["victim"]
     shown = panels(view)
     kinds = {panel["viewType"] for panel in shown}
-    assert kinds >= {"Run History Line Plot", "Bar Chart", "Scatter Plot", "Media Browser", "Run Comparer", "Weave"}
+    assert kinds >= {
+        "Run History Line Plot", "Bar Chart", "Scatter Plot", "Media Browser", "Run Comparer", "Weave",
+        "Parallel Coordinates Plot", "Parameter Importance",
+    }  # fmt: skip
+    (beside,) = [coordinates(panel) for panel in shown if coordinates(panel)]
+    assert [each["accessor"] for each in beside] == [
+        *(f"config:axis_{axis}.value" for axis in ("victim", "thief", "query", "attack", "defense", "queries")),
+        "summary:test/agreement",
+    ]
+    (important,) = [panel["config"]["targetKey"] for panel in shown if panel["viewType"] == "Parameter Importance"]
+    assert important == "test/agreement"
     for panel in shown:
         names, columns = asked_for(panel)
         assert names <= thief.names | victim.names, panel
@@ -182,9 +214,30 @@ def test_dashboards_show_what_runs_log(root: Path, words: tuple[str, ...]) -> No
     everything = set().union(*(asked_for(panel)[0] for panel in shown))
     assert everything >= {"test/agreement", "cost/queries", "test/disagreements", "test/confusion", "attack/usd"}
     text = json.dumps(view)
+    assert ("cell" in text) == bool(words), "the report has a table of the cells"
     assert "thief" in text and ("first" in text) == bool(words)
-    for column in ("axis.victim.value", "axis.thief.value", "axis.attack.value", "axis.defense.value"):
+    for column in ("axis_victim.value", "axis_thief.value", "axis_attack.value", "axis_defense.value"):
         assert column in text
+
+
+def test_a_dashboard_of_cells_shows_what_their_runs_have(root: Path) -> None:
+    pytest.importorskip("wandb_workspaces")
+    done = fmsteal(root, "dashboard", "--dry-run", "--cells")
+    assert done.returncode == 0, done.stderr
+    view, cell = json.loads(done.stdout), runs(root, "later")["cell"]
+    shown = panels(view)
+    assert shown
+    for panel in shown:
+        names, columns = asked_for(panel)
+        assert names <= cell.names and columns <= cell.config.keys(), panel
+    assert "summary:test/agreement_half" in done.stdout and '"cell"' in done.stdout
+
+
+def test_a_dashboard_of_runs_from_before_names_their_columns(root: Path) -> None:
+    pytest.importorskip("wandb_workspaces")
+    done = fmsteal(root, "dashboard", "--dry-run", "--old-columns")
+    assert done.returncode == 0, done.stderr
+    assert "axis.victim.value" in done.stdout and "axis_" not in done.stdout
 
 
 def test_without_a_login_a_dashboard_says_how_to_log_in(root: Path) -> None:
@@ -210,7 +263,7 @@ def test_one_command_uploads_a_sweep(root: Path) -> None:
     job = sweep / Path(folders[1]).parents[1].name
     with lease(job / ".running", "somebody"):
         there = fmsteal(root, "sync", "outputs/sweeps", "--dry-run")
-    assert len(there.stdout.split()) == 2 and folders[0] not in there.stdout and folders[1] not in there.stdout
+    assert len(there.stdout.split()) == 1 + 3 and folders[0] not in there.stdout and folders[1] not in there.stdout
     assert "is at work" in there.stderr and "1 uploaded already, 1 at work" in there.stderr
     assert folders[0] in fmsteal(root, "sync", "outputs/sweeps", "--dry-run", "--again").stdout
     os.utime(first, (2**31, 2**31))  # written to after it was uploaded

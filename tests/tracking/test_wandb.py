@@ -19,7 +19,8 @@ from PIL import Image
 from fmsteal.base.errors import ConfigError
 from fmsteal.tracking.base import CsvTracker
 from fmsteal.tracking.offline import plan
-from fmsteal.tracking.wandb import MARKS, WandbTracking
+from fmsteal.tracking.signals import MARKS
+from fmsteal.tracking.wandb import WandbTracking
 from tests.support.commands import environment
 from tests.support.wandb_file import OfflineRun, offline_runs
 from tests.tracking.infos import info
@@ -48,7 +49,7 @@ def test_runs_of_one_process_are_runs_of_their_own(tmp_path: Path) -> None:
     runs = {r.run.display_name: r for r in offline_runs(tmp_path)}
     assert {name: run.exit_code for name, run in runs.items()} == {"a": 0, "b": 0, "c": 1}
     assert len({r.run.run_id for r in runs.values()}) == 3
-    assert runs["a"].config["axis.victim"] == "v" and runs["a"].config["git"] == "abc"
+    assert runs["a"].config["axis_victim"] == "v" and runs["a"].config["git"] == "abc"
     assert runs["a"].summary["test/agreement"] == 0.5
     assert (tmp_path / "a" / "metrics.csv").read_text().count("thief/loss") == 3
 
@@ -74,8 +75,11 @@ def test_wandbs_own_variables_count_where_the_config_says_nothing(
     wandb.teardown()
     alone, swept = ({r.run.run_group: r.run for r in offline_runs(tmp_path)}[group] for group in ("set", "sweep"))
     assert (alone.project, alone.display_name, alone.entity, alone.notes) == ("theirs", "mine", "team", "why")
-    assert (swept.project, swept.display_name, list(swept.tags)) == ("ours", "mine · job", ["c"])
-    assert list(alone.tags) == ["a", "b"]
+    assert (swept.project, swept.display_name, list(swept.tags)) == (
+        "ours", "mine · job", ["c", "victim=v", "budget=1k"]
+    )  # fmt: skip
+    own = ["victim=v", "budget=1k"]
+    assert list(alone.tags) == ["a", "b", *own]
 
 
 @pytest.mark.parametrize(("mode", "wanted"), [("dryrun", "offline"), ("offline", "offline"), ("disabled", None)])

@@ -172,8 +172,9 @@ def test_images_are_read_batch_by_batch() -> None:
 
     ids = np.arange(99, 19, -1)
     answers = torch.from_numpy(pixels[ids]).float().mean(dim=(2, 3)).div(255).softmax(1)
-    agreement, loss = BestEpoch(Picked(pixels, ids), answers, None).measure(Mean())
-    assert agreement == 1 and loss == pytest.approx(float(torch.special.entr(answers).sum(1).mean()), rel=1e-5)
+    scores, loss = BestEpoch(Picked(pixels, ids), answers, None).measure(Mean())
+    assert scores == {"agreement": 1}
+    assert loss == pytest.approx(float(torch.special.entr(answers).sum(1).mean()), rel=1e-5)
 
 
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), min_size=1, max_size=40))
@@ -202,6 +203,8 @@ def test_the_best_of_the_measured_epochs_by_macro_f1(every: int, tmp_path: Path)
     logged = [row.split(",") for row in (tmp_path / "metrics.csv").read_text().splitlines()]
     curve = {int(float(r[1])): float(r[3]) for r in logged if r[2] == "thief/held_out_macro_f1"}
     assert curve == pytest.approx({epoch: score for epoch, (score, _) in scores.items()})
+    beside = {int(float(r[1])): float(r[3]) for r in logged if r[2] == "thief/held_out_agreement"}
+    assert beside == pytest.approx({epoch: by_hand(watched.nets[epoch - 1])[0] for epoch in looked})
 
 
 def test_a_killed_training_that_looks_at_every_second_epoch_ends_alike(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,9 +14,11 @@ from torch.optim import lr_scheduler
 from fmsteal.base.errors import ConfigError
 from fmsteal.config import build
 from fmsteal.identity.keys import settings
+from fmsteal.tracking.base import read_points
 from fmsteal.training import stepping
 from fmsteal.training.recipe import Recipe
 from tests.support.composing import SMALL, composed
+from tests.support.fitting import X, fitted, linear
 
 EPOCHS, EACH = 3, 4  # batches in an epoch
 
@@ -116,3 +119,14 @@ def test_a_misspelt_class_or_option_is_named_with_its_place(word: str, says: str
     with pytest.raises(ConfigError) as caught:
         build.check(composed(*SMALL, word))
     assert says in str(caught.value)
+
+
+@pytest.mark.parametrize("schedule", ["cosine", partial(lr_scheduler.ExponentialLR, gamma=0.5)], ids=["step", "epoch"])
+def test_the_mean_learning_rate_of_an_epochs_steps_is_a_curve_beside_the_loss(schedule: Any, tmp_path: Path) -> None:
+    how = recipe(batch_size=len(X) // EACH, schedule=schedule)
+    fitted(tmp_path, how, linear())
+    _, rates = trained(how)
+    wanted = {epoch + 1: sum(rates[epoch * EACH : (epoch + 1) * EACH]) / EACH for epoch in range(EPOCHS)}
+    points = read_points(tmp_path / "metrics.csv")
+    assert {x: value for _, x, metric, value in points if metric == "thief/lr"} == pytest.approx(wanted)
+    assert len({value for _, _, metric, value in points if metric == "thief/lr"}) == EPOCHS

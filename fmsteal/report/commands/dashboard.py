@@ -22,6 +22,9 @@ def main(words: Sequence[str]) -> None:
     )
     parser.add_argument("--entity", help="team or user (the login's default)")
     parser.add_argument("--report", metavar="SWEEP_ID", help="a report about this sweep, in place of the workspace")
+    parser.add_argument("--cells", action="store_true", help="a run for each cell: means over seeds (fmsteal cells)")
+    older = "for runs of version 0.1, whose columns are named axis.victim, not axis_victim"
+    parser.add_argument("--old-columns", action="store_true", help=older)
     parser.add_argument("--stolen", choices=("classifiers", "encoders"), default="classifiers", help="(%(default)s)")
     parser.add_argument(
         "--dry-run", nargs="?", const="-", metavar="FILE", help="write its JSON there; without: print it"
@@ -29,7 +32,8 @@ def main(words: Sequence[str]) -> None:
     args = parser.parse_args(words[1:])
     from fmsteal.report.show import dashboard as made
 
-    view = made.make(args.entity, args.project, args.report, args.stolen, login=args.dry_run is None)
+    shown = made.View(args.project, args.stolen, args.report, args.cells, args.old_columns)
+    view = made.make(shown, args.entity, login=args.dry_run is None)
     if args.dry_run is None:
         print(made.save(view))
     elif args.dry_run == "-":

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from typing import Any
 
 from fmsteal.base.errors import FmstealError
 from fmsteal.report.read.about import guess
+from fmsteal.report.read.cells import CELL, COUNT, HALF
+from fmsteal.tracking.columns import OLD, name_column
 
 AGREEMENT = "test/agreement"
 QUERIES = "cost/queries"
 SHOWN = ("victim", "thief", "budget", "attack", "defense", "seed")  # columns of the table of runs, by axis
+DECIDE = ("victim", "thief", "query", "attack", "defense")  # axes of the parallel coordinates, before the queries
 FIGURES = {  # final figures, by what is stolen
     "classifiers": (AGREEMENT, "test/accuracy", "test/victim_accuracy", "test/kl"),
     "encoders": (AGREEMENT, "test/stolen_accuracy", "test/target_accuracy", "test/ratio", "test/cosine"),
@@ -26,14 +30,54 @@ TABLES = {
 LOGIN = "Log in with `wandb login` (or set WANDB_API_KEY); to see it without an account: --dry-run FILE."
 
 
-def make(entity: str | None, project: str, sweep: str | None, stolen: str, login: bool) -> Any:
+@dataclass(frozen=True)
+class View:
+    """What is shown.
+
+    Attributes:
+        project: the project's name.
+        stolen: ``classifiers`` or ``encoders``.
+        sweep: the sweep to report on; None for the project's workspace.
+        cells: show a run for each cell, with means over seeds, instead of a run for each job.
+        old: the runs are of version 0.1, whose columns are named ``axis.victim``.
+    """
+
+    project: str
+    stolen: str = "classifiers"
+    sweep: str | None = None
+    cells: bool = False
+    old: bool = False
+
+    @property
+    def kind(self) -> str:
+        """The job type of the runs shown."""
+        return CELL if self.cells else "thief"
+
+    @property
+    def shown(self) -> tuple[str, ...]:
+        """The axes in the table of runs."""
+        return tuple(name for name in SHOWN if name != "seed" or not self.cells)
+
+    @property
+    def figures(self) -> tuple[str, ...]:
+        """The figures in the table of runs."""
+        return (AGREEMENT + HALF, COUNT, *FIGURES[self.stolen]) if self.cells else FIGURES[self.stolen]
+
+    def column(self, axis: str) -> str:
+        """The config column of an axis."""
+        return f"{OLD}{axis}" if self.old else name_column(axis)
+
+    def key(self, axis: str) -> str:
+        """The same column as the app addresses it."""
+        return f"{self.column(axis)}.value"
+
+
+def make(view: View, entity: str | None, login: bool) -> Any:
     """The workspace of a project, or a report about one of its sweeps.
 
     Args:
+        view: what is shown.
         entity: the project's owner; None for the login's default.
-        project: the project's name.
-        sweep: the sweep to report on; None for the workspace.
-        stolen: ``classifiers`` or ``encoders``.
         login: whether a login is needed; without it, the default entity stays empty.
 
     Raises:
@@ -47,7 +91,7 @@ def make(entity: str | None, project: str, sweep: str | None, stolen: str, login
             "Dashboards are made by wandb-workspaces, which is not installed: pip install 'fmsteal[dashboard]'."
         ) from absent
     owner = _owner(entity) if login else entity or ""
-    return _workspace(wr, ws, owner, project, stolen) if sweep is None else _report(wr, owner, project, sweep, stolen)
+    return _workspace(wr, ws, owner, view) if view.sweep is None else _report(wr, owner, view)
 
 
 def to_json(view: Any) -> str:
@@ -78,92 +122,127 @@ def _owner(entity: str | None) -> str:
         raise FmstealError(f"W&B does not answer ({str(error).splitlines()[0]}). {LOGIN}") from error
 
 
-def _workspace(wr: Any, ws: Any, entity: str, project: str, stolen: str) -> Any:
+def _workspace(wr: Any, ws: Any, entity: str, view: View) -> Any:
     sections = [
         ws.Section(name=name, panels=panels, is_open=number < 3)
-        for number, (name, panels) in enumerate(_sections(wr, stolen).items())
+        for number, (name, panels) in enumerate(_sections(wr, view).items())
     ]
     pinned = [
         "run:displayName",
-        *(f"config:{_column(name)}" for name in SHOWN),
-        *(f"summary:{name}" for name in (*FIGURES[stolen], QUERIES)),
+        *(f"config:{view.key(name)}" for name in view.shown),
+        *(f"summary:{name}" for name in (*view.figures, QUERIES)),
     ]
+    of = ", means over seeds" if view.cells else ""
     return ws.Workspace(
         entity=entity,
-        project=project,
-        name=f"fmsteal: stolen {stolen}",
+        project=view.project,
+        name=f"fmsteal: stolen {view.stolen}{of}",
         sections=sections,
         settings=ws.WorkspaceSettings(max_runs=100),
-        runset_settings=ws.RunsetSettings(filters=[_thieves(ws)], pinned_columns=pinned),
+        runset_settings=ws.RunsetSettings(filters=[ws.Metric("JobType") == view.kind], pinned_columns=pinned),
     )
 
 
-def _report(wr: Any, entity: str, project: str, sweep: str, stolen: str) -> Any:
-    def runs(**more: Any) -> Any:
-        return wr.Runset(entity=entity, project=project, filters=f"Group = '{sweep}' and JobType = 'thief'", **more)
+def _report(wr: Any, entity: str, view: View) -> Any:
+    def runs(kind: str, **more: Any) -> Any:
+        filters = f"Group = '{view.sweep}' and JobType = '{kind}'"
+        return wr.Runset(entity=entity, project=view.project, filters=filters, **more)
 
-    matrix = runs(name="by victim and thief", groupby=[f"config.{_column(name)}" for name in ("victim", "thief")])
+    matrix = runs(
+        view.kind, name="by victim and thief", groupby=[f"config.{view.key(name)}" for name in ("victim", "thief")]
+    )
+    means = runs(CELL, name="cells")
     blocks: list[Any] = [
         wr.P(
-            f"Jobs of the sweep {sweep}. Agreement is top-1, with the undefended victim, on the victim's test set; "
-            "lines and bars are means over jobs, their bands standard deviations."
+            f"Jobs of the sweep {view.sweep}. Agreement is top-1, with the undefended victim, on the victim's test "
+            "set; lines and bars are means over jobs, their bands standard deviations."
         ),
         wr.TableOfContents(),
+        wr.H2("means over seeds"),
+        wr.P(
+            f"A row for each cell: mean, half of its 95 % interval ({AGREEMENT}{HALF}), and the seeds in it ({COUNT})."
+        ),
+        wr.PanelGrid(runsets=[means], panels=[wr.BarPlot(title=guess(AGREEMENT).label, metrics=[AGREEMENT])]),
     ]
-    for name, panels in _sections(wr, stolen).items():
-        runsets = [matrix] if name == "victim x thief" else [runs(name="thieves")]
+    for name, panels in _sections(wr, view).items():
+        runsets = [matrix] if name == "victim x thief" else [runs(view.kind, name=f"{view.kind} runs")]
         blocks += [wr.H2(name), wr.PanelGrid(runsets=runsets, panels=panels)]
     return wr.Report(
-        entity=entity, project=project, title=f"fmsteal: {sweep}", description="By `fmsteal dashboard`.", blocks=blocks
+        entity=entity,
+        project=view.project,
+        title=f"fmsteal: {view.sweep}",
+        description="By `fmsteal dashboard`.",
+        blocks=blocks,
     )
 
 
-def _sections(wr: Any, stolen: str) -> dict[str, list[Any]]:
+def _sections(wr: Any, view: View) -> dict[str, list[Any]]:
     """The panels, by heading."""
-    figures = FIGURES[stolen]
-
-    def against_queries(y: str, axis: str) -> Any:
-        title = f"{guess(y).label} against queries, by {axis}"
-        return wr.LinePlot(
-            title=title, x=QUERIES, y=[y], log_x=True, title_x="queries", groupby=_column(axis),
-            groupby_aggfunc="mean", groupby_rangefunc="stddev", max_runs_to_show=500,
-        )  # fmt: skip
-
-    def bars(y: str, key: str, title: str) -> Any:
-        return wr.BarPlot(title=title, metrics=[y], groupby=key, groupby_aggfunc="mean", groupby_rangefunc="stddev")
-
+    of_jobs = {} if view.cells else {"disagreement": _disagreement(wr, view), "under way": _under_way(wr)}
+    coordinates = [] if view.old else [_coordinates(wr, view)]  # a column there cannot have a dot in its name
     return {
-        "agreement against budget": [against_queries(y, "attack") for y in figures[:2]],
+        "agreement against budget": [_against_queries(wr, view, y, "attack") for y in FIGURES[view.stolen][:2]],
         "victim x thief": [
-            bars(AGREEMENT, "pair.value", f"{guess(AGREEMENT).label}, by victim <- thief"),
-            bars(AGREEMENT, _column("victim"), f"{guess(AGREEMENT).label}, by victim"),
-            bars(AGREEMENT, _column("thief"), f"{guess(AGREEMENT).label}, by thief"),
+            _bars(wr, "pair.value", f"{guess(AGREEMENT).label}, by victim <- thief"),
+            _bars(wr, view.key("victim"), f"{guess(AGREEMENT).label}, by victim"),
+            _bars(wr, view.key("thief"), f"{guess(AGREEMENT).label}, by thief"),
         ],
-        "defense frontier": [
-            against_queries(AGREEMENT, "defense"),
-            wr.ScatterPlot(title=f"{guess(AGREEMENT).label} and {guess(figures[1]).label}", x=figures[1], y=AGREEMENT),
-            wr.ScatterPlot(
-                title=f"{guess(AGREEMENT).label} and {guess('cost/usd').label}", x="cost/usd", y=AGREEMENT, log_x=True
-            ),
-        ],
-        "disagreement": [
-            wr.MediaBrowser(title="where victim and thief disagree", media_keys=list(PICTURES[stolen]), num_columns=4),
-            *(wr.WeavePanelSummaryTable(table_name=name) for name in TABLES[stolen]),
-        ],
-        "under way": [
-            wr.LinePlot(title="rounds: held-out agreement", x="attack/queries", y=["attack/held_out_agreement"]),
-            wr.LinePlot(title="spent so far", x="attack/queries", y=["attack/usd"]),
-            wr.LinePlot(title="training of the thief", x="thief/epoch", y=["thief/loss"]),
-            wr.LinePlot(title="training of the victim", x="victim/epoch", y=["victim/loss"]),
-        ],
+        "defense frontier": _frontier(wr, view),
+        "what decides": [*coordinates, wr.ParameterImportancePlot(with_respect_to=AGREEMENT)],
+        **of_jobs,
         "runs beside each other": [wr.RunComparer(diff_only="split")],
     }
 
 
-def _column(axis: str) -> str:
-    """An axis in the config, as the app addresses it: its key contains a dot, and is not nested."""
-    return f"axis.{axis}.value"
+def _against_queries(wr: Any, view: View, y: str, axis: str) -> Any:
+    return wr.LinePlot(
+        title=f"{guess(y).label} against queries, by {axis}", x=QUERIES, y=[y], log_x=True, title_x="queries",
+        groupby=view.key(axis), groupby_aggfunc="mean", groupby_rangefunc="stddev", max_runs_to_show=500,
+    )  # fmt: skip
 
 
-def _thieves(ws: Any) -> Any:
-    return ws.Metric("JobType") == "thief"
+def _bars(wr: Any, key: str, title: str) -> Any:
+    return wr.BarPlot(title=title, metrics=[AGREEMENT], groupby=key, groupby_aggfunc="mean", groupby_rangefunc="stddev")
+
+
+def _frontier(wr: Any, view: View) -> list[Any]:
+    label, other = guess(AGREEMENT).label, FIGURES[view.stolen][1]
+    return [
+        _against_queries(wr, view, AGREEMENT, "defense"),
+        wr.ScatterPlot(title=f"{label} and {guess(other).label}", x=other, y=AGREEMENT),
+        wr.ScatterPlot(title=f"{label} and {guess('cost/usd').label}", x="cost/usd", y=AGREEMENT, log_x=True),
+    ]
+
+
+def _coordinates(wr: Any, view: View) -> Any:
+    column = wr.ParallelCoordinatesPlotColumn
+    return wr.ParallelCoordinatesPlot(
+        title=f"the axes and {guess(AGREEMENT).label}",
+        columns=[
+            *(column(wr.Config(view.column(name)), display_name=name) for name in DECIDE),
+            column(wr.Config(view.column("queries")), display_name="queries", log=True),
+            column(wr.SummaryMetric(AGREEMENT)),
+        ],
+    )
+
+
+def _disagreement(wr: Any, view: View) -> list[Any]:
+    shown = list(PICTURES[view.stolen])
+    return [
+        wr.MediaBrowser(title="where victim and thief disagree", media_keys=shown, num_columns=4),
+        *(wr.WeavePanelSummaryTable(table_name=name) for name in TABLES[view.stolen]),
+    ]
+
+
+def _under_way(wr: Any) -> list[Any]:
+    curves = {
+        "training of the thief": "loss",
+        "training of the thief: held-out agreement": "held_out_agreement",
+        "training of the thief: learning rate": "lr",
+    }
+    return [
+        wr.LinePlot(title="rounds: held-out agreement", x="attack/queries", y=["attack/held_out_agreement"]),
+        wr.LinePlot(title="spent so far", x="attack/queries", y=["attack/usd"]),
+        *(wr.LinePlot(title=title, x="thief/epoch", y=[f"thief/{name}"]) for title, name in curves.items()),
+        wr.LinePlot(title="training of the victim", x="victim/epoch", y=["victim/loss"]),
+    ]
