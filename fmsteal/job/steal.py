@@ -101,6 +101,7 @@ def steal(
         "budget": int(cfg.budget.queries),
         "cost": {"cost/queries": account.total, **oracle.costs(), **meter.read()},
         "ledger": {"rows": account.total, "width": oracle.width},
+        "making": meter.making,  # seconds of the cost that went into making the victim
         **({"found": record_metrics(found)} if found else {}),
     }
     return record, thief

@@ -31,13 +31,14 @@ from fmsteal.job.victims import is_prepared
 from fmsteal.records import results
 from fmsteal.records.folders import HYDRA, VICTIMS, JobFolder, SweepFolder, TheftFolder
 from fmsteal.records.results import JobOnDisk
-from fmsteal.sweep import frozen, launchers, record
+from fmsteal.sweep import frozen, launch_log, launchers, record
 from fmsteal.sweep.evaluate import add_overrides
 from fmsteal.sweep.grid import Grid, SweepJob, check_jobs, expand
 from fmsteal.tracking.naming import find_varying, run_name
 
 if TYPE_CHECKING:
     from fmsteal.report.show.live import StageJobs
+    from fmsteal.sweep.estimate import Estimate
 
 log = logging.getLogger(__name__)
 WAITED = 2.0  # seconds between two checks of thefts that other processes work on
@@ -82,7 +83,7 @@ def run(
     if master.dry_run:
         from fmsteal.sweep.plan import show_plan
 
-        return show_plan(plan, folder)
+        return show_plan(plan, folder, _estimate(plan, master), master.dry_run == "full")
     try:
         from fmsteal.sweep.available import require_data
 
@@ -133,6 +134,20 @@ def _compose_grid(
     if not mixed:
         record.require_same(folder, grid)
     return grid
+
+
+def _estimate(plan: SweepPlan, master: DictConfig) -> Estimate:
+    """What a plan will take.
+
+    Raises:
+        CompactHydraException: the rate for it is none.
+    """
+    from fmsteal.sweep.estimate import estimate
+
+    try:
+        return estimate(plan, master)
+    except FmstealError as error:
+        raise CompactHydraException(f"fmsteal: {error}") from error
 
 
 @contextmanager
@@ -252,7 +267,8 @@ class Launches:
         if not jobs:
             return
         try:
-            with stopping.heed(), launchers.cancel_when_stopped(self._chosen):
+            shortly = launch_log.shorten(len(jobs), " ".join(jobs[0]))
+            with shortly, stopping.heed(), launchers.cancel_when_stopped(self._chosen):
                 done = self._launcher.launch(jobs, initial_job_idx=self._launched)
             for name, job in zip(folders, done, strict=False):
                 if job.status is JobStatus.FAILED and not self._job(name).failure.is_file():
