@@ -30,7 +30,7 @@ def loader() -> SharedLoader:
 
 def composed(*overrides: str) -> DictConfig:
     """The config of a job, with the ``hydra`` node."""
-    cli.forget_other_ray()
+    cli.forget_other_plugins()
     with initialize_config_dir(str(paths.folder("conf")), version_base="1.3"):
         hydra = GlobalHydra.instance().hydra
         assert hydra is not None
