@@ -15,7 +15,7 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.plugins import Plugins
 from omegaconf import DictConfig, OmegaConf
 
-from fmsteal.base import command_line, on_hydra, paths, stopping
+from fmsteal.base import agent, command_line, on_hydra, paths, stopping
 from fmsteal.base.errors import ConfigError, FmstealError
 from fmsteal.base.quoting import quote_override
 from fmsteal.base.shell import complete, tolerate_closed_pipe
@@ -36,6 +36,7 @@ COMMANDS = {  # sub-command: the module whose `main` runs it, imported when it i
     "sync": "fmsteal.report.commands.sync",
     "dashboard": "fmsteal.report.commands.dashboard",
     "export": "fmsteal.face.export.command",
+    "wandb-sweep": "fmsteal.sweep.wandb_sweep",
 }
 NAMESAKES = (("hydra", "launcher", "ray.yaml"), ("hydra", "sweeper", "optuna.yaml"))  # options of other packages
 EVALUATE = "evaluate"  # the one that runs jobs
@@ -185,6 +186,7 @@ def refuse_nonsense(args: argparse.Namespace) -> DictConfig:
     if cfg.dry_run and not args.multirun:
         raise ConfigError("dry_run=true shows the plan of a sweep: add -m. A job's config: fmsteal --cfg job.")
     objective.require_logged(cfg)
+    agent.require_sweep(args.overrides)
     require_writable(Path(cfg.hydra.sweep.dir if args.multirun else cfg.hydra.run.dir))
     require_readable(Path(cfg.cache))
     require_writable(Path(cfg.cache))

@@ -38,10 +38,10 @@ def require_logged(cfg: DictConfig) -> None:
     elif _is_plain(cfg) and not metric.startswith(OF_ATTACK):
         there = [*OF_CLASSIFY, f"test/agreement@{cfg.evaluation.k}"]
         if metric not in there:
-            more = "; cost/queries, cost/usd and the like; attack/... of what the attack reports"
             raise ConfigError(
-                f"metric={metric}: {_guess(metric, there)}this evaluation logs {', '.join(there)}{more}. Others need an "
-                "evaluation that measures them: evaluation=..."
+                f"metric={metric}: {_guess(metric, there)}This evaluation logs {', '.join(there)}; besides there are "
+                "cost/queries, cost/usd and the like, and attack/... of what the attack reports. Another evaluation "
+                "logs more: evaluation=..."
             )
 
 

@@ -101,8 +101,8 @@ def _refuse_intervals(cfg: DictConfig, overrides: list[Override]) -> None:
     given = next((o for o in overrides if o.is_sweep_override() and o.is_interval_sweep()), None)
     if given is not None and str(cfg.hydra.sweeper.get("_target_", "")).endswith(GRID):
         raise ConfigError(
-            f"{given.input_line} has no end of values. A search tries some: hydra/sweeper=optuna metric=test/agreement. "
-            "A grid lists them: a,b,c."
+            f"{given.input_line} has no end of values. A search tries some: hydra/sweeper=optuna "
+            "metric=test/agreement. A grid lists them: a,b,c."
         )
 
 

@@ -21,7 +21,7 @@ from hydra.errors import CompactHydraException
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
-from fmsteal.base import command_line, stopping
+from fmsteal.base import agent, command_line, stopping
 from fmsteal.base.errors import FmstealError
 from fmsteal.base.lease import is_held, lease
 from fmsteal.base.on_hydra import SharedLoader, error_of
@@ -76,7 +76,7 @@ def run(
         grid = _compose_grid(arguments, master, loader, mixed, of)
     except FmstealError as error:
         raise CompactHydraException(f"fmsteal: {error}") from error
-    plan = SweepPlan(grid, master.stage)
+    plan = SweepPlan(grid, Stage.thieves if agent.started_us() else master.stage)  # a victim's run would be another one
     done = sum(job.finished for job in grid.jobs)
     log.info("%d jobs are checked, in %.1f s; %d are finished already", len(grid.jobs), time.monotonic() - began, done)
     if master.dry_run:
@@ -158,6 +158,7 @@ def _compose_grid(
         grid = check_jobs(loader, master, expand(loader, arguments))
     else:
         grid = keep_stolen(check_jobs(loader, master, add_overrides(Path(of), arguments)))
+    agent.require_one(len(grid.jobs))
     if not mixed:
         record.require_same(folder, grid)
     return grid

@@ -1,8 +1,8 @@
 """Searches instead of sweeping: Optuna proposes trials, whose jobs are composed, checked and run like those of a sweep.
 
-A trial is one choice of values; its value is the mean of a figure (``metric=...``) over its jobs, one for each seed. All
-that `fmsteal.sweep.run` does holds here: mistakes are found before a job runs, victims are made once and first, what is
-on disk is not done again, and a job that fails leaves the others alone.
+A trial is one choice of values; its value is the mean of a figure (``metric=...``) over its jobs, one for each seed.
+All that `fmsteal.sweep.run` does holds here: mistakes are found before a job runs, victims are made once and first,
+what is on disk is not done again, and a job that fails leaves the others alone.
 
 hydra-optuna-sweeper is not used: its releases for hydra-core below 1.4 need optuna below 3, and it launches a trial as
 one unchecked job, takes no mean over seeds, and proposes ``n_trials`` more whenever it is started again.
@@ -233,8 +233,8 @@ def _require_metric(master: DictConfig, how: Options) -> str:
         return metric
     if how.held_out and not metric.startswith("cost/"):
         raise ConfigError(
-            f"metric={metric} is measured on the victim's test images, which an attacker does not have, and the best of "
-            "many trials is then too good. This search chooses by answers that the thief is not trained on: "
+            f"metric={metric} is measured on the victim's test images, which an attacker does not have, and the best "
+            "of many trials is then too good. This search chooses by answers that the thief is not trained on: "
             "metric=attack/held_out_agreement, or hydra.sweeper.held_out=false."
         )
     log.warning(

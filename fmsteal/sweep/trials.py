@@ -108,7 +108,7 @@ class Trials:
         return [trial for trial in self.all if trial.state is TrialState.FAIL]
 
     def renew(self, is_alive: Callable[[str], bool]) -> int:
-        """Queue what has failed to be tried again, and what was cut off: ``is_alive`` says whether a command still runs.
+        """Queue what has failed or was cut off to be tried again; ``is_alive`` says whether a command still runs.
 
         Returns:
             The number of trials that will be tried again.

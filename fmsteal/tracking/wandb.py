@@ -17,6 +17,7 @@ from typing import Any, Literal
 import wandb
 from PIL import Image
 
+from fmsteal.base import agent
 from fmsteal.base.errors import ConfigError
 from fmsteal.base.store import digest
 from fmsteal.records.folders import JobFolder
@@ -130,6 +131,7 @@ class WandbTracking:
         except UNREACHABLE as error:
             if mode == "offline":
                 raise
+            agent.require_known(str(error).splitlines()[0])
             log.warning("W&B cannot be reached (%s): this run is kept offline", str(error).splitlines()[0])
             wandb.teardown()
             for begun in set(runs.glob("run-*")) - before:  # left by the attempt: an empty run of the same id
@@ -139,10 +141,9 @@ class WandbTracking:
     def _init(self, run: RunInfo, mode: str) -> Any:
         axis = {f"axis.{name}": value for name, value in {"victim_run": "none", **run.axis}.items()}
         pair = f"{run.axis.get('victim', 'none')} <- {run.axis.get('thief', 'none')}"  # a column for the two together
+        own = {"project": self._project(), "entity": self.entity, "id": run_id(run.group, run.key)}
         return wandb.init(
-            project=self._project(),
-            entity=self.entity,
-            id=run_id(run.group, run.key),
+            **({} if agent.started_us() else own),  # an agent has named all three
             name=_name(run),
             group=run.group,
             job_type=run.kind,
