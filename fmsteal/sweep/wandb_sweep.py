@@ -59,9 +59,9 @@ def describe(words: Sequence[str], method: str | None, goal: str) -> Node:
     """
     from fmsteal import cli
 
-    given = parse(["-m", *(quote_override(word) for word in words)])
+    given = parse(["-m", *(quote_override(word) for word in words if not word.startswith("hydra/sweeper="))])
     cli.name_sweep(given)
-    cfg = preview(given)
+    cfg = preview(parse(["-m", "hydra/sweeper=optuna", *given.overrides]))  # which takes intervals
     objective.require_logged(cfg)
     arguments = [*(f"{axis}={values}" for axis, values in (cfg.hydra.sweeper.params or {}).items()), *given.overrides]
     space = _check(arguments, given.overrides)
