@@ -159,7 +159,7 @@ def _compose_grid(
     else:
         grid = keep_stolen(check_jobs(loader, master, add_overrides(Path(of), arguments)))
     agent.require_one(len(grid.jobs))
-    if not mixed:
+    if not (mixed or agent.started_us()):  # an agent's job does not say in what others differ from it
         record.require_same(folder, grid)
     return grid
 

@@ -17,6 +17,7 @@ from tests.support.warm import Command
 
 JOB = ("-m", *SMALL, "tracker=wandb", "victim._target_=tests.support.foreign_victims.Linear", "overlap=allow")
 SWEEP = "outputs/sweeps/agents"
+FIRST = ("seed=0", "thief.recipe.epochs=2")
 
 
 def start(root: Path, run: str, *chosen: str) -> Command:
@@ -39,11 +40,11 @@ def end(command: Command, ok: bool = True) -> CompletedProcess[str]:
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two agents at the same time, each with a job; then one that was begun anew, with the first job once more."""
     root = tmp_path_factory.mktemp("agents")
-    both = [start(root, f"run{seed}", f"seed={seed}") for seed in (0, 1)]
+    both = [start(root, f"run{seed}", f"seed={seed}", f"thief.recipe.epochs={2 + seed}") for seed in (0, 1)]
     for command in both:
         end(command)
     asked = [file.stat().st_mtime_ns for file in sorted(root.glob("outputs/thefts/*/ledger.bin"))]
-    end(start(root, "again", "seed=0"))
+    end(start(root, "again", *FIRST))
     assert [file.stat().st_mtime_ns for file in sorted(root.glob("outputs/thefts/*/ledger.bin"))] == asked
     return root
 
@@ -71,7 +72,7 @@ def test_a_job_that_is_done_is_only_logged_into_a_new_run(root: Path) -> None:
     found = runs(root)
     assert found["again"].summary["test/agreement"] == found["run0"].summary["test/agreement"]
     assert found["again"].curve("thief/epoch", "thief/loss") == found["run0"].curve("thief/epoch", "thief/loss") != []
-    said = end(start(root, "again", "seed=0"))  # the agent's run is resumed
+    said = end(start(root, "again", *FIRST))  # the agent's run is resumed
     assert "1 are finished already" in said.stdout and len(offline_runs(root / SWEEP)) == 3
 
 
