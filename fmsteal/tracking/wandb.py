@@ -141,9 +141,11 @@ class WandbTracking:
     def _init(self, run: RunInfo, mode: str) -> Any:
         axis = {f"axis.{name}": value for name, value in {"victim_run": "none", **run.axis}.items()}
         pair = f"{run.axis.get('victim', 'none')} <- {run.axis.get('thief', 'none')}"  # a column for the two together
-        own = {"project": self._project(), "entity": self.entity, "id": run_id(run.group, run.key)}
+        own = not agent.started_us()  # an agent has named project, entity and run
         return wandb.init(
-            **({} if agent.started_us() else own),  # an agent has named all three
+            project=self._project() if own else None,
+            entity=self.entity if own else None,
+            id=run_id(run.group, run.key) if own else None,
             name=_name(run),
             group=run.group,
             job_type=run.kind,
