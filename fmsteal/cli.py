@@ -15,13 +15,14 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.plugins import Plugins
 from omegaconf import DictConfig, OmegaConf
 
-from fmsteal.base import command_line, on_hydra, paths, stopping
+from fmsteal.base import agent, command_line, on_hydra, paths, stopping
 from fmsteal.base.errors import ConfigError, FmstealError
 from fmsteal.base.quoting import quote_override
 from fmsteal.base.shell import complete, tolerate_closed_pipe
 from fmsteal.base.store import digest, require_readable, require_writable
 from fmsteal.config import by_adaptation, derived, later, searchpath
 from fmsteal.config.schema import Config
+from fmsteal.job import objective
 from fmsteal.job.run import run_job
 from fmsteal.sweep import launchers, only
 from fmsteal.sweep.overrides import preview, require_dry_run, require_effect
@@ -37,7 +38,9 @@ COMMANDS = {  # sub-command: the module whose `main` runs it, imported when it i
     "dashboard": "fmsteal.report.commands.dashboard",
     "cache": "fmsteal.report.commands.cache",
     "export": "fmsteal.face.export.command",
+    "wandb-sweep": "fmsteal.sweep.wandb_sweep",
 }
+NAMESAKES = (("hydra", "launcher", "ray.yaml"), ("hydra", "sweeper", "optuna.yaml"))  # options of other packages
 EVALUATE = "evaluate"  # the one that runs jobs
 
 
@@ -63,10 +66,11 @@ def load_preset(file: Path) -> DictConfig:
     return node
 
 
-def forget_other_ray() -> None:
-    """Forget the options of hydra-ray-launcher, if it is installed: Hydra would check ours against them."""
-    Plugins.instance()  # registers them
-    on_hydra.forget(("hydra", "launcher", "ray.yaml"))
+def forget_other_plugins() -> None:
+    """Forget the options of hydra-ray-launcher and hydra-optuna-sweeper: Hydra would check ours against them."""
+    Plugins.instance()  # registers those that are installed
+    for path in NAMESAKES:
+        on_hydra.forget(path)
 
 
 register()
@@ -94,7 +98,7 @@ def run(words: Sequence[str]) -> None:
     """Run the job or sweep of a command line, given its words after ``fmsteal``."""
     stopping.check()
     words = ["quiet=true" if word in ("-q", "--quiet") else quote_override(word) for word in words]
-    forget_other_ray()
+    forget_other_plugins()
     args = on_hydra.parse(words)
     if args.shell_completion and not _completed(words):
         return
@@ -177,11 +181,15 @@ def refuse_nonsense(args: argparse.Namespace) -> DictConfig:
         return cfg
     if args.multirun and not find_spec("hydra_plugins.fmsteal_staged"):
         raise ConfigError("The sweeper is not installed: install fmsteal again (in a checkout: pip install -e .).")
+    if args.multirun:
+        launchers.require_sweeper(cfg.hydra.sweeper)
     if not args.multirun:
         require_effect(cfg, args.overrides)
     require_dry_run(cfg)
     if cfg.dry_run and not args.multirun:
         raise ConfigError("dry_run=true shows the plan of a sweep: add -m. A job's config: fmsteal --cfg job.")
+    objective.require_logged(cfg)
+    agent.require_sweep(args.overrides)
     require_writable(Path(cfg.hydra.sweep.dir if args.multirun else cfg.hydra.run.dir))
     require_readable(Path(cfg.cache))
     require_writable(Path(cfg.cache))

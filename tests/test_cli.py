@@ -83,6 +83,7 @@ def test_help_lists_the_axes(tmp_path: Path) -> None:
         "defense: adaptive_misinformation, adaptive_misinformation_oe, b4b, chain, client_limits, credit",
         "sweep: attacks, encoders_ablation_mini, encoders_mini, fm_vs_resnet_mini",
         "sweep/paper: budget_curve, caltech256_fft",
+        "sweep/tune: against_defense",
         "fmsteal -m budget=",
     ):
         assert line in said
@@ -134,6 +135,8 @@ def test_the_config_is_shown(tmp_path: Path) -> None:
         (["-m", "seed=range(0,0)"], ["seed=range(0,0) holds no value", "range(0,3) is 0,1,2"]),
         (["-m", "seed=range(3,1)", "budget=1k,500"], ["seed=range(3,1) holds no value"]),
         (["-m", "budget=glob(x*)"], ["budget=glob(x*) holds no value", "There is: 0, 100, 10k, 1k"]),
+        (["-m", "thief.recipe.lr=interval(0,1)"], ["interval(0,1) has no end of values", "hydra/sweeper=optuna"]),
+        (["metric=test/agrement"], ["Did you mean test/agreement", "test/kl"]),
         (["attack=dfme", "thief.recipe.epochs=3"], ["thief.recipe.epochs=3 has no effect with attack=dfme"]),
     ],
     ids=" ".join,

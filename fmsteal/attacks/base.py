@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any, Protocol, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +13,7 @@ from lightning.pytorch.callbacks import Callback
 from torch import Tensor, nn
 
 from fmsteal.base.errors import ConfigError
-from fmsteal.base.metric import Metric
+from fmsteal.base.metric import Metric, spell
 from fmsteal.data.images import Ids, Images
 from fmsteal.data.loader import TensorLoader
 from fmsteal.identity.rules import Ignores
@@ -22,7 +22,7 @@ from fmsteal.oracle.oracle import Budget, Oracle
 from fmsteal.training.classifier import Classifier, Loss
 from fmsteal.training.context import Context
 from fmsteal.training.encoder import Encoder
-from fmsteal.training.held_out import HeldOut
+from fmsteal.training.held_out import By, HeldOut
 from fmsteal.training.inference import features, logits, penultimate
 from fmsteal.training.learners import IS_CONVEX, ClassifierLearner, EncoderLearner, Untrained
 from fmsteal.training.recipe import STEPS, StealModule
@@ -113,6 +113,7 @@ class AttackContext:
         found = {name: latest[f"{stage}/{curve}"] for curve, name in ROUND.items() if f"{stage}/{curve}" in latest}
         if found and self._asked is not None:
             self.log(found, self._asked())
+        self._report_held_out(stage)
         self._made(fitted)
         return fitted
 
@@ -170,6 +171,7 @@ class AttackContext:
             progress=job.progress,
             callbacks=callbacks,
         )
+        self._report_held_out(stage)
         return module.net.cpu().eval()
 
     def logits(self, model: nn.Module, pool: Images, ids: Ids) -> Tensor:
@@ -229,6 +231,16 @@ class AttackContext:
     def report(self, metrics: Iterable[Metric]) -> None:
         """Add figures of the attack's own to the job's result, as ``attack/<name>``."""
         self.found += [replace(metric, name=f"attack/{metric.name}") for metric in metrics]
+
+    def _report_held_out(self, stage: str) -> None:
+        """Report how well a thief fits the held-out answers, if any were held out; of several thieves the last counts.
+
+        It is the figure by which the thief's epoch or penalty was chosen.
+        """
+        latest = self._job().tracker.latest
+        for name in get_args(By):
+            if (found := latest.get(f"{stage}/best_held_out_{name}")) is not None:
+                self.report([Metric(f"held_out_{name}", found, f"{spell(name)} on held-out answers")])
 
     def _classifier(self, trunk: BackboneSpec | None = None) -> ClassifierLearner:
         if not isinstance(self.thief, ClassifierLearner):

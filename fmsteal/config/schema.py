@@ -61,6 +61,8 @@ class Config:
     """Of a sweep what is run: all, victims, thieves. Of a single job: victims prepares its victim and ends."""
     dry_run: Any = False
     """Show a sweep's plan and run nothing; ``full`` lists every job too."""
+    metric: str | None = None
+    """A figure of the job's result that the job returns to a sweeper which searches for the best one."""
     quiet: bool = False
     """Show warnings, errors and the closing table alone; ``-q`` is short for it."""
     overlap: Overlap = Overlap.warn

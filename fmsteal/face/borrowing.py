@@ -14,6 +14,7 @@ STORED = (  # what `fmsteal.cli` changes in Hydra's store
     ("victim",),
     ("thief",),
     ("hydra", "launcher", "ray.yaml"),
+    ("hydra", "sweeper", "optuna.yaml"),
 )
 _lock = threading.RLock()  # Hydra's state is global to the process: one call at a time uses it
 
@@ -28,5 +29,5 @@ def borrow_hydra() -> Iterator[None]:
         from fmsteal import cli
 
         cli.register()
-        cli.forget_other_ray()
+        cli.forget_other_plugins()
         yield

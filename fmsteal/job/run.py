@@ -23,7 +23,7 @@ from fmsteal.base.quoting import spell_command
 from fmsteal.base.store import explain_errors, read_json, write_json
 from fmsteal.config.schema import Stage
 from fmsteal.identity.keys import axes, find, hash_of, job_key, victim_axes, victim_key
-from fmsteal.job import resolvers
+from fmsteal.job import objective, resolvers
 from fmsteal.records import results
 from fmsteal.records.folders import JobFolder
 
@@ -32,8 +32,11 @@ log = logging.getLogger(__name__)
 resolvers.register()  # also in worker processes, which import this module to find `run_job`
 
 
-def run_job(cfg: DictConfig) -> dict[str, Any]:
+def run_job(cfg: DictConfig) -> dict[str, Any] | float:
     """Run the job in its folder, or find its result there.
+
+    Returns:
+        The result; with ``metric`` that figure of it, which is what sweepers that search take.
 
     Raises:
         Stopped: this process was told to end; the job is interrupted, not failed.
@@ -46,7 +49,7 @@ def run_job(cfg: DictConfig) -> dict[str, Any]:
         return _run_in_folder(cfg)
 
 
-def _run_in_folder(cfg: DictConfig) -> dict[str, Any]:
+def _run_in_folder(cfg: DictConfig) -> dict[str, Any] | float:
     hydra = HydraConfig.get()
     folder = Path(hydra.runtime.output_dir)
     named = victim_key if cfg.stage is Stage.victims else job_key
@@ -56,17 +59,18 @@ def _run_in_folder(cfg: DictConfig) -> dict[str, Any]:
             if cfg.force:
                 _clear_once(JobFolder(folder))
             result = _run(cfg, key, folder)
+        ended = cfg.stage is not Stage.victims and "waiting" not in result
+        if hydra.mode == RunMode.RUN and ended:
+            from fmsteal.report.show.table import show_result
+
+            show_result(result, folder)
+        return objective.read(result, cfg.metric) if cfg.metric is not None and ended else result
     except FmstealError as error:
         raise CompactHydraException(f"fmsteal: {error}") from error
     except SystemExit as error:
         if hydra.mode == RunMode.RUN or _alone(hydra.launcher):
             raise
         raise CompactHydraException(f"fmsteal: {key} ended itself (SystemExit: {error})") from error
-    if hydra.mode == RunMode.RUN and cfg.stage is not Stage.victims and "waiting" not in result:
-        from fmsteal.report.show.table import show_result
-
-        show_result(result, folder)
-    return result
 
 
 def _run(cfg: DictConfig, key: str, folder: Path) -> dict[str, Any]:

@@ -165,6 +165,16 @@ class SweepFolder:
         """Folder of the code they run."""
         return self.path / ".code"
 
+    @property
+    def search(self) -> Path:
+        """The trials of a search, in Optuna's own format (SQLite)."""
+        return self.path / "search.db"
+
+    @property
+    def best(self) -> Path:
+        """The best trial of a search, as Hydra's own sweepers write it."""
+        return self.path / "optimization_results.yaml"
+
     def command(self, name: str) -> Path:
         """Held by one of the commands that run the sweep."""
         return self.path / f".command-{name}"

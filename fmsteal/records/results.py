@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 from omegaconf import DictConfig, OmegaConf
 
+from fmsteal.base.agent import is_logged
 from fmsteal.base.errors import StoreError
 from fmsteal.base.lease import LEASE_SECONDS, is_held
 from fmsteal.base.store import digest, read_json, write_text
@@ -36,13 +37,14 @@ def find_finished(folder: Path, key: str, cfg: DictConfig) -> Result | None:
     """The result of job ``key`` in ``folder``, if it has everything that ``cfg`` asks for.
 
     It counts only if none of its inputs has been touched since. If one has (another path with the same content, a file
-    added or rewritten), the pipeline compares contents.
+    added or rewritten), the pipeline compares contents. If `wandb agent` asks for it in a run of its own, it counts
+    once it is logged there.
     """
     result, _ = _read(JobFolder(folder).result)
     if not isinstance(result, dict) or fault_of_result(result) or result.get("schema") != SCHEMA:
         return None
     same = hash_of(result["job_key"]) == hash_of(key) and result.get("asked") == digest_asked(cfg)
-    return result if same and result.get("paths") == stamp_paths(cfg) else None
+    return result if same and result.get("paths") == stamp_paths(cfg) and is_logged(result) else None
 
 
 def keep_config(job: JobFolder) -> None:

@@ -121,18 +121,20 @@ class Grid:
         return "; ".join(said)
 
 
-def check_jobs(loader: SharedLoader, master: DictConfig, jobs: Sequence[Sequence[str]]) -> Grid:
+def check_jobs(loader: SharedLoader, master: DictConfig, jobs: Sequence[Sequence[str]], partly: bool = False) -> Grid:
     """Compose and check every job of a sweep, each given by its overrides.
 
     Only jobs without a result are checked against the classes they name, and of these only jobs with a part unlike any
     before: each check depends on one part and the API's answers alone. Combinations with the same key are one job, the
     first of them; where they differ in their evaluation, it measures all that they ask for.
 
+    ``partly``: the jobs are some of the sweep's, so that options for some choices alone may be for others.
+
     Raises:
         ConfigError: a job is not valid; the message is about the first such job.
     """
     merging = _Merging()
-    for overrides, cfg in compose_jobs(loader, master, jobs):
+    for overrides, cfg in compose_jobs(loader, master, jobs, partly):
         with _naming(overrides):
             values = _resolved(cfg)
             found = identity(cfg, values)
@@ -214,9 +216,11 @@ def expand(loader: SharedLoader, arguments: Sequence[str]) -> list[list[str]]:
 
 
 def compose_jobs(
-    loader: SharedLoader, master: DictConfig, jobs: Sequence[Sequence[str]]
+    loader: SharedLoader, master: DictConfig, jobs: Sequence[Sequence[str]], partly: bool = False
 ) -> Iterator[tuple[Sequence[str], DictConfig]]:
     """Each job's overrides and config, with the options for its choices alone (`fmsteal.sweep.only`).
+
+    ``partly``: the jobs are some of the sweep's.
 
     Raises:
         ConfigError: an option, key or value is misspelt; the message lists the valid ones.
@@ -232,8 +236,9 @@ def compose_jobs(
             except (HydraException, OmegaConfBaseException, AssertionError, ValueError) as error:
                 raise ConfigError(explain("config", list(overrides), error)) from error
         yield overrides, cfg
-    with _naming(()):
-        only.require_used()
+    if not partly:
+        with _naming(()):
+            only.require_used()
 
 
 class _Composing:

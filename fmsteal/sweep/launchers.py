@@ -63,6 +63,16 @@ def make_ready(launcher: DictConfig) -> None:
         on_submitit.outlive_dead_jobs()
 
 
+def require_sweeper(sweeper: DictConfig) -> None:
+    """Check that the chosen sweeper can run.
+
+    Raises:
+        ConfigError: a package that it needs is not installed.
+    """
+    if str(sweeper.get("_target_", "")).endswith(".OptunaSweeper") and not _installed("optuna"):
+        raise ConfigError("hydra/sweeper=optuna needs Optuna. Install it: pip install -e '.[optuna]'.")
+
+
 @contextmanager
 def cancel_when_stopped(launcher: DictConfig) -> Iterator[None]:
     """Launch jobs in the block; if the command is told to end meanwhile, jobs that run elsewhere are ended too."""

@@ -23,7 +23,9 @@ from fmsteal.config import searchpath
 from fmsteal.config.schema import Config
 from fmsteal.identity.keys import find_without_effect
 from fmsteal.sweep.only import Only
+from fmsteal.sweep.space import list_values
 
+GRID = ".StagedSweeper"  # the sweeper that runs each combination
 LONGEST = 200  # characters in a sweep's name
 _NAME = re.compile(rf"[A-Za-z0-9._-]{{1,{LONGEST}}}")
 
@@ -50,6 +52,7 @@ def preview(args: argparse.Namespace) -> DictConfig:
             params = cfg.hydra.sweeper.params or {}
             if args.multirun:
                 swept = parser.parse_overrides([f"{k}={v}" for k, v in params.items()])
+                _refuse_intervals(cfg, [*swept, *parsed])
                 words = plain + [_first(o) for o in _axes(swept, parsed)]
                 cfg = _compose(name, words)
                 if more := Only().words(cfg, words):
@@ -89,6 +92,20 @@ def _refuse_swept(overrides: list[Override]) -> None:
             raise ConfigError(f"{o.key_or_group} cannot be swept. Quote the value: {o.get_key_element()}='...'.")
 
 
+def _refuse_intervals(cfg: DictConfig, overrides: list[Override]) -> None:
+    """Refuse an interval, which has no end of values, unless the sweeper searches.
+
+    Raises:
+        ConfigError: the sweeper runs a grid.
+    """
+    given = next((o for o in overrides if o.is_sweep_override() and o.is_interval_sweep()), None)
+    if given is not None and str(cfg.hydra.sweeper.get("_target_", "")).endswith(GRID):
+        raise ConfigError(
+            f"{given.input_line} has no end of values. A search tries some: hydra/sweeper=optuna "
+            "metric=test/agreement. A grid lists them: a,b,c."
+        )
+
+
 def _refuse_lists(overrides: list[Override]) -> None:
     """Refuse several files of a group where one is to be chosen: Hydra would merge them into one, the last winning.
 
@@ -117,7 +134,7 @@ def _refuse_empty(overrides: list[Override]) -> None:
         ConfigError: an axis has no value; the message lists the choices.
     """
     for override in overrides:
-        if not override.is_sweep_override() or next(iter(override.sweep_string_iterator()), None) is not None:
+        if not override.is_sweep_override() or override.is_interval_sweep() or list_values(override):
             continue
         there = _options(override)
         what = (
@@ -129,7 +146,7 @@ def _refuse_empty(overrides: list[Override]) -> None:
 def _first(override: Override) -> str:
     if not override.is_sweep_override():
         return str(override.input_line)
-    return quote_override(f"{override.get_key_element()}={next(iter(override.sweep_string_iterator()))}")
+    return quote_override(f"{override.get_key_element()}={list_values(override)[0]}")
 
 
 def require_complete(cfg: DictConfig) -> None:

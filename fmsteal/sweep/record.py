@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from fmsteal.base.errors import ConfigError
+from fmsteal.base.lease import lease
 from fmsteal.base.store import explain_errors, write_json
 from fmsteal.records.folders import SweepFolder
 from fmsteal.records.results import SCHEMA, read_plan
@@ -74,8 +75,14 @@ def write(folder: Path, grid: Grid, command: str | None, conf: dict[str, str], c
 
     The file holds ``fixed`` (settings that no job varies), ``varied`` (names of the others), ``jobs`` (by key: the
     victim's key, the job's overrides, axes and cell), ``command`` (continues the sweep; None keeps the earlier one),
-    ``conf`` (the frozen copy of each config source) and ``code`` (that of the package, if there is one).
+    ``conf`` (the frozen copy of each config source) and ``code`` (that of the package, if there is one). Commands that
+    write at the same time, such as those that agents start, wait for one another.
     """
+    with explain_errors(folder), lease(SweepFolder(folder).record, "this sweep's record"):
+        _write(folder, grid, command, conf, code)
+
+
+def _write(folder: Path, grid: Grid, command: str | None, conf: dict[str, str], code: Path | None) -> None:
     before = read_plan(folder) or {}
     known = before.get("fixed", grid.fixed)
     fixed = {k: v for k, v in known.items() if k in grid.fixed and grid.fixed[k] == v}
@@ -83,16 +90,14 @@ def write(folder: Path, grid: Grid, command: str | None, conf: dict[str, str], c
         job.key: {"victim": job.victim, "overrides": list(job.overrides), "axis": job.axis, "cell": job.cell}
         for job in grid.jobs
     }
-    with explain_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        value: dict[str, Any] = {
-            "schema": SCHEMA,
-            "begun": before.get("begun", time.time()),
-            "command": command or before.get("command"),
-            "conf": conf,
-            "code": code and str(code),
-            "fixed": fixed,
-            "varied": sorted({*before.get("varied", ()), *grid.varied, *(known.keys() ^ fixed.keys())}),
-            "jobs": {**before.get("jobs", {}), **jobs},
-        }
-        write_json(SweepFolder(folder).record, value)
+    value: dict[str, Any] = {
+        "schema": SCHEMA,
+        "begun": before.get("begun", time.time()),
+        "command": command or before.get("command"),
+        "conf": conf,
+        "code": code and str(code),
+        "fixed": fixed,
+        "varied": sorted({*before.get("varied", ()), *grid.varied, *(known.keys() ^ fixed.keys())}),
+        "jobs": {**before.get("jobs", {}), **jobs},
+    }
+    write_json(SweepFolder(folder).record, value)

@@ -11,7 +11,7 @@ import secrets
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -21,7 +21,7 @@ from hydra.errors import CompactHydraException
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
-from fmsteal.base import command_line, stopping
+from fmsteal.base import agent, command_line, stopping
 from fmsteal.base.errors import FmstealError
 from fmsteal.base.lease import is_held, lease
 from fmsteal.base.on_hydra import SharedLoader, error_of
@@ -77,7 +77,7 @@ def run(
         grid = _compose_grid(arguments, master, loader, mixed, of)
     except FmstealError as error:
         raise CompactHydraException(f"fmsteal: {error}") from error
-    plan = SweepPlan(grid, master.stage)
+    plan = SweepPlan(grid, Stage.thieves if agent.started_us() else master.stage)  # a victim's run would be another one
     done = sum(job.finished for job in grid.jobs)
     log.info("%d jobs are checked, in %.1f s; %d are finished already", len(grid.jobs), time.monotonic() - began, done)
     if master.dry_run:
@@ -90,30 +90,60 @@ def run(
         require_data([pickle.loads(job) for job in grid.unlike], master.stage)
     except FmstealError as error:
         raise CompactHydraException(f"fmsteal: {error}") from error
-    from fmsteal.report.show import live  # imported late: finding a misspelt option needs no NumPy
-
-    context.config_loader = frozen.configs(loader, place.conf)
-    sources = {s.provider: s.path for s in context.config_loader.get_sources() if s.scheme() == "file"}
-    copy = frozen.copy_code(place.code) if freeze else None
-    command = command_line.spell_continuing()
-    try:
-        with _held(place), frozen.import_from(copy) if copy else nullcontext():
-            if of is None or place.record.is_file():  # single runs have no record
-                record.write(folder, grid, command if of is None else None, sources, copy)
-            launches = Launches(master, context, task, folder)
-            with live.show_stage(plan.make_stage("victims", folder), master.quiet):
-                launches.prepare_victims(plan.victims)
-            with live.show_stage(plan.make_stage("thieves", folder), master.quiet):
-                launches.run_thieves(plan.thefts)
-                launches.run_thieves(plan.measured)
-                launches.run_waiting(plan.thieves)
+    with open_sweep(master, context, loader, freeze) as opened:
+        if of is None:
+            opened.record(grid)
+        elif place.record.is_file():  # single runs have no record
+            opened.record(grid, command=None)
+        launches = Launches(master, context, task, folder)
+        launches.run(plan, quiet=master.quiet)
+        if not agent.started_us():  # a cell's run would be another one than the agent's
             send_cells(plan, folder)
+    _require_done(plan, launches)
+
+
+@dataclass(frozen=True)
+class OpenSweep:
+    """A sweep under way: its configs and its code are copied, and this command holds a lease on it.
+
+    Attributes:
+        folder: its folder.
+        loader: reads the copies of its configs.
+        code: the copy of its code, if there is one.
+        lease: the lease that this command holds, see `SweepFolder.command`.
+    """
+
+    folder: Path
+    loader: SharedLoader
+    code: Path | None
+    lease: Path
+
+    def record(self, grid: Grid, command: str | None = "") -> None:
+        """Add jobs to the record; ``command`` continues the sweep: "" is the one being run, None the earlier one."""
+        sources = {s.provider: s.path for s in self.loader.get_sources() if s.scheme() == "file"}
+        record.write(
+            self.folder, grid, command_line.spell_continuing() if command == "" else command, sources, self.code
+        )
+
+
+@contextmanager
+def open_sweep(master: DictConfig, context: HydraContext, loader: SharedLoader, freeze: bool) -> Iterator[OpenSweep]:
+    """Copy a sweep's configs and code for its jobs, hold a lease on it, and in the end show its results.
+
+    For the arguments see `run`; ``loader`` is the one that has composed its first jobs.
+    """
+    place = SweepFolder(Path(master.hydra.sweep.dir))
+    copied = context.config_loader = frozen.configs(loader, place.conf)
+    copied.open(master)
+    copy = frozen.copy_code(place.code) if freeze else None
+    try:
+        with _held(place) as held, frozen.import_from(copy) if copy else nullcontext():
+            yield OpenSweep(place.path, copied, copy, held)
     finally:
         if stopping.was_told() is None:  # a sweep that was stopped only says how to continue
             from fmsteal.report.show.table import show_sweep
 
-            show_sweep(results.read_sweep(folder), folder)
-    _require_done(plan, launches)
+            show_sweep(results.read_sweep(place.path), place.path)
 
 
 def _compose_grid(
@@ -131,7 +161,8 @@ def _compose_grid(
         grid = check_jobs(loader, master, expand(loader, arguments))
     else:
         grid = keep_stolen(check_jobs(loader, master, add_overrides(Path(of), arguments)))
-    if not mixed:
+    agent.require_one(len(grid.jobs))
+    if not (mixed or agent.started_us()):  # an agent's job does not say in what others differ from it
         record.require_same(folder, grid)
     return grid
 
@@ -151,13 +182,14 @@ def _estimate(plan: SweepPlan, master: DictConfig) -> Estimate:
 
 
 @contextmanager
-def _held(place: SweepFolder) -> Iterator[None]:
+def _held(place: SweepFolder) -> Iterator[Path]:
     """Hold a lease on the sweep: while one is held, `fmsteal status --watch` waits for jobs that have not begun."""
     for left in place.commands():
         if not is_held(left):
             Path(f"{left}.lease").unlink(missing_ok=True)
-    with lease(place.command(secrets.token_hex(4)), "this sweep"):
-        yield
+    own = place.command(secrets.token_hex(4))
+    with lease(own, "this sweep"):
+        yield own
 
 
 def keep_stolen(grid: Grid) -> Grid:
@@ -225,6 +257,17 @@ class Launches:
         self._launched = 0
         self.failed_victims: set[str] = set()
         self.error: Exception | None = None
+
+    def run(self, plan: SweepPlan, quiet: bool) -> None:
+        """Run what a plan says, stage by stage, under a display of it unless ``quiet``."""
+        from fmsteal.report.show import live  # imported late: finding a misspelt option needs no NumPy
+
+        with live.show_stage(plan.make_stage("victims", self._folder), quiet):
+            self.prepare_victims(plan.victims)
+        with live.show_stage(plan.make_stage("thieves", self._folder), quiet):
+            self.run_thieves(plan.thefts)
+            self.run_thieves(plan.measured)
+            self.run_waiting(plan.thieves)
 
     def prepare_victims(self, jobs: Sequence[SweepJob]) -> None:
         """Prepare the victim of each job."""
@@ -302,16 +345,18 @@ def _require_done(plan: SweepPlan, launches: Launches) -> None:
         missing = sum(not is_prepared(job.cache, job.victim) for job in plan.victims)
     else:
         asked, what = len(plan.grid.jobs), "jobs have no result"
-        missing = sum(not _has_result(job) for job in plan.thieves)
+        missing = sum(read_result(job) is None for job in plan.thieves)
     if missing:
         gave_up = f" The launcher gave up: {launches.error}." if launches.error else ""
         raise CompactHydraException(f"fmsteal: {missing} of {asked} {what}.{gave_up}")
 
 
-def _has_result(job: SweepJob) -> bool:
+def read_result(job: SweepJob) -> results.Result | None:
+    """The result of a job that was run; None if it has failed, or has no result of its own."""
     files = JobFolder(job.folder)
     result = read_json(files.result)
-    return isinstance(result, dict) and result.get("job_key") == job.key and not files.failure.is_file()
+    own = isinstance(result, dict) and result.get("job_key") == job.key and not files.failure.is_file()
+    return result if own else None
 
 
 def _is_busy(job: SweepJob) -> bool:

@@ -15,6 +15,7 @@ from typing import Any, Literal
 import wandb
 from PIL import Image
 
+from fmsteal.base import agent
 from fmsteal.base.errors import ConfigError
 from fmsteal.identity.keys import AXES
 from fmsteal.records.folders import JobFolder
@@ -139,6 +140,7 @@ class WandbTracking:
         except UNREACHABLE as error:
             if mode == "offline":
                 raise
+            agent.require_known(str(error).splitlines()[0])
             log.warning("W&B cannot be reached (%s): this run is kept offline", str(error).splitlines()[0])
             wandb.teardown()
             for begun in set(runs.glob("run-*")) - before:  # left by the attempt: an empty run of the same id
@@ -148,10 +150,11 @@ class WandbTracking:
     def _init(self, run: RunInfo, mode: str) -> Any:
         about = {"job_key": run.key, "config": columns.spell_keys(run.config), "git": run.git}
         named = self.tags or [tag for tag in os.environ.get("WANDB_TAGS", "").split(",") if tag]
+        own = not agent.started_us()  # an agent has named project, entity and run
         return wandb.init(
-            project=self._project(),
-            entity=self.entity,
-            id=columns.run_id(run.group, run.key),
+            project=self._project() if own else None,
+            entity=self.entity if own else None,
+            id=columns.run_id(run.group, run.key) if own else None,
             name=_name(run),
             group=run.group,
             job_type=run.kind,

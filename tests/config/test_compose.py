@@ -14,7 +14,7 @@ from fmsteal.base.quoting import quote_override
 from fmsteal.config import answers, build, by_adaptation, derived
 from fmsteal.config.answers import choices
 from fmsteal.report.show.published import find, read
-from tests.support.composing import composed
+from tests.support.composing import choices_of, composed
 
 CONF = paths.folder("conf")
 FILES = sorted(p.relative_to(CONF) for p in CONF.rglob("*.yaml") if p.parent != CONF)
@@ -71,9 +71,10 @@ def test_every_sweep_preset_says_what_it_asks_and_how_it_runs(name: str) -> None
     head = [line for line in preset.read_text().splitlines() if line.startswith("#")]
     assert head[0].endswith("?") or "?" in head[0]
     assert f"fmsteal -m sweep={name}" in preset.read_text()
-    jobs = 1
-    for values in OmegaConf.load(preset).hydra.sweeper.params.values():
-        jobs *= len(str(values).split(","))
+    sweeper = OmegaConf.load(preset).hydra.sweeper
+    jobs = sweeper.get("n_trials", 1)
+    for axis, values in sweeper.params.items():
+        jobs *= 1 if "n_trials" in sweeper and axis != "seed" else len(choices_of(axis, values))
     assert any(f"{jobs} jobs" in line for line in head), f"{jobs} jobs"
     build.check(filled(f"sweep={name}"))
 
@@ -111,7 +112,7 @@ def test_commands_in_comments_choose_what_there_is() -> None:
 @pytest.mark.parametrize("name", PRESETS)
 def test_every_choice_of_a_sweep_preset_composes_and_binds(name: str) -> None:
     for axis, values in OmegaConf.load(PRESETS[name]).hydra.sweeper.params.items():
-        for value in str(values).split(","):
+        for value in choices_of(axis, values):
             build.check(filled(f"sweep={name}", quote_override(f"{axis}={value}")))
 
 

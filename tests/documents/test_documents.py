@@ -14,7 +14,7 @@ from omegaconf import OmegaConf
 from fmsteal.base.quoting import quote_override
 from fmsteal.cli import COMMANDS, EVALUATE
 from fmsteal.config import build
-from tests.support.composing import composed
+from tests.support.composing import choices_of, composed
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = [path for path in sorted(ROOT.rglob("*.md")) if not {".git", "outputs", ".pytest_cache"} & set(path.parts)]
@@ -56,6 +56,8 @@ def test_a_command_of_a_document_is_one(words: list[str]) -> None:
 
 def _choice(override: str, one: int) -> str:
     key, equals, value = override.partition("=")
+    if "interval(" in value:
+        return quote_override(f"{key}={choices_of(key, value)[one]}")
     return quote_override(
         override if any(c in value for c in "[{'\"") or not equals else f"{key}={value.split(',')[one]}"
     )

@@ -6,12 +6,14 @@ from functools import cache
 
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig
 
 from fmsteal import cli
 from fmsteal.base import paths
 from fmsteal.base.on_hydra import SharedLoader
 from fmsteal.identity.keys import identity, key_hash
+from fmsteal.sweep.space import list_values
 
 SMOKE = ("experiment=smoke", "tracker=none", "trainer=cpu")
 
@@ -30,12 +32,18 @@ def loader() -> SharedLoader:
 
 def composed(*overrides: str) -> DictConfig:
     """The config of a job, with the ``hydra`` node."""
-    cli.forget_other_ray()
+    cli.forget_other_plugins()
     with initialize_config_dir(str(paths.folder("conf")), version_base="1.3"):
         hydra = GlobalHydra.instance().hydra
         assert hydra is not None
         hydra.config_loader = loader()
         return compose("config", list(overrides), return_hydra_config=True)
+
+
+def choices_of(axis: str, values: object) -> list[str]:
+    """The values of an axis, as written; of an interval those that are checked."""
+    text = str(values)
+    return list_values(OverridesParser.create().parse_override(f"{axis}={text}")) if "(" in text else text.split(",")
 
 
 def hash_now(job: str) -> str:
