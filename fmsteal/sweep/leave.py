@@ -148,11 +148,15 @@ def _describe(stage: str, added: Iterable[Array], before: int) -> str:
     after = sum(len(array.jobs) for array in arrays if array.victim)
     parts = []
     if count:
-        parts.append(f"{count} jobs are submitted to Slurm ({name_arrays(arrays)})")
+        parts.append(f"{_count(count)} submitted to Slurm ({name_arrays(arrays)})")
         parts[-1] += f", {'each' if after == count else f'{after} of them'} after its victim" if after else ""
     if before or not count:
-        parts.append(f"{before} jobs are in the queue already")
+        parts.append(f"{_count(before)} in the queue already")
     return f"{stage}: {'; '.join(parts)}"
+
+
+def _count(jobs: int) -> str:
+    return "1 job is" if jobs == 1 else f"{jobs} jobs are"
 
 
 def _require_known(queued: Queued) -> set[str]:
