@@ -104,6 +104,8 @@ class WandbTracking:
         def finish(code: int = 1) -> None:
             with outlive_service():
                 started.finish(exit_code=code)
+                return
+            forget_run()  # also if W&B has dropped the run before it noticed: the next one would ask the dead service
 
         try:
             last = (mark, finish, wandb.teardown) if run.requeued else ()
@@ -115,7 +117,7 @@ class WandbTracking:
             raise
         finally:
             finish(code)
-            if wandb.run is started:  # the service has ended
+            if wandb.run is started:  # the run was finished by a signal's handler, whose end was not waited for
                 forget_run()
 
     def _start(self, run: RunInfo) -> Any:

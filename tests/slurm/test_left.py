@@ -82,7 +82,7 @@ def test_cancelled_continued_and_left_by_a_shell_that_is_hung_up(cluster: Cluste
 
 
 def test_the_thefts_of_a_victim_that_fails_are_cancelled(cluster: Cluster, tmp_path: Path) -> None:
-    """Jobs are started by another Python, after lines of the user's; the same command runs what was cancelled."""
+    """Jobs are started by another Python, after lines of the user's; the same command submits what was cancelled."""
     python = tmp_path / "python"
     python.write_text(f'#!/bin/sh\necho "$SETUP_LINE" >> {tmp_path}/started\nexec {command()[0]} "$@"\n')
     python.chmod(0o755)
@@ -99,7 +99,7 @@ def test_the_thefts_of_a_victim_that_fails_are_cancelled(cluster: Cluster, tmp_p
     assert (tmp_path / "started").read_text().split() == ["set-up"] * 4
     again = leave(cluster, tmp_path, *SWEEP, *how)
     assert "victims: 1 job is submitted" in again and "thefts: 2 jobs are submitted" in again
-    assert "4 done" in ask(cluster, tmp_path, "status", WHERE, "--watch", "--every=1")
+    assert "cancelled 3 jobs" in ask(cluster, tmp_path, "cancel", WHERE)
 
 
 REFUSES = """#!/bin/sh
