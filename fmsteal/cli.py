@@ -29,6 +29,7 @@ from fmsteal.sweep.overrides import preview, require_dry_run, require_effect
 
 COMMANDS = {  # sub-command: the module whose `main` runs it, imported when it is called
     "status": "fmsteal.report.commands.status",
+    "cancel": "fmsteal.sweep.cancel",
     "results": "fmsteal.report.commands.results",
     "report": "fmsteal.report.commands.report",
     "compare": "fmsteal.report.commands.compare",

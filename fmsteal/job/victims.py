@@ -13,24 +13,17 @@ from typing import Any
 from omegaconf import DictConfig
 
 from fmsteal.base.store import MANIFEST, read_json, write_json
-from fmsteal.identity.keys import flatten, hash_of, identity
+from fmsteal.identity.keys import flatten, identity
 from fmsteal.identity.kinds import name_victim_kind
 from fmsteal.records import results
-
-PREPARED = "prepared"  # in the cache: a note for each victim's key, by its hash
+from fmsteal.records.prepared import find_note, is_prepared
 
 
 def is_ready(cfg: DictConfig, key: str) -> bool:
     """Whether the victim is in the store and nothing it was made from has changed since."""
     if not is_prepared(Path(cfg.cache), key):
         return False
-    return bool(read_json(_note(Path(cfg.cache), key))["paths"] == _paths(cfg))
-
-
-def is_prepared(cache: Path, key: str) -> bool:
-    """Whether the victim is in the store, whatever has changed since."""
-    known = read_json(_note(cache, key))
-    return isinstance(known, dict) and (known.get("place") is None or (cache / known["place"]).is_dir())
+    return bool(read_json(find_note(Path(cfg.cache), key))["paths"] == _paths(cfg))
 
 
 def remember(
@@ -48,7 +41,7 @@ def remember(
     Returns:
         The tracker's identity of the run that made the victim: ``run``, unless an earlier note names another.
     """
-    path = _note(Path(cfg.cache), key)
+    path = find_note(Path(cfg.cache), key)
     path.parent.mkdir(parents=True, exist_ok=True)
     inside = None if place is None else place.relative_to(Path(cfg.cache).absolute()).as_posix()
     before = read_json(path)
@@ -60,10 +53,6 @@ def remember(
     if before != known:
         write_json(path, known)
     return maker if maker is None else dict(maker)
-
-
-def _note(cache: Path, key: str) -> Path:
-    return cache / PREPARED / f"{hash_of(key)}.json"
 
 
 def _paths(cfg: DictConfig) -> dict[str, Any]:

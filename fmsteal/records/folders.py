@@ -156,6 +156,16 @@ class SweepFolder:
         return self.path / VICTIMS
 
     @property
+    def queued(self) -> Path:
+        """Which of its jobs were left in a cluster's queue."""
+        return self.path / "queued.json"
+
+    @property
+    def submitting(self) -> Path:
+        """Held while a command puts jobs into a cluster's queue."""
+        return self.path / ".submitting"
+
+    @property
     def conf(self) -> Path:
         """Folder of the configs its jobs are composed from."""
         return self.path / ".conf"

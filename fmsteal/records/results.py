@@ -28,9 +28,10 @@ LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the C loader is ten ti
 NESTED, LONG = 2000, 2**20  # brackets and characters of YAML above which the C loader might overflow the stack
 EPOCHS = "epochs.json"  # beside a training's checkpoint: how many epochs there will be
 
-DONE, RUNNING, FAILED, KILLED, WAITING, MISSING, UNREADABLE = STATES = (
-    "done", "running", "failed", "killed", "waiting", "missing", "unreadable",
+DONE, RUNNING, QUEUED, FAILED, KILLED, CANCELLED, WAITING, MISSING, UNREADABLE = STATES = (
+    "done", "running", "queued", "failed", "killed", "cancelled", "waiting", "missing", "unreadable",
 )  # fmt: skip
+# What a cluster's queue knows (queued, cancelled) is added by `fmsteal.report.read.queue`; the folders do not show it.
 
 
 def find_finished(folder: Path, key: str, cfg: DictConfig) -> Result | None:
@@ -107,7 +108,7 @@ class JobOnDisk:
         cell: the key of its cell, if the plan holds it.
         result: its result, if it is finished.
         failure: its failure record, if it raised.
-        fault: what is wrong with its result, if it is unreadable.
+        fault: what is wrong with its result, if it is unreadable; why it is queued or was cancelled, if it is.
     """
 
     key: str

@@ -6,22 +6,22 @@ They do not refuse what cannot work before any job runs, survive dead Slurm jobs
 from __future__ import annotations
 
 import logging
-import shutil
+import re
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from fmsteal.base import stopping
+from fmsteal.base import slurm, stopping
 from fmsteal.base.errors import ConfigError
 
 log = logging.getLogger(__name__)
 EXTRAS = {  # a launcher's plugin: the extra that it needs, and a module that is there if the extra is installed
-    "hydra_submitit_launcher": ("slurm", "hydra_plugins.hydra_submitit_launcher"),
+    "fmsteal_slurm": ("slurm", "submitit"),
     "hydra_joblib_launcher": ("joblib", "hydra_plugins.hydra_joblib_launcher"),
     "fmsteal_ray": ("ray", "ray"),
 }
@@ -31,6 +31,8 @@ SBATCH = {  # options of the launcher by name, with sbatch's name for each
     "gres": "gres", "mem_per_gpu": "mem-per-gpu", "mem_per_cpu": "mem-per-cpu", "cpus_per_gpu": "cpus-per-gpu",
     "gpus_per_task": "gpus-per-task", "nodes": "nodes", "tasks_per_node": "ntasks-per-node",
 }  # fmt: skip
+STAGES = ("victims", "thefts")  # options of the launcher that hold options for the jobs of one stage
+ENDED_BADLY = {"FAILED", "CANCELLED", "TIMEOUT", "OUT_OF_MEMORY", "NODE_FAIL", "BOOT_FAIL", "DEADLINE"}
 CANCEL_SECONDS = 2.0  # for Slurm to accept the cancellation
 
 
@@ -51,16 +53,38 @@ def make_ready(launcher: DictConfig) -> None:
         _typed(launcher, on_ray.Options, "Options of ray.init go into own: +hydra.launcher.own.labels=...")
         given = OmegaConf.to_container(launcher, resolve=True)
         on_ray.connect(on_ray.Options(**{str(k): v for k, v in given.items() if k != "_target_"}))  # type: ignore[union-attr]
-    if target.endswith(".SlurmLauncher"):
-        from hydra_plugins.hydra_submitit_launcher.config import SlurmQueueConf
+    if target.startswith("hydra_plugins.fmsteal_slurm."):
+        _make_slurm_ready(launcher)
 
-        from fmsteal.sweep import on_submitit
 
-        more = "Others of sbatch go into additional_parameters: +hydra.launcher.additional_parameters.reservation=..."
-        _typed(launcher, SlurmQueueConf, more)
-        options = OmegaConf.to_container(OmegaConf.masked_copy(launcher, [*SBATCH, "additional_parameters"]))
+def _make_slurm_ready(launcher: DictConfig) -> None:
+    from fmsteal.sweep import on_slurm, on_submitit
+
+    more = "Others of sbatch go into additional_parameters: +hydra.launcher.additional_parameters.reservation=..."
+    _typed(launcher, on_slurm.Options, more)
+    for stage in STAGES:
+        _typed(launcher[stage], on_slurm.Options, more, f"hydra.launcher.{stage}", on_slurm.STAGED)
+    if not slurm.is_here():
+        raise ConfigError(
+            "hydra/launcher=slurm needs Slurm's sbatch and srun, which are not on the PATH. Run this on a login "
+            "node of the cluster, or choose another launcher: hydra/launcher=joblib, hydra/launcher=ray, or none."
+        )
+    asked = [OmegaConf.to_container(of_stage(launcher, stage), resolve=True) for stage in STAGES]
+    for options in asked if asked[0] != asked[1] else asked[:1]:
         _accepted(options)  # type: ignore[arg-type]
-        on_submitit.outlive_dead_jobs()
+    on_submitit.outlive_dead_jobs()
+
+
+def of_stage(launcher: DictConfig, stage: str) -> DictConfig:
+    """The launcher's options for one of `STAGES`, without those of single stages; any launcher may have them."""
+    own = OmegaConf.select(launcher, stage)
+    given: Any = {} if own is None else OmegaConf.to_container(own, resolve=True)
+    kept = launcher.copy()  # it keeps its parent, which its interpolations need
+    with open_dict(kept):
+        for name in STAGES:
+            kept.pop(name, None)
+        kept.update(given)
+    return kept
 
 
 def require_sweeper(sweeper: DictConfig) -> None:
@@ -97,33 +121,49 @@ def _installed(module: str) -> bool:
         return False
 
 
-def _typed(launcher: DictConfig, options: type, more: str) -> None:
+def _typed(
+    given: DictConfig, options: type, more: str, where: str = "hydra.launcher", names: Sequence[str] | None = None
+) -> None:
+    """Check that options are known and have values of their types; ``names`` are the known ones, if not all are."""
     fields = OmegaConf.structured(options)
-    for key in map(str, launcher):
-        if key not in fields and key != "_target_":
-            there = ", ".join(sorted(str(name) for name in fields if name != "_target_"))
-            raise ConfigError(f"hydra.launcher has no option {key!r}. There are: {there}. {more}")
-        if key not in fields or OmegaConf.is_interpolation(launcher, key):
+    known = sorted(names or [str(name) for name in fields])
+    for key in map(str, given):
+        if key not in known and key != "_target_":
+            raise ConfigError(f"{where} has no option {key!r}. There are: {', '.join(known)}. {more}")
+        if key not in fields or (names is None and OmegaConf.is_interpolation(given, key)):
             continue
         try:
-            fields[key] = launcher[key]
+            fields[key] = given[key]
         except OmegaConfBaseException as error:
-            raise ConfigError(f"hydra.launcher.{key}={launcher[key]}: {str(error).splitlines()[0]}.") from error
+            raise ConfigError(f"{where}.{key}={given[key]}: {str(error).splitlines()[0]}.") from error
 
 
 def _accepted(options: Mapping[str, Any]) -> None:
-    """Let Slurm check partition, account, limits and GPUs: `sbatch --test-only`."""
-    if shutil.which("sbatch") is None or shutil.which("srun") is None:
-        raise ConfigError(
-            "hydra/launcher=slurm needs Slurm's sbatch and srun, which are not on the PATH. Run this on a login "
-            "node of the cluster, or choose another launcher: hydra/launcher=joblib, hydra/launcher=ray, or none."
-        )
+    """Let Slurm check partition, account, limits and GPUs: `sbatch --test-only`. It does not check dependencies."""
     words = _options_of_sbatch(options)
-    asked = _run("sbatch", "--test-only", *words, "--wrap=true")
-    if asked.returncode == 0:
-        return
+    asked = slurm.ask("sbatch", "--test-only", *words, "--wrap=true")
     said = " ".join(line.split("error: ", 1)[-1] for line in asked.stderr.splitlines() if line.strip())
-    raise ConfigError(f"Slurm would not take a job with {' '.join(words)}: {said.rstrip('.')}.{_advice(said)}")
+    if asked.returncode != 0:
+        raise ConfigError(f"Slurm would not take a job with {' '.join(words)}: {said.rstrip('.')}.{_advice(said)}")
+    _require_possible(str((options.get("additional_parameters") or {}).get("dependency") or ""))
+
+
+def _require_possible(dependency: str) -> None:
+    """Refuse a dependency that can never be met: Slurm starts a job after one that it does not know, at once.
+
+    Raises:
+        ConfigError: it names a job that Slurm does not know, or one that has failed and should have ended well.
+    """
+    where = f"hydra.launcher.additional_parameters.dependency={dependency}"
+    if "?" in dependency:
+        raise ConfigError(f"{where}: give the alternatives to a job of their own; here all are needed, with commas.")
+    for kind, jobs in re.findall(r"(after\w*|aftercorr):([\d_:+]+)", dependency):
+        for job in (word.partition("+")[0] for word in jobs.split(":")):
+            state = slurm.show_state(job)
+            if state is None:
+                raise ConfigError(f"{where}: Slurm does not know the job {job}; name one that waits or runs (squeue).")
+            if kind in ("afterok", "aftercorr") and state in ENDED_BADLY:
+                raise ConfigError(f"{where}: the job {job} is {state}, so that jobs after it would never begin.")
 
 
 def _options_of_sbatch(options: Mapping[str, Any]) -> list[str]:
@@ -138,15 +178,11 @@ def _options_of_sbatch(options: Mapping[str, Any]) -> list[str]:
 def _advice(said: str) -> str:
     """What to change in options that Slurm refused, judging by its message."""
     if "partition" in said:
-        partitions = sorted(set(_run("sinfo", "-h", "-o", "%R").stdout.split()))
+        partitions = sorted(set(slurm.ask("sinfo", "-h", "-o", "%R").stdout.split()))
         return f" There are the partitions {', '.join(partitions)}: hydra.launcher.partition=..."
     if "gres" in said.lower() or "gpu" in said.lower():
         return " On a cluster without GPUs: hydra.launcher.gpus_per_node=null."
     return " Name one of yours: hydra.launcher.account=..." if "account" in said else ""
-
-
-def _run(*command: str, timeout: float | None = None) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=timeout, start_new_session=True)
 
 
 def cancel() -> None:
@@ -156,10 +192,10 @@ def cancel() -> None:
     arrays = on_submitit.find_arrays()
     words, refused = ["scancel", *sorted(arrays)], ""
     try:
-        queue = _run("squeue", "--me", "-h", "-o", "%F", timeout=CANCEL_SECONDS / 2)
+        queue = slurm.ask("squeue", "--me", "-h", "-o", "%F", timeout=CANCEL_SECONDS / 2)
         words = ["scancel", *sorted(arrays.intersection(queue.stdout.split()))]
         if words[1:]:
-            refused = _run(*words, timeout=CANCEL_SECONDS / 2).stderr.strip()
+            refused = slurm.ask(*words, timeout=CANCEL_SECONDS / 2).stderr.strip()
     except (OSError, subprocess.TimeoutExpired) as error:
         refused = str(error)
     if refused:

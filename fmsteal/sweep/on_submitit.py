@@ -1,4 +1,4 @@
-"""Everything that fmsteal uses or changes of submitit's internals.
+"""Everything that fmsteal uses of submitit, and changes inside it.
 
 Written for submitit 1.5.0 to 1.5.4. `tests/sweep/test_on_submitit.py` checks it against the installed submitit, and
 fails if that is another version.
@@ -15,15 +15,22 @@ from __future__ import annotations
 
 import functools
 import time
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from hydra.core.utils import JobReturn
-from submitit.core.utils import FailedJobError, UncompletedJobError
+from submitit import AutoExecutor
+from submitit.core.job_environment import JobEnvironment
+from submitit.core.utils import DelayedSubmission, FailedJobError, FailedSubmissionError, UncompletedJobError
 from submitit.slurm.slurm import SlurmExecutor, SlurmInfoWatcher, SlurmJob
 
 from fmsteal.base import stopping
+from fmsteal.base.errors import JobError
 from fmsteal.base.on_hydra import make_return
 
+SHARED = {  # options that submitit names alike for every cluster
+    "name", "timeout_min", "mem_gb", "nodes", "cpus_per_task", "gpus_per_node", "tasks_per_node", "stderr_to_stdout",
+}  # fmt: skip
 LOOK_SECONDS = 30  # between two polls of the queue
 LATE_SECONDS = 15.0  # after a job's end, for its files to become visible on a network file system
 
@@ -82,6 +89,41 @@ def outlive_dead_jobs() -> None:
 
     job_class.watcher, job_class.results = watcher, results
     executor_class._internal_process_submissions = submitted
+
+
+def submit(
+    call: Callable[..., Any], jobs: Sequence[Sequence[Any]], folder: str, options: Mapping[str, Any]
+) -> list[SlurmJob[Any]]:
+    """Submit one array whose jobs call ``call``, each with arguments of its own.
+
+    Args:
+        call: what a job calls; its ``checkpoint`` gives what the job calls after it was interrupted.
+        jobs: each job's arguments.
+        folder: where submitit keeps scripts and logs.
+        options: of the jobs, by submitit's names, with ``max_num_timeout`` and ``python``.
+
+    Raises:
+        JobError: Slurm refused the array.
+    """
+    given = {name if name in SHARED else f"slurm_{name}": v for name, v in options.items() if v is not None}
+    how = {name: given.pop(name) for name in ("slurm_max_num_timeout", "slurm_python") if name in given}
+    executor = AutoExecutor(folder, cluster="slurm", **how)
+    executor.update_parameters(**given)
+    try:
+        return list(executor.map_array(call, *zip(*jobs, strict=True)))
+    except (FailedJobError, FailedSubmissionError) as error:
+        said = [line for line in str(error).splitlines() if line.strip()] or ["sbatch failed"]
+        raise JobError(said[-1].removeprefix("sbatch: error: ")) from error
+
+
+def call_again(call: Callable[..., Any], *arguments: Any) -> DelayedSubmission:
+    """What an interrupted job calls when it is started again."""
+    return DelayedSubmission(call, *arguments)
+
+
+def own_id() -> str:
+    """The id of the Slurm job that this process is; for a job of an array, ``<array>_<place>``."""
+    return str(JobEnvironment().job_id)
 
 
 def find_arrays() -> set[str]:

@@ -5,6 +5,7 @@ What is done already is read from disk.
 
 from __future__ import annotations
 
+import copy
 import logging
 import pickle
 import secrets
@@ -13,13 +14,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobStatus
 from hydra.errors import CompactHydraException
+from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig
+from omegaconf import DictConfig, open_dict, read_write
 
 from fmsteal.base import agent, command_line, stopping
 from fmsteal.base.errors import FmstealError
@@ -27,11 +29,11 @@ from fmsteal.base.lease import is_held, lease
 from fmsteal.base.on_hydra import SharedLoader, error_of
 from fmsteal.base.store import read_json, require_writable
 from fmsteal.config.schema import Stage
-from fmsteal.job.victims import is_prepared
 from fmsteal.records import results
 from fmsteal.records.folders import HYDRA, VICTIMS, JobFolder, SweepFolder, TheftFolder
+from fmsteal.records.prepared import is_prepared
 from fmsteal.records.results import JobOnDisk
-from fmsteal.sweep import frozen, launch_log, launchers, record
+from fmsteal.sweep import frozen, launch_log, launchers, leave, record
 from fmsteal.sweep.evaluate import add_overrides
 from fmsteal.sweep.grid import Grid, SweepJob, check_jobs, expand
 from fmsteal.tracking.naming import find_varying, run_name
@@ -88,6 +90,7 @@ def run(
         from fmsteal.sweep.available import require_data
 
         require_data([pickle.loads(job) for job in grid.unlike], master.stage)
+        leave.refuse_queued(plan, folder, master.hydra.launcher)
     except FmstealError as error:
         raise CompactHydraException(f"fmsteal: {error}") from error
     with open_sweep(master, context, loader, freeze) as opened:
@@ -96,27 +99,28 @@ def run(
         elif place.record.is_file():  # single runs have no record
             opened.record(grid, command=None)
         launches = Launches(master, context, task, folder)
-        launches.run(plan, quiet=master.quiet)
-        if not agent.started_us():  # a cell's run would be another one than the agent's
-            send_cells(plan, folder)
+        if leave.is_asked(master.hydra.launcher):
+            return leave.submit(plan, launches, folder)
+        with attend(place):
+            launches.run(plan, quiet=master.quiet)
+            if not agent.started_us():  # a cell's run would be another one than the agent's
+                send_cells(plan, folder)
     _require_done(plan, launches)
 
 
 @dataclass(frozen=True)
 class OpenSweep:
-    """A sweep under way: its configs and its code are copied, and this command holds a lease on it.
+    """A sweep whose configs and code are copied.
 
     Attributes:
         folder: its folder.
         loader: reads the copies of its configs.
         code: the copy of its code, if there is one.
-        lease: the lease that this command holds, see `SweepFolder.command`.
     """
 
     folder: Path
     loader: SharedLoader
     code: Path | None
-    lease: Path
 
     def record(self, grid: Grid, command: str | None = "") -> None:
         """Add jobs to the record; ``command`` continues the sweep: "" is the one being run, None the earlier one."""
@@ -128,17 +132,24 @@ class OpenSweep:
 
 @contextmanager
 def open_sweep(master: DictConfig, context: HydraContext, loader: SharedLoader, freeze: bool) -> Iterator[OpenSweep]:
-    """Copy a sweep's configs and code for its jobs, hold a lease on it, and in the end show its results.
+    """Copy a sweep's configs and code for its jobs, which are launched from the copies.
 
     For the arguments see `run`; ``loader`` is the one that has composed its first jobs.
     """
     place = SweepFolder(Path(master.hydra.sweep.dir))
     copied = context.config_loader = frozen.configs(loader, place.conf)
     copied.open(master)
-    copy = frozen.copy_code(place.code) if freeze else None
+    code = frozen.copy_code(place.code) if freeze else None
+    with frozen.import_from(code) if code else nullcontext():
+        yield OpenSweep(place.path, copied, code)
+
+
+@contextmanager
+def attend(place: SweepFolder) -> Iterator[Path]:
+    """Hold a lease on a sweep, and in the end show its results; yields the lease, see `SweepFolder.command`."""
     try:
-        with _held(place) as held, frozen.import_from(copy) if copy else nullcontext():
-            yield OpenSweep(place.path, copied, copy, held)
+        with _held(place) as held:
+            yield held
     finally:
         if stopping.was_told() is None:  # a sweep that was stopped only says how to continue
             from fmsteal.report.show.table import show_sweep
@@ -248,11 +259,10 @@ def _take_first_of_each_victim(jobs: Iterable[SweepJob]) -> list[SweepJob]:
 
 
 class Launches:
-    """The launches of one sweep, through the chosen launcher."""
+    """The launches of one sweep, through the chosen launcher, with its options for each stage."""
 
     def __init__(self, master: DictConfig, context: HydraContext, task: TaskFunction, folder: Path) -> None:
-        self._chosen = master.hydra.launcher
-        self._launcher = Plugins.instance().instantiate_launcher(context, task, master)
+        self._master, self._context, self._task = master, context, task
         self._folder = folder
         self._launched = 0
         self.failed_victims: set[str] = set()
@@ -272,7 +282,7 @@ class Launches:
     def prepare_victims(self, jobs: Sequence[SweepJob]) -> None:
         """Prepare the victim of each job."""
         folders = [f"{VICTIMS}/{job.victim}" for job in jobs]
-        self._launch([[*job.overrides, "stage=victims"] for job in jobs], folders)
+        self._launch("victims", [_spell_victim(job) for job in jobs], folders)
         raised = [self._job(folder).failure.is_file() for folder in folders]
         self.failed_victims = {job.victim for job, failed in zip(jobs, raised, strict=True) if failed}
 
@@ -282,12 +292,11 @@ class Launches:
         Such thieves would raise the same error, one by one, each occupying a device; they are left until the sweep is
         run again. If a victim's job was killed instead, the first thief continues with the victim.
         """
-        for job in jobs:  # marks of an earlier launch do not apply to this one
-            JobFolder(job.folder).waiting.unlink(missing_ok=True)
+        _clear_marks(jobs)
         able = [job for job in jobs if job.victim not in self.failed_victims]
         if len(able) < len(jobs):
             log.warning("%d jobs are left out: their victim failed", len(jobs) - len(able))
-        self._launch([list(job.overrides) for job in able], [job.key for job in able])
+        self._launch("thefts", [list(job.overrides) for job in able], [job.key for job in able])
 
     def run_waiting(self, jobs: Sequence[SweepJob]) -> None:
         """Rerun jobs that ended because another process worked on their theft, as soon as that process has finished."""
@@ -305,14 +314,36 @@ class Launches:
     def _job(self, name: str) -> JobFolder:
         return JobFolder(self._folder / name)
 
-    def _launch(self, jobs: Sequence[Sequence[str]], folders: Sequence[str]) -> None:
+    def leave_victims(self, jobs: Sequence[SweepJob]) -> Sequence[str]:
+        """Leave the jobs that prepare the victim of each job in the launcher's queue; return the id of each."""
+        return self._leave("victims", [_spell_victim(job) for job in jobs])
+
+    def leave_thieves(self, jobs: Sequence[SweepJob], after: str | None) -> Sequence[str]:
+        """Leave the jobs in the launcher's queue, until the job ``after``, if any, has ended well; return their ids."""
+        _clear_marks(jobs)
+        return self._leave("thefts", [list(job.overrides) for job in jobs], after)
+
+    def _leave(self, stage: str, jobs: Sequence[Sequence[str]], after: str | None = None) -> Sequence[str]:
+        launcher: Any = self._make_launcher(stage)
+        ids: Sequence[str] = launcher.leave(jobs, initial_job_idx=self._launched, after=after)
+        self._launched += len(jobs)
+        return ids
+
+    def _make_launcher(self, stage: str) -> Launcher:
+        """The launcher for a stage, one of `launchers.STAGES`."""
+        master = copy.deepcopy(self._master)
+        with read_write(master), open_dict(master):
+            master.hydra.launcher = launchers.of_stage(self._master.hydra.launcher, stage)
+        return Plugins.instance().instantiate_launcher(self._context, self._task, master)
+
+    def _launch(self, stage: str, jobs: Sequence[Sequence[str]], folders: Sequence[str]) -> None:
         """Launch jobs and wait for them; if the launcher gives up midway, nothing on disk is lost."""
         if not jobs:
             return
         try:
             shortly = launch_log.shorten(len(jobs), " ".join(jobs[0]))
-            with shortly, stopping.heed(), launchers.cancel_when_stopped(self._chosen):
-                done = self._launcher.launch(jobs, initial_job_idx=self._launched)
+            with shortly, stopping.heed(), launchers.cancel_when_stopped(self._master.hydra.launcher):
+                done = self._make_launcher(stage).launch(jobs, initial_job_idx=self._launched)
             for name, job in zip(folders, done, strict=False):
                 if job.status is JobStatus.FAILED and not self._job(name).failure.is_file():
                     log.error("%s: %s", name, error_of(job))  # the job could not report it itself
@@ -322,6 +353,17 @@ class Launches:
             log.warning("The launcher gave up (%s: %s); going on with what is on disk.", type(error).__name__, error)
             self.error = error
         self._launched += len(jobs)
+
+
+def _spell_victim(job: SweepJob) -> list[str]:
+    """The overrides of the job that prepares a job's victim."""
+    return [*job.overrides, "stage=victims"]
+
+
+def _clear_marks(jobs: Iterable[SweepJob]) -> None:
+    """Remove the marks of jobs that waited for a theft: those of an earlier launch do not apply to the next."""
+    for job in jobs:
+        JobFolder(job.folder).waiting.unlink(missing_ok=True)
 
 
 def send_cells(plan: SweepPlan, folder: Path) -> None:

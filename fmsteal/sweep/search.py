@@ -32,7 +32,7 @@ from fmsteal.job import objective
 from fmsteal.records.folders import SweepFolder
 from fmsteal.sweep import record
 from fmsteal.sweep.grid import Grid, SweepJob, check_jobs
-from fmsteal.sweep.run import Launches, OpenSweep, SweepPlan, open_sweep, read_result, run
+from fmsteal.sweep.run import Launches, OpenSweep, SweepPlan, attend, open_sweep, read_result, run
 from fmsteal.sweep.space import Space, read_space
 from fmsteal.sweep.trials import Trial, Trials
 
@@ -89,8 +89,8 @@ def search(
         from fmsteal.sweep.available import require_data
 
         require_data([pickle.loads(job) for job in grid.unlike], master.stage)
-        with open_sweep(master, context, loader, how.freeze) as opened:
-            found.run(grid, opened, Launches(master, context, task, found.place.path))
+        with open_sweep(master, context, loader, how.freeze) as opened, attend(found.place) as held:
+            found.run(grid, opened, Launches(master, context, task, found.place.path), held.name)
     except FmstealError as error:
         raise CompactHydraException(f"fmsteal: {error}") from error
 
@@ -126,8 +126,8 @@ class Search:
             record.require_same(self.place.path, grid)
         return grid
 
-    def run(self, checked: Grid, opened: OpenSweep, launches: Launches) -> None:
-        """Run the trials that are missing, some at a time; then say which is the best.
+    def run(self, checked: Grid, opened: OpenSweep, launches: Launches, command: str) -> None:
+        """Run the trials that are missing, some at a time, as those of this ``command``; then say which is the best.
 
         Raises:
             ConfigError: the jobs do not log the metric.
@@ -137,7 +137,7 @@ class Search:
         again = trials.renew(lambda name: bool(name) and is_held(self.place.path / name))
         log.info("%d of %d trials are done, %d are tried again", len(trials.done), self.how.n_trials, again)
         while (left := self.how.n_trials - len(trials.all)) > 0:
-            asked = trials.ask(min(left, self.how.n_jobs), opened.lease.name)
+            asked = trials.ask(min(left, self.how.n_jobs), command)
             self._run(asked, checked, opened, launches, trials)
             if launches.failed_victims:
                 raise CompactHydraException(

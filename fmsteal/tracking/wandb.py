@@ -124,6 +124,8 @@ class WandbTracking:
             raise
         finally:
             finish(code)
+            if wandb.run is started:  # the run was finished by a signal's handler, whose end was not waited for
+                forget_run()
 
     def _start(self, run: RunInfo) -> Any:
         runs = JobFolder(run.folder).wandb

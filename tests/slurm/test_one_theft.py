@@ -25,7 +25,7 @@ JOB = (
 
 @dataclass(frozen=True)
 class Both:
-    """Two sweeps that have gone through.
+    """Two sweeps that have gone through, and a third that was left in the queue.
 
     Attributes:
         root: where they were begun.
@@ -43,6 +43,11 @@ def folder(root: Path, sweep: str) -> Path:
     return found
 
 
+def has_waited(root: Path, sweep: str) -> bool:
+    jobs = results.list_begun(root / "outputs" / "sweeps" / sweep)
+    return [job.state for job in jobs] == [results.WAITING]
+
+
 def result(root: Path, sweep: str) -> dict[str, Any]:
     return json.loads((folder(root, sweep) / "result.json").read_text())  # type: ignore[no-any-return]
 
@@ -58,21 +63,23 @@ def epochs_of_thieves(root: Path) -> int:
 
 @pytest.fixture(scope="module")
 def both(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Both:
-    """The first holds the theft until the other's job has ended without a result and left its place to others."""
+    """The first holds the theft until the others' jobs have ended without a result and left their place to others."""
     root = tmp_path_factory.mktemp("both")
     go = root / "go"
     first = start(cluster, root, *JOB, "sweep_id=first", PAUSE_UNTIL=str(go))
     until(lambda: epochs_of_thieves(root), first)
     second = start(cluster, root, *JOB, "sweep_id=second")
+    finish(start(cluster, root, *JOB, "sweep_id=third", "hydra.launcher.wait=false"))
     try:
-        sweep = root / "outputs" / "sweeps" / "second"
-        until(lambda: [entry.state for entry in results.list_begun(sweep)] == [results.WAITING], second)
-        until(lambda: len(cluster.queue()) == 1, second)
+        for sweep in ("second", "third"):
+            until(lambda sweep=sweep: has_waited(root, sweep), second)  # type: ignore[misc]
+        until(lambda: not set(launched(root, "second")) & set(cluster.queue()), second)
         assert first.poll() is None and not (folder(root, "second") / "failure.json").exists()
         before = launched(root, "second")
     finally:
         go.touch()
     said = {"first": finish(first), "second": finish(second)}
+    said["third"] = finish(begin(cluster, root, "status", "outputs/sweeps/third", "--watch", "--every=1"))
     assert len(before) == 1 and len(launched(root, "second")) == 2, "it was run again once"
     return Both(root, said, {sweep: launched(root, sweep) for sweep in said})
 
@@ -96,6 +103,14 @@ def test_each_answer_is_in_the_ledger_once(both: Both) -> None:
     answers = only_theft(both.root).ledger.read_bytes().partition(b"\n")[2]
     assert len(answers) == QUERIES * (4 + 4 + 16 + 4 + 4 * seal["ledger"]["width"])
     assert epochs_of_thieves(both.root) == EPOCHS
+
+
+def test_a_job_that_nobody_waits_for_puts_itself_back_into_the_queue(both: Both) -> None:
+    assert "third: 1 jobs: 1 done" in both.said["third"]
+    assert result(both.root, "third")["cost"]["cost/usd_billed"] == 0
+    (job,) = launched(both.root, "third")
+    (log,) = (both.root / "outputs" / "sweeps" / "third" / ".submitit" / job).glob("*.out")
+    assert "queued again" in log.read_text()
 
 
 def test_evaluate_measures_on_slurm_without_a_query(cluster: Cluster, both: Both) -> None:

@@ -71,7 +71,7 @@ def test_processes_that_only_train_ignore_what_the_job_handles(heard: list[int])
 
 
 SERVICE_ENDS = """
-import os, signal, subprocess, time
+import os, signal, subprocess, sys, threading, time
 from pathlib import Path
 from fmsteal.tracking.base import RunInfo
 from fmsteal.tracking.wandb import WandbTracking
@@ -81,20 +81,25 @@ with WandbTracking().open(run) as tracker:
     tracker.log({"thief/loss": 2.0}, ("thief/epoch", 1))
     children = subprocess.run(["pgrep", "-P", str(os.getpid()), "wandb"], capture_output=True, text=True)
     (service,) = map(int, children.stdout.split())
-    os.kill(service, signal.SIGTERM)
-    while Path(f"/proc/{service}/cmdline").read_text():
-        time.sleep(0.01)
+    if sys.argv[1] == "training":
+        os.kill(service, signal.SIGTERM)
+        while Path(f"/proc/{service}/cmdline").read_text():
+            time.sleep(0.01)
     for epoch in (2, 3):
         tracker.log({"thief/loss": 1.0}, ("thief/epoch", epoch))
     tracker.summary({"test/agreement": 0.5})
+    if sys.argv[1] == "finishing":  # the run is being closed, and waits for the service's answer
+        os.kill(service, signal.SIGSTOP)
+        threading.Timer(1.0, os.kill, (service, signal.SIGKILL)).start()
 with WandbTracking().open(run) as tracker:
     tracker.log({"thief/loss": 0.5}, ("thief/epoch", 4))
 print("done")
 """
 
 
-def test_the_end_of_wandbs_service_is_not_the_jobs(tmp_path: Path) -> None:
-    words = [sys.executable, "-c", SERVICE_ENDS]
+@pytest.mark.parametrize("while_it_is", ["training", "finishing"])
+def test_the_end_of_wandbs_service_is_not_the_jobs(while_it_is: str, tmp_path: Path) -> None:
+    words = [sys.executable, "-c", SERVICE_ENDS, while_it_is]
     variables = {**environment(), "PYTHONPATH": str(Path(__file__).parents[2])}
     done = subprocess.run(words, cwd=tmp_path, env=variables, capture_output=True, text=True, timeout=120)
     assert done.stdout.strip() == "done", done.stderr

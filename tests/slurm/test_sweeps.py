@@ -62,6 +62,8 @@ def test_a_cancelled_array_is_continued_by_the_same_command(cluster: Cluster, tm
     ("option", "answer"),
     [
         ("partition=absent", "There are the partitions main, urgent"),
+        ("thefts.partition=absent", "There are the partitions main, urgent"),
+        ("additional_parameters={dependency:afterok:999999}", "Slurm does not know the job 999999"),
         ("gpus_per_node=1", "On a cluster without GPUs: hydra.launcher.gpus_per_node=null"),
         ("cpus_per_task=99", "Slurm would not take a job with"),
         ("timeout_min=soon", "hydra.launcher.timeout_min=soon"),

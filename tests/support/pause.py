@@ -11,9 +11,14 @@ from lightning.pytorch.callbacks import Callback
 
 
 class Pause(Callback):
-    """After an epoch PAUSE_SECONDS of sleep and a line in PAUSE_TRACE; a thief waits for the file PAUSE_UNTIL."""
+    """After an epoch PAUSE_SECONDS of sleep and a line in PAUSE_TRACE; a thief waits for the file PAUSE_UNTIL.
+
+    A training below a folder whose name has PAUSE_FAILS in it raises.
+    """
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if os.environ.get("PAUSE_FAILS", os.sep * 2) in str(trainer.default_root_dir):
+            raise RuntimeError("a bug in this training")
         time.sleep(float(os.environ.get("PAUSE_SECONDS", "0")))
         if "PAUSE_TRACE" in os.environ:
             with Path(os.environ["PAUSE_TRACE"]).open("a") as trace:

@@ -67,7 +67,7 @@ def require_slurm() -> None:
     """Skip where Slurm or its launcher is not installed."""
     if missing():
         pytest.skip(f"Slurm is not installed (no {', '.join(missing())}): apt-get install slurm-wlm munge")
-    pytest.importorskip("hydra_plugins.hydra_submitit_launcher", reason="pip install -e '.[slurm]'")
+    pytest.importorskip("submitit", reason="pip install -e '.[slurm]'")
 
 
 @dataclass(frozen=True)

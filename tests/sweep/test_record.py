@@ -9,6 +9,7 @@ from fmsteal.base.errors import ConfigError, StoreError
 from fmsteal.base.store import read_json, write_json
 from fmsteal.job import victims
 from fmsteal.records import results
+from fmsteal.records.prepared import is_prepared
 from fmsteal.sweep import record
 from fmsteal.sweep.grid import Grid, SweepJob
 from tests.support.composing import composed
@@ -79,11 +80,11 @@ def test_a_victim_is_ready_while_its_artifact_and_its_sources_are_there_untouche
     victims.remember(cfg, "key", "x-1", place)
     assert victims.is_ready(cfg, "key") and not victims.is_ready(cfg, "another")
     (tmp_path / "birds" / "wren" / "new.png").touch()
-    assert not victims.is_ready(cfg, "key") and victims.is_prepared(tmp_path / "cache", "key")
+    assert not victims.is_ready(cfg, "key") and is_prepared(tmp_path / "cache", "key")
     victims.remember(cfg, "key", "x-1", place)
     assert victims.is_ready(cfg, "key")
     place.rmdir()
-    assert not victims.is_ready(cfg, "key") and not victims.is_prepared(tmp_path / "cache", "key")
+    assert not victims.is_ready(cfg, "key") and not is_prepared(tmp_path / "cache", "key")
     victims.remember(cfg, "key", "remote", None)
     assert victims.is_ready(cfg, "key")
 

@@ -15,7 +15,7 @@ from omegaconf import OmegaConf
 from fmsteal.base.store import is_there, read_json
 from fmsteal.oracle.ledger import count_paid
 from fmsteal.records.folders import JobFolder, TheftFolder, find_theft
-from fmsteal.records.results import DONE, EPOCHS, MISSING, RUNNING, JobOnDisk
+from fmsteal.records.results import DONE, EPOCHS, MISSING, QUEUED, RUNNING, JobOnDisk
 from fmsteal.records.shapes import is_number
 
 TAIL = 2**14  # bytes at the end of a file of curves that are read for its last point
@@ -79,7 +79,7 @@ def _epochs(job: JobFolder, places: Sequence[JobFolder | TheftFolder], stage: st
 
 
 def estimate_time_left(entries: Sequence[JobOnDisk]) -> float | None:
-    """Seconds until running and missing jobs are done, with as many at a time as now; None if no job has finished.
+    """Seconds until all jobs are done, with as many at a time as now; None if no job has finished.
 
     A job is expected to take as long as those finished jobs that have the most overrides in common with it.
     """
@@ -88,7 +88,7 @@ def estimate_time_left(entries: Sequence[JobOnDisk]) -> float | None:
         return None
     running = [e for e in entries if e.state == RUNNING]
     work = [max(0.0, _expected(e, finished) - read_progress(e.folder).seconds) for e in running]
-    waiting = [_expected(e, finished) for e in entries if e.state == MISSING]
+    waiting = [_expected(e, finished) for e in entries if e.state in (MISSING, QUEUED)]
     return max([sum(work + waiting) / max(1, len(running)), *work])
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from fmsteal.records.results import RUNNING, JobOnDisk, list_begun, list_planned, read_plan
 from fmsteal.report.read.progress import read_progress
+from fmsteal.report.read.queue import Asked, Queue, add_queue
 
 
 @dataclass(frozen=True)
@@ -18,17 +19,20 @@ class Status:
         folder: the sweep's folder.
         jobs: all known jobs.
         plan: whether the sweep's plan is recorded; without it, missing jobs are not known.
+        queue: what the cluster says of the jobs that were left in its queue.
     """
 
     folder: Path
     jobs: Sequence[JobOnDisk]
     plan: bool
+    queue: Queue = field(default_factory=Queue)
 
     @classmethod
-    def of(cls, folder: Path) -> Status:
-        """Read a sweep's folder."""
-        jobs = list_planned(folder)
-        return cls(folder, list_begun(folder) if jobs is None else jobs, jobs is not None)
+    def of(cls, folder: Path, asked: Asked | None = None) -> Status:
+        """Read a sweep's folder, and ask the cluster's queue; ``asked`` keeps the queue's answer for a while."""
+        jobs, queue = list_planned(folder), (asked or Asked(folder)).look()
+        known = list_begun(folder) if jobs is None else add_queue(jobs, queue)
+        return cls(folder, known, jobs is not None, queue)
 
     def of_state(self, *states: str) -> list[JobOnDisk]:
         """The jobs in one of these states."""
@@ -36,8 +40,8 @@ class Status:
 
     @property
     def moving(self) -> bool:
-        """Whether a job is under way."""
-        return bool(self.of_state(RUNNING))
+        """Whether a job is under way, here or in a cluster's queue."""
+        return bool(self.of_state(RUNNING)) or bool(self.queue.there)
 
 
 def describe_error(job: JobOnDisk) -> str:

@@ -16,8 +16,21 @@ from rich.text import Text
 from fmsteal.base.lease import is_held
 from fmsteal.base.store import is_there
 from fmsteal.records.folders import JobFolder, SweepFolder
-from fmsteal.records.results import DONE, FAILED, KILLED, MISSING, RUNNING, STATES, UNREADABLE, JobOnDisk
+from fmsteal.records.results import (
+    CANCELLED,
+    DONE,
+    FAILED,
+    KILLED,
+    MISSING,
+    QUEUED,
+    RUNNING,
+    STATES,
+    UNREADABLE,
+    WAITING,
+    JobOnDisk,
+)
 from fmsteal.report.read.progress import estimate_time_left, format_duration, read_progress
+from fmsteal.report.read.queue import Asked
 from fmsteal.report.read.status import Status, continue_command, describe_error, describe_stage
 from fmsteal.report.show.whole import print_whole
 
@@ -36,13 +49,19 @@ def show(folder: Path, console: Console) -> None:
 
 
 def watch(folder: Path, console: Console, every: float) -> None:
-    """Keep showing the status until no job is under way and no command is running that would begin others."""
-    status = Status.of(folder)
+    """Keep showing the status until no job is under way or queued, and no command runs that would begin others."""
+    asked = Asked(folder)
+    status = Status.of(folder, asked)
     with Live(Group(*render(status)), console=console, auto_refresh=False) as live:
-        while status.moving or (status.of_state(MISSING) and any(map(is_held, SweepFolder(folder).commands()))):
+        while status.moving or (status.of_state(MISSING) and _may_begin(status)):
             time.sleep(every)
-            status = Status.of(folder)
+            status = Status.of(folder, asked)
             live.update(Group(*render(status)), refresh=True)
+
+
+def _may_begin(status: Status) -> bool:
+    """Whether jobs may begin that have not: a command is running, or the cluster that may have them does not answer."""
+    return bool(status.queue.unknown) or any(map(is_held, SweepFolder(status.folder).commands()))
 
 
 def render(status: Status) -> list[RenderableType]:
@@ -52,8 +71,10 @@ def render(status: Status) -> list[RenderableType]:
     parts: list[RenderableType] = [_headline(status), bar]
     if running := status.of_state(RUNNING):
         parts.append(_under_way(running))
+    parts += _queue(status)
     parts += _attention("failed", status.of_state(FAILED, UNREADABLE))
     parts += _attention("cut off: begun, not finished, and nobody works on it", status.of_state(KILLED))
+    parts += _cancelled(status.of_state(CANCELLED))
     if missing := status.of_state(MISSING):
         counts = Counter(job.stage or "job" for job in missing)
         text = ", ".join(f"{n} {name if n == 1 else f'{name}s'}" for name, n in counts.items())
@@ -62,7 +83,8 @@ def render(status: Status) -> list[RenderableType]:
         parts.append(
             Text(f"Jobs that were not begun are not known: the folder has no {SweepFolder(status.folder).record.name}.")
         )
-    if status.of_state(FAILED, UNREADABLE, KILLED) or (status.of_state(MISSING) and not status.moving):
+    ended = status.of_state(FAILED, UNREADABLE, KILLED, CANCELLED)
+    if ended or (status.of_state(MISSING, WAITING) and not status.moving):
         parts.append(Text(f"what is left is done by: {continue_command(status.folder)}"))
     return parts
 
@@ -77,6 +99,29 @@ def _under_way(running: Sequence[JobOnDisk]) -> Table:
     if len(running) > SHOWN:
         table.caption = f"and {len(running) - SHOWN} more"
     return table
+
+
+def _queue(status: Status) -> list[RenderableType]:
+    """What waits in a cluster's queue, and why; how to end it."""
+    if status.queue.unknown:
+        return [Text(f"{status.queue.unknown}: whether jobs wait in its queue cannot be seen from here")]
+    queued = status.of_state(QUEUED)
+    if not status.queue.there:
+        return []
+    why = ", ".join(f"{n} {reason}" for reason, n in Counter(job.fault for job in queued).most_common())
+    lines = [f"in Slurm's queue: {len(queued)} jobs{f' ({why})' if why else ''}"] if queued else []
+    return [Text("\n".join([*lines, f"end it with: fmsteal cancel {status.folder}"]))]
+
+
+def _cancelled(jobs: Sequence[JobOnDisk]) -> list[RenderableType]:
+    """Jobs that left a cluster's queue without having begun, by the reason."""
+    reasons: dict[str, list[str]] = {}
+    for job in jobs:
+        reasons.setdefault(job.fault, []).append(job.key)
+    return [
+        Text(f"cancelled: {len(keys)} {'job' if len(keys) == 1 else 'jobs'}, {reason}; the first is {keys[0]}")
+        for reason, keys in reasons.items()
+    ]
 
 
 def _attention(title: str, jobs: Sequence[JobOnDisk]) -> list[RenderableType]:

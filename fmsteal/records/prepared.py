@@ -1,0 +1,21 @@
+"""Notes of the victims that are in the store, by their own keys: ``<cache>/prepared/<hash>.json``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from fmsteal.base.store import read_json
+from fmsteal.identity.keys import hash_of
+
+PREPARED = "prepared"  # in the cache
+
+
+def is_prepared(cache: Path, key: str) -> bool:
+    """Whether the victim is in the store, whatever has changed since."""
+    known = read_json(find_note(cache, key))
+    return isinstance(known, dict) and (known.get("place") is None or (cache / known["place"]).is_dir())
+
+
+def find_note(cache: Path, key: str) -> Path:
+    """The file of a victim's note."""
+    return cache / PREPARED / f"{hash_of(key)}.json"
