@@ -56,9 +56,9 @@ def look_for_task(
         DataError: it is not, or has none.
     """
     opened = open_dataset(root, dataset, config, download)
-    for name in (split, test_split):
-        if name is not None:
-            Rows(open_split(opened, name), name, image, label, labelled=True)
+    for name, found in ((split, open_split(opened, split)), (str(test_split), open_test_split(opened, test_split))):
+        if found is not None:
+            Rows(found, name, image, label, labelled=True)
 
 
 @look_with(look_for_pool)
@@ -151,9 +151,8 @@ def task(
     """
     opened = open_dataset(root, dataset, config, download)
     first = Rows(open_split(opened, split), split, image, label, labelled=True)
-    second = None
-    if test_split is not None:
-        second = Rows(open_split(opened, test_split), test_split, image, label, labelled=True)
+    tests = open_test_split(opened, test_split)
+    second = None if tests is None else Rows(tests, str(test_split), image, label, labelled=True)
     parts = Parts(train_count, test_count, rest_count, test_share, seed)
     return make_task(store, first, second, Decoding(size, broken, max_pixels), parts)
 
@@ -181,19 +180,27 @@ def open_split(opened: Any, split: str) -> Any:
     Raises:
         DataError: there is no such split.
     """
-    if isinstance(opened, dict):
-        if split not in opened:
-            raise DataError(
-                f"The data set has no split '{split}', but {', '.join(opened)}: query.split=NAME (data.split, "
-                "data.test_split; data.test_split=null sets some images aside)."
-            )
-        return opened[split]
-    if str(opened.split or split) != split:
+    there = list(opened) if isinstance(opened, dict) else [str(opened.split or split)]
+    if split not in there:
+        raise DataError(f"The data set has no split '{split}', but {', '.join(there)}: query.split=NAME (data.split).")
+    return opened[split] if isinstance(opened, dict) else opened
+
+
+def open_test_split(opened: Any, split: str | None) -> Any:
+    """The test split of a data set, None if some of the training images are to be set aside.
+
+    Raises:
+        DataError: there is no such split.
+    """
+    if split is None:
+        return None
+    if not isinstance(opened, dict) or split not in opened:
+        there = ", ".join(opened) if isinstance(opened, dict) else "is a single one"
         raise DataError(
-            f"The data set is the split '{opened.split}' alone, not '{split}': query.split={opened.split} "
-            "(data.split; data.test_split=null sets some images aside)."
+            f"The data set has no test split '{split}' ({there}): data.test_split=NAME, or data.test_split=null sets "
+            "data.test_share of the images aside."
         )
-    return opened
+    return opened[split]
 
 
 class Rows:

@@ -71,17 +71,17 @@ def decode_chosen(store: Store, images: NumberedImages, ids: Ids, how: Decoding,
     Raises:
         DataError: an image cannot be decoded; the message names it.
     """
+    labels = images.labels if labelled else None
     spec = {
         "of": images.spec,
-        "ids": hashlib.sha256(np.asarray(ids, dtype=np.int64).tobytes()).hexdigest(),
+        "ids": _hash(ids),
         "size": how.size,
         "resampling": "bilinear",
-        "labelled": labelled,
+        "labels": None if labels is None else [_hash(labels), list(images.classes)],
         "broken": how.broken,
         "decoder": DECODER,
         "max_pixels": how.max_pixels,
     }
-    labels = images.labels if labelled else None
 
     def read(at: int) -> tuple[Image.Image, int]:
         number = int(ids[at])
@@ -182,6 +182,10 @@ def _renumber(images: Images, classes: Sequence[str]) -> Images:
     now = np.array([place.get(name, -1) for name in images.classes], dtype=np.int64)
     named = digest([images.digest, list(classes)])
     return replace(images, digest=named, labels=now[images.labels], classes=tuple(classes))
+
+
+def _hash(numbers: Ids) -> str:
+    return hashlib.sha256(np.asarray(numbers, dtype=np.int64).tobytes()).hexdigest()
 
 
 class _Names(Sequence[str]):

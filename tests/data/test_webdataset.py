@@ -275,7 +275,6 @@ def test_its_configs_make_it(shards: Path, tmp_path: Path) -> None:
     cfg = composed(
         "data=webdataset", f"data.root={shards}", "query=webdataset", f"query.root={shards}", "query.count=5"
     )
-    build.check(cfg)
     made = build.make(cfg.data, store=Store(tmp_path))
     assert len(made.train) == 32 and len(build.make(cfg.query, store=Store(tmp_path), task=made)) == 5
 
@@ -292,3 +291,16 @@ def test_shards_count_in_a_key_by_names_and_sizes(shards: Path, tmp_path: Path) 
     for shard in shards.iterdir():
         (tmp_path / "elsewhere" / shard.name).write_bytes(shard.read_bytes())
     assert key(tmp_path / "elsewhere") == known
+
+
+def test_other_names_of_classes_are_other_images_of_the_store(shards: Path, tmp_path: Path) -> None:
+    made = [
+        task(Store(tmp_path), str(shards), size=SIZE, classes=names, train_count=4, rest_count=0, test_count=4)
+        for names in (None, list("abcd"))
+    ]
+    assert [tuple(each.train.classes) for each in made] == [tuple("0123"), tuple("abcd")]
+    (tmp_path / "names.txt").write_text("a\nb\nc\nd\n")
+    assert task(Store(tmp_path), str(shards), size=SIZE, classes=str(tmp_path / "names.txt")).num_classes == 4
+    for names, says in ((["a"], "has 1 names, but the labels run to 3"), (list("aabc"), "twice"), ("gone", "no file")):
+        with pytest.raises(DataError, match=says):
+            task(Store(tmp_path), str(shards), size=SIZE, classes=names)
