@@ -53,19 +53,16 @@ class TarEntries:
         if len(self.faults) < MOST_FAULTS:
             self.faults.append(what)
 
-    def save(self, folder: Path, classes: Sequence[str] | None = None) -> None:
-        """Write the index; with ``classes``, labels are numbered by them."""
+    def save(self, folder: Path) -> None:
+        """Write the index, labels numbered."""
         np.save(folder / _WHERE, np.array(self.where, dtype=np.int64).reshape(-1, 3))
         np.save(folder / _ENDS, np.array(self.ends, dtype=np.int64))
         (folder / _NAMES).write_bytes(self.names)
+        classes: list[str] = []
         if self.labels:
-            numbers, found = number_labels(self.labels)
-            if classes is not None:
-                place = {name: at for at, name in enumerate(classes)}
-                numbers, found = np.array([place[name] for name in self.labels], dtype=np.int64), list(classes)
+            numbers, classes = number_labels(self.labels)
             np.save(folder / _LABELS, numbers)
-            classes = found
-        write_json(folder / _ABOUT, {"classes": list(classes or ()), "faults": self.faults, "wrong": self.wrong})
+        write_json(folder / _ABOUT, {"classes": classes, "faults": self.faults, "wrong": self.wrong})
 
 
 class TarIndex:
@@ -119,7 +116,6 @@ def index_archives(
     files: Sequence[Path],
     how: Mapping[str, Any],
     read: Callable[[TarEntries, int, Path], None],
-    classes: Sequence[str] | None = None,
 ) -> TarIndex:
     """The index of some archives, made once for their names, sizes and times.
 
@@ -128,10 +124,9 @@ def index_archives(
         files: the archives.
         how: what else decides the index.
         read: adds to the entries what the archive of this number holds.
-        classes: the names that labels have, in order; None for those that are found.
     """
     stamps = [[str(file.absolute()), file.stat().st_size, file.stat().st_mtime_ns] for file in files]
-    spec = {"archives": stamps, "how": dict(how), "classes": list(classes or ()), "version": VERSION}
+    spec = {"archives": stamps, "how": dict(how), "version": VERSION}
 
     def build(out: Path, scratch: Path) -> None:
         entries = TarEntries()
@@ -141,7 +136,7 @@ def index_archives(
             except OSError as error:
                 raise DataError(f"{file} cannot be read ({error.strerror}).") from error
             store.tell(f"index {_shorten(files[0])}", number + 1, len(files))
-        entries.save(out, classes)
+        entries.save(out)
 
     return TarIndex(files, spec, store.get(INDEXES, _shorten(files[0]), spec, build))
 
