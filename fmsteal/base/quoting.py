@@ -11,6 +11,7 @@ from fmsteal.base import paths
 
 _KEY = re.compile(r"[A-Za-z_][\w.+-]*")
 _CHOICES = re.compile(r"(?P<group>[a-z_/]+)=(?P<names>[\w.]+(?:,[\w.]+)*)")
+_RANGES = re.compile(r"[\w./~-]*(\{\d+\.\.\d+\}[\w./~-]*)+")  # of file names: shards-{000..099}.tar
 _NUMBER = re.compile(r"\d+(\.\d+)?(e\d+)?")
 
 
@@ -43,8 +44,13 @@ def quote(text: str) -> str:
 
 
 def quote_override(override: str) -> str:
-    """Quote what Hydra's grammar would misread: numeric file names of a group (``budget=100``) and non-ASCII text."""
+    """Quote what Hydra's grammar would misread.
+
+    That is numeric file names of a group (``budget=100``), ranges in file names (``{000..099}``), and non-ASCII text.
+    """
     key, equals, value = override.partition("=")
+    if equals and _RANGES.fullmatch(value):
+        return f'{key}="{value}"'
     if equals and not value.isascii() and not any(c in value for c in "\"'[{,"):
         return f'{key}="{value}"'
     match = _CHOICES.fullmatch(override)

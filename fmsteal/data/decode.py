@@ -19,6 +19,7 @@ from fmsteal.base.store import read_json, write_json
 from fmsteal.data.images import PIXELS, Ids, Labels, Pixels
 
 BLOCK = 1024  # images decoded before they are saved: a kill loses no more, and no more are in memory at a time
+TURN = 16  # images that a thread decodes at a time
 Read = Callable[[int], tuple[Image.Image, int]]
 STRIP = 8  # an image more than this many times as long as wide is a strip
 _LABELS, _STATE = "labels.npy", "decoded.json"
@@ -92,11 +93,15 @@ def decode(count: int, read: Read, size: int, scratch: Path, tell: Callable[[int
         except Exception as error:  # PIL raises many kinds for damaged files
             faults[place] = str(error) if isinstance(error, DataError) else f"{type(error).__name__}: {error}"
 
+    def several(places: range) -> None:
+        for place in places:
+            one(place)
+
     with ThreadPoolExecutor(os.cpu_count()) as workers:
         list(workers.map(one, sorted(faults)))
         for start in range(state["done"], count, BLOCK):
             end = min(start + BLOCK, count)
-            list(workers.map(one, range(start, end)))
+            list(workers.map(several, [range(at, min(at + TURN, end)) for at in range(start, end, TURN)]))
             pixels.flush()
             labels.flush()
             write_json(scratch / _STATE, {"count": count, "done": end, "faults": faults})
@@ -135,7 +140,10 @@ def crop_square(image: Image.Image, size: int) -> npt.NDArray[np.uint8]:
         if levels.min() < 0 or levels.max() > 65535:
             raise DataError("its levels are integers of more than 16 bits: save it with 8 or 16 bits")
         image = Image.fromarray((levels / 257).round().astype(np.uint8))
-    rgb = image.convert("RGBA").convert("RGB") if image.mode in ("P", "LA") else image.convert("RGB")
+    rgb = image.convert("RGBA") if image.mode in ("P", "LA") else image
+    rgb = rgb if rgb.mode == "RGB" else rgb.convert("RGB")
+    if rgb.size == (size, size):
+        return np.asarray(rgb, dtype=np.uint8).transpose(2, 0, 1)
     scale = size / min(rgb.size)
     width, height = (max(size, round(side * scale)) for side in rgb.size)
     left, top = (width - size) // 2, (height - size) // 2

@@ -21,7 +21,7 @@ def same(task: Task, *, count: int | None = None, seed: int = 0) -> Images:
     if task.rest is None:
         raise ConfigError(
             "query=same asks about the training images that the victim does not see, but it sees them all. Leave some "
-            "out: data.train_count=N."
+            "out: data.train_count=N (with data.rest_count=null, where the data set has that option)."
         )
     return task.rest.unlabelled().some(count, seed)
 

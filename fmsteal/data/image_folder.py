@@ -7,7 +7,6 @@ import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from PIL import Image
@@ -15,7 +14,8 @@ from PIL import Image
 from fmsteal.base.errors import DataError
 from fmsteal.base.store import Store, digest, write_json
 from fmsteal.data.available import look_with
-from fmsteal.data.decode import decode, describe_first_fault
+from fmsteal.data.broken import Broken, account_for
+from fmsteal.data.decode import decode
 from fmsteal.data.files import FoundFiles, find_images, spell
 from fmsteal.data.images import Images, Task, choose_ids, load, save
 from fmsteal.data.layout import FolderLayout, classes_of, lay_out, require_classes
@@ -25,7 +25,6 @@ from fmsteal.identity.rules import declare
 log = logging.getLogger(__name__)
 NAMES = "names.json"  # names of the files by image id, relative to the folder
 DECODER = 2  # increased when the same files are decoded differently
-Broken = Literal["error", "skip"]
 
 
 def look_for_task(root: str, test_root: str | None = None) -> None:
@@ -168,7 +167,7 @@ def decode_folder(
             found = decode(
                 len(names), read, size, scratch, lambda done, of: store.tell(f"decode {root.name}", done, of)
             )
-        _account_for(found.faults, [root / name for name in names], broken)
+        account_for(found.faults, [root / name for name in names], broken)
         kept = found.sound
         labels = found.labels[kept] if labelled else None
         if labels is not None:
@@ -207,18 +206,3 @@ def _stamp(file: str) -> tuple[int, int]:
     except OSError:
         return -1, -1
     return status.st_size, status.st_mtime_ns
-
-
-def _account_for(faults: dict[int, str], files: Sequence[Path], broken: Broken) -> None:
-    """Refuse files that cannot be decoded, or pass over them with a warning."""
-    if not faults:
-        return
-    first = describe_first_fault(faults, files)
-    if len(faults) == len(files):
-        raise DataError(f"None of {len(files)} image files can be decoded, first {first}.")
-    if broken == "error":
-        raise DataError(
-            f"{len(faults)} image file(s) cannot be decoded, first {first}. Remove them, or pass over them: "
-            "data.broken=skip (query.broken=skip)."
-        )
-    log.warning("%d image file(s) that cannot be decoded were passed over, first %s", len(faults), first)

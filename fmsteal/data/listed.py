@@ -11,7 +11,8 @@ import numpy as np
 from fmsteal.base.errors import DataError
 from fmsteal.base.store import Store, read_json
 from fmsteal.data.available import look_with
-from fmsteal.data.image_folder import NAMES, Broken, decode_folder
+from fmsteal.data.broken import Broken
+from fmsteal.data.image_folder import NAMES, decode_folder
 from fmsteal.data.images import Images, Task, load
 from fmsteal.data.layout import classes_of
 from fmsteal.data.opening import MAX_PIXELS

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -17,8 +18,8 @@ TWELVE_BITS = 4095
 _ORIENTATION = 0x0112  # an EXIF tag
 
 
-def open_image(file: Path, size: int, max_pixels: int) -> Image.Image:
-    """Open an image file, turned as its EXIF orientation says.
+def open_image(file: Path | BinaryIO, size: int, max_pixels: int) -> Image.Image:
+    """Open an image file (its path, or its content), turned as its EXIF orientation says.
 
     JPEGs are decoded at a reduced scale where that suffices for ``size`` pixels.
 

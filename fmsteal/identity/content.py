@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from fmsteal.base.patterns import find_base, find_files, is_pattern
 from fmsteal.base.store import checksum, digest, read_json, write_json
 
 REMEMBERED = "digests.json"  # in the cache: digests of files by path, with the size and time they had
@@ -27,12 +28,19 @@ class Contents:
         self._folders: dict[tuple[Path, int], str] = {}
 
     def of(self, path: str) -> str:
-        """A file's or folder's digest; if the path does not exist, its last part."""
+        """A file's or folder's digest; if the path does not exist, its last part.
+
+        Files that are named by a pattern (`fmsteal.base.patterns`) count like a folder that holds them alone.
+        """
         place = Path(path).expanduser().absolute()
         if place.is_file():
             return f"file:{self._of_file(place)}"
         if place.is_dir():
             return f"folder:{self._of_folder(place)}"
+        if is_pattern(path) and (files := [file.absolute() for file in find_files(path) if file.is_file()]):
+            base = find_base(path)
+            named = sorted((file.relative_to(base).as_posix(), file.stat().st_size) for file in files)
+            return f"folder:{digest(named)[:32]}"
         return place.name
 
     def _of_file(self, place: Path) -> str:

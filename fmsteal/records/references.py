@@ -15,9 +15,9 @@ from fmsteal.base.store import digest, read_json
 from fmsteal.base.users import list_users
 from fmsteal.identity.keys import KEY_VERSION, OF_VICTIM_PARTS
 from fmsteal.records.folders import RUNS, SWEEPS, THEFTS, VICTIMS, JobFolder, SweepFolder, TheftFolder
+from fmsteal.records.prepared import PREPARED
 
 NO_DEFENSE = "no_defense"  # stable name of the defense that is none
-PREPARED = "prepared"  # in a cache: a note for each victim's key
 
 
 @dataclass

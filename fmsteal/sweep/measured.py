@@ -12,7 +12,7 @@ from typing import Any
 from fmsteal.base.store import read_json
 from fmsteal.identity.keys import ANY_SEED
 from fmsteal.identity.kinds import name_theft_kind
-from fmsteal.job.victims import PREPARED
+from fmsteal.records.prepared import PREPARED
 from fmsteal.records.folders import RESULT, RUNS, SWEEPS
 from fmsteal.records.shapes import fault_of_result, is_number
 
