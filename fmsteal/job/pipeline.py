@@ -8,6 +8,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -55,14 +56,15 @@ def run(cfg: DictConfig, job: JobInfo) -> dict[str, Any]:
         with Progress(on_update=meter.save, alone=job.bar) as progress:
             store = Store(cfg.cache, tell=progress.update)
             task, pool = load_images(cfg, parts, store)
-            with open_context(cfg, job, parts, store, progress, None if record else theft) as ctx:
+            with open_context(cfg, job, parts, store, progress, None if record else theft) as opened:
+                ctx = replace(opened, account=theft.folder.path.name.rpartition("-")[2])
                 victim = functools.cache(lambda: prepare(cfg, job, parts, task, ctx))
                 content = describe(task, pool, parts)
                 if record is None:
                     for each in list_asked(cfg, parts):  # detect missing images before anything is paid
                         find_inputs(each.what, store)
                         check_task(each.what, task)
-                    if is_ours(parts.victim):
+                    if is_ours(parts.victim) and not victim().paid:
                         require_telling(victim(), task, ctx)
                     meter.victim = victim()
                     theft.begin({**content, "victim": victim().digest})
@@ -94,7 +96,7 @@ def prepare_victim(cfg: DictConfig, job: JobInfo) -> dict[str, Any]:
         task = load_task(cfg, store)
         with open_context(cfg, job, parts, store, progress, None, "victim") as ctx:
             victim = prepare(cfg, job, parts, task, ctx)
-            if is_ours(parts.victim):
+            if is_ours(parts.victim) and not victim.paid:
                 require_telling(victim, task, ctx)
             cost = {"cost/seconds": meter.read()["cost/seconds"]}
             ctx.tracker.summary(cost)
