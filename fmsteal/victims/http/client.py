@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from tenacity import RetryCallState
 
 FIRST_TRIES = 3  # calls of a service that was never reached: a wrong address is said soon
+FIRST_WAIT = 0.25  # seconds before a call is made again, doubled each time up to half a minute
 GRACE = 1.0  # seconds that calls under way get to end once this process is told to
 RENEWAL = 60.0  # seconds in which a refused token is fetched again once
 T = TypeVar("T")
@@ -184,7 +185,9 @@ class Client:
 
         trying = AsyncRetrying(retry=retry_if_exception(may), stop=self._is_enough, wait=self._find_wait, reraise=True)
         try:
-            return await trying(call)
+            async for attempt in trying:
+                with attempt:
+                    return await call()
         except Failure as failure:
             failure.unpaid = not any(unsure)
             if failure.wait is not None and failure.wait > self._manners.patience:
@@ -193,6 +196,7 @@ class Client:
                     unpaid=failure.unpaid, again=False,
                 ) from None  # fmt: skip
             raise
+        raise AssertionError  # the last failure is raised again
 
     def _is_enough(self, state: RetryCallState) -> bool:
         failure = state.outcome.exception() if state.outcome else None
@@ -200,7 +204,7 @@ class Client:
         return state.attempt_number > min(self._manners.retries, FIRST_TRIES - 1 if unseen else self._manners.retries)
 
     def _find_wait(self, state: RetryCallState) -> float:
-        """Seconds before the next attempt: what the service asks of all calls, else .25 s, doubled each time."""
+        """Seconds before the next attempt: what the service asks of all calls, else one that doubles each time."""
         from tenacity import wait_exponential_jitter
 
         failure = state.outcome.exception() if state.outcome else None
@@ -208,7 +212,7 @@ class Client:
         if asked is not None:
             self._not_before = max(self._not_before, time.monotonic() + asked)
             return asked
-        return wait_exponential_jitter(initial=0.25, max=30.0, jitter=0.25)(state)
+        return wait_exponential_jitter(initial=FIRST_WAIT, max=120 * FIRST_WAIT, jitter=FIRST_WAIT)(state)
 
     async def _send(self, method: str, url: str, body: bytes, headers: dict[str, str]) -> bytes:
         """Send one request; the body of its reply.

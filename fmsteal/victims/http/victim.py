@@ -181,10 +181,12 @@ class HttpVictim(VictimMaker):
         try:
             known = json.loads(client.get(url))
             width, kind = int(known["width"]), known.get("task")
+        except VictimError as error:
+            raise VictimError(f"{error} If it does not describe itself: victim.about=null.") from None
         except (ValueError, TypeError, KeyError, AttributeError):
             raise VictimError(
-                f"{url} does not describe a model ({{width, task, price_per_1000}}). If there is no description: "
-                "victim.about=null."
+                f"{url} does not describe a model ({{width, task, price_per_1000}}). If it does "
+                "not describe itself: victim.about=null."
             ) from None
         if kind not in (None, KINDS[self.answers]):
             raise VictimError(f"{url} is a service for task={kind}, and this job's is task={KINDS[self.answers]}.")
