@@ -181,6 +181,7 @@ class Running:
     def close(self) -> None:
         """Stop it for good."""
         self.down()
+        self._do(self._end())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(5)
 
@@ -197,6 +198,12 @@ class Running:
             await self._up()
 
         self._restarting = self._loop.create_task(again())
+
+    async def _end(self) -> None:
+        left = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
 
     async def _up(self) -> None:
         app = web.Application(client_max_size=2**26)

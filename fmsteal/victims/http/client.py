@@ -132,8 +132,7 @@ class Client:
             for worker in late:
                 worker.cancel()
             raise
-        for worker in workers:
-            worker.result()
+        failed += [error for worker in workers if (error := worker.exception()) is not None]
         if failed:
             raise failed[0]
 
@@ -224,6 +223,7 @@ class Client:
 
         while (left := self._not_before - time.monotonic()) > 0:
             await asyncio.sleep(left)
+        edition = self._headers.edition
         secret = await asyncio.to_thread(self._headers.spell_out) if self._headers.renews else self._headers.spell_out()
         try:
             async with self._open().request(
@@ -238,11 +238,18 @@ class Client:
         if 200 <= reply.status < 300:
             return said
         again = reply.status in self._manners.retry_statuses
-        if reply.status == 401 and self._headers.renews and time.monotonic() - self._renewed > RENEWAL:
-            self._renewed, again = time.monotonic(), True
-            self._headers.forget_token()
+        if reply.status == 401 and self._headers.renews:
+            again = edition != self._headers.edition or self._renew()
         sure = again and not self._manners.idempotency
         raise explain_status(reply.status, self._reader.read_error(said), reply.headers, url, again, sure)
+
+    def _renew(self) -> bool:
+        """Let the token be fetched again, unless it is quite new."""
+        if time.monotonic() - self._renewed < RENEWAL:
+            return False
+        self._renewed = time.monotonic()
+        self._headers.forget_token()
+        return True
 
     def _open(self) -> aiohttp.ClientSession:
         import aiohttp

@@ -107,7 +107,7 @@ def _parse(body: bytes) -> Any:
         raise Unreadable(f"The service's answer is no JSON (it begins {shown!r}): look at victim.url.", cut=True) from None
 
 
-def _outline(node: Any, depth: int = 3) -> str:
+def _outline(node: Any, depth: int = 4) -> str:
     """The shape of an answer, without its numbers."""
     if isinstance(node, dict):
         inner = ", ".join(f"{k}: {_outline(v, depth - 1)}" for k, v in list(node.items())[:6]) if depth else "..."

@@ -30,7 +30,7 @@ class Headers:
             ConfigError: a header that holds a key holds it in clear, or ``{token}`` has no command.
         """
         self._headers, self._command = dict(headers), list(token_command or ())
-        self._token, self._fetched = "", 0.0
+        self._token, self._fetched, self.edition = "", 0.0, 0
         for name, value in self._headers.items():
             if _SECRET.search(name) and not ENV.search(value) and TOKEN not in value:
                 raise ConfigError(
@@ -66,8 +66,9 @@ class Headers:
         return bool(self._command)
 
     def forget_token(self) -> None:
-        """Fetch the token again when it is needed next."""
+        """Fetch the token again when it is needed next; ``edition`` counts how often."""
         self._token = ""
+        self.edition += 1
 
     def hide(self, text: str) -> str:
         """A text in which each secret is replaced by its name."""

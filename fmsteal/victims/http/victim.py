@@ -7,7 +7,7 @@ import json
 import logging
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -85,10 +85,10 @@ class HttpVictim(VictimMaker):
     url: str
     route: str = ""
     about: str | None = None
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] | None = None
     token_command: Sequence[str] | None = None
     body: str | Mapping[str, Any] | None = None
-    options: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, Any] | None = None
     vectors: str = "outputs[].probabilities"
     errors: str | None = "error.message"
     images_per_request: int = 1
@@ -115,7 +115,7 @@ class HttpVictim(VictimMaker):
         """All settings that decide the answers."""
         quality = {"quality": self.quality} if self.encoding == "jpeg" else {}
         return {
-            "name": self.name, "options": dict(self.options), "encoding": self.encoding, **quality, "size": self.size,
+            "name": self.name, "options": dict(self.options or {}), "encoding": self.encoding, **quality, "size": self.size,
             "outputs": self.outputs, "answers": self.answers,
         }  # fmt: skip
 
@@ -164,13 +164,13 @@ class HttpVictim(VictimMaker):
     def _connect(self) -> HttpService:
         url = f"{self.url.rstrip('/')}{self.route}" if self.route else self.url
         check_url(url)
-        headers = Headers(self.headers, self.token_command)
+        headers = Headers(self.headers or {}, self.token_command)
         reader = Reader(self.vectors, self.errors)
         manners = Manners(
             self.concurrency, self.timeout, self.retries, self.patience, tuple(self.retry_statuses), self.idempotency
         )
         form = ImageFormat(self.encoding, self.quality, self.size)
-        template = Template(self.body, self.options, self.images_per_request)
+        template = Template(self.body, self.options or {}, self.images_per_request)
         return HttpService(Client(url, headers, manners, reader), template, form, reader, self.images_per_request, headers)
 
     def _read_about(self, client: Client) -> int | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -66,7 +67,9 @@ def context(folder: Path) -> Context:
 
 def make(url: str, *words: str, choice: str = "http", name: str = "theirs") -> Any:
     """The maker of a victim, as a config describes it, checked as far as it can be without asking."""
-    node = OmegaConf.merge(chosen(choice), OmegaConf.from_dotlist([f"name={name}", f"url={url}", *words]))
+    base = copy.deepcopy(chosen(choice))
+    OmegaConf.set_struct(base, False)
+    node = OmegaConf.merge(base, OmegaConf.from_dotlist([f"name={name}", f"url={url}", *words]))
     assert isinstance(node, DictConfig)
     maker = build.make(node)
     maker.require_makeable()

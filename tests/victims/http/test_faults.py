@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -75,11 +76,12 @@ def test_a_server_that_is_restarted_in_mid_run_goes_on(tmp_path: Path) -> None:
     with run(api()) as service:
         victim, ctx = behind(service, tmp_path, *QUICK, "images_per_request=2")
 
-        def fall_over(number: int) -> None:
-            if number in (8, 40):
-                service.restart_from_within(0.05)
+        async def fall_over(request: web.Request) -> web.StreamResponse:
+            service.restart_from_within(0.05)
+            await asyncio.sleep(5)
+            raise AssertionError
 
-        service.api.before = fall_over
+        service.api.before = lambda number: fall_over if number in (8, 40) else None
         torch.testing.assert_close(ask(victim, ctx), due(), rtol=0, atol=1e-6)
         assert len(service.api.requests) > 60 and set(service.api.paid.values()) == {1}
 

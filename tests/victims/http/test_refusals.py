@@ -20,7 +20,7 @@ ONE = ("images_per_request=4", "concurrency=2", "retries=2")
 @pytest.mark.parametrize(
     ("words", "match"),
     [
-        (("url=ftp://host/x",), r"victim\.url=ftp://host/x is no address"),
+        (("url=ftp://host/x",), r"victim\.url=ftp://host/x/v1/classify is no address"),
         (("url=http://host:port",), "is no address"),
         (("vectors='outputs[]..x'",), r"victim\.vectors=.* is no JMESPath expression"),
         (("body={text: hello}",), r"victim\.body has no place for an image\. Places are \{base64\}"),

@@ -43,7 +43,8 @@ def test_a_key_reaches_the_service_and_nothing_else(
         service.api.key, service.api.before = "another", lambda number: None
         monkeypatch.setenv("THEIR_KEY", SECRET[:-1] + "b")  # one that is refused, and said back
         with pytest.raises(VictimError, match=r"401 and says: the key Bearer env:THEIR_KEY is unknown") as refused:
-            ask(behind(service, tmp_path / "third", HEADERS)[0], ctx)
+            third, ctx = behind(service, tmp_path / "third", HEADERS)
+            ask(third, ctx)
     for error in (unread.value, refused.value):
         said.append("".join(traceback.format_exception(error)) + repr(victim) + repr(victim.service))
     assert not [text for text in (*said, caplog.text) if SECRET[:-1] in text] and not find_secret(tmp_path)
@@ -62,8 +63,8 @@ def test_a_token_is_fetched_by_a_command_and_again_when_it_is_refused(tmp_path: 
         service.api.key = "Bearer newer"
         with pytest.raises(VictimError, match="401"):
             ask(victim, context(tmp_path / "refused"))
-        lacking = make(service.url, words[0], "token_command=[false]")
-        with pytest.raises(VictimError, match=r"token_command=false ended with 1"):
+        lacking = make(service.url, words[0], "token_command=[/bin/false]")
+        with pytest.raises(VictimError, match=r"token_command=/bin/false ended with 1"):
             lacking.prepare(TASK, ctx)
 
 
@@ -73,7 +74,7 @@ def test_a_token_is_fetched_by_a_command_and_again_when_it_is_refused(tmp_path: 
         (("headers.Authorization='Bearer sk-1'",), r"headers\.Authorization is to name its key.*env:NAME"),
         (("headers.X-Api-Key=abc",), r"headers\.X-Api-Key is to name its key"),
         (("headers.Authorization=env:NOT_SET_AT_ALL",), r"names the variable NOT_SET_AT_ALL, which is not set"),
-        (("headers.Authorization={token}",), r"give victim\.token_command"),
+        (("headers.Authorization='{token}'",), r"give victim\.token_command"),
         (("url=https://me:pw@host/v1",), r"victim\.url holds a key or a password"),
         (("url=https://host/v1?key=abc",), r"victim\.url holds a key or a password"),
     ],
@@ -89,10 +90,10 @@ def test_a_variable_resolved_into_the_config_is_refused(monkeypatch: pytest.Monk
     monkeypatch.setenv("THEIR_KEY", SECRET)
     words = ("victim=http", "victim.name=a", "victim.url=http://127.0.0.1:9")
     for value in ("${oc.env:THEIR_KEY}", "Bearer ${oc.env:THEIR_KEY,none}"):
-        cfg = composed(*words, f"+victim.headers.Authorization='{value}'")
+        cfg = composed(*words, f"+victim.headers={{Authorization: '{value}'}}")
         with pytest.raises(ConfigError, match=r"victim\.headers\.Authorization takes.*THEIR_KEY.*write env:THEIR_KEY"):
             build.check(cfg)
-    one = composed(*words, "+victim.headers.Authorization='Bearer env:THEIR_KEY'")
+    one = composed(*words, "victim.headers={Authorization: 'Bearer env:THEIR_KEY'}")
     build.check(one)
     other = composed(*words[:2], "victim.url=http://elsewhere:1", "victim.concurrency=2", "victim.usd_per_1000=7")
     assert identity(one) == identity(other) and SECRET not in str(identity(one))
