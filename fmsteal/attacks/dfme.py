@@ -60,6 +60,7 @@ class DFME:
     version: ClassVar[int] = 2  # the generator's gradient is divided by the number of classes, as published
     answers: ClassVar[Answers] = "probabilities"
     ignores: ClassVar[Ignores] = {"/thief.recipe": {}}
+    needs_floats: ClassVar[bool] = True
 
     size: int = 32
     batch: int = 256

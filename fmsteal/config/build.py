@@ -80,6 +80,7 @@ def check(cfg: DictConfig) -> None:
         ConfigError: a target does not exist, or an option is unknown, missing or of the wrong type. The message names
             the key, and lists the options of the target if one is unknown.
     """
+    _refuse_environment(cfg)
     for path, node in find_targets(cfg, follow=True):
         target = locate(node._target_, path)
         values = OmegaConf.to_container(node, resolve=True, throw_on_missing=False)
@@ -103,6 +104,30 @@ def find_targets(node: Any, path: str = "", *, follow: bool = False) -> Iterator
         if follow and child is not None and child._is_interpolation():
             child = child._maybe_dereference_node()
         yield from find_targets(child, f"{path}.{key}" if path else key, follow=follow)
+
+
+def _refuse_environment(cfg: DictConfig) -> None:
+    """Refuse a variable's value below ``victim``: it would be resolved into every file that holds the config.
+
+    Raises:
+        ConfigError: there is one; the message says what to write.
+    """
+    victim = cfg._get_node("victim")
+    plain = OmegaConf.to_container(victim, resolve=False) if isinstance(victim, DictConfig) else {}
+    for key, value in _leaves(plain, "victim"):
+        if isinstance(value, str) and (found := re.search(r"\$\{\s*oc\.env\s*:\s*([^,}\s]*)", value)):
+            raise ConfigError(
+                f"{key} takes the value of the variable {found[1]}, which would be written into the job's files: "
+                f"write env:{found[1]} in its place, and it is read when a request is sent."
+            )
+
+
+def _leaves(value: Any, key: str) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, dict | list):
+        for name, child in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from _leaves(child, f"{key}.{name}")
+    else:
+        yield key, value
 
 
 def _check_options(path: str, node: DictConfig, target: Any, options: dict[str, Any]) -> None:

@@ -23,6 +23,7 @@ from fmsteal.training.classifier import Classifier
 from fmsteal.training.context import Context
 from fmsteal.training.inference import penultimate
 from fmsteal.training.learners import ClassifierLearner, Learner, Role
+from fmsteal.victims.base import VictimMaker
 from fmsteal.victims.zero_shot import ZeroShotVictim
 
 
@@ -41,6 +42,14 @@ class Similarity(Measurement):
     def __post_init__(self) -> None:
         if self.images < 4:
             raise ConfigError(f"evaluation.also.similarity.images must be at least 4, not {self.images}.")
+
+    def check_victim(self, victim: VictimMaker) -> None:
+        """Refuse a victim whose features cannot be looked at, before anything is paid for."""
+        if getattr(victim, "paid", False):
+            raise ConfigError(
+                f"evaluation=similarity compares the features of victim and thief, and {type(victim).__name__} answers "
+                "over a network: nobody sees its features. Leave it out (evaluation=classify)."
+            )
 
     def run(self, pair: Pair, ctx: Context) -> Measured:
         """``test/cka``, ``test/trunk_cka`` (each also ``_unbiased``), and ``test/victim_entropy`` in nats."""

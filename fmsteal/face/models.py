@@ -64,8 +64,9 @@ def load_victim(
     paid = Store(Path(cfg.output) / THEFTS / ".paid")
     quiet = Progress(alone=False)
     ctx = Context(store, job.path, parts.training, CsvTracker(job.path), quiet, cfg.seed, paid)
-    victim = parts.victim.prepare(task, ctx)
-    if victim.paid:
+    asks = getattr(parts.victim, "paid", False)  # preparing such a victim would ask it already
+    victim = None if asks else parts.victim.prepare(task, ctx)
+    if victim is None or victim.paid:
         raise VictimError(f"The victim of {job.path} answers for money: it is asked by a job's attack alone.")
     victim = know(victim, is_ours(parts.victim), task, ctx)
     if victim.digest != record["victim"]:

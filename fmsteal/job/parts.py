@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 from omegaconf import DictConfig
 
 from fmsteal.attacks.base import Attack
 from fmsteal.base.errors import ConfigError
 from fmsteal.config import answers, build
+from fmsteal.config.price import find_price
 from fmsteal.defenses.base import Defense
 from fmsteal.evaluation.base import Evaluation, list_measurements
 from fmsteal.job import protocols
@@ -50,8 +51,11 @@ class Parts:
         build.check(cfg)
         names = [field.name for field in fields(cls) if field.name != "evaluations"]
         made = {name: build.make(cfg[GROUPS.get(name, name)]) for name in names}
+        if isinstance(made["budget"], Budget):
+            made["budget"] = replace(made["budget"], usd_per_1000=find_price(cfg))
         parts = cls(**made, evaluations=[build.make(node) for node in cfg.evaluations])
         parts.require_fit()
+        parts.require_floats()
         for learner in (parts.victim, parts.thief):
             if (require := getattr(learner, "require_makeable", None)) is not None:
                 require()
@@ -62,6 +66,19 @@ class Parts:
                 if (check_victim := getattr(measurement, "check_victim", None)) is not None:
                     check_victim(parts.victim)
         return parts
+
+    def require_floats(self) -> None:
+        """Refuse an attack that asks about images which differ by less than an image file can hold.
+
+        Raises:
+            ConfigError: the victim gets images as files of 8 bits, and the attack needs more.
+        """
+        if getattr(self.victim, "eight_bit", False) and getattr(self.attack, "needs_floats", False):
+            raise ConfigError(
+                f"attack ({protocols.name_of(self.attack)}) asks about images that differ by less than 1/255, and "
+                f"victim ({protocols.name_of(self.victim)}) is sent image files of 8 bits, in which they are the same: "
+                "choose another attack, or a victim in this process (victim=custom)."
+            )
 
     def require_fit(self) -> None:
         """Check that each part has the methods and types that the job needs.

@@ -8,6 +8,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -56,14 +57,15 @@ def run(cfg: DictConfig, job: JobInfo) -> dict[str, Any]:
         with Progress(on_update=meter.save, alone=job.bar) as progress:
             store = Store(cfg.cache, tell=progress.update)
             task, pool = load_images(cfg, parts, store)
-            with open_context(cfg, job, parts, store, progress, None if record else theft) as ctx:
+            with open_context(cfg, job, parts, store, progress, None if record else theft) as opened:
+                ctx = replace(opened, account=theft.folder.path.name.rpartition("-")[2])
                 victim = functools.cache(lambda: prepare(cfg, job, parts, task, ctx))
                 content = describe(task, pool, parts)
                 if record is None:
                     for each in list_asked(cfg, parts):  # detect missing images before anything is paid
                         find_inputs(each.what, store)
                         check_task(each.what, task)
-                    if is_ours(parts.victim):
+                    if is_ours(parts.victim) and not victim().paid:
                         require_telling(victim(), task, ctx)
                     meter.start_attack(victim(), store.spent.get("victims", 0.0))
                     theft.begin({**content, "victim": victim().digest})
@@ -95,7 +97,7 @@ def prepare_victim(cfg: DictConfig, job: JobInfo) -> dict[str, Any]:
         task = load_task(cfg, store)
         with open_context(cfg, job, parts, store, progress, None, "victim") as ctx:
             victim = prepare(cfg, job, parts, task, ctx)
-            if is_ours(parts.victim):
+            if is_ours(parts.victim) and not victim.paid:
                 require_telling(victim, task, ctx)
             cost = {"cost/seconds": meter.read()["cost/seconds"]}
             ctx.tracker.summary(cost)

@@ -16,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from fmsteal.base.environment import describe_environment
 from fmsteal.base.store import checksum, explain_errors, link_or_copy, sync
+from fmsteal.config.price import find_price
 from fmsteal.identity.keys import cell_settings
 from fmsteal.job import stolen
 from fmsteal.job.measure import Found
@@ -68,12 +69,16 @@ def publish(
 ) -> dict[str, Any]:
     """Write the job's files, and ``result.json`` last, with the checksums of the others."""
     own, queries = job.files, record["cost"]["cost/queries"]
-    price = float(cfg.budget.get("usd_per_1000", 0.0))
+    price = find_price(cfg)
     usd = queries * price / 1000 + record["cost"].get("cost/defense_usd", 0.0)
+    billed = usd
+    if (counted := record["cost"].get("cost/queries_billed")) is not None:  # others have paid for some of the answers
+        counted += record["cost"].get("cost/preparation_queries", 0)
+        billed = counted * price / 1000 + record["cost"].get("cost/defense_usd", 0.0)
     cost = {
         **record["cost"],
         "cost/usd": usd,
-        "cost/usd_billed": usd if record["job"] == str(job.folder.absolute()) else 0.0,
+        "cost/usd_billed": billed if record["job"] == str(job.folder.absolute()) else 0.0,
         "cost/seconds": round(record["cost"]["cost/seconds"] + measured.seconds, 2),
     }
     found = {part: {**record.get("found", {}).get(part, {}), **getattr(measured, part)} for part in PARTS}

@@ -99,7 +99,7 @@ def steal(
         "paid": victim.paid,
         "thief": known,
         "budget": int(cfg.budget.queries),
-        "cost": {"cost/queries": account.total, **oracle.costs(), **meter.read()},
+        "cost": {"cost/queries": account.total, **oracle.costs(), **meter.read(), **victim.costs(ctx)},
         "ledger": {"rows": account.total, "width": oracle.width},
         "making": meter.making,  # seconds of the cost that went into making the victim
         **({"found": record_metrics(found)} if found else {}),
@@ -199,6 +199,7 @@ def put_behind_api(
         on_answer=tell,
         before_block=admit,
         account=account.pay,
+        announce=lambda questions: victim.expect([f"{q.client}/{q.image.hex()}/{q.nth}" for q in questions]),
     )
 
 

@@ -195,15 +195,22 @@ class Answering(nn.Module):
         if outputs is None or outputs.ndim != 2 or len(outputs) != len(images):
             shape = "no tensor" if outputs is None else f"an output of shape {tuple(outputs.shape)}"
             raise DataError(f"{self.name} gives {shape} for {len(images)} images, not one row for each.")
-        if not self.probabilities:
-            return outputs.float()
-        off = (outputs.sum(1) - 1).abs().max()
-        if bool((outputs < 0).any()) or not off < 1e-3:
-            raise DataError(
-                f"{self.name} gives rows that are not probabilities: a sum is {float(off):.3g} off 1, or an entry is "
-                "negative. If they are logits: victim.outputs=logits."
-            )
-        return outputs.double().clamp_min(torch.finfo(torch.float32).tiny).log().float()
+        return log_probabilities(outputs, self.name) if self.probabilities else outputs.float()
+
+
+def log_probabilities(outputs: Tensor, name: str) -> Tensor:
+    """The logarithms of probabilities ``(n, C)``, float32: the logits of a model that gives probabilities alone.
+
+    Raises:
+        DataError: the rows are no probabilities; the message begins with ``name``.
+    """
+    off = (outputs.sum(1) - 1).abs().max() if len(outputs) else torch.zeros(())
+    if bool((outputs < 0).any()) or not off < 1e-3:
+        raise DataError(
+            f"{name} gives rows that are not probabilities: a sum is {float(off):.3g} off 1, or an entry is "
+            "negative. If they are logits: victim.outputs=logits."
+        )
+    return outputs.double().clamp_min(torch.finfo(torch.float32).tiny).log().float()
 
 
 def _find_tensor(outputs: Any) -> Tensor | None:

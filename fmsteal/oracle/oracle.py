@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from threading import RLock
@@ -73,6 +73,7 @@ class Oracle:
         on_answer: Callable[[int, int], None] = lambda used, budget: None,
         before_block: Callable[[], None] = lambda: None,
         account: Callable[[int], None] = lambda answered: None,
+        announce: Callable[[Sequence[Question]], None] = lambda questions: None,
     ) -> None:
         """Wrap a victim.
 
@@ -90,6 +91,8 @@ class Oracle:
             on_answer: called with the queries used and allowed after each block of answers.
             before_block: called before the victim is asked for a block; what it raises stops the ask.
             account: called with the number of new answers, once a block is on the disk or has failed.
+            announce: called with the questions that the victim is asked next, just before ``answer_pool`` or
+                ``answer_images`` is called with their images in the same order.
 
         Raises:
             LedgerError: the defense's log is damaged, or belongs to another theft or defense.
@@ -105,15 +108,19 @@ class Oracle:
         desk = Desk(guard, name, to_answers, ledger, log, seed)
         blocks = Blocks(getattr(guard, "batch", None))
 
-        def pool_images(ids: Ids) -> Shown:
-            return Shown(
-                "pool",
-                lambda rows: answer_pool(ids[rows]),
-                lambda rows: torch.from_numpy(np.array(pool.pixels[ids[rows]])),
-            )
+        def pool_images(questions: list[Question], ids: Ids) -> Shown:
+            def raw(rows: Sequence[int]) -> Tensor:
+                announce([questions[row] for row in rows])
+                return answer_pool(ids[rows])
 
-        def own_images(images: Tensor) -> Shown:
-            return Shown(images.shape[1:], lambda rows: answer_images(images[rows]), lambda rows: images[rows])
+            return Shown("pool", raw, lambda rows: torch.from_numpy(np.array(pool.pixels[ids[rows]])))
+
+        def own_images(questions: list[Question], images: Tensor) -> Shown:
+            def raw(rows: Sequence[int]) -> Tensor:
+                announce([questions[row] for row in rows])
+                return answer_images(images[rows])
+
+            return Shown(images.shape[1:], raw, lambda rows: images[rows])
 
         def serve(questions: list[Question], new: list[int], shown: Shown) -> None:
             for block in blocks.cut(questions, new, shown):
@@ -170,7 +177,7 @@ class Oracle:
         ids, client = _ids(ids, len(self.pool)), _client(client)
         with self._one_at_a_time:
             questions = self._questions(client, self.pool.image_digests(ids))
-            return self._answer(questions, self._pool_images(ids))
+            return self._answer(questions, self._pool_images(questions, ids))
 
     def ask_images(self, images: Tensor, client: int = 0) -> Tensor:
         """Ask about synthesised images, float ``(n, 3, H, W)`` in [0, 1]; return float32 ``(n, C)`` answers.
@@ -182,7 +189,7 @@ class Oracle:
         digests = [hashlib.blake2b(i.numpy().tobytes(), digest_size=16).digest() for i in images]
         with self._one_at_a_time:
             questions = self._questions(client, digests)
-            return self._answer(questions, self._own_images(images))
+            return self._answer(questions, self._own_images(questions, images))
 
     def _questions(self, client: int, digests: list[bytes]) -> list[Question]:
         """Number the questions by how often this client asked about the image before; they count once answered."""

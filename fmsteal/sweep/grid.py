@@ -20,6 +20,7 @@ from fmsteal.base.errors import ConfigError, FmstealError
 from fmsteal.base.on_hydra import SharedLoader, combinations
 from fmsteal.base.quoting import quote_override, spell
 from fmsteal.base.store import digest
+from fmsteal.config.price import find_price
 from fmsteal.identity.keys import (
     ANY_SEED,
     axes,
@@ -303,7 +304,7 @@ class _Known:
         victim = find(SweepFolder(sweep).victims, victim_key(cfg, choices, found)).name
         victim = self.victims.setdefault(hash_of(victim), victim)
         finished = not cfg.force and results.find_finished(folder, folder.name, cfg) is not None
-        queries, price = axis["queries"], OmegaConf.select(cfg, "budget.usd_per_1000", default=0.0)
+        queries = axis["queries"]
         asked = queries if isinstance(queries, int) else 0
         return SweepJob(
             overrides=tuple(o for o in overrides if not o.startswith("stage=")),
@@ -314,7 +315,7 @@ class _Known:
             victim=victim,
             cache=Path(cfg.cache),
             queries=asked,
-            usd=asked * price / 1000 if isinstance(price, int | float) else 0.0,
+            usd=asked * find_price(cfg) / 1000,
             finished=finished,
             victim_ready=victims.is_ready(cfg, victim),
             sealed=not cfg.force and cfg.reuse and is_sealed(Path(cfg.output).absolute() / THEFTS, folder.name),

@@ -33,6 +33,7 @@ class Context:
         progress: what the person at the terminal sees.
         seed: the job's seed.
         paid: where answers that cost money are kept, beside the thefts; None keeps them in the store.
+        account: the theft that answers are paid for; empty if there is none.
     """
 
     store: Store
@@ -42,6 +43,7 @@ class Context:
     progress: Progress
     seed: int
     paid: Store | None = None
+    account: str = ""
     _rows: dict[str, RowCache] = field(default_factory=dict, repr=False)
 
     def rows(self, kind: str, slug: str, spec: Mapping[str, Any], kept: bool = False) -> RowCache:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
@@ -61,6 +62,17 @@ class Victim:
         """What the API answers before any defense: the softmax of logits ``(n, C)``, or embeddings ``(n, D)``."""
         return raw.softmax(1) if self.answers == "probabilities" else raw
 
+    def expect(self, questions: Sequence[str]) -> None:
+        """Name the questions of the images that an attack's next block shows, in their order; a local victim needs none."""
+
+    def probe(self, images: Tensor, ctx: Context) -> Tensor:
+        """Raw outputs for a few float images, to identify a victim without weights by."""
+        return self.raw_images(images, ctx)
+
+    def costs(self, ctx: Context) -> Mapping[str, float]:
+        """What the theft has cost on top of the queries that its oracle counts, by metric name."""
+        return {}
+
     def raw(self, images: Images, ids: Ids, ctx: Context) -> Tensor:
         """Raw outputs for ``images[ids]``, float32 ``(n, C)``; computed once and shared with other jobs."""
 
@@ -98,10 +110,12 @@ class VictimMaker(Learner):
 
     Attributes:
         gradients: whether its outputs can be differentiated with respect to the images; False for an API.
+        eight_bit: whether images reach it as files of 8 bits, so that it cannot tell apart what differs by less.
     """
 
     answers: ClassVar[Answers]
     gradients: ClassVar[bool] = True
+    eight_bit: ClassVar[bool] = False
 
     def prepare(self, task: Task, ctx: Context) -> Victim:
         """The victim, from the store if any job has made it before."""

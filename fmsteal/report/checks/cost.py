@@ -17,7 +17,11 @@ def check_cost(
     queries, shown = theirs["cost/queries"], sum(record["victim_forwards"] for record in records)
     usd = queries * price / 1000 + theirs.get("cost/defense_usd", 0.0)
     seconds = theirs["cost/seconds"] + sum(record["seconds"] for record in records)
-    due = {**theirs, "cost/usd": usd, "cost/usd_billed": usd, "cost/seconds": seconds}
+    billed = usd
+    if "cost/queries_billed" in theirs:
+        asked = theirs["cost/queries_billed"] + theirs.get("cost/preparation_queries", 0)
+        billed = asked * price / 1000 + theirs.get("cost/defense_usd", 0.0)
+    due = {**theirs, "cost/usd": usd, "cost/usd_billed": billed, "cost/seconds": seconds}
     if sealed["paid"]:
         due |= {"cost/evaluation_queries": shown, "cost/evaluation_usd": shown * price / 1000}
     for key in sorted({*cost, *due}):

@@ -50,12 +50,18 @@ def check_job(job: JobFolder) -> Findings:
         whole = read_config(job.config)
     if sealed is not None and records is not None and len(records) == len(result["measurements"]):
         with found.reading(name):
-            check_cost(result, sealed, records, whole["budget"].get("usd_per_1000", 0.0), name, found)
+            check_cost(result, sealed, records, _price(whole), name, found)
     with found.reading(name):
         check_axes(result, (sealed or {}).get("identity"), whole, read_choices(job.choices), name, found)
     with found.reading(name):
         check_summary(job, result, found)
     return found
+
+
+def _price(config: Record) -> float:
+    """US dollars for a thousand queries, as the config has it."""
+    own = config["victim"].get("usd_per_1000")
+    return float(config["budget"].get("usd_per_1000", 0.0) if own is None else own)
 
 
 def _check_own(job: JobFolder, result: Record, found: Findings) -> None:
