@@ -6,7 +6,6 @@ import argparse
 import ipaddress
 import logging
 import os
-import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from importlib.util import find_spec
@@ -81,10 +80,13 @@ def _serve(
     settings = running.Settings(job, overrides, clients, str(folder.path.absolute()), limits)
     with running.hold(folder), running.bind(args.host, args.port) as sock:
         _announce(args, key, served, folder, sock.getsockname()[1])
+        code = 0
         if args.workers > 1:
-            sys.exit(running.run_workers(settings, sock, args.workers))
-        running.run_here(served, settings, sock)
+            code = running.run_workers(settings, sock, args.workers)
+        else:
+            running.run_here(served, settings, sock)
     print("fmsteal: the service has stopped", flush=True)
+    running.leave(code)
 
 
 def _make_parser() -> argparse.ArgumentParser:

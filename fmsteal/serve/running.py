@@ -171,12 +171,22 @@ def _end_with_parent(parent: int) -> None:
         os.kill(os.getpid(), signal.SIGTERM)
 
 
+def leave(code: int) -> None:
+    """End this process at once, without clearing its memory, which takes seconds."""
+    logging.shutdown()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(code)
+
+
 def main() -> None:
     """Be a worker: ``python -m fmsteal.serve.running FD SETTINGS``."""
     threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
     logging.basicConfig(format="[%(asctime)s][%(levelname)s] %(message)s", datefmt="%H:%M:%S")
     settings = Settings.from_json(sys.argv[2])
     run_here(open_served(settings.job, settings.overrides), settings, socket.socket(fileno=int(sys.argv[1])))
+    leave(0)
 
 
 if __name__ == "__main__":
