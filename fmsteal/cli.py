@@ -43,6 +43,7 @@ COMMANDS = {  # sub-command: the module whose `main` runs it, imported when it i
 }
 NAMESAKES = (("hydra", "launcher", "ray.yaml"), ("hydra", "sweeper", "optuna.yaml"))  # options of other packages
 EVALUATE = "evaluate"  # the one that runs jobs
+SERVE = "serve"  # the one that runs until it is told to end, and then ends in its own way
 
 
 def register() -> None:
@@ -85,6 +86,8 @@ def main(words: Sequence[str] | None = None) -> None:
         words: the words after ``fmsteal``; None for this process's own.
     """
     words = sys.argv[1:] if words is None else list(words)
+    if words[:1] == [SERVE]:
+        return import_module("fmsteal.serve.command").main(words)
     with stopping.run_command(words):
         if words[:1] == [EVALUATE]:
             from fmsteal.sweep import evaluate
@@ -133,7 +136,7 @@ def _completed(words: Sequence[str]) -> bool:
     """Print the sub-commands that complete a line for the shell; return whether Hydra is to add its own."""
     if "COMP_LINE" not in os.environ or not any(word.startswith("query=") for word in words):
         return True
-    names, line = complete(os.environ["COMP_LINE"], [*COMMANDS, EVALUATE])
+    names, line = complete(os.environ["COMP_LINE"], [*COMMANDS, EVALUATE, SERVE])
     print(*names, sep="\n")
     if line is not None:
         os.environ["COMP_LINE"] = line

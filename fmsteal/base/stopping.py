@@ -34,6 +34,7 @@ READING = (
     "verify",
     "dashboard",
     "export",
+    "serve",
 )  # commands that leave nothing to continue
 MULTIRUN = {"-m", "--multirun"}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
@@ -23,6 +23,7 @@ from fmsteal.records.folders import THEFTS, JobFolder, TheftFolder
 from fmsteal.records.results import load_yaml
 from fmsteal.tracking.base import CsvTracker
 from fmsteal.training.context import Context
+from fmsteal.victims.base import Victim
 from fmsteal.victims.content import know
 
 
@@ -52,6 +53,30 @@ def load_thief(theft: TheftFolder, record: Mapping[str, Any]) -> nn.Module:
 def load_victim(
     cfg: DictConfig, job: JobFolder, result: Mapping[str, Any], theft: TheftFolder, record: Mapping[str, Any]
 ) -> nn.Module:
+    """The model of a job's victim: see `open_victim`.
+
+    Raises:
+        VictimError: the victim is not in the cache, has changed since, answers for money, or is no module.
+    """
+    victim = open_victim(cfg, job, result, theft, record).victim
+    if not isinstance(victim.model, nn.Module):
+        raise VictimError(f"The victim of {job.path} is a {type(victim.model).__name__}, no model (torch.nn.Module).")
+    return victim.model.eval()
+
+
+class OpenedVictim(NamedTuple):
+    """The victim of a job, the job's config with absolute paths, and what the victim was made with."""
+
+    cfg: DictConfig
+    parts: Parts
+    task: Task
+    victim: Victim
+    ctx: Context
+
+
+def open_victim(
+    cfg: DictConfig, job: JobFolder, result: Mapping[str, Any], theft: TheftFolder, record: Mapping[str, Any]
+) -> OpenedVictim:
     """The victim of a job, from the cache, checked to be the one that was stolen from.
 
     Raises:
@@ -74,9 +99,7 @@ def load_victim(
             f"The victim that {job.path} has now is another ({victim.digest}) than the one that was stolen from "
             f"({record['victim']}): its weights or its data were changed since."
         )
-    if not isinstance(victim.model, nn.Module):
-        raise VictimError(f"The victim of {job.path} is a {type(victim.model).__name__}, no model (torch.nn.Module).")
-    return victim.model.eval()
+    return OpenedVictim(cfg, parts, task, victim, ctx)
 
 
 class _Kept(Store):

@@ -18,6 +18,7 @@ RUNS = "runs"
 SWEEPS = "sweeps"
 VICTIMS = "victims"  # below a sweep's folder
 CELLS = "cells"  # below a sweep's folder
+SERVICES = "services"  # below the output folder: the records of `fmsteal serve`
 WANDB = "wandb"  # W&B's own folder, in a job's folder
 TENSORBOARD = "tensorboard"  # TensorBoard's, likewise
 RESULT = "result.json"
@@ -288,6 +289,28 @@ class TheftFolder:
     def measurements(self) -> Path:
         """Folder that holds a `MeasurementFolder` for each measurement."""
         return self.path / "measurements"
+
+
+@dataclass(frozen=True)
+class ServiceFolder:
+    """What `fmsteal serve` keeps of one victim with its defense."""
+
+    path: Path
+
+    @property
+    def books(self) -> Path:
+        """Requests, answers, charges, and what the defense remembers: an SQLite database."""
+        return self.path / "service.db"
+
+    @property
+    def access(self) -> Path:
+        """A line of JSON for each request."""
+        return self.path / "access.jsonl"
+
+    @property
+    def lock(self) -> Path:
+        """Held by the one service that uses the folder."""
+        return self.path / ".lock"
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""A victim as a service: the same model, defense and accounting over HTTP."""
