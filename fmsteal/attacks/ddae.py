@@ -5,8 +5,8 @@ layers, K outputs, BatchNorm and a leaky ReLU after each, then a softmax; L1 dis
 
 - there the clean rows are the answers of 20 shadow models, trained on labelled public images, to the attacker's
   questions, filled up to 1,000,000 with rows around the victim's clean answers (D-DAE), or the latter alone (D-DAE+).
-  No attacker has those. Here they lie around the predictions of two shadows that are fitted to the labels of the answers
-  (``prior: shadow``), or around the defended answers (``prior: answers``), see `Recovery`;
+  No attacker has those. Here they lie around the predictions of two shadows that are fitted to the labels of the
+  answers (``prior: shadow``), or around the defended answers (``prior: answers``), see `Recovery`;
 - there BatchNorm stays in train mode when answers are restored, so that one depends on the others; here it does not;
 - hidden layers for other numbers of classes than 10, 43, 100, 200 and 256 are those of the next larger one;
 - the meta-classifier, by which D-DAE finds out which defense there is, is not carried: the attacker knows it.
@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -80,7 +81,7 @@ class Restorer(nn.Module):
         known = next((count for count in HIDDEN if count >= classes), max(HIDDEN))
         widths = [classes, *(HIDDEN[known] if hidden is None else hidden), classes]
         layers: list[nn.Module] = []
-        for before, after in zip(widths, widths[1:], strict=False):
+        for before, after in pairwise(widths):
             layers += [nn.Linear(before, after), nn.BatchNorm1d(after), nn.LeakyReLU(SLOPE)]
         self.layers = nn.Sequential(*layers)
 

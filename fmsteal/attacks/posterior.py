@@ -12,8 +12,8 @@ ROUNDING = 1e-9  # distances that are equal but for the order of sums are equal
 def find_posterior_means(answers: Tensor, clean: Tensor, defended: Tensor, tolerance: float) -> Tensor:
     """For each answer the mean of ``clean`` over the rows whose ``defended`` row is near it.
 
-    Near is ``|defended - answer|_1 <= max(tolerance, min)``, with min the distance of the nearest row, among rows of the
-    answer's top class; among all rows if the table has none of it.
+    Near is ``|defended - answer|_1 <= max(tolerance, min)``, with min the distance of the nearest row, among defended
+    rows of the answer's top class; among all rows if the table has none of it.
 
     Args:
         answers: ``(n, K)``.

@@ -48,7 +48,7 @@ class Simulation:
             )
 
     def answer(self, p: Tensor, ids: Ids) -> Tensor:
-        """The defended rows, float32 ``(n, K)``, for distributions ``p`` ``(n, K)`` about pool images ``ids`` ``(n,)``."""
+        """The defended rows, float32 ``(n, K)``, for distributions ``p (n, K)`` about pool images ``ids (n,)``."""
         parts = [p[:0].float()]
         for start in range(0, len(p), AT_ONCE):
             rows, shown = p[start : start + AT_ONCE].float(), ids[start : start + AT_ONCE]

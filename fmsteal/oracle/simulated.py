@@ -1,4 +1,4 @@
-"""A defense as somebody can carry it out who has neither the victim nor its data: an attacker that knows the defense."""
+"""A defense as an attacker can carry it out who knows it, and has neither the victim nor its data."""
 
 from __future__ import annotations
 
