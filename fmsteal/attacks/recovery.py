@@ -86,12 +86,14 @@ class Recovery(Knockoff):
 
         Raises:
             ConfigError: the defense changes the width of answers, or too few images are held out; before any query.
+            DefenseError: the defense fails on made-up rows; before any query.
         """
         asked, kept = self.choose(oracle, pool, ctx)
         copy = Simulation(self.defense, oracle.width, pool, ctx.seed)
+        idle = copy.changes_nothing(oracle.width)
         ids = np.concatenate([asked, kept])
         answers = oracle.ask(ids)
-        found = answers if copy.changes_nothing(oracle.width) else self.recover(answers, ids, pool, copy, ctx)
+        found = answers if idle else self.recover(answers, ids, pool, copy, ctx)
         moved = float((found - answers).abs().sum(1).mean())
         ctx.report([Metric("moved", moved, "mean L1 distance of a recovered answer from the API's", None)])
         if not len(kept):

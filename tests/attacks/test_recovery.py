@@ -143,6 +143,16 @@ def test_what_the_attacker_takes_the_defense_for_is_part_of_the_key() -> None:
     assert wrong["attack"]["defense"] == {"name": "mad", "epsilon": 0.1} and wrong["defense"] == known["defense"]
 
 
+def test_the_attackers_copy_takes_the_options_that_the_defense_takes() -> None:
+    """Also a whole float where an int is due; the job's own defense stays as it was given."""
+    cfg = composed("attack=partial_bayes", "defense=rounding", "defense.decimals=3.0")
+    copy = build.make(cfg.attack).defense
+    assert type(copy.decimals) is int and copy.decimals == 3 and type(cfg.defense.decimals) is float
+    assert type(build.make(cfg.defense).decimals) is int
+    with pytest.raises(ConfigError, match=r"attack\.defense.*no option 'bogus'"):
+        build.check(composed("attack=partial_bayes", "attack.defense={_target_: fmsteal.defenses.mad.MAD, bogus: 1}"))
+
+
 class Narrow(RowDefense):
     """Tells whether it is the first class, and no more."""
 
@@ -171,7 +181,7 @@ def test_a_defense_of_another_width_is_refused_before_a_query_is_paid(tmp_path: 
         (("attack.tolerance=-1",), r"attack\.tolerance must be 0 or more"),
         (("attack=ddae", "attack.hidden=[3]"), r"attack\.hidden must be two widths"),
         (("attack=ddae", "attack.restorer.batch_size=1"), r"batch_size must be at least 2"),
-        (("attack=ddae", "attack.restorer.label_smoothing=0.1"), r"label_smoothing has no effect"),
+        (("attack=ddae", "+attack.restorer.label_smoothing=0.1"), r"label_smoothing has no effect"),
         (("defense=prada",), r"Prada cannot be simulated by an attacker.*attack=top1"),
         (("defense=gradient_redirection",), r"GradientRedirection cannot be simulated"),
         (("defense=chain", "+defense@defense.of.a=top_k", "+defense@defense.of.b=mmd"), r"MMD cannot be simulated"),
@@ -200,11 +210,12 @@ def victim(tmp_path_factory: pytest.TempPathFactory) -> tuple[Victim, tuple[str,
     return linear_api.a_victim(build.make(composed(*overrides).thief).backbone), overrides
 
 
+QUICK_RESTORER = ("attack.restorer.optimizer=adam", "attack.restorer.batch_size=256", "attack.restorer.epochs=5")
 BETTER = {  # how much of the L1 distance from the clean answers is left, at most
-    ("partial_bayes", "modelguard_w"): 0.6,
-    ("partial_bayes", "reverse_sigmoid"): 0.6,
-    ("ddae", "modelguard_w"): 0.6,
-    ("ddae", "reverse_sigmoid"): 0.6,
+    ("partial_bayes", "modelguard_w"): 0.5,
+    ("partial_bayes", "reverse_sigmoid"): 0.75,
+    ("ddae", "modelguard_w"): 0.95,  # 1e-4 is all that says which of two classes is the top one
+    ("ddae", "reverse_sigmoid"): 0.75,
 }
 
 
@@ -213,7 +224,7 @@ def test_recovered_answers_are_nearer_to_the_clean_ones(
     name: str, defense: str, victim: tuple[Victim, tuple[str, ...]], tmp_path: Path
 ) -> None:
     made, thief = victim
-    quick = ("attack.restorer.epochs=4", "attack.restorer.batch_size=256") if name == "ddae" else ()
+    quick = QUICK_RESTORER if name == "ddae" else ()
     cfg = composed(*thief, f"defense={defense}", f"attack={name}", "attack.rows=20000", *quick)
     ctx, ids, attack = context(tmp_path), np.arange(300), build.make(cfg.attack)
     clean = made.answer(made.raw(linear_api.POOL, ids, ctx))
