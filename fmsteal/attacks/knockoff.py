@@ -61,16 +61,25 @@ class Knockoff:
         Raises:
             ConfigError: fewer images are held out than there are classes; before any query.
         """
+        asked, kept = self.choose(oracle, pool, ctx)
+        ids, answers = self.transfer_set(oracle, asked, ctx.seed)
+        if not len(kept):
+            return ctx.fit_thief(pool, ids, answers, self.loss)
+        held_out = HeldOut(kept, mean_answer(oracle, kept, self.asks), None, self.by, self.every)
+        return ctx.fit_thief(pool, ids, answers, self.loss, held_out=held_out)
+
+    def choose(self, oracle: Oracle, pool: Images, ctx: AttackContext) -> tuple[Ids, Ids]:
+        """The images to train on, and those to hold out, of the pool images that the budget is enough for.
+
+        Raises:
+            ConfigError: fewer images are held out than there are classes.
+        """
         count = affordable(oracle.budget, pool, self.asks)
         held = min(int(count * self.validation), max(0, count - 2))
         if self.validation:
             require_each_class(held, oracle.width, self.validation)
         asked, kept = np.split(select(self.selection, pool, count, ctx), [count - held])
-        ids, answers = self.transfer_set(oracle, asked, ctx.seed)
-        if not held:
-            return ctx.fit_thief(pool, ids, answers, self.loss)
-        held_out = HeldOut(kept, mean_answer(oracle, kept, self.asks), None, self.by, self.every)
-        return ctx.fit_thief(pool, ids, answers, self.loss, held_out=held_out)
+        return asked, kept
 
     def transfer_set(self, oracle: Oracle, ids: Ids, seed: int) -> tuple[Ids, Tensor]:
         """Pool images to train on and their target answers ``(n, C)``; by default the API's answers."""

@@ -189,6 +189,7 @@ def _counted(node: DictConfig) -> DictConfig:
     changed = [*_counts(node), *_moves(node)]
     if changed:
         node = copy.deepcopy(node)
+        OmegaConf.resolve(node)  # a node that an option refers to becomes one of its own
         found = dict(find_targets(node))
         for path, key, value in changed:
             found[path][key] = value
@@ -196,7 +197,7 @@ def _counted(node: DictConfig) -> DictConfig:
 
 
 def _counts(node: DictConfig) -> Iterator[tuple[str, str, Any]]:
-    for path, inner in find_targets(node):
+    for path, inner in find_targets(node, follow=True):
         given = {str(k): inner.get(k) for k in inner if not OmegaConf.is_missing(inner, k)}
         floats = {key: value for key, value in given.items() if isinstance(value, float)}
         hints = _hints(locate(inner._target_, path)) if floats else {}
@@ -206,7 +207,7 @@ def _counts(node: DictConfig) -> Iterator[tuple[str, str, Any]]:
 
 
 def _moves(node: DictConfig) -> Iterator[tuple[str, str, Any]]:
-    for path, inner in find_targets(node):
+    for path, inner in find_targets(node, follow=True):
         if (current := find_current(inner._target_)) != inner._target_:
             yield path, "_target_", current
 

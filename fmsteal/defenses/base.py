@@ -16,6 +16,7 @@ from torch import Tensor
 from fmsteal.base.errors import DefenseError, FmstealError
 from fmsteal.oracle.guard import Ask, Depends, Guard, Reply
 from fmsteal.oracle.ledger import Question
+from fmsteal.oracle.simulated import cannot_simulate
 
 if TYPE_CHECKING:
     from fmsteal.data.images import Images
@@ -57,6 +58,18 @@ class RowDefense:
     def prepare(self, victim: Victim, train: Images, ctx: Context) -> Guard:
         """Nothing needs preparing."""
         return RowGuard(self, self.width(victim.width))
+
+    def simulate(self, width: int, seed: int) -> Guard:
+        """The guard that an attacker makes who knows the defense and its options (`fmsteal.oracle.simulated`).
+
+        One that is prepared needs its own: without the victim, and with secrets drawn from ``seed``.
+
+        Raises:
+            ConfigError: the defense is prepared, and cannot be simulated.
+        """
+        if type(self).prepare is not RowDefense.prepare:
+            raise cannot_simulate(self)
+        return RowGuard(self, self.width(width))
 
 
 class RowGuard:

@@ -16,6 +16,7 @@ from fmsteal.defenses.base import Defense, name_of, prepare
 from fmsteal.oracle.guard import Ask, Depends, Guard, Reply
 from fmsteal.oracle.ledger import Question
 from fmsteal.oracle.replies import Said, hear
+from fmsteal.oracle.simulated import simulate
 
 if TYPE_CHECKING:
     from fmsteal.data.images import Images
@@ -72,6 +73,14 @@ class Chain:
         if len(set(batches.values())) > 1:
             raise ConfigError(f"defense.of chains defenses of different batches: {batches}.")
         return ChainGuard(links, next(iter(batches.values()), None))
+
+    def simulate(self, width: int, seed: int) -> Guard:
+        """The chain without a victim, where each of its defenses can be simulated (`fmsteal.oracle.simulated`)."""
+        links: list[Link] = []
+        for name, defense in self.of.items():
+            guard = simulate(defense, links[-1].guard.width if links else width, seed)
+            links.append(Link(name, name_of(defense), guard, salt=name if links else ""))
+        return ChainGuard(links, None)
 
 
 @dataclass(frozen=True)

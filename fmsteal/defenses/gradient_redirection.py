@@ -23,6 +23,7 @@ from fmsteal.defenses.probabilities import to_distributions
 from fmsteal.defenses.surrogate import AT_ONCE, Surrogate, apply_in_parts
 from fmsteal.oracle.guard import Ask, Depends, Guard, Reply
 from fmsteal.oracle.ledger import Question
+from fmsteal.oracle.simulated import cannot_simulate
 
 if TYPE_CHECKING:
     from fmsteal.data.images import Images
@@ -59,17 +60,28 @@ class GradientRedirection:
 
     def prepare(self, victim: Victim, train: Images, ctx: Context) -> Guard:
         """Create the surrogate; without a batch, ask the victim about training images."""
+        if self.z == "ones":
+            return self.simulate(victim.width, self.seed)
         surrogate, name = Surrogate(victim.width, self.seed), name_of(self)
         if self.depends == "batch":
             assert self.batch is not None
             return BatchGuard(surrogate, self.epsilon, name, self.batch)
-        if self.z == "ones":
-            return RedirectingGuard(surrogate, self.epsilon, name, ones(surrogate))
         ids = choose_ids(len(train), min(AT_ONCE, len(train)), self.seed)
         p = victim.answer(victim.raw(train, ids, ctx))
         return RedirectingGuard(
             surrogate, self.epsilon, name, mean_gradient(surrogate, torch.from_numpy(np.array(train.pixels[ids])), p)
         )
+
+    def simulate(self, width: int, seed: int) -> Guard:
+        """The guard of ``z: ones``, with a surrogate of another seed; other directions need the victim's answers.
+
+        Raises:
+            ConfigError: the direction is not ``ones``.
+        """
+        if self.z != "ones":
+            raise cannot_simulate(self)
+        surrogate = Surrogate(width, seed)
+        return RedirectingGuard(surrogate, self.epsilon, name_of(self), ones(surrogate))
 
 
 class RedirectingGuard:

@@ -48,9 +48,13 @@ class MAD(ProbabilityDefense):
 
     def prepare(self, victim: Victim, train: Images, ctx: Context) -> Guard:
         """Create the surrogate."""
+        return self.simulate(victim.width, self.seed)
+
+    def simulate(self, width: int, seed: int) -> Guard:
+        """The same with a surrogate of another seed: an attacker does not have the API's."""
         prepared = copy.copy(self)
-        prepared._surrogate = Surrogate(victim.width, self.seed)
-        return RowGuard(prepared, victim.width)
+        prepared._surrogate = Surrogate(width, seed)
+        return RowGuard(prepared, width)
 
     def perturb(self, p: Tensor, ask: Ask) -> Tensor:
         """Return perturbed rows, ``(n, K)``."""

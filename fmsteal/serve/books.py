@@ -141,15 +141,15 @@ class Books:
     def usage(self, client: ServiceClient) -> Usage:
         """What a client has had, without what is being answered."""
         return Usage(
-            *self._db.execute(
-                "select queries, usd from clients where id = ?", (self._numbers[client.name],)
-            ).fetchone()
+            *self._db.execute("select queries, usd from clients where id = ?", (self._numbers[client.name],)).fetchone()
         )
 
     def release_dead(self) -> int:
         """Release what was reserved by processes that are gone, and by this one; return the number of requests."""
         with self._transaction():
-            found = self._db.execute("select id, client, first, count, owner from requests where settled = 0").fetchall()
+            found = self._db.execute(
+                "select id, client, first, count, owner from requests where settled = 0"
+            ).fetchall()
             gone = [row for row in found if row[4] == os.getpid() or not _is_alive(row[4])]
             for request, client, first, count, _ in gone:
                 self._release(request, client, first, count)

@@ -173,7 +173,13 @@ class RemoteVictim(Victim):
         return log.read(keys)
 
     def _ask(
-        self, new: Sequence[int], asked: Sequence[str], keys: Sequence[str], pixels: Pixels, log: AnswerLog, ctx: Context
+        self,
+        new: Sequence[int],
+        asked: Sequence[str],
+        keys: Sequence[str],
+        pixels: Pixels,
+        log: AnswerLog,
+        ctx: Context,
     ) -> None:
         """Ask about the rows ``new``: first what was under way when an earlier process ended, as it was."""
         self.calls.compute(len(new))

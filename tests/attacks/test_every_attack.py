@@ -23,7 +23,15 @@ from tests.support.composing import composed
 from tests.support.small_task import context
 
 SMALL_DFME = ("attack.batch=8", "attack.noise=8", "attack.width=8", "attack.size=16")  # 256 images make no smoke
-SMALLER = {"dfme": SMALL_DFME, "dfme_standardised": SMALL_DFME}
+UNDONE = ("defense=modelguard_w", "attack.rows=200")  # what an attacker undoes that knows the defense
+RESTORED = (*UNDONE, "attack.restorer.epochs=1")
+SMALLER = {
+    "dfme": SMALL_DFME,
+    "dfme_standardised": SMALL_DFME,
+    "partial_bayes": UNDONE,
+    "ddae": RESTORED,
+    "ddae_plus": RESTORED,
+}
 FROZEN = ("task=embed", "thief=encoder_efficientnet_lite0_probe", "thief.backbone.size=32")  # a public trunk, kept
 LITE0 = ("thief=efficientnet_lite0", "thief.backbone.size=32")  # the one trunk whose weights are always at hand
 OTHERS = ("~attack.candidates.efficientnet_lite1", "~attack.candidates.efficientnet_lite2")

@@ -102,7 +102,10 @@ def test_another_model_behind_the_same_name_is_noticed(service: Running, tmp_pat
 @pytest.mark.parametrize(
     ("words", "match"),
     [
-        (("attack=dfme",), r"DFME\) asks about images that differ by less than 1/255.*HttpVictim\) is sent image files"),
+        (
+            ("attack=dfme",),
+            r"DFME\) asks about images that differ by less than 1/255.*HttpVictim\) is sent image files",
+        ),
         (("evaluation=similarity",), r"similarity compares the features .*HttpVictim answers over a network"),
         (("evaluation=robustness", "evaluation.also.robustness.white_box=[victim]"), r"own gradients, but HttpVictim"),
     ],

@@ -136,7 +136,9 @@ class Client:
         if failed:
             raise failed[0]
 
-    async def _work(self, queue: Iterator[Asking], log: AnswerLog, width: int | None, failed: list[BaseException]) -> None:
+    async def _work(
+        self, queue: Iterator[Asking], log: AnswerLog, width: int | None, failed: list[BaseException]
+    ) -> None:
         """Make one call after the other, until all are made or one has failed."""
         while not failed and (asking := next(queue, None)) is not None:
             try:
@@ -255,7 +257,9 @@ class Client:
         import aiohttp
 
         if self._session is None:
-            idle = 15.0 if self._manners.idempotency else 2.0  # a connection that the service has closed costs an answer
+            idle = (
+                15.0 if self._manners.idempotency else 2.0
+            )  # a connection that the service has closed costs an answer
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(limit=self._manners.concurrency, keepalive_timeout=idle),
                 timeout=aiohttp.ClientTimeout(total=self._manners.timeout),

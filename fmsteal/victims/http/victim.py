@@ -75,8 +75,22 @@ class HttpVictim(VictimMaker):
     paid: ClassVar[bool] = True
     machine: ClassVar[frozenset[str]] = frozenset(
         {
-            "url", "route", "about", "headers", "token_command", "body", "vectors", "errors", "images_per_request",
-            "idempotency", "concurrency", "timeout", "retries", "patience", "retry_statuses", "usd_per_1000",
+            "url",
+            "route",
+            "about",
+            "headers",
+            "token_command",
+            "body",
+            "vectors",
+            "errors",
+            "images_per_request",
+            "idempotency",
+            "concurrency",
+            "timeout",
+            "retries",
+            "patience",
+            "retry_statuses",
+            "usd_per_1000",
         }  # fmt: skip
     )
     ignores: ClassVar[Ignores] = {"quality": {"encoding": "png"}}
@@ -171,7 +185,9 @@ class HttpVictim(VictimMaker):
         )
         form = ImageFormat(self.encoding, self.quality, self.size)
         template = Template(self.body, self.options or {}, self.images_per_request)
-        return HttpService(Client(url, headers, manners, reader), template, form, reader, self.images_per_request, headers)
+        return HttpService(
+            Client(url, headers, manners, reader), template, form, reader, self.images_per_request, headers
+        )
 
     def _read_about(self, client: Client) -> int | None:
         """The width of an answer, as the service describes itself."""
@@ -248,7 +264,9 @@ class HttpService:
         except Unreadable as error:
             if error.elsewhere:
                 raise VictimError(f"{error} The answer is paid for and kept; nothing more was sent.") from None
-            logger.warning("The answer to %d images was paid for and is of no use: they are asked again. %s", images, error)
+            logger.warning(
+                "The answer to %d images was paid for and is of no use: they are asked again. %s", images, error
+            )
             return None
 
 
