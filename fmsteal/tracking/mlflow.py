@@ -128,9 +128,9 @@ class MlflowTracker(LoggerTracker):
         self._client.update_run(self._id, status="RUNNING")
         tags = {"group": self.info.group, "job_type": self.info.kind, "mlflow.note.content": make_notes(self.info)}
         own = dict(tag.split("=", 1) for tag in make_tags(self.info, list(self.info.axis), []))
-        for name, value in {**own, **tags}.items():
-            if value:
-                self._client.set_tag(self._id, name, value)
+        for name, said in {**own, **tags}.items():
+            if said:
+                self._client.set_tag(self._id, name, said)
         columns = {**make_columns(self.info), "job_key": self.info.key}
         self.logger.log_hyperparams({name: v for name, v in columns.items() if name not in data.params})
         self._client.log_text(self._id, make_config(self.info), "config.yaml")

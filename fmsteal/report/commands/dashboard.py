@@ -32,7 +32,7 @@ def main(words: Sequence[str]) -> None:
     args = parser.parse_args(words[1:])
     from fmsteal.report.show import dashboard as made
 
-    shown = made.View(args.project, args.stolen, args.report, args.cells, args.old_columns)
+    shown = made.Dashboard(args.project, args.stolen, args.report, args.cells, args.old_columns)
     view = made.make(shown, args.entity, login=args.dry_run is None)
     if args.dry_run is None:
         print(made.save(view))

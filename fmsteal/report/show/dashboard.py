@@ -31,8 +31,8 @@ LOGIN = "Log in with `wandb login` (or set WANDB_API_KEY); to see it without an 
 
 
 @dataclass(frozen=True)
-class View:
-    """What is shown.
+class Dashboard:
+    """What a workspace or a report shows.
 
     Attributes:
         project: the project's name.
@@ -72,7 +72,7 @@ class View:
         return f"{self.column(axis)}.value"
 
 
-def make(view: View, entity: str | None, login: bool) -> Any:
+def make(view: Dashboard, entity: str | None, login: bool) -> Any:
     """The workspace of a project, or a report about one of its sweeps.
 
     Args:
@@ -122,7 +122,7 @@ def _owner(entity: str | None) -> str:
         raise FmstealError(f"W&B does not answer ({str(error).splitlines()[0]}). {LOGIN}") from error
 
 
-def _workspace(wr: Any, ws: Any, entity: str, view: View) -> Any:
+def _workspace(wr: Any, ws: Any, entity: str, view: Dashboard) -> Any:
     sections = [
         ws.Section(name=name, panels=panels, is_open=number < 3)
         for number, (name, panels) in enumerate(_sections(wr, view).items())
@@ -143,7 +143,7 @@ def _workspace(wr: Any, ws: Any, entity: str, view: View) -> Any:
     )
 
 
-def _report(wr: Any, entity: str, view: View) -> Any:
+def _report(wr: Any, entity: str, view: Dashboard) -> Any:
     def runs(kind: str, **more: Any) -> Any:
         filters = f"Group = '{view.sweep}' and JobType = '{kind}'"
         return wr.Runset(entity=entity, project=view.project, filters=filters, **more)
@@ -176,7 +176,7 @@ def _report(wr: Any, entity: str, view: View) -> Any:
     )
 
 
-def _sections(wr: Any, view: View) -> dict[str, list[Any]]:
+def _sections(wr: Any, view: Dashboard) -> dict[str, list[Any]]:
     """The panels, by heading."""
     of_jobs = {} if view.cells else {"disagreement": _disagreement(wr, view), "under way": _under_way(wr)}
     coordinates = [] if view.old else [_coordinates(wr, view)]  # a column there cannot have a dot in its name
@@ -194,7 +194,7 @@ def _sections(wr: Any, view: View) -> dict[str, list[Any]]:
     }
 
 
-def _against_queries(wr: Any, view: View, y: str, axis: str) -> Any:
+def _against_queries(wr: Any, view: Dashboard, y: str, axis: str) -> Any:
     return wr.LinePlot(
         title=f"{guess(y).label} against queries, by {axis}", x=QUERIES, y=[y], log_x=True, title_x="queries",
         groupby=view.key(axis), groupby_aggfunc="mean", groupby_rangefunc="stddev", max_runs_to_show=500,
@@ -205,7 +205,7 @@ def _bars(wr: Any, key: str, title: str) -> Any:
     return wr.BarPlot(title=title, metrics=[AGREEMENT], groupby=key, groupby_aggfunc="mean", groupby_rangefunc="stddev")
 
 
-def _frontier(wr: Any, view: View) -> list[Any]:
+def _frontier(wr: Any, view: Dashboard) -> list[Any]:
     label, other = guess(AGREEMENT).label, FIGURES[view.stolen][1]
     return [
         _against_queries(wr, view, AGREEMENT, "defense"),
@@ -214,7 +214,7 @@ def _frontier(wr: Any, view: View) -> list[Any]:
     ]
 
 
-def _coordinates(wr: Any, view: View) -> Any:
+def _coordinates(wr: Any, view: Dashboard) -> Any:
     column = wr.ParallelCoordinatesPlotColumn
     return wr.ParallelCoordinatesPlot(
         title=f"the axes and {guess(AGREEMENT).label}",
@@ -226,7 +226,7 @@ def _coordinates(wr: Any, view: View) -> Any:
     )
 
 
-def _disagreement(wr: Any, view: View) -> list[Any]:
+def _disagreement(wr: Any, view: Dashboard) -> list[Any]:
     shown = list(PICTURES[view.stolen])
     return [
         wr.MediaBrowser(title="where victim and thief disagree", media_keys=shown, num_columns=4),
