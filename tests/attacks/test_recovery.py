@@ -32,7 +32,11 @@ from tests.support.simplex import dirichlet
 from tests.support.small_task import context
 
 SMALL = ("attack.rows=300", "attack.prior=answers")
-EACH = {"partial_bayes": SMALL, "ddae": (*SMALL, "attack.restorer.epochs=1"), "ddae_plus": ("attack.rows=300",)}
+EACH = {
+    "partial_bayes": SMALL,
+    "ddae": (*SMALL, "attack.restorer.epochs=1"),
+    "ddae_plus": (*SMALL, "attack.restorer.epochs=1"),
+}
 
 
 @given(st.integers(1, 6), st.integers(2, 6), st.integers(6, 60), st.integers(0, 99))

@@ -11,7 +11,8 @@ import torch
 from fmsteal.base.errors import ConfigError
 from fmsteal.config import build
 from fmsteal.config.answers import choices
-from fmsteal.oracle.guard import Ask
+from fmsteal.defenses.base import RowDefense, RowGuard
+from fmsteal.oracle.guard import Ask, Guard
 from fmsteal.oracle.ledger import Question
 from fmsteal.oracle.simulated import simulate
 from tests.support.composing import composed
@@ -46,6 +47,18 @@ def test_a_defense_is_simulated_without_a_victim_or_refused_by_name(name: str) -
     answers = guard.reply(ask(p)).answers
     assert guard.width == 5 and answers.shape == p.shape and bool(answers.isfinite().all())
     assert torch.equal(answers, p) == (name == "none")
+
+
+class Prepared(RowDefense):
+    """Knows something of the victim, and does not say how to do without."""
+
+    def prepare(self, victim: Any, train: Any, ctx: Any) -> Guard:
+        return RowGuard(self, victim.width)
+
+
+def test_one_that_is_prepared_and_says_no_more_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"Prepared cannot be simulated by an attacker"):
+        simulate(Prepared(), 5, 0)
 
 
 def test_a_chain_is_simulated_link_by_link() -> None:
