@@ -24,7 +24,7 @@ from fmsteal.config import by_adaptation, derived, later, searchpath
 from fmsteal.config.schema import Config
 from fmsteal.job.run import run_job
 from fmsteal.sweep import launchers, only
-from fmsteal.sweep.overrides import preview, require_effect
+from fmsteal.sweep.overrides import preview, require_dry_run, require_effect
 
 COMMANDS = {  # sub-command: the module whose `main` runs it, imported when it is called
     "status": "fmsteal.report.commands.status",
@@ -34,6 +34,7 @@ COMMANDS = {  # sub-command: the module whose `main` runs it, imported when it i
     "verify": "fmsteal.report.commands.verify",
     "sync": "fmsteal.report.commands.sync",
     "dashboard": "fmsteal.report.commands.dashboard",
+    "cache": "fmsteal.report.commands.cache",
     "export": "fmsteal.face.export.command",
 }
 EVALUATE = "evaluate"  # the one that runs jobs
@@ -177,6 +178,7 @@ def refuse_nonsense(args: argparse.Namespace) -> DictConfig:
         raise ConfigError("The sweeper is not installed: install fmsteal again (in a checkout: pip install -e .).")
     if not args.multirun:
         require_effect(cfg, args.overrides)
+    require_dry_run(cfg)
     if cfg.dry_run and not args.multirun:
         raise ConfigError("dry_run=true shows the plan of a sweep: add -m. A job's config: fmsteal --cfg job.")
     require_writable(Path(cfg.hydra.sweep.dir if args.multirun else cfg.hydra.run.dir))

@@ -17,13 +17,14 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from fmsteal.base.store import Store, digest, explain_errors
+from fmsteal.base.store import Store, digest, explain_errors, note_use, write_json
 
 log = logging.getLogger(__name__)
 
 Ids = npt.NDArray[np.int64]
 Rows = npt.NDArray[np.float32]
 CHUNK = 4096  # rows computed before they are published: the most that a kill can lose
+SPEC = "spec.json"  # in the folder: what its rows are of
 IN_MEMORY = 2 * 2**30  # bytes; larger results go to a memory-mapped temporary file
 
 
@@ -37,6 +38,7 @@ class RowCache:
         self.store = store
         self.kind = kind
         self.folder = store.path(kind, slug, spec)
+        self._spec = dict(spec)
         self._chunks: list[Rows] = []
         self._starts = [0]  # number of the first row of each chunk, counted over all chunks; last, the total
         self._number = np.zeros(0, np.int64)  # by image id: the number of its row, or -1
@@ -76,11 +78,12 @@ class RowCache:
             return np.memmap(file, np.float32, "w+", shape=shape)
 
     def _refresh(self) -> None:
+        note_use(self.folder)
         for path in sorted(self.folder.glob("*.npz")):
             if path.name in self._read:
                 continue
             try:
-                ids, rows = _open(path)
+                ids, rows = open_chunk(path)
             except Exception as error:  # a damaged file can fail in many ways
                 log.warning("%s is damaged (%s): set aside", path, error)
                 for part in (path, path.with_suffix(".npy")):
@@ -106,6 +109,8 @@ class RowCache:
                 stream.flush()
                 os.fsync(stream.fileno())
             self.folder.mkdir(parents=True, exist_ok=True)
+            if not (self.folder / SPEC).exists():
+                write_json(self.folder / SPEC, self._spec)
             for suffix in (".npy", ".npz"):
                 (folder / f"{name}{suffix}").replace(self.folder / f"{name}{suffix}")
         self._read.add(f"{name}.npz")
@@ -122,8 +127,12 @@ class RowCache:
         self._starts.append(self._starts[-1] + len(ids))
 
 
-def _open(path: Path) -> tuple[Ids, Rows]:
-    """The ids and rows of a published chunk; the rows are memory-mapped and checked."""
+def open_chunk(path: Path) -> tuple[Ids, Rows]:
+    """The ids and rows of a published chunk, by its ``.npz``; the rows are memory-mapped and checked.
+
+    Raises:
+        Exception: the chunk is damaged; of many kinds.
+    """
     with np.load(path) as index:  # the zip container holds a CRC of each member
         ids, crc = index["ids"], int(index["crc"])
     rows = np.load(path.with_suffix(".npy"), mmap_mode="r")

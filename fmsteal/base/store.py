@@ -72,7 +72,8 @@ class Store:
         place = self.path(kind, slug, spec)
         with explain_errors(self.root):
             require_readable(self.root)
-            whole = place.is_dir() and _fault(place) is None
+            note_use(place)  # before it is checked: what is about to be used is not pruned
+            whole = place.is_dir() and find_fault(place) is None
             while not whole:
                 with lease(self.root / "leases" / f"{kind}-{place.name}", f"{kind} {place.name}", self.lease_seconds):
                     # the process we waited for may have built it
@@ -88,11 +89,11 @@ class Store:
             with suppress(FileNotFoundError):
                 shutil.rmtree(stale.rename(stale.with_name(f".old-{stale.name}")), ignore_errors=True)
         with self.temporary(kind, place.name) as out:
-            mine = out.stat().st_ino
+            mine, began = out.stat().st_ino, time.monotonic()
             try:
                 build(out, scratch)
                 if _is_folder(out, mine):
-                    seal(out, spec)
+                    seal(out, spec, time.monotonic() - began)
                     publish(out, place)
             except Exception:
                 if _is_folder(out, mine) and not place.is_dir():
@@ -121,7 +122,7 @@ class Store:
         """True if the artifact exists and is undamaged; a damaged one is set aside with a warning. Needs the lease."""
         if not place.is_dir():
             return False
-        fault = _fault(place)
+        fault = find_fault(place)
         if fault is None:
             return True
         aside = self.root / "damaged" / f"{place.parent.name}-{place.name}-{time.time_ns()}"
@@ -135,8 +136,17 @@ class Store:
         return False
 
 
-def seal(folder: Path, spec: Mapping[str, Any]) -> None:
-    """Write the manifest: the spec, and the size and checksum of every file. The files reach the disk first."""
+def note_use(place: Path) -> None:
+    """Note that an artifact is used now: the time of its folder, which no reader changes, says when it last was."""
+    with suppress(OSError):  # not there, or another user's
+        os.utime(place)
+
+
+def seal(folder: Path, spec: Mapping[str, Any], seconds: float | None = None) -> None:
+    """Write the manifest: the spec, and the size and checksum of every file. The files reach the disk first.
+
+    ``seconds`` is what building it has taken, in the process that finished it.
+    """
     files = {}
     umask = _umask()
     folder.chmod(0o777 & ~umask)  # temporary folders and some writers deny others access; a cache is shared
@@ -144,7 +154,8 @@ def seal(folder: Path, spec: Mapping[str, Any]) -> None:
         path.chmod(0o666 & ~umask)
         sync(path)
         files[path.relative_to(folder).as_posix()] = {"bytes": path.stat().st_size, "sha256": checksum(path)}
-    write_json(folder / MANIFEST, {"schema": SCHEMA, "spec": spec, "files": files})
+    took = {} if seconds is None else {"seconds": round(seconds, 2)}
+    write_json(folder / MANIFEST, {"schema": SCHEMA, "spec": spec, "files": files, **took})
 
 
 def publish(folder: Path, place: Path) -> None:
@@ -315,8 +326,8 @@ def read_json(path: Path) -> Any:
         return None
 
 
-def _fault(place: Path) -> str | None:
-    """What is wrong with a published artifact; None if nothing is."""
+def find_fault(place: Path, checksums: bool = True) -> str | None:
+    """What is wrong with a published artifact; None if nothing is. Without ``checksums`` no file is read."""
     manifest = read_json(place / MANIFEST)
     if not isinstance(manifest, dict) or "files" not in manifest:
         return f"no readable {MANIFEST}"
@@ -328,7 +339,7 @@ def _fault(place: Path) -> str | None:
             return f"{name} is missing"
         if path.stat().st_size != known["bytes"]:
             return f"{name} has {path.stat().st_size} bytes, not {known['bytes']}"
-        if checksum(path) != known["sha256"]:
+        if checksums and checksum(path) != known["sha256"]:
             return f"{name} does not match its checksum"
     return None
 

@@ -59,8 +59,8 @@ class Config:
     """Take a theft of the same key that another job has made; if false, this job steals for itself, once."""
     stage: Stage = Stage.all
     """Of a sweep what is run: all, victims, thieves. Of a single job: victims prepares its victim and ends."""
-    dry_run: bool = False
-    """Show a sweep's plan and run nothing."""
+    dry_run: Any = False
+    """Show a sweep's plan and run nothing; ``full`` lists every job too."""
     quiet: bool = False
     """Show warnings, errors and the closing table alone; ``-q`` is short for it."""
     overlap: Overlap = Overlap.warn

@@ -28,6 +28,7 @@ __all__ = [
     "KEY_VERSION",
     "MACHINE",
     "OF_VICTIM",
+    "OF_VICTIM_PARTS",
     "axes",
     "cell_key",
     "cell_settings",
@@ -58,7 +59,7 @@ MACHINE = {  # options of `lightning.Trainer` that affect where and how verbosel
 ANY_SEED = -1  # replaces the seed in the settings that jobs of one cell share
 
 _THEFT = (*(name for name in AXES if name != "evaluation"), "trainer")
-_OF_VICTIM = ("data", "victim", "trainer", "edition")  # parts of a job's identity that identify its victim
+OF_VICTIM_PARTS = ("data", "victim", "trainer", "edition")  # parts of a job's identity that identify its victim
 _HASH = re.compile(r"-([0-9a-f]{16})$")
 
 
@@ -140,7 +141,7 @@ def job_key(cfg: DictConfig, choices: Mapping[str, Any], known: Mapping[str, Any
 def victim_key(cfg: DictConfig, choices: Mapping[str, Any], known: Mapping[str, Any] | None = None) -> str:
     """The key of the victim alone: jobs that train the same victim on the same data share it."""
     known = identity(cfg) if known is None else known
-    made_of = {name: known[name] for name in _OF_VICTIM if name in known}
+    made_of = {name: known[name] for name in OF_VICTIM_PARTS if name in known}
     return _named([choices["data"], choices["victim"]], made_of["victim"].get("seed", 0), made_of)
 
 

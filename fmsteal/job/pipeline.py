@@ -19,6 +19,7 @@ from fmsteal.base.errors import DataError
 from fmsteal.base.lease import LEASE_SECONDS
 from fmsteal.base.progress import Progress
 from fmsteal.base.store import Store, explain_errors, write_text
+from fmsteal.base.users import register
 from fmsteal.config import build
 from fmsteal.config.schema import Overlap
 from fmsteal.data.images import Images, Task
@@ -64,7 +65,7 @@ def run(cfg: DictConfig, job: JobInfo) -> dict[str, Any]:
                         check_task(each.what, task)
                     if is_ours(parts.victim):
                         require_telling(victim(), task, ctx)
-                    meter.victim = victim()
+                    meter.start_attack(victim())
                     theft.begin({**content, "victim": victim().digest})
                     closed, thief = steal(cfg, theft, victim(), pool, task, parts, meter, ctx)
                     record = theft.seal({**closed, **tell_origin(job)}, stolen.list_files(theft.folder))
@@ -154,6 +155,7 @@ def open_context(
         curves.unlink(missing_ok=True)
     known = (job.key, job.folder, job.axis, config, cfg.sweep_id, env["git"], kind)
     paid = Store(Path(cfg.output) / THEFTS / ".paid")
+    register(store.root, Path(cfg.output))
     with parts.tracking.open(RunInfo(*known, **how, curves=curves)) as tracker:  # type: ignore[arg-type]
         yield Context(store, folder, parts.training, tracker, progress, cfg.seed, paid)
 

@@ -104,6 +104,8 @@ def publish(
             **found,
             "measurements": list(measured.folders),
             "cost": cost,
+            "seconds": {"preparation": record.get("preparation"), "measurements": round(measured.seconds, 2)},
+            "device": ctx.training.device.type,
             "budget": int(cfg.budget.queries),
             "width": record["ledger"]["width"],
             "command": job.command,

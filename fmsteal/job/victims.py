@@ -12,9 +12,12 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from fmsteal.base.store import read_json, write_json
-from fmsteal.identity.keys import hash_of
+from fmsteal.base.store import MANIFEST, read_json, write_json
+from fmsteal.identity.keys import flatten, hash_of, identity
+from fmsteal.identity.kinds import name_victim_kind
 from fmsteal.records import results
+
+PREPARED = "prepared"  # in the cache: a note for each victim's key, by its hash
 
 
 def is_ready(cfg: DictConfig, key: str) -> bool:
@@ -33,7 +36,7 @@ def is_prepared(cache: Path, key: str) -> bool:
 def remember(
     cfg: DictConfig, key: str, victim: str, place: Path | None, run: Mapping[str, Any] | None = None
 ) -> dict[str, Any] | None:
-    """Note that the victim is prepared; ``place`` is its folder in the store, if it needs one.
+    """Note that the victim is prepared, of which kind it is and what it took; ``place`` is its folder, if it needs one.
 
     Returns:
         The tracker's identity of the run that made the victim: ``run``, unless an earlier note names another.
@@ -43,14 +46,16 @@ def remember(
     inside = None if place is None else place.relative_to(Path(cfg.cache).absolute()).as_posix()
     before = read_json(path)
     maker = before.get("run") if isinstance(before, dict) and before.get("victim") == victim else run
-    known = {"victim": victim, "place": inside, "paths": _paths(cfg), "run": maker}
+    took = None if place is None else (read_json(place / MANIFEST) or {}).get("seconds")
+    time = {"kind": name_victim_kind(flatten(identity(cfg))), "seconds": took}
+    known = {"victim": victim, "place": inside, "paths": _paths(cfg), "run": maker, **time}
     if before != known:
         write_json(path, known)
     return maker if maker is None else dict(maker)
 
 
 def _note(cache: Path, key: str) -> Path:
-    return cache / "prepared" / f"{hash_of(key)}.json"
+    return cache / PREPARED / f"{hash_of(key)}.json"
 
 
 def _paths(cfg: DictConfig) -> dict[str, Any]:

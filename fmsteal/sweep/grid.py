@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 import pickle
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +63,9 @@ class SweepJob:
         finished: whether its result existed when the sweep began.
         victim_ready: whether its victim was ready then.
         sealed: whether its theft was sealed then, by any sweep: it asks and trains nothing again.
+        settings: its identity, flat.
+        accelerator: what it trains on, as the trainer's config says.
+        asked: a digest of what it measures; only in a dry run, which looks for jobs that measured the same.
     """
 
     overrides: tuple[str, ...]
@@ -77,6 +80,9 @@ class SweepJob:
     finished: bool
     victim_ready: bool
     sealed: bool = False
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    accelerator: str = "auto"
+    asked: str = ""
 
 
 @dataclass(frozen=True)
@@ -305,6 +311,9 @@ class _Known:
             finished=finished,
             victim_ready=victims.is_ready(cfg, victim),
             sealed=not cfg.force and cfg.reuse and is_sealed(Path(cfg.output).absolute() / THEFTS, folder.name),
+            settings=flatten(found),
+            accelerator=str(OmegaConf.select(cfg, "trainer.lightning.accelerator", default="auto")),
+            asked=results.digest_asked(cfg) if cfg.dry_run else "",
         )
 
 
@@ -315,6 +324,7 @@ def _joined(first: SweepJob, job: SweepJob, cfg: DictConfig, evaluations: Sequen
     with open_dict(cfg):
         cfg.evaluation, cfg.evaluations = evaluations[0], evaluations[1:]
         finished = not cfg.force and results.find_finished(first.folder, first.key, cfg) is not None
+        asked = results.digest_asked(cfg) if cfg.dry_run else ""
         cfg.evaluation, cfg.evaluations = own
     words = (word for word in first.overrides if not word.startswith("evaluations="))
     return replace(
@@ -322,6 +332,7 @@ def _joined(first: SweepJob, job: SweepJob, cfg: DictConfig, evaluations: Sequen
         overrides=(*words, f"evaluations={spell(evaluations[1:])}"),
         axis={**first.axis, "evaluation": "+".join(dict.fromkeys(names))},
         finished=finished,
+        asked=asked,
     )
 
 

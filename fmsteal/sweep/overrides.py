@@ -174,6 +174,16 @@ def require_name(cfg: DictConfig) -> None:
         )
 
 
+def require_dry_run(cfg: DictConfig) -> None:
+    """Check that ``dry_run`` is one of its values.
+
+    Raises:
+        ConfigError: it is not.
+    """
+    if cfg.dry_run not in (False, True, "full"):
+        raise ConfigError(f"dry_run={cfg.dry_run} is none of false, true (the plan), full (the plan with every job).")
+
+
 def require_effect(cfg: DictConfig, overrides: Sequence[str]) -> None:
     """Check that each value given for a single job has an effect.
 

@@ -38,6 +38,7 @@ from fmsteal.tracking.naming import find_varying, run_name
 
 if TYPE_CHECKING:
     from fmsteal.report.show.live import StageJobs
+    from fmsteal.sweep.estimate import Estimate
 
 log = logging.getLogger(__name__)
 WAITED = 2.0  # seconds between two checks of thefts that other processes work on
@@ -82,7 +83,7 @@ def run(
     if master.dry_run:
         from fmsteal.sweep.plan import show_plan
 
-        return show_plan(plan, folder)
+        return show_plan(plan, folder, _estimate(plan, master), master.dry_run == "full")
     try:
         from fmsteal.sweep.available import require_data
 
@@ -132,6 +133,20 @@ def _compose_grid(
     if not mixed:
         record.require_same(folder, grid)
     return grid
+
+
+def _estimate(plan: SweepPlan, master: DictConfig) -> Estimate:
+    """What a plan will take.
+
+    Raises:
+        CompactHydraException: the rate for it is none.
+    """
+    from fmsteal.sweep.estimate import estimate
+
+    try:
+        return estimate(plan, master)
+    except FmstealError as error:
+        raise CompactHydraException(f"fmsteal: {error}") from error
 
 
 @contextmanager

@@ -24,13 +24,13 @@ LONGEST = 128  # characters that W&B allows in a name
 def find_varying(jobs: Iterable[Mapping[str, Any]]) -> set[str]:
     """The names of the axes and settings in which a sweep's jobs, as listed in ``sweep.json``, differ."""
     jobs = list(jobs)
-    found = _differing([_values(job.get("overrides", ())) for job in jobs])
+    found = _differing([list_values(job.get("overrides", ())) for job in jobs])
     return found | _differing([job["axis"] for job in jobs if "axis" in job])
 
 
 def find_chosen(axis: Mapping[str, Any], words: Sequence[str]) -> set[str]:
     """Names of a single job's axes and settings that are not the default."""
-    named = _values(words).keys() | {n for n, choice in _defaults().items() if axis.get(n, choice) != choice}
+    named = list_values(words).keys() | {n for n, choice in _defaults().items() if axis.get(n, choice) != choice}
     return named - {n for n, choice in _defaults().items() if axis.get(n) == choice}
 
 
@@ -49,7 +49,7 @@ def run_name(axis: Mapping[str, Any], words: Sequence[str], varying: Collection[
         varying: names of what distinguishes the job from others, see `find_varying` and `find_chosen`.
         kind: ``thief`` or ``victim``.
     """
-    own, varying = _values(words), set(varying)
+    own, varying = list_values(words), set(varying)
     shown = dict(axis)
     if "budget.queries" in own:  # a number in place of the file's name
         shown["budget"] = f"{axis['queries']} queries"
@@ -75,7 +75,7 @@ def _shortened(settings: Sequence[str]) -> list[str]:
     ]
 
 
-def _values(words: Sequence[str]) -> dict[str, str]:
+def list_values(words: Sequence[str]) -> dict[str, str]:
     """Overrides by name: axes by their columns' names, other settings by dotted key."""
     pairs = (word.lstrip("+").partition("=") for word in words if not word.startswith("~"))
     values = {key.partition("@")[0].replace("/", "_"): value.strip("'\"") for key, _, value in pairs}

@@ -19,6 +19,7 @@ class StagedSweeper(Sweeper):
         mixed: bool = False,
         freeze: bool = True,
         of: str | None = None,
+        teraflops: float | None = None,  # read by the plan: `fmsteal.sweep.estimate`
     ) -> None:
         self.params = dict(params or {})
         self.mixed, self.freeze, self.of = mixed, freeze, of

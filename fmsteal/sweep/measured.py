@@ -1,0 +1,120 @@
+"""What finished jobs have taken, by the kind of their work: the times that a plan is made from. Imports no torch."""
+
+from __future__ import annotations
+
+import statistics
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from fmsteal.base.store import read_json
+from fmsteal.identity.keys import ANY_SEED
+from fmsteal.identity.kinds import name_theft_kind
+from fmsteal.job.victims import PREPARED
+from fmsteal.records.folders import RESULT, RUNS, SWEEPS
+from fmsteal.records.shapes import fault_of_result, is_number
+
+CPU, GPU = "CPU", "GPU"
+
+Kind = tuple[str, ...]
+Table = dict[Kind, dict[int, list[float]]]
+
+
+def _make_table() -> Table:
+    return defaultdict(lambda: defaultdict(list))
+
+
+@dataclass
+class Times:
+    """Seconds of finished jobs.
+
+    Attributes:
+        thefts: seconds of thefts alone, by kind and device, then by queries.
+        near: the same by the near kind.
+        measurements: seconds of a job's measurements, by kind, digest of what it measures, and device.
+        victims: seconds of a victim's training, by kind and device.
+        done: settings, queries and seed of each job, whose images and features are in the cache.
+        jobs: how many jobs were read.
+    """
+
+    thefts: Table = field(default_factory=_make_table)
+    near: Table = field(default_factory=_make_table)
+    measurements: dict[Kind, list[float]] = field(default_factory=lambda: defaultdict(list))
+    victims: dict[Kind, list[float]] = field(default_factory=lambda: defaultdict(list))
+    done: list[tuple[Mapping[str, Any], int, Any]] = field(default_factory=list)
+    jobs: int = 0
+
+    def add(self, result: Mapping[str, Any]) -> None:
+        """Add a finished job, given its result."""
+        settings, queries, total = result.get("settings"), result["axis"].get("queries"), _seconds(result)
+        if not isinstance(settings, dict) or not isinstance(queries, int) or total is None:
+            return
+        parts = result.get("seconds")
+        known = parts if isinstance(parts, dict) else {}
+        measuring, preparation = (_number(known.get(name)) for name in ("measurements", "preparation"))
+        device, kind = _device(result), name_theft_kind(settings)
+        stolen = max(total - measuring - preparation, 0.0)
+        self.thefts[kind, device][queries].append(stolen)
+        self.near[name_theft_kind(settings, near=True), device][queries].append(stolen)
+        if "measurements" in known:
+            self.measurements[kind, str(result.get("asked")), device].append(measuring)
+        seed = result["axis"].get("seed")
+        own = {k: seed if k.endswith(".seed") and v == ANY_SEED else v for k, v in settings.items()}
+        self.done.append((own, queries, seed))
+        self.jobs += 1
+
+
+def read_times(output: Path, cache: Path) -> Times:
+    """The times of all finished jobs below an output folder, and of the victims in its cache."""
+    times = Times()
+    for pattern in (f"{RUNS}/*/{RESULT}", f"{SWEEPS}/*/*/{RESULT}"):
+        for file in sorted(output.glob(pattern)):
+            result = read_json(file)
+            if not fault_of_result(result):
+                times.add(result)
+    for file in sorted((cache / PREPARED).glob("*.json")):
+        note = read_json(file)
+        if isinstance(note, dict) and isinstance(note.get("kind"), str) and is_number(note.get("seconds")):
+            times.victims[note["kind"], _name_device(note.get("device"))].append(float(note["seconds"]))
+    return times
+
+
+def expect(seconds: Mapping[int, Sequence[float]], queries: int) -> float:
+    """What a theft of so many queries takes, by those of other budgets.
+
+    Between two budgets, and beyond them, on the line through the nearest two, but never below zero. By a single smaller
+    one in proportion; by a single larger one, as long as that.
+    """
+    means = {budget: statistics.fmean(some) for budget, some in seconds.items()}
+    if queries in means:
+        return means[queries]
+    there = sorted(means)
+    if len(there) == 1:
+        return means[there[0]] * max(1.0, queries / max(there[0], 1))
+    at = max(1, min(sum(budget < queries for budget in there), len(there) - 1))
+    low, high = there[at - 1], there[at]
+    slope = (means[high] - means[low]) / (high - low)
+    return max(0.0, means[low] + slope * (queries - low))
+
+
+def _seconds(result: Mapping[str, Any]) -> float | None:
+    seconds = (result.get("cost") or {}).get("cost/seconds")
+    return float(seconds) if is_number(seconds) and 0 <= seconds < float("inf") else None
+
+
+def _number(value: Any) -> float:
+    return float(value) if is_number(value) else 0.0
+
+
+def _device(result: Mapping[str, Any]) -> str:
+    """Where a job ran; results of earlier versions say only which GPUs there were."""
+    if isinstance(device := result.get("device"), str):
+        return _name_device(device)
+    env = result.get("env")
+    return GPU if isinstance(env, dict) and env.get("gpus") else CPU
+
+
+def _name_device(device: Any) -> str:
+    return CPU if device in ("cpu", None) else GPU
