@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import secrets
 import shutil
 import time
@@ -113,7 +112,7 @@ def _holds_rows(place: Path) -> bool:
 
 
 def _fault_of_rows(place: Path, checksums: bool) -> str:
-    """What is wrong with a folder of rows: a chunk without its index, one that was set aside, or one that is damaged."""
+    """What is wrong with a folder of rows: chunks without an index, set aside before, or damaged."""
     names = {file.name for file in place.iterdir()}
     found = [
         f"{HALF}: {sum(n.endswith('.npy') and f'{n[:-4]}.npz' not in names for n in names)} chunks",
@@ -165,7 +164,7 @@ def remove(root: Path, artifact: Artifact) -> str:
                 return "it was used a moment ago"
             (root / TEMPORARY).mkdir(exist_ok=True)
             aside = root / TEMPORARY / f".{artifact.kind}-{artifact.name}-{secrets.token_hex(4)}"
-            os.rename(artifact.path, aside)
+            artifact.path.rename(aside)
     except LeaseBusy:
         return "a running process holds its lease"
     shutil.rmtree(aside, ignore_errors=True)

@@ -55,6 +55,7 @@ class Store:
         self.root = Path(root).absolute()
         self.tell = tell
         self.lease_seconds = lease_seconds
+        self.spent: dict[str, float] = {}  # seconds that this object has spent on building, by kind
 
     def path(self, kind: str, slug: str, spec: Mapping[str, Any]) -> Path:
         """Where the artifact with this spec is, or will be."""
@@ -93,7 +94,9 @@ class Store:
             try:
                 build(out, scratch)
                 if _is_folder(out, mine):
-                    seal(out, spec, time.monotonic() - began)
+                    took = time.monotonic() - began
+                    self.spent[kind] = self.spent.get(kind, 0.0) + took
+                    seal(out, spec, took)
                     publish(out, place)
             except Exception:
                 if _is_folder(out, mine) and not place.is_dir():

@@ -21,7 +21,7 @@ _LOOSE = ("attack", "defense")  # near kinds have the same classes of these, wit
 
 
 def name_theft_kind(settings: Mapping[str, Any], near: bool = False) -> str:
-    """The kind of a theft, whatever its budget: 16 hex digits. ``near`` kinds differ in options of attack and defense."""
+    """The kind of a theft, whatever its budget: 16 hex digits. A ``near`` one has any options of attack and defense."""
     counted = {}
     for key, value in settings.items():
         part = key.partition(".")[0]

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from fmsteal.victims.base import Victim
 
 
-PREPARATION = "preparation"  # beside the cost: seconds of it until the victim was there
+MAKING = "making"  # beside the cost: seconds of it that went into making the victim
 
 
 class Meter:
@@ -20,15 +20,15 @@ class Meter:
 
     Attributes:
         victim: the victim whose forward passes are counted.
-        prepared: seconds until it was there, over all runs; None as long as it is not.
+        making: seconds that went into making it, over all runs: 0 if another job has made it.
     """
 
     def __init__(self, path: Path) -> None:
         self.victim: Victim | None = None
-        self.prepared: float | None = None
         self._path = path
         known = read_json(path)
         self._before: dict[str, float] = known if isinstance(known, dict) else {}
+        self.making = self._before.get(MAKING, 0.0)
         self._began = self._saved = time.monotonic()
 
     def read(self) -> dict[str, float]:
@@ -39,15 +39,13 @@ class Meter:
             forwards += sum(n for purpose, n in self.victim.calls.computed.items() if purpose != "measurement")
         return {"cost/seconds": round(seconds, 2), "cost/victim_forwards": forwards}
 
-    def start_attack(self, victim: Victim) -> None:
-        """Note that the victim is ready, and after how many seconds; its forward passes are counted from here on."""
-        self.victim = victim
-        self.prepared = round(self._before.get(PREPARATION, 0.0) + time.monotonic() - self._began, 2)
+    def start_attack(self, victim: Victim, making: float) -> None:
+        """Note the victim and the seconds that making it has taken; its forward passes are counted from here on."""
+        self.victim, self.making = victim, round(self.making + making, 2)
 
     def save(self) -> None:
         """Save the figures, at most once a second, for a run that continues if this one is killed."""
         if time.monotonic() - self._saved >= 1.0:
             self._saved = time.monotonic()
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            known = {} if self.prepared is None else {PREPARATION: self.prepared}
-            write_json(self._path, {**self.read(), **known})
+            write_json(self._path, {**self.read(), MAKING: self.making})

@@ -65,7 +65,7 @@ def run(cfg: DictConfig, job: JobInfo) -> dict[str, Any]:
                         check_task(each.what, task)
                     if is_ours(parts.victim):
                         require_telling(victim(), task, ctx)
-                    meter.start_attack(victim())
+                    meter.start_attack(victim(), store.spent.get("victims", 0.0))
                     theft.begin({**content, "victim": victim().digest})
                     closed, thief = steal(cfg, theft, victim(), pool, task, parts, meter, ctx)
                     record = theft.seal({**closed, **tell_origin(job)}, stolen.list_files(theft.folder))

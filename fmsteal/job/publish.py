@@ -104,7 +104,7 @@ def publish(
             **found,
             "measurements": list(measured.folders),
             "cost": cost,
-            "seconds": {"preparation": record.get("preparation"), "measurements": round(measured.seconds, 2)},
+            "seconds": {"victim": record.get("making", 0.0), "measurements": round(measured.seconds, 2)},
             "device": ctx.training.device.type,
             "budget": int(cfg.budget.queries),
             "width": record["ledger"]["width"],

@@ -101,7 +101,7 @@ def steal(
         "budget": int(cfg.budget.queries),
         "cost": {"cost/queries": account.total, **oracle.costs(), **meter.read()},
         "ledger": {"rows": account.total, "width": oracle.width},
-        "preparation": meter.prepared,  # seconds of the cost until victim and images were there
+        "making": meter.making,  # seconds of the cost that went into making the victim
         **({"found": record_metrics(found)} if found else {}),
     }
     return record, thief

@@ -45,7 +45,7 @@ class References:
     images: dict[str, str] = field(default_factory=dict)
 
     def describe(self, artifact: Artifact) -> str:
-        """What refers to an artifact, and what it is of: ``2 thefts, 1 answers``, ``of vit_b16 on images digits-...``."""
+        """What refers to an artifact, and what it is of: ``2 thefts, 1 answers``, ``of vit_b16 on cifar10-...``."""
         counted = {"thefts": len(self.thefts.get(artifact.name, ())), **self.artifacts.get(artifact.name, {})}
         said = [f"{number} {kind}" for kind, number in counted.items() if number]
         of = _say_origin(artifact, self.images)

@@ -34,8 +34,8 @@ class Expected:
     Attributes:
         seconds: on one device.
         device: ``CPU`` or ``GPU``.
-        source: ``measured`` (jobs of this kind have finished), ``scaled`` (such as differ in their budget, or in options
-            of attack or defense, or in what they measure), or ``arithmetic``.
+        source: ``measured`` (jobs of this kind have finished), ``scaled`` (from such as differ in their budget, in
+            options of attack or defense, or in what they measure), or ``arithmetic``.
     """
 
     seconds: float

@@ -14,7 +14,7 @@ from fmsteal.networks.backbones import BackboneSpec
 
 
 class TrunkSize(NamedTuple):
-    """The operations of one image's forward pass (a multiplication with its addition is two), and the features' width."""
+    """The operations of one image's forward pass (a multiply-add is two of them), and the features' width."""
 
     flops: float
     width: int

@@ -53,9 +53,9 @@ class Times:
             return
         parts = result.get("seconds")
         known = parts if isinstance(parts, dict) else {}
-        measuring, preparation = (_number(known.get(name)) for name in ("measurements", "preparation"))
+        measuring, making = (_number(known.get(name)) for name in ("measurements", "victim"))
         device, kind = _device(result), name_theft_kind(settings)
-        stolen = max(total - measuring - preparation, 0.0)
+        stolen = max(total - measuring - making, 0.0)
         self.thefts[kind, device][queries].append(stolen)
         self.near[name_theft_kind(settings, near=True), device][queries].append(stolen)
         if "measurements" in known:

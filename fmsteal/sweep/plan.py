@@ -21,7 +21,9 @@ from fmsteal.tracking.naming import find_varying, list_values
 if TYPE_CHECKING:
     from fmsteal.sweep.run import SweepPlan
 
+NUMBERS = ("seeds", "queries each", "jobs", "there", "to steal", "to measure", "queries", "USD")
 MOST_ROWS = 30  # of the table by axes; above it, the axes with the most choices are folded
+DERIVED = {"victim_adaptation", "thief_adaptation", "attack_selection", "attack_strategy", "attack_loss"}  # often
 FOLDED = {"seed", "budget", "queries", "evaluation"}  # axes that are always folded
 LEFT_OUT = (
     "It leaves out what an attack computes besides one training of the thief on all answers (rounds, generators, "
@@ -55,19 +57,9 @@ def _show_groups(plan: SweepPlan, name: str, expected: Estimate, out: Console) -
     table = Table(title=f"{escape(name)}: the plan. Nothing is run.", title_justify="left")
     for axis in shown:
         table.add_column(escape(axis), no_wrap=True)
-    for heading in (
-        "seeds",
-        "queries each",
-        "jobs",
-        "there",
-        "to steal",
-        "to measure",
-        "queries",
-        "USD",
-        _hours(expected),
-    ):
-        table.add_column(heading, justify="right")
-    table.add_column("time is")
+    for heading in (*NUMBERS, _hours(expected)):
+        table.add_column(heading, justify="right", no_wrap=heading == "queries each")
+    table.add_column("time is", no_wrap=True)
     for key, jobs in groups.items():
         table.add_row(*(escape(part) for part in key), *_count(jobs, plan, expected))
     print_whole(table, out)
@@ -79,10 +71,13 @@ def _find_axes(jobs: Sequence[SweepJob]) -> tuple[list[str], dict[str, dict[str,
     """The names of what varies, but for seeds and budgets, and each job's values of all."""
     values = {job.key: {**list_values(job.overrides), **{k: str(v) for k, v in job.axis.items()}} for job in jobs}
     varying = find_varying([{"axis": job.axis, "overrides": job.overrides} for job in jobs])
-    names = (
-        [name for name in (*jobs[0].axis, *sorted(varying)) if name in varying and not _is_folded(name)] if jobs else []
-    )
-    return list(dict.fromkeys(names)), values
+    there = dict.fromkeys((*jobs[0].axis, *sorted(varying))) if jobs else {}
+    names = [name for name in there if name in varying and not _is_folded(name)]
+    for name in [name for name in names if name in DERIVED]:
+        others = [other for other in names if other != name]
+        if len(_group(jobs, values, others)) == len(_group(jobs, values, names)):
+            names = others
+    return names, values
 
 
 def _is_folded(name: str) -> bool:
@@ -104,7 +99,7 @@ def _count(jobs: Sequence[SweepJob], plan: SweepPlan, expected: Estimate) -> lis
     thefts = [job for job in plan.thefts if job.key in own]
     measured = sum(job.key in own for job in plan.measured)
     seeds, budgets = {job.axis["seed"] for job in jobs}, sorted({job.queries for job in jobs})
-    asked = f"{budgets[0]:,}" if len(budgets) == 1 else f"{budgets[0]:,} to {budgets[-1]:,}"
+    asked = f"{budgets[0]:,}" if len(budgets) == 1 else f"{budgets[0]:,}-{budgets[-1]:,}"
     finished = sum(job.finished for job in jobs)
     numbers = [len(seeds), asked, len(jobs), finished, len(thefts), measured, f"{sum(j.queries for j in thefts):,}"]
     return [
@@ -194,8 +189,8 @@ def _say_sources(expected: Estimate) -> list[str]:
     counted, said = expected.count_sources(), []
     if counted[MEASURED] or counted[SCALED]:
         said.append(
-            f"measured: the mean of finished jobs of this kind below this output ({expected.finished} were read). scaled: "
-            "from such with other budgets, with other options of attack or defense, or with other measurements."
+            f"measured: the mean of finished jobs of this kind below this output ({expected.finished} were read). "
+            "scaled: from such with other budgets, with other options of attack or defense, or with other measurements."
         )
     if counted[COUNTED]:
         devices = sorted(
@@ -203,8 +198,8 @@ def _say_sources(expected: Estimate) -> list[str]:
         )
         rates = " and ".join(f"{expected.rate[device]:g} for a {device}" for device in devices)
         said.append(
-            f"arithmetic: operations counted in the networks, at {rates} x 10^12 a second (hydra.sweeper.teraflops=...). "
-            + LEFT_OUT
+            f"arithmetic: operations counted in the networks, at {rates} x 10^12 of them a second "
+            f"(hydra.sweeper.teraflops=...). {LEFT_OUT}"
         )
     if expected.unknown:
         said.append(f"Not counted: {', '.join(expected.unknown)}.")

@@ -31,7 +31,7 @@ from fmsteal.job.victims import is_prepared
 from fmsteal.records import results
 from fmsteal.records.folders import HYDRA, VICTIMS, JobFolder, SweepFolder, TheftFolder
 from fmsteal.records.results import JobOnDisk
-from fmsteal.sweep import frozen, launchers, record
+from fmsteal.sweep import frozen, launch_log, launchers, record
 from fmsteal.sweep.evaluate import add_overrides
 from fmsteal.sweep.grid import Grid, SweepJob, check_jobs, expand
 from fmsteal.tracking.naming import find_varying, run_name
@@ -266,7 +266,8 @@ class Launches:
         if not jobs:
             return
         try:
-            with stopping.heed(), launchers.cancel_when_stopped(self._chosen):
+            shortly = launch_log.shorten(len(jobs), " ".join(jobs[0]))
+            with shortly, stopping.heed(), launchers.cancel_when_stopped(self._chosen):
                 done = self._launcher.launch(jobs, initial_job_idx=self._launched)
             for name, job in zip(folders, done, strict=False):
                 if job.status is JobStatus.FAILED and not self._job(name).failure.is_file():

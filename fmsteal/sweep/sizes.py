@@ -40,7 +40,7 @@ class TaskSize(NamedTuple):
 class PoolSize(NamedTuple):
     """The images of a query set, and the side of each in pixels."""
 
-    count: int
+    images: int
     side: int
 
 

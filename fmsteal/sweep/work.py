@@ -1,7 +1,8 @@
 """The floating-point operations and the disk that jobs need. Imports torch only where a network has to be counted.
 
-What is counted: the training of victims and thieves (forward and backward: three forward passes), the features of frozen
-trunks, the victim's answers, and both models on the test images. What jobs share through the store is counted once.
+What is counted: the training of victims and thieves (forward and backward: three forward passes), the features of
+frozen trunks, the victim's answers, and both models on the test images. What jobs share through the store is counted
+once.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
 from fmsteal.base.store import digest
-from fmsteal.identity.keys import flatten, identity
+from fmsteal.identity.keys import flatten, identity, resolve_groups
 from fmsteal.sweep.sizes import PoolSize, TaskSize, find_pool_size, find_task_size
 
 TRAINED = 3  # forward passes that a step costs for each image: one forward, and about two backward
@@ -79,11 +80,10 @@ class Work:
             self._look_at(cfg)
 
     def _look_at(self, cfg: DictConfig) -> None:
-        settings = flatten(identity(cfg))
-        data, query = (OmegaConf.to_container(cfg[name], resolve=True) for name in ("data", "query"))
-        assert isinstance(data, dict) and isinstance(query, dict)
-        task = self._tasks.setdefault(name_part(settings, "data"), find_task_size(data))
-        self._pools.setdefault(name_part(settings, "query"), find_pool_size(query, task))
+        values = resolve_groups(cfg)
+        settings = flatten(identity(cfg, values))
+        task = self._tasks.setdefault(name_part(settings, "data"), find_task_size(values["data"]))
+        self._pools.setdefault(name_part(settings, "query"), find_pool_size(values["query"], task))
         for who in ("victim", "thief"):
             if isinstance(OmegaConf.select(cfg[who], "backbone"), DictConfig):
                 self._networks.setdefault(_name_network(settings, who), Network(cfg[who]))
@@ -95,15 +95,15 @@ class Work:
     def steal(self, settings: Settings, queries: int, seed: Any) -> float:
         """The operations of a theft: answers, features, and one training of the thief on all of them."""
         thief, victim = self._network(settings, "thief"), self._network(settings, "victim")
-        source, queries = self._pool(settings, queries)
+        source, queries, most = self._pool(settings, queries)
         flops = 0.0
         if victim is not None:
             whose = victim.trunk or name_part(settings, "victim", seeds=True)
-            flops += victim.flops * self._pay((whose, *source), seed, queries)
+            flops += victim.flops * self._pay((whose, *source), seed, queries, most)
         if thief is None:
             return flops
         if thief.trunk:
-            return flops + thief.flops * self._views(settings) * self._pay((thief.trunk, *source), seed, queries)
+            return flops + thief.flops * self._views(settings) * self._pay((thief.trunk, *source), seed, queries, most)
         return flops + TRAINED * thief.flops * queries * self._passes(settings, "thief", queries)
 
     def measure(self, settings: Settings) -> float:
@@ -131,8 +131,8 @@ class Work:
         thief = self._network(settings, "thief")
         if thief is None or not thief.trunk:
             return 0
-        source, queries = self._pool(settings, queries)
-        fresh = self._pay((thief.trunk, *source, "bytes"), seed, queries) * self._views(settings)
+        source, queries, most = self._pool(settings, queries)
+        fresh = self._pay((thief.trunk, *source, "bytes"), seed, queries, most) * self._views(settings)
         return 4 * fresh * thief.find_width(self._cache) if fresh else 0
 
     def keep_images(self, settings: Settings) -> int:
@@ -143,22 +143,28 @@ class Work:
             fresh = self._pay((name_part(settings, "data"), "bytes"), "", task.train + task.test)
             total += 3 * task.side**2 * fresh
         if pool is not None:
-            total += 3 * pool.side**2 * self._pay((name_part(settings, "query", seeds=True), "bytes"), "", pool.count)
+            total += 3 * pool.side**2 * self._pay((name_part(settings, "query", seeds=True), "bytes"), "", pool.images)
         return total
 
-    def _pay(self, what: tuple[str, ...], seed: Any, rows: int) -> int:
-        """How many of so many rows nobody has made before; with one seed a larger choice holds every smaller one."""
+    def _pay(self, what: tuple[str, ...], seed: Any, rows: int, most: int | None = None) -> int:
+        """How many of so many rows, of ``most`` in all, no earlier job has made.
+
+        With one seed a larger choice holds every smaller one; those of different seeds are taken to share nothing.
+        """
         known = self._shared[what]
-        fresh = max(0, rows - known.get(str(seed), 0))
-        known[str(seed)] = max(rows, known.get(str(seed), 0))
+        before = known.get(str(seed), 0)
+        left = rows if most is None else most - sum(known.values())
+        fresh = max(0, min(rows - before, left))
+        known[str(seed)] = before + fresh
         return fresh
 
-    def _pool(self, settings: Settings, queries: int) -> tuple[tuple[str, ...], int]:
-        """What names the query set's rows, and how many of them a job asks about at most."""
+    def _pool(self, settings: Settings, queries: int) -> tuple[tuple[str, ...], int, int | None]:
+        """What names the query set's rows, how many of them a job asks about at most, and how many there are."""
         pool = self._pools.get(name_part(settings, "query"))
         if pool is None:
             self.unknown.add("query sets of unknown size")
-        return (name_part(settings, "query", seeds=True), "pool"), queries if pool is None else min(queries, pool.count)
+        name = (name_part(settings, "query", seeds=True), "pool")
+        return (name, queries, None) if pool is None else (name, min(queries, pool.images), pool.images)
 
     def _network(self, settings: Settings, who: str) -> Network | None:
         found = self._networks.get(_name_network(settings, who))

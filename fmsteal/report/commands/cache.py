@@ -22,10 +22,10 @@ TEXT = """\
 What a cache holds: each artifact's kind, size, last use, what refers to it, and what is wrong with it. Last use is when
 a job last made it, opened it or added to it; reading its files by other means does not count.
 
-With --prune, those that no job has used for a time (--older-than 30d) are listed, and with --yes removed. Jobs that need
-them again make them again. Never removed: victims that a theft names or may name, networks of defenses while there are
-thefts from defended victims, what a running process makes or may have opened. Thefts and answers that were paid for do
-not lie in a cache."""
+With --prune, those that no job has used for a time (--older-than 30d) are listed, and with --yes removed. Jobs that
+need them again make them again. Never removed: victims that a theft names or may name, networks of defenses while
+there are thefts from defended victims, what a running process makes or may have opened. Thefts and answers that were
+paid for do not lie in a cache."""
 UNITS = {"h": 3600.0, "d": 86400.0, "w": 7 * 86400.0}
 
 

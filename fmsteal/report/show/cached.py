@@ -35,8 +35,8 @@ def show_artifacts(root: Path, found: Sequence[Artifact], references: References
         totals.add_row(escape(kind), f"{len(own):,}", decimal(size), _ago(used))
     out.print(totals)
     for folder in references.gone:
-        said = f"{folder} has used this cache and cannot be read now: no victim is pruned. Gone for good? --forget {folder}"
-        out.print(said, soft_wrap=True, highlight=False, markup=False)
+        said = f"{folder} has used this cache and cannot be read now: no victim is pruned. If it is gone for good:"
+        out.print(f"{said} --forget {folder}", soft_wrap=True, highlight=False, markup=False)
 
 
 def show_pruning(root: Path, old: Sequence[Artifact], kept: Mapping[Path, str], removed: bool, out: Console) -> None:
