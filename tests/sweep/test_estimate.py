@@ -92,17 +92,17 @@ def test_a_plan_takes_the_times_of_finished_jobs_and_counts_no_network(
 ) -> None:
     axes = ("budget.queries=50,100", "defense=none,top_k", "victim.seed=0")
     _, before = planned(*axes, "seed=0")
-    plain, other, guarded, _ = before.grid.jobs
-    finish(tmp_path, plain, 10.0)
-    finish(tmp_path, guarded if guarded.axis["defense"] == "none" else other, 20.0)
+    for number, job in enumerate(before.grid.jobs, 1):
+        finish(tmp_path, job, 10.0 * number)
+    plain = before.grid.jobs[0]
     note_victim(tmp_path, plain, 60.0)
     monkeypatch.setitem(sys.modules, "fmsteal.sweep.flops", None)  # importing it, which imports torch, fails
     found, plan = planned(*axes, "seed=1,2")
     by = {(job.axis["defense"], job.queries): found.jobs[job.key] for job in plan.grid.jobs}
     assert {job.axis["seed"] for job in plan.grid.jobs} == {1, 2} and len(found.jobs) == 8
     assert (by["none", 50].seconds, by["none", 50].source) == (11.0, "measured")
-    assert (by["none", 100].seconds, by["none", 100].source) == (21.0, "measured")
-    assert by["none", 50].device == "CPU" and found.finished == 2
+    assert [by[name].seconds for name in (("top_k", 50), ("none", 100), ("top_k", 100))] == [21.0, 31.0, 41.0]
+    assert by["none", 50].device == "CPU" and found.finished == 4
     assert [each.seconds for each in found.victims.values()] == [60.0]
     assert found.victims[plain.victim].source == "measured"
 
@@ -125,7 +125,7 @@ def test_times_of_another_device_do_not_count(planned: Any, tmp_path: Path) -> N
 
 def test_what_no_job_tells_is_counted_at_the_stated_rate(planned: Any) -> None:
     words = ("seed=0", "budget.queries=64", "thief.recipe.epochs=5", "thief.recipe.min_steps=0")
-    found, plan = planned(*words)
+    found, _ = planned(*words)
     (job,), (victim,) = found.jobs.values(), found.victims.values()
     assert {job.source, victim.source} == {"arithmetic"} and found.rate["CPU"] == 0.05
     from fmsteal.config import build

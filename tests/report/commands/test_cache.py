@@ -1,4 +1,4 @@
-"""``fmsteal cache``: after the most that it prunes, finished jobs are whole, and a sweep makes again what is gone alone."""
+"""``fmsteal cache``: after the most that it prunes, finished jobs are whole, and a sweep makes only that again."""
 
 from __future__ import annotations
 
