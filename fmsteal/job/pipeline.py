@@ -164,7 +164,7 @@ def prepare(cfg: DictConfig, job: JobInfo, parts: Parts, task: Task, ctx: Contex
     """The job's victim, from the store or newly made; leaves a note in the store, and links the run that made it."""
     made = make_victim(parts.victim, task, ctx)
     victim, mine = know(made, is_ours(parts.victim), task, ctx), ctx.tracker.identity
-    maker = remember(cfg, job.victim, victim.key, victim.place, mine)
+    maker = remember(cfg, job.victim, victim.key, victim.place, mine, ctx.training.device.type)
     ctx.tracker.link("victim_run", maker)
     if maker is not None and maker == mine and victim.place is not None:
         ctx.tracker.artifact("victim", victim.place)

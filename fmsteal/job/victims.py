@@ -34,9 +34,16 @@ def is_prepared(cache: Path, key: str) -> bool:
 
 
 def remember(
-    cfg: DictConfig, key: str, victim: str, place: Path | None, run: Mapping[str, Any] | None = None
+    cfg: DictConfig,
+    key: str,
+    victim: str,
+    place: Path | None,
+    run: Mapping[str, Any] | None = None,
+    device: str | None = None,
 ) -> dict[str, Any] | None:
-    """Note that the victim is prepared, of which kind it is and what it took; ``place`` is its folder, if it needs one.
+    """Note that the victim is prepared, of which kind it is and what it took, on which ``device``.
+
+    ``place`` is its folder in the store, if it needs one.
 
     Returns:
         The tracker's identity of the run that made the victim: ``run``, unless an earlier note names another.
@@ -45,9 +52,10 @@ def remember(
     path.parent.mkdir(parents=True, exist_ok=True)
     inside = None if place is None else place.relative_to(Path(cfg.cache).absolute()).as_posix()
     before = read_json(path)
-    maker = before.get("run") if isinstance(before, dict) and before.get("victim") == victim else run
+    same = isinstance(before, dict) and before.get("victim") == victim
+    maker, device = (before.get("run"), before.get("device", device)) if same else (run, device)
     took = None if place is None else (read_json(place / MANIFEST) or {}).get("seconds")
-    time = {"kind": name_victim_kind(flatten(identity(cfg))), "seconds": took}
+    time = {"kind": name_victim_kind(flatten(identity(cfg))), "seconds": took, "device": device}
     known = {"victim": victim, "place": inside, "paths": _paths(cfg), "run": maker, **time}
     if before != known:
         write_json(path, known)

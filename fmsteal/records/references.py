@@ -14,7 +14,7 @@ from fmsteal.base.lease import is_held
 from fmsteal.base.store import digest, read_json
 from fmsteal.base.users import list_users
 from fmsteal.identity.keys import KEY_VERSION, OF_VICTIM_PARTS
-from fmsteal.records.folders import RUNS, SWEEPS, THEFTS, VICTIMS, JobFolder, TheftFolder
+from fmsteal.records.folders import RUNS, SWEEPS, THEFTS, VICTIMS, JobFolder, SweepFolder, TheftFolder
 
 NO_DEFENSE = "no_defense"  # stable name of the defense that is none
 PREPARED = "prepared"  # in a cache: a note for each victim's key
@@ -29,7 +29,7 @@ class References:
         noted: names of the victims' folders that a note gives a key to.
         defended: how many thefts have a defense.
         gone: output folders that have used the cache and cannot be read now.
-        running: jobs under way, each with the time since which it may have opened artifacts.
+        running: jobs and sweeps under way, each with the time since which it may have opened artifacts.
         unknown: thefts whose records cannot be read, so that their victims are not known.
         artifacts: what else refers to an artifact, by its folder's name: kind and number.
         images: names of the images' folders by digest.
@@ -79,7 +79,7 @@ class References:
 
     def _doubt(self) -> str:
         if self.unknown:
-            return f"{self.unknown[0]}, whose records are damaged, may name it"
+            return f"{self.unknown[0]}, whose records cannot be read, may name it"
         return f"a theft in {self.gone[0]}, which cannot be read now, may name it" if self.gone else ""
 
 
@@ -101,7 +101,7 @@ def find_references(cache: Path, artifacts: Sequence[Artifact], outputs: Sequenc
             place = places.get(_victim_hash(identity, record.get("key_version", KEY_VERSION)))
             if place is not None:
                 found.thefts[place].append(theft.path.name)
-        found.running |= {folder.path: _began(folder) for folder in _list_jobs(output) if is_held(folder.lease)}
+        found.running |= dict(_list_running(output))
     _relate(found, artifacts)
     return found
 
@@ -148,15 +148,24 @@ def _list_thefts(output: Path) -> Iterator[tuple[TheftFolder, dict[str, Any]]]:
         theft = TheftFolder(place)
         if not place.is_dir() or place.name.startswith("."):
             continue
-        records = [r for r in (read_json(theft.begun), read_json(theft.seal)) if isinstance(r, dict)]
-        if records or theft.ledger.exists():
+        try:
+            records = [r for r in (read_json(theft.begun), read_json(theft.seal)) if isinstance(r, dict)]
+            is_theft = bool(records) or theft.ledger.exists()
+        except OSError:  # another user's
+            records, is_theft = [], True
+        if is_theft:
             yield theft, next((r for r in records if isinstance(r.get("identity"), dict)), {})
 
 
-def _list_jobs(output: Path) -> Iterator[JobFolder]:
+def _list_running(output: Path) -> Iterator[tuple[Path, float]]:
+    """The jobs and sweeps under way, each with the time when it began; 0 if that cannot be seen."""
     for pattern in (f"{RUNS}/*", f"{SWEEPS}/*/*", f"{SWEEPS}/*/{VICTIMS}/*"):
-        for place in output.glob(pattern):
-            yield JobFolder(place)
+        for job in map(JobFolder, output.glob(pattern)):
+            if is_held(job.lease):
+                yield job.path, _last_written(job.overrides)
+    for sweep in map(SweepFolder, output.glob(f"{SWEEPS}/*")):
+        if any(is_held(command) for command in sweep.commands()):
+            yield sweep.path, _last_written(sweep.record)
 
 
 def _victim_hash(identity: Mapping[str, Any], version: Any) -> str:
@@ -164,10 +173,9 @@ def _victim_hash(identity: Mapping[str, Any], version: Any) -> str:
     return digest([version, {name: identity[name] for name in OF_VICTIM_PARTS if name in identity}])[:16]
 
 
-def _began(job: JobFolder) -> float:
-    """When a job under way began; 0 if that cannot be seen."""
+def _last_written(file: Path) -> float:
     try:
-        return job.overrides.stat().st_mtime
+        return file.stat().st_mtime
     except OSError:
         return 0.0
 

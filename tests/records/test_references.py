@@ -90,7 +90,7 @@ def test_where_a_theft_may_name_a_victim_it_is_kept(tmp_path: Path) -> None:
     damaged = add_theft(tmp_path, 1) / "theft.json"
     other = add_victim(tmp_path, 2)
     damaged.write_text("{")
-    assert "whose records are damaged, may name it" in look(tmp_path)[1][other.name]
+    assert "whose records cannot be read, may name it" in look(tmp_path)[1][other.name]
 
 
 def test_networks_of_defenses_and_probes_are_kept_and_what_a_job_under_way_may_use(tmp_path: Path) -> None:
@@ -109,6 +109,12 @@ def test_networks_of_defenses_and_probes_are_kept_and_what_a_job_under_way_may_u
         why = look(tmp_path)[1]
     assert why[images.name] == "a job under way may use it: job" and why[old.name] == ""
     assert look(tmp_path)[1][images.name] == ""
+    record = tmp_path / "sweeps" / "s" / "sweep.json"
+    record.parent.mkdir(parents=True)
+    record.write_text("{}")
+    age(record, 1)
+    with lease(record.parent / ".command-1", "the sweep"):
+        assert look(tmp_path)[1][images.name] == "a job under way may use it: s"
 
 
 def test_artifacts_name_each_other(tmp_path: Path) -> None:
