@@ -117,20 +117,23 @@ class _Estimator:
         if known is None:
             return self._count(self.work.steal(job.settings, job.queries, job.axis["seed"]), device, job)
         exact = (kind, device) in self.times.thefts and job.queries in known
-        seconds, measuring = expect(known, job.queries), self._measuring(job, device)
-        source = MEASURED if exact and measuring is not None else SCALED
-        return Expected(seconds + (measuring or 0.0), device, source)
+        measuring, same = self._find_measuring(job, device)
+        source = MEASURED if exact and same else SCALED
+        return Expected(expect(known, job.queries) + (measuring or 0.0), device, source)
 
     def _expect_measuring(self, job: SweepJob) -> Expected:
         device = self._device(job)
-        known = self._measuring(job, device)
+        known, same = self._find_measuring(job, device)
         if known is not None:
-            return Expected(known, device, MEASURED)
+            return Expected(known, device, MEASURED if same else SCALED)
         return self._count(self.work.measure(job.settings), device)
 
-    def _measuring(self, job: SweepJob, device: str) -> float | None:
-        known = self.times.measurements.get((name_theft_kind(job.settings), job.asked, device))
-        return statistics.fmean(known) if known else None
+    def _find_measuring(self, job: SweepJob, device: str) -> tuple[float | None, bool]:
+        """The seconds of a job's measurements, None if nothing like it was measured; and whether they are the same."""
+        if known := self.times.measurements.get((name_theft_kind(job.settings), job.asked, device)):
+            return statistics.fmean(known), True
+        near = self.times.near_measurements.get((name_theft_kind(job.settings, near=True), device))
+        return (statistics.fmean(near) if near else None), False
 
     def _count(self, flops: float, device: str, job: SweepJob | None = None) -> Expected:
         more = 0.0 if job is None else self.work.measure(job.settings)

@@ -279,6 +279,7 @@ class _Known:
 
     def __init__(self) -> None:
         self.cells: dict[tuple[str, ...], str] = {}  # cell keys by the overrides without the seed
+        self.asked: dict[tuple[str, ...], str] = {}  # what a dry run compares, by the same overrides
         self.following: set[str] = {"seed"}  # settings that follow the job's seed, such as data.seed with vary=all
         self.victims: dict[str, str] = {}  # a victim's key by its hash, with the slug of the first job that has it
 
@@ -290,6 +291,7 @@ class _Known:
             known = cell_settings(cfg)
             self.cells[but_seed] = cell_key(axis, known)
             now = flatten(found)
+            self.asked[but_seed] = results.digest_asked(cfg) if cfg.dry_run else ""
             self.following |= {k for k, v in known.items() if v == ANY_SEED and now.get(k, cfg.seed) == cfg.seed}
         sweep = Path(cfg.hydra.sweep.dir)
         folder = find(sweep, job_key(cfg, choices, found))
@@ -313,7 +315,7 @@ class _Known:
             sealed=not cfg.force and cfg.reuse and is_sealed(Path(cfg.output).absolute() / THEFTS, folder.name),
             settings=flatten(found),
             accelerator=str(OmegaConf.select(cfg, "trainer.lightning.accelerator", default="auto")),
-            asked=results.digest_asked(cfg) if cfg.dry_run else "",
+            asked=self.asked[but_seed],
         )
 
 

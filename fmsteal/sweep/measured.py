@@ -34,6 +34,7 @@ class Times:
         thefts: seconds of thefts alone, by kind and device, then by queries.
         near: the same by the near kind.
         measurements: seconds of a job's measurements, by kind, digest of what it measures, and device.
+        near_measurements: the same by the near kind and device, whatever was measured.
         victims: seconds of a victim's training, by kind and device.
         done: settings, queries and seed of each job, whose images and features are in the cache.
         jobs: how many jobs were read.
@@ -42,6 +43,7 @@ class Times:
     thefts: Table = field(default_factory=_make_table)
     near: Table = field(default_factory=_make_table)
     measurements: dict[Kind, list[float]] = field(default_factory=lambda: defaultdict(list))
+    near_measurements: dict[Kind, list[float]] = field(default_factory=lambda: defaultdict(list))
     victims: dict[Kind, list[float]] = field(default_factory=lambda: defaultdict(list))
     done: list[tuple[Mapping[str, Any], int, Any]] = field(default_factory=list)
     jobs: int = 0
@@ -54,12 +56,13 @@ class Times:
         parts = result.get("seconds")
         known = parts if isinstance(parts, dict) else {}
         measuring, making = (_number(known.get(name)) for name in ("measurements", "victim"))
-        device, kind = _device(result), name_theft_kind(settings)
+        device, kind, near = _device(result), name_theft_kind(settings), name_theft_kind(settings, near=True)
         stolen = max(total - measuring - making, 0.0)
         self.thefts[kind, device][queries].append(stolen)
-        self.near[name_theft_kind(settings, near=True), device][queries].append(stolen)
+        self.near[near, device][queries].append(stolen)
         if "measurements" in known:
             self.measurements[kind, str(result.get("asked")), device].append(measuring)
+            self.near_measurements[near, device].append(measuring)
         seed = result["axis"].get("seed")
         own = {k: seed if k.endswith(".seed") and v == ANY_SEED else v for k, v in settings.items()}
         self.done.append((own, queries, seed))
