@@ -16,7 +16,7 @@ from fmsteal.base.errors import ConfigError
 from fmsteal.identity.kinds import name_theft_kind, name_victim_kind
 from fmsteal.sweep.grid import SweepJob
 from fmsteal.sweep.measured import CPU, GPU, expect, read_times
-from fmsteal.sweep.work import Work
+from fmsteal.sweep.work import WorkCount
 
 if TYPE_CHECKING:
     from fmsteal.sweep.run import SweepPlan
@@ -85,7 +85,7 @@ class _Estimator:
         self.cache = Path(master.cache)
         self.times = read_times(Path(master.output), self.cache)
         self.auto = _find_device(master.hydra.launcher)
-        self._work: Work | None = None
+        self._work: WorkCount | None = None
 
     def estimate(self) -> Estimate:
         needed = {job.victim: job for job in (*self.plan.thefts, *self.plan.victims)}
@@ -99,9 +99,9 @@ class _Estimator:
         return found
 
     @property
-    def work(self) -> Work:
+    def work(self) -> WorkCount:
         if self._work is None:
-            self._work = Work([pickle.loads(job) for job in self.plan.grid.unlike], self.cache)
+            self._work = WorkCount([pickle.loads(job) for job in self.plan.grid.unlike], self.cache)
         return self._work
 
     def _expect_victim(self, job: SweepJob) -> Expected:
@@ -148,7 +148,7 @@ class _Estimator:
         """Count images and features of jobs that are to steal; those that finished jobs have made are there."""
         if not self.plan.thefts:
             return
-        work = Work([pickle.loads(job) for job in self.plan.grid.unlike], self.cache)
+        work = WorkCount([pickle.loads(job) for job in self.plan.grid.unlike], self.cache)
         for settings, queries, seed in self.times.done:
             work.keep_images(settings)
             work.keep_features(settings, queries, seed)

@@ -60,7 +60,7 @@ class Network:
         return self._width if self.flops else 0
 
 
-class Work:
+class WorkCount:
     """The work of a sweep's jobs, from the configs of those that have a part unlike any before.
 
     Attributes:
