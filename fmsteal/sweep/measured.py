@@ -74,7 +74,10 @@ def read_times(output: Path, cache: Path) -> Times:
     times = Times()
     for pattern in (f"{RUNS}/*/{RESULT}", f"{SWEEPS}/*/*/{RESULT}"):
         for file in sorted(output.glob(pattern)):
-            result = read_json(file)
+            try:
+                result = read_json(file)
+            except OSError:  # another user's
+                continue
             if not fault_of_result(result):
                 times.add(result)
     for file in sorted((cache / PREPARED).glob("*.json")):
