@@ -97,7 +97,8 @@ def expect(seconds: Mapping[int, Sequence[float]], queries: int) -> float:
     means = {budget: statistics.fmean(some) for budget, some in sorted(seconds.items())}
     if queries in means:
         return means[queries]
-    below, above = ([b for b in means if b < queries] or [None])[-1], next((b for b in means if b > queries), None)
+    below: int | None = max((budget for budget in means if budget < queries), default=None)
+    above: int | None = min((budget for budget in means if budget > queries), default=None)
     if below is not None and above is not None:
         return means[below] + (means[above] - means[below]) * (queries - below) / (above - below)
     if len(means) == 1:
