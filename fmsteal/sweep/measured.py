@@ -74,7 +74,10 @@ def read_times(output: Path, cache: Path) -> Times:
     times = Times()
     for pattern in (f"{RUNS}/*/{RESULT}", f"{SWEEPS}/*/*/{RESULT}"):
         for file in sorted(output.glob(pattern)):
-            result = read_json(file)
+            try:
+                result = read_json(file)
+            except OSError:  # another user's
+                continue
             if not fault_of_result(result):
                 times.add(result)
     for file in sorted((cache / PREPARED).glob("*.json")):
@@ -87,19 +90,22 @@ def read_times(output: Path, cache: Path) -> Times:
 def expect(seconds: Mapping[int, Sequence[float]], queries: int) -> float:
     """What a theft of so many queries takes, by those of other budgets.
 
-    Between two budgets, and beyond them, on the line through the nearest two, but never below zero. By a single smaller
-    one in proportion; by a single larger one, as long as that.
+    Between two budgets on the line through them. Beyond all of them on the least-squares line of all, but no less than
+    the largest takes, and no more than the smallest. By a single smaller one in proportion; by a single larger one, as
+    long as that.
     """
-    means = {budget: statistics.fmean(some) for budget, some in seconds.items()}
+    means = {budget: statistics.fmean(some) for budget, some in sorted(seconds.items())}
     if queries in means:
         return means[queries]
-    there = sorted(means)
-    if len(there) == 1:
-        return means[there[0]] * max(1.0, queries / max(there[0], 1))
-    at = max(1, min(sum(budget < queries for budget in there), len(there) - 1))
-    low, high = there[at - 1], there[at]
-    slope = (means[high] - means[low]) / (high - low)
-    return max(0.0, means[low] + slope * (queries - low))
+    below: int | None = max((budget for budget in means if budget < queries), default=None)
+    above: int | None = min((budget for budget in means if budget > queries), default=None)
+    if below is not None and above is not None:
+        return means[below] + (means[above] - means[below]) * (queries - below) / (above - below)
+    if len(means) == 1:
+        return next(iter(means.values())) * (1.0 if below is None else queries / max(below, 1))
+    slope, start = statistics.linear_regression(list(means), list(means.values()))
+    on_line = max(0.0, start + slope * queries)
+    return min(on_line, means[above]) if above is not None else max(on_line, means[max(means)])
 
 
 def _seconds(result: Mapping[str, Any]) -> float | None:
