@@ -13,7 +13,7 @@ from __future__ import annotations
 import logging
 import math
 import pickle
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -171,7 +171,7 @@ class Search:
         """Note a trial's value; return the error of a metric that its jobs do not log, which no other will."""
         found = [read_result(job) for job in jobs]
         try:
-            parts = {result["job_key"]: self._read(result) for result in found if result is not None}
+            parts = {result["job_key"]: self.read(result) for result in found if result is not None}
         except ConfigError as error:
             trials.fail(trial, str(error))
             return error
@@ -186,7 +186,12 @@ class Search:
             log.info("trial %d: %s %.4g with %s", trial.number, self.metric, math.fsum(values) / len(values), own)
         return None
 
-    def _read(self, result: dict[str, Any]) -> float:
+    def read(self, result: Mapping[str, Any]) -> float:
+        """The value of a job.
+
+        Raises:
+            ConfigError: it does not log the metric, or the metric is one to minimise and nobody has said so.
+        """
         about = result.get("about", {}).get(self.metric, {})
         if self.how.direction is None and about.get("higher_is_better") is False:
             raise ConfigError(
