@@ -13,7 +13,7 @@ from __future__ import annotations
 import logging
 import math
 import pickle
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -40,7 +40,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Options:
+class SearchOptions:
     """The options of ``hydra/sweeper=optuna``, explained in its file below ``conf/``."""
 
     n_trials: int = 20
@@ -67,7 +67,7 @@ def search(
     """Run trials until there are as many as asked for; those of earlier commands count.
 
     Without an option to search, as for one job of a preset, it is a sweep. For the arguments see `fmsteal.sweep.run`;
-    ``given`` are the sweeper's `Options`.
+    ``given`` are the sweeper's `SearchOptions`.
 
     Raises:
         CompactHydraException: something is wrong, so that nothing was run; or trials have no value.
@@ -76,7 +76,7 @@ def search(
     loader = SharedLoader(context.config_loader.get_search_path())
     loader.open(master)
     try:
-        how = Options(**given)
+        how = SearchOptions(**given)
         space = read_space(loader, arguments)
         if not space.parameters:
             return run(arguments, master, context, task, mixed=how.mixed, freeze=how.freeze)
@@ -98,7 +98,7 @@ def search(
 class Search:
     """One search: what it tries, for which figure, and its trials."""
 
-    def __init__(self, space: Space, master: DictConfig, how: Options) -> None:
+    def __init__(self, space: Space, master: DictConfig, how: SearchOptions) -> None:
         self.space, self.how, self.metric = space, how, _require_metric(master, how)
         self.place, self._master = SweepFolder(Path(master.hydra.sweep.dir)), master
 
@@ -171,7 +171,7 @@ class Search:
         """Note a trial's value; return the error of a metric that its jobs do not log, which no other will."""
         found = [read_result(job) for job in jobs]
         try:
-            parts = {result["job_key"]: self._read(result) for result in found if result is not None}
+            parts = {result["job_key"]: self.read(result) for result in found if result is not None}
         except ConfigError as error:
             trials.fail(trial, str(error))
             return error
@@ -186,7 +186,12 @@ class Search:
             log.info("trial %d: %s %.4g with %s", trial.number, self.metric, math.fsum(values) / len(values), own)
         return None
 
-    def _read(self, result: dict[str, Any]) -> float:
+    def read(self, result: Mapping[str, Any]) -> float:
+        """The value of a job.
+
+        Raises:
+            ConfigError: it does not log the metric, or the metric is one to minimise and nobody has said so.
+        """
         about = result.get("about", {}).get(self.metric, {})
         if self.how.direction is None and about.get("higher_is_better") is False:
             raise ConfigError(
@@ -216,7 +221,7 @@ class Search:
         show_trials(trials, self.metric, spell_command(["fmsteal", *own]))
 
 
-def _require_metric(master: DictConfig, how: Options) -> str:
+def _require_metric(master: DictConfig, how: SearchOptions) -> str:
     """The figure to search for.
 
     Raises:
