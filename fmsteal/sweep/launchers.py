@@ -61,9 +61,10 @@ def _make_slurm_ready(launcher: DictConfig) -> None:
     from fmsteal.sweep import on_slurm, on_submitit
 
     more = "Others of sbatch go into additional_parameters: +hydra.launcher.additional_parameters.reservation=..."
-    _typed(launcher, on_slurm.Options, more)
+    _typed(launcher, on_slurm.SlurmOptions, more)
     for stage in STAGES:
-        _typed(launcher[stage], on_slurm.Options, more, f"hydra.launcher.{stage}", on_slurm.STAGED)
+        own = OmegaConf.select(launcher, stage) or OmegaConf.create()
+        _typed(own, on_slurm.SlurmOptions, more, f"hydra.launcher.{stage}", on_slurm.STAGED)
     if not slurm.is_here():
         raise ConfigError(
             "hydra/launcher=slurm needs Slurm's sbatch and srun, which are not on the PATH. Run this on a login "

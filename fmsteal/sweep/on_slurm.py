@@ -26,7 +26,7 @@ ABOUT_SWEEP = ("wait", "submitit_folder", "victims", "thefts")  # options that d
 
 
 @dataclass
-class Options:
+class SlurmOptions:
     """The launcher's options; ``conf/hydra/launcher/slurm.yaml`` explains each."""
 
     wait: bool = True
@@ -71,7 +71,9 @@ class Options:
         return given
 
 
-STAGED = tuple(f.name for f in fields(Options) if f.name not in (*ABOUT_SWEEP, "name", "comment", "stderr_to_stdout"))
+STAGED = tuple(
+    f.name for f in fields(SlurmOptions) if f.name not in (*ABOUT_SWEEP, "name", "comment", "stderr_to_stdout")
+)
 
 
 @dataclass
@@ -148,14 +150,16 @@ class Launch:
     context: HydraContext
     task: TaskFunction
 
-    def run(self, options: Options, jobs: Sequence[Sequence[str]], first: int) -> list[JobReturn]:
+    def run(self, options: SlurmOptions, jobs: Sequence[Sequence[str]], first: int) -> list[JobReturn]:
         """Run the jobs, given by their overrides, and wait for them; a failed or killed one leaves the others."""
         submitted = self._submit(options, jobs, first, left=False)
         ids = sorted({job.job_id.partition("_")[0] for job in submitted})
         log.info("%d jobs are submitted to Slurm: %s", len(jobs), ", ".join(ids))
         return [job.results()[0] for job in submitted]
 
-    def leave(self, options: Options, jobs: Sequence[Sequence[str]], first: int, after: str | None = None) -> list[str]:
+    def leave(
+        self, options: SlurmOptions, jobs: Sequence[Sequence[str]], first: int, after: str | None = None
+    ) -> list[str]:
         """Submit the jobs as one array; return the id of each.
 
         Args:
@@ -170,7 +174,7 @@ class Launch:
         return [str(job.job_id) for job in self._submit(options, jobs, first, left=True, after=after)]
 
     def _submit(
-        self, options: Options, jobs: Sequence[Sequence[str]], first: int, left: bool, after: str | None = None
+        self, options: SlurmOptions, jobs: Sequence[Sequence[str]], first: int, left: bool, after: str | None = None
     ) -> list[Any]:
         from fmsteal.sweep import on_submitit
 

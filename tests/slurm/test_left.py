@@ -97,7 +97,7 @@ def test_the_thefts_of_a_victim_that_fails_are_cancelled(cluster: Cluster, tmp_p
     assert "a bug in this training" in said and "cancelled: 2 jobs, by Slurm, as their victim failed" in said
     assert len(results(tmp_path)) == 2
     assert (tmp_path / "started").read_text().split() == ["set-up"] * 4
-    again = leave(cluster, tmp_path, *SWEEP, *how)
+    again = leave(cluster, tmp_path, *SWEEP, *how, PAUSE_SECONDS="600")
     assert "victims: 1 job is submitted" in again and "thefts: 2 jobs are submitted" in again
     assert "cancelled 3 jobs" in ask(cluster, tmp_path, "cancel", WHERE)
 

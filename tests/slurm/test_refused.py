@@ -9,7 +9,7 @@ import pytest
 
 from fmsteal.base.errors import ConfigError
 from fmsteal.sweep import launchers
-from fmsteal.sweep.on_slurm import STAGED, Options
+from fmsteal.sweep.on_slurm import STAGED, SlurmOptions
 from tests.support.commands import Run
 from tests.support.composing import SMALL, composed
 
@@ -65,7 +65,7 @@ def test_launchers_that_need_nothing_pass() -> None:
 @pytest.mark.parametrize("name", ["slurm", "slurm_preemptible"])
 def test_the_presets_name_all_options(name: str) -> None:
     """They are documented there; those of a stage follow the launcher's own."""
-    known = {option.name for option in fields(Options)}
+    known = {option.name for option in fields(SlurmOptions)}
     found = launcher(name, "timeout_min=7", "thefts.gpus_per_node=null", "victims.gpus_per_node=4")
     assert set(found) == known | {"_target_"} and set(found.victims) == set(found.thefts) == set(STAGED)
     victims, thefts = (launchers.of_stage(found, stage) for stage in launchers.STAGES)
@@ -75,7 +75,7 @@ def test_the_presets_name_all_options(name: str) -> None:
 
 
 def test_a_dependency_of_the_users_is_kept_beside_ours() -> None:
-    options = Options(additional_parameters={"dependency": "afterany:7", "requeue": True})
+    options = SlurmOptions(additional_parameters={"dependency": "afterany:7", "requeue": True})
     more = options.of_jobs("12_3")["additional_parameters"]
     assert more == {"dependency": "afterany:7,afterok:12_3", "kill-on-invalid-dep": "yes", "requeue": True}
     assert options.of_jobs()["additional_parameters"] == {"dependency": "afterany:7", "requeue": True}

@@ -61,15 +61,15 @@ def test_a_cancelled_array_is_continued_by_the_same_command(cluster: Cluster, tm
 @pytest.mark.parametrize(
     ("option", "answer"),
     [
-        ("partition=absent", "There are the partitions main, urgent"),
-        ("thefts.partition=absent", "There are the partitions main, urgent"),
-        ("additional_parameters={dependency:afterok:999999}", "Slurm does not know the job 999999"),
-        ("gpus_per_node=1", "On a cluster without GPUs: hydra.launcher.gpus_per_node=null"),
-        ("cpus_per_task=99", "Slurm would not take a job with"),
-        ("timeout_min=soon", "hydra.launcher.timeout_min=soon"),
+        ("hydra.launcher.partition=absent", "There are the partitions main, urgent"),
+        ("hydra.launcher.thefts.partition=absent", "There are the partitions main, urgent"),
+        ("+hydra.launcher.additional_parameters.dependency=afterok:999999", "Slurm does not know the job 999999"),
+        ("hydra.launcher.gpus_per_node=1", "On a cluster without GPUs: hydra.launcher.gpus_per_node=null"),
+        ("hydra.launcher.cpus_per_task=99", "Slurm would not take a job with"),
+        ("hydra.launcher.timeout_min=soon", "hydra.launcher.timeout_min=soon"),
     ],
 )
 def test_what_slurm_refuses_runs_no_job(option: str, answer: str, cluster: Cluster, tmp_path: Path) -> None:
-    said = finish(start(cluster, tmp_path, *SMALL, "seed=0,1", f"hydra.launcher.{option}"), ok=False)
+    said = finish(start(cluster, tmp_path, *SMALL, "seed=0,1", option), ok=False)
     assert answer in said and "Traceback" not in said
     assert not (tmp_path / "outputs").exists() and not cluster.queue()

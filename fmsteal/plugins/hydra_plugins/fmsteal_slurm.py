@@ -23,14 +23,14 @@ class SlurmLauncher(Launcher):
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Run the jobs and wait for them; a failed or killed one leaves the others."""
-        from fmsteal.sweep.on_slurm import Launch, Options  # here: Hydra imports all its plugins on every start
+        from fmsteal.sweep.on_slurm import Launch, SlurmOptions  # here: Hydra imports all its plugins on every start
 
-        return Launch(*self._given).run(Options(**self.options), job_overrides, initial_job_idx)
+        return Launch(*self._given).run(SlurmOptions(**self.options), job_overrides, initial_job_idx)
 
     def leave(
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int, after: str | None = None
     ) -> Sequence[str]:
         """Submit the jobs and return their ids; they begin once the Slurm job ``after``, if any, has ended well."""
-        from fmsteal.sweep.on_slurm import Launch, Options
+        from fmsteal.sweep.on_slurm import Launch, SlurmOptions
 
-        return Launch(*self._given).leave(Options(**self.options), job_overrides, initial_job_idx, after)
+        return Launch(*self._given).leave(SlurmOptions(**self.options), job_overrides, initial_job_idx, after)

@@ -14,8 +14,9 @@ from fmsteal.report.show.table import console
 TEXT = """\
 How far a sweep is: which jobs are done, under way (stage, progress, time left), failed (error, log), cut off, or not
 begun yet, and the one command that does what is left. It only reads, and can be asked at any time from any host that
-sees the folder. That somebody works on a job is seen by its process, from another host by its heartbeat: there a killed
-job counts as running for up to half a minute."""
+sees the folder. Of jobs that were left in Slurm's queue it shows what the queue says. That somebody works on a
+job is seen by its process, from another host by its heartbeat: there a killed job counts as running for up to half a
+minute."""
 
 
 @end_if_refused()

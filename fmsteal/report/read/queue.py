@@ -29,7 +29,7 @@ QUEUE_SECONDS = 15.0  # between two questions to the cluster, which many may ask
 
 
 @dataclass(frozen=True)
-class Queue:
+class SweepQueue:
     """The jobs of a sweep that were left in a queue.
 
     Attributes:
@@ -43,24 +43,24 @@ class Queue:
     unknown: str = ""
 
 
-class Asked:
+class QueueWatch:
     """The queue's last answer about a sweep, kept for `QUEUE_SECONDS`."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._queue, self._at = Queue(), float("-inf")
+        self._queue, self._at = SweepQueue(), float("-inf")
 
-    def look(self) -> Queue:
+    def look(self) -> SweepQueue:
         """The queue as it is, or was a few seconds ago."""
         if time.monotonic() - self._at > QUEUE_SECONDS:
             record = Queued.read(self._folder)
             there = record.ask()
             unknown = f"the Slurm cluster {record.arrays[-1].cluster} does not answer" if there is None else ""
-            self._queue, self._at = Queue(record, there or {}, unknown), time.monotonic()
+            self._queue, self._at = SweepQueue(record, there or {}, unknown), time.monotonic()
         return self._queue
 
 
-def add_queue(jobs: Sequence[JobOnDisk], queue: Queue) -> list[JobOnDisk]:
+def add_queue(jobs: Sequence[JobOnDisk], queue: SweepQueue) -> list[JobOnDisk]:
     """The jobs of a sweep with what the queue knows of them; further victims come first.
 
     A job that waits in the queue is `QUEUED`, also one that was begun and interrupted. One that has left the queue
@@ -88,7 +88,7 @@ def _find_victim(record: Queued, key: str) -> JobOnDisk:
     return replace(results.read_job(folder), stage="victim")
 
 
-def _add_place(job: JobOnDisk, place: Place | None, queue: Queue) -> JobOnDisk:
+def _add_place(job: JobOnDisk, place: Place | None, queue: SweepQueue) -> JobOnDisk:
     if place is None:
         return job
     at = queue.there.get(place.id)

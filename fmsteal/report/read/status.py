@@ -8,7 +8,7 @@ from pathlib import Path
 
 from fmsteal.records.results import RUNNING, JobOnDisk, list_begun, list_planned, read_plan
 from fmsteal.report.read.progress import read_progress
-from fmsteal.report.read.queue import Asked, Queue, add_queue
+from fmsteal.report.read.queue import QueueWatch, SweepQueue, add_queue
 
 
 @dataclass(frozen=True)
@@ -25,12 +25,12 @@ class Status:
     folder: Path
     jobs: Sequence[JobOnDisk]
     plan: bool
-    queue: Queue = field(default_factory=Queue)
+    queue: SweepQueue = field(default_factory=SweepQueue)
 
     @classmethod
-    def of(cls, folder: Path, asked: Asked | None = None) -> Status:
+    def of(cls, folder: Path, asked: QueueWatch | None = None) -> Status:
         """Read a sweep's folder, and ask the cluster's queue; ``asked`` keeps the queue's answer for a while."""
-        jobs, queue = list_planned(folder), (asked or Asked(folder)).look()
+        jobs, queue = list_planned(folder), (asked or QueueWatch(folder)).look()
         known = list_begun(folder) if jobs is None else add_queue(jobs, queue)
         return cls(folder, known, jobs is not None, queue)
 

@@ -30,7 +30,7 @@ from fmsteal.records.results import (
     JobOnDisk,
 )
 from fmsteal.report.read.progress import estimate_time_left, format_duration, read_progress
-from fmsteal.report.read.queue import Asked
+from fmsteal.report.read.queue import QueueWatch
 from fmsteal.report.read.status import Status, continue_command, describe_error, describe_stage
 from fmsteal.report.show.whole import print_whole
 
@@ -50,7 +50,7 @@ def show(folder: Path, console: Console) -> None:
 
 def watch(folder: Path, console: Console, every: float) -> None:
     """Keep showing the status until no job is under way or queued, and no command runs that would begin others."""
-    asked = Asked(folder)
+    asked = QueueWatch(folder)
     status = Status.of(folder, asked)
     with Live(Group(*render(status)), console=console, auto_refresh=False) as live:
         while status.moving or (status.of_state(MISSING) and _may_begin(status)):

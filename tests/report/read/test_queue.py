@@ -12,7 +12,7 @@ from fmsteal.records.folders import HYDRA, JobFolder, SweepFolder
 from fmsteal.records.prepared import find_note
 from fmsteal.records.queued import THEFTS, VICTIMS, Array, Queued, name_arrays
 from fmsteal.records.results import CANCELLED, DONE, FAILED, KILLED, MISSING, QUEUED, RUNNING, JobOnDisk
-from fmsteal.report.read.queue import Asked, Queue, add_queue
+from fmsteal.report.read.queue import QueueWatch, SweepQueue, add_queue
 from fmsteal.report.read.status import Status
 
 PENDING, WORKING = InQueue("PENDING", "Dependency"), InQueue("RUNNING", "None")
@@ -41,7 +41,7 @@ def test_jobs_in_the_queue_wait_or_start(tmp_path: Path) -> None:
     there = {"1_0": PENDING, "1_1": PENDING, "1_2": PENDING, "1_3": WORKING, "1_4": WORKING}
     before = (MISSING, KILLED, FAILED, MISSING, DONE, RUNNING)
     jobs = [job(tmp_path, key, state) for key, state in zip("abcdef", before, strict=True)]
-    found = add_queue(jobs, Queue(record, there))
+    found = add_queue(jobs, SweepQueue(record, there))
     after = (QUEUED, QUEUED, QUEUED, RUNNING, DONE, RUNNING)
     assert states(found) == dict(zip("abcdef", after, strict=True))
     assert found[0].fault == "Dependency"
@@ -59,7 +59,7 @@ def test_jobs_that_left_the_queue_unbegun_are_cancelled_for_a_reason(tmp_path: P
     note = find_note(tmp_path / "cache", "good-3")
     note.parent.mkdir(parents=True)
     write_json(note, {"place": None})
-    found = add_queue([job(tmp_path, key, MISSING) for key in "abcd"], Queue(record, {}))
+    found = add_queue([job(tmp_path, key, MISSING) for key in "abcd"], SweepQueue(record, {}))
     assert states(found) == {"bad-1": FAILED, "dead-2": KILLED, **dict.fromkeys("abcd", CANCELLED)}
     reasons = [entry.fault for entry in found[2:]]
     assert reasons[0] == "by Slurm, as their victim failed (bad-1)" and "victim failed (dead-2)" in reasons[1]
@@ -68,14 +68,14 @@ def test_jobs_that_left_the_queue_unbegun_are_cancelled_for_a_reason(tmp_path: P
 
 def test_the_latest_submission_counts(tmp_path: Path) -> None:
     record = left(tmp_path, array(1, THEFTS, "a", cancelled=True), array(2, THEFTS, "a"))
-    assert states(add_queue([job(tmp_path, "a", MISSING)], Queue(record, {"2_0": PENDING}))) == {"a": QUEUED}
+    assert states(add_queue([job(tmp_path, "a", MISSING)], SweepQueue(record, {"2_0": PENDING}))) == {"a": QUEUED}
     assert name_arrays(record.arrays) == "arrays 1, 2"
 
 
 def test_where_the_cluster_does_not_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))  # no squeue
     left(tmp_path, array(1, THEFTS, "a"))
-    queue = Asked(tmp_path).look()
+    queue = QueueWatch(tmp_path).look()
     assert queue.unknown == "the Slurm cluster far does not answer"
     assert states(add_queue([job(tmp_path, "a", MISSING)], queue)) == {"a": MISSING}
     assert not Status.of(tmp_path).moving
