@@ -14,10 +14,10 @@ from fmsteal.base.errors import ConfigError, DataError
 from fmsteal.base.store import Store
 from fmsteal.data.available import look_with
 from fmsteal.data.broken import Broken
+from fmsteal.data.hub_datasets import open_folder, open_named
 from fmsteal.data.images import Images, Labels, Task, choose_ids
 from fmsteal.data.label_texts import number_labels
 from fmsteal.data.numbered import Decoding, Parts, make_pool, make_task
-from fmsteal.data.on_datasets import open_folder, open_named
 from fmsteal.data.opening import MAX_PIXELS, open_image
 from fmsteal.identity.rules import declare
 
