@@ -17,7 +17,7 @@ from fmsteal.data.broken import Broken
 from fmsteal.data.hub_datasets import open_folder, open_named
 from fmsteal.data.images import Images, Labels, Task, choose_ids
 from fmsteal.data.label_texts import number_labels
-from fmsteal.data.numbered import Decoding, Parts, make_pool, make_task
+from fmsteal.data.numbered import Decoding, PartSizes, make_pool, make_task
 from fmsteal.data.opening import MAX_PIXELS, open_image
 from fmsteal.identity.rules import declare
 
@@ -153,7 +153,7 @@ def task(
     first = Rows(open_split(opened, split), split, image, label, labelled=True)
     tests = open_test_split(opened, test_split)
     second = None if tests is None else Rows(tests, str(test_split), image, label, labelled=True)
-    parts = Parts(train_count, test_count, rest_count, test_share, seed)
+    parts = PartSizes(train_count, test_count, rest_count, test_share, seed)
     return make_task(store, first, second, Decoding(size, broken, max_pixels), parts)
 
 
