@@ -14,10 +14,10 @@ from fmsteal.base.errors import ConfigError, DataError
 from fmsteal.base.store import Store
 from fmsteal.data.available import look_with
 from fmsteal.data.broken import Broken
+from fmsteal.data.hub_datasets import open_folder, open_named
 from fmsteal.data.images import Images, Labels, Task, choose_ids
 from fmsteal.data.label_texts import number_labels
-from fmsteal.data.numbered import Decoding, Parts, make_pool, make_task
-from fmsteal.data.on_datasets import open_folder, open_named
+from fmsteal.data.numbered import Decoding, PartSizes, make_pool, make_task
 from fmsteal.data.opening import MAX_PIXELS, open_image
 from fmsteal.identity.rules import declare
 
@@ -37,7 +37,7 @@ def look_for_pool(
         DataError: it is not, or has none.
     """
     opened = open_split(open_dataset(root, dataset, config, download), split)
-    choose_ids(len(Rows(opened, split, image, None, labelled=False)), count, 0)
+    choose_ids(len(SplitImages(opened, split, image, None, labelled=False)), count, 0)
 
 
 def look_for_task(
@@ -58,7 +58,7 @@ def look_for_task(
     opened = open_dataset(root, dataset, config, download)
     for name, found in ((split, open_split(opened, split)), (str(test_split), open_test_split(opened, test_split))):
         if found is not None:
-            Rows(found, name, image, label, labelled=True)
+            SplitImages(found, name, image, label, labelled=True)
 
 
 @look_with(look_for_pool)
@@ -98,7 +98,7 @@ def pool(
         DataError: the data set is not there, has no column of images, or an image cannot be decoded.
     """
     opened = open_split(open_dataset(root, dataset, config, download), split)
-    rows = Rows(opened, split, image, None, labelled=False)
+    rows = SplitImages(opened, split, image, None, labelled=False)
     return make_pool(store, rows, Decoding(size, broken, max_pixels), count, seed)
 
 
@@ -150,10 +150,10 @@ def task(
         DataError: the data set is not there, has no such column, or an image cannot be decoded.
     """
     opened = open_dataset(root, dataset, config, download)
-    first = Rows(open_split(opened, split), split, image, label, labelled=True)
+    first = SplitImages(open_split(opened, split), split, image, label, labelled=True)
     tests = open_test_split(opened, test_split)
-    second = None if tests is None else Rows(tests, str(test_split), image, label, labelled=True)
-    parts = Parts(train_count, test_count, rest_count, test_share, seed)
+    second = None if tests is None else SplitImages(tests, str(test_split), image, label, labelled=True)
+    parts = PartSizes(train_count, test_count, rest_count, test_share, seed)
     return make_task(store, first, second, Decoding(size, broken, max_pixels), parts)
 
 
@@ -203,7 +203,7 @@ def open_test_split(opened: Any, split: str | None) -> Any:
     return opened[split]
 
 
-class Rows:
+class SplitImages:
     """The images of one split, by number: `fmsteal.data.numbered.NumberedImages`."""
 
     def __init__(self, split: Any, name: str, image: str | None, label: str | None, *, labelled: bool) -> None:

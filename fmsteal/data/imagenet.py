@@ -17,7 +17,7 @@ from fmsteal.base.store import Store
 from fmsteal.data.available import look_with
 from fmsteal.data.broken import Broken
 from fmsteal.data.images import Images, Task, choose_ids
-from fmsteal.data.numbered import Decoding, Parts, make_pool, make_task
+from fmsteal.data.numbered import Decoding, PartSizes, make_pool, make_task
 from fmsteal.data.opening import MAX_PIXELS
 from fmsteal.data.tar_index import TarEntries, TarIndex, index_archives, require_sound
 from fmsteal.data.tar_members import list_members
@@ -117,7 +117,7 @@ def task(
         DataError: an archive is missing, or something in it is wrong; the message names the member.
     """
     train, test = (index_split(store, root, split, broken, labelled=True) for split in ("train", "val"))
-    parts = Parts(train_count, test_count, rest_count, 0.0, seed)
+    parts = PartSizes(train_count, test_count, rest_count, 0.0, seed)
     return make_task(store, train, test, Decoding(size, broken, max_pixels), parts)
 
 

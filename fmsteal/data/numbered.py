@@ -106,7 +106,7 @@ def make_pool(store: Store, images: NumberedImages, how: Decoding, count: int | 
 
 
 @dataclass(frozen=True)
-class Parts:
+class PartSizes:
     """How many images a task's parts have, each chosen at random and stratified by class.
 
     Attributes:
@@ -124,7 +124,9 @@ class Parts:
     seed: int
 
 
-def make_task(store: Store, train: NumberedImages, test: NumberedImages | None, how: Decoding, parts: Parts) -> Task:
+def make_task(
+    store: Store, train: NumberedImages, test: NumberedImages | None, how: Decoding, parts: PartSizes
+) -> Task:
     """A classification task; what is in no part is not read.
 
     Raises:

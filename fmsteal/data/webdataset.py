@@ -21,7 +21,7 @@ from fmsteal.data.broken import Broken
 from fmsteal.data.files import is_image, list_folder
 from fmsteal.data.images import Images, Task, choose_ids
 from fmsteal.data.label_texts import name_classes
-from fmsteal.data.numbered import Decoding, Parts, make_pool, make_task
+from fmsteal.data.numbered import Decoding, PartSizes, make_pool, make_task
 from fmsteal.data.opening import MAX_PIXELS
 from fmsteal.data.tar_index import TarEntries, TarIndex, index_archives, require_sound
 from fmsteal.data.tar_members import Member, list_members
@@ -141,7 +141,7 @@ def task(
     for found in (first, second):
         if found is not None:
             found.classes = name_classes(found.classes, classes)
-    parts = Parts(train_count, test_count, rest_count, test_share, seed)
+    parts = PartSizes(train_count, test_count, rest_count, test_share, seed)
     return make_task(store, first, second, Decoding(size, broken, max_pixels), parts)
 
 

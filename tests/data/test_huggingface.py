@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -184,3 +185,9 @@ def test_a_folder_counts_by_names_and_sizes_and_a_name_by_itself(saved: Path, tm
     named = hash_now("query=huggingface query.dataset=lab/birds")
     assert named != hash_now("query=huggingface query.dataset=lab/bees") != known
     assert named == hash_now("query=huggingface query.dataset=lab/birds query.download=true")
+
+
+def test_without_the_package_the_error_says_what_to_install(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "datasets", None)
+    with pytest.raises(DataError, match=r"needs: pip install 'fmsteal\[huggingface\]'"):
+        pool(Store(saved.parent / "cache"), str(saved))

@@ -25,6 +25,8 @@ GOLDEN = {
     "task=embed": "4276d097cfbbbf1a",
     "task=embed attack=rda victim=simclr_resnet10 defense=feature_noise": "e654158eea39890a",
     "task=embed attack=direct attack/loss=infonce victim=clip_rn50 seed=2": "7232dd3cb0fe13fc",
+    "query=imagenet query.root=/not/there query.count=20000": "87c2409112f6bb71",
+    "query=webdataset query.root=/not/there/shards-*.tar data=huggingface data.dataset=lab/birds": "a38bae225a56ce3a",
     "trainer=gpu trainer.lightning.precision=bf16-mixed +trainer.lightning.gradient_clip_val=1": "36f9529a0d8734e3",
 }  # fmt: skip
 
