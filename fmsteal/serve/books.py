@@ -141,15 +141,15 @@ class Books:
     def usage(self, client: ServiceClient) -> Usage:
         """What a client has had, without what is being answered."""
         return Usage(
-            *self._db.execute(
-                "select queries, usd from clients where id = ?", (self._numbers[client.name],)
-            ).fetchone()
+            *self._db.execute("select queries, usd from clients where id = ?", (self._numbers[client.name],)).fetchone()
         )
 
     def release_dead(self) -> int:
         """Release what was reserved by processes that are gone, and by this one; return the number of requests."""
         with self._transaction():
-            found = self._db.execute("select id, client, first, count, owner from requests where settled = 0").fetchall()
+            found = self._db.execute(
+                "select id, client, first, count, owner from requests where settled = 0"
+            ).fetchall()
             gone = [row for row in found if row[4] == os.getpid() or not _is_alive(row[4])]
             for request, client, first, count, _ in gone:
                 self._release(request, client, first, count)
@@ -255,7 +255,7 @@ class Books:
         if body != wanted.body:
             return Fault(
                 "key_reused",
-                f"Idempotency-Key {wanted.key} belongs to another request. Send each new request with a key of its own.",
+                f"Idempotency-Key {wanted.key} belongs to another request. Give each request a key of its own.",
             )
         if not settled:
             return Fault("in_progress", "This request is being answered: ask again in a second.", 1.0)
@@ -305,7 +305,7 @@ def _refuse(client: ServiceClient, count: int, used: int, free: float, now: floa
         asked = f"{count} image{'s' if count > 1 else ''}"
         return Fault(
             "budget_exhausted",
-            f"{asked} asked about with {max(0, left)} of {client.budget} queries left. Nothing was answered or charged.",
+            f"{asked} asked about with {max(0, left)} of {client.budget} queries left. None was answered or charged.",
         )
     if client.per_second is not None:
         wait = free - max(0.0, 1 - 1 / client.per_second) - now

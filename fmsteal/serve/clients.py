@@ -72,7 +72,9 @@ def read_clients(file: Path) -> list[ServiceClient]:
         raise ConfigError(f"The clients' file {file} is no YAML: {error}.") from error
     listed = known.get("clients") if isinstance(known, Mapping) else None
     if not isinstance(listed, Mapping) or not listed:
-        raise ConfigError(f"{file} lists no clients. It begins with `clients:`; `fmsteal serve --new-key NAME` adds one.")
+        raise ConfigError(
+            f"{file} lists no clients. It begins with `clients:`; `fmsteal serve --new-key NAME` adds one."
+        )
     clients = [_parse(str(name), options, file) for name, options in listed.items()]
     owners: dict[str, str] = {}
     for client in clients:

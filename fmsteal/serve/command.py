@@ -95,14 +95,22 @@ def _make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--host", default="127.0.0.1", help="address to listen at (default: 127.0.0.1)")
     parser.add_argument("--port", type=int, default=8000, help="port (default: 8000; 0: any that is free)")
     parser.add_argument("--clients", type=Path, metavar="FILE", help="YAML or JSON with the clients")
-    parser.add_argument("--budget", type=int, metavar="N", help="answers that the only client may have; without --clients")
+    parser.add_argument(
+        "--budget", type=int, metavar="N", help="answers that the only client may have; without --clients"
+    )
     parser.add_argument("--per-second", type=float, metavar="N", help="images a second that it may ask about")
     parser.add_argument("--price", type=float, metavar="USD", help="its price per 1,000 (default: the job's budget's)")
-    parser.add_argument("--state", type=Path, metavar="FOLDER", help="where the records are kept (default: below output)")
-    parser.add_argument("--workers", type=_at_least_one, default=1, metavar="N", help="processes; defenses of rows alone")
+    parser.add_argument(
+        "--state", type=Path, metavar="FOLDER", help="where the records are kept (default: below output)"
+    )
+    parser.add_argument(
+        "--workers", type=_at_least_one, default=1, metavar="N", help="processes; defenses of rows alone"
+    )
     parser.add_argument("--max-images", type=_at_least_one, default=256, metavar="N", help="images in a request (256)")
     parser.add_argument("--max-body", type=_at_least_one, default=16 * 2**20, metavar="BYTES", help="(16 MiB)")
-    parser.add_argument("--max-pixels", type=_at_least_one, default=2**24, metavar="N", help="in a request (16.8 million)")
+    parser.add_argument(
+        "--max-pixels", type=_at_least_one, default=2**24, metavar="N", help="in a request (16.8 million)"
+    )
     parser.add_argument("--new-key", metavar="NAME", help="print a new key for a client, and end")
     return parser
 
@@ -112,7 +120,9 @@ def _choose_clients(args: argparse.Namespace) -> tuple[Sequence[ServiceClient], 
     own = {"--budget": args.budget, "--per-second": args.per_second, "--price": args.price}
     if args.clients is not None:
         if given := [name for name, value in own.items() if value is not None]:
-            raise ConfigError(f"{given[0]} is for a service without --clients: write it beside a client in {args.clients}.")
+            raise ConfigError(
+                f"{given[0]} is for a service without --clients: write it beside a client in {args.clients}."
+            )
         return read_clients(args.clients), None
     key = os.environ.get(KEY) or make_key()
     client = ServiceClient(LOCAL, digest_key(key), args.budget, args.per_second, args.price or 0.0)

@@ -99,12 +99,14 @@ class ServiceDesk:
         except sqlite3.Error as error:
             log.error("Requests could not be reserved: %s", error)
             return [Fault("storage", _NO_RECORD, 5.0)] * len(orders)
-        due = [
-            (order, found) for order, found in zip(orders, admitted, strict=True) if isinstance(found, Reserved)
-        ]
+        due = [(order, found) for order, found in zip(orders, admitted, strict=True) if isinstance(found, Reserved)]
         served = iter(self._serve(due) if due else ())
         return [
-            next(served) if isinstance(found, Reserved) else found if isinstance(found, Fault) else Answered(found, True)
+            next(served)
+            if isinstance(found, Reserved)
+            else found
+            if isinstance(found, Fault)
+            else Answered(found, True)
             for found in admitted
         ]
 

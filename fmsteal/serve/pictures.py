@@ -56,7 +56,9 @@ def open_pictures(kind: str, body: bytes, limits: Limits) -> list[Image.Image]:
     files, formats = ([body], (KINDS[kind],)) if kind in KINDS else (_unpack(body, limits), tuple(KINDS.values()))
     pictures = [_open(file, formats, number, len(files)) for number, file in enumerate(files)]
     if (total := sum(picture.width * picture.height for picture in pictures)) > limits.pixels:
-        raise Fault("image_too_large", f"{total:,} pixels in one request; {limits.pixels:,} are allowed. Resize, or split.")
+        raise Fault(
+            "image_too_large", f"{total:,} pixels in one request; {limits.pixels:,} are allowed. Resize, or split."
+        )
     return pictures
 
 

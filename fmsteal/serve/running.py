@@ -89,7 +89,9 @@ def bind(host: str, port: int) -> socket.socket:
         sock.bind((host, port))
     except (OSError, OverflowError) as error:
         sock.close()
-        raise ConfigError(f"{host}:{port} cannot be served at ({error}). Choose another: --port N, or 0 for any.") from error
+        raise ConfigError(
+            f"{host}:{port} cannot be served at ({error}). Choose another: --port N, or 0 for any."
+        ) from error
     return sock
 
 

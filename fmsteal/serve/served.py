@@ -110,9 +110,7 @@ def _serve(cfg: DictConfig, parts: Parts, task: Task, victim: Victim, ctx: Conte
     classifies = victim.answers == "probabilities"
     classes = list(task.train.classes) if classifies and guard.width == len(task.train.classes) else None
     depends = getattr(parts.defense, "depends", "row")
-    counsel = Counsel(
-        name_of(parts.defense), depends, guard, _forward(victim, ctx), victim.answer, int(cfg.seed)
-    )
+    counsel = Counsel(name_of(parts.defense), depends, guard, _forward(victim, ctx), victim.answer, int(cfg.seed))
     return Served(
         counsel, "classify" if classifies else "embed", guard.width, classes, _find_size(victim, task),
         float(parts.budget.usd(1000)), identity,

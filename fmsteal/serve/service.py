@@ -37,9 +37,7 @@ Found = TypeVar("Found")
 class RunningService:
     """One process's part of a service. `ask` is the whole way of a request, from its body to its answers."""
 
-    def __init__(
-        self, served: Served, clients: Sequence[ServiceClient], folder: ServiceFolder, limits: Limits
-    ) -> None:
+    def __init__(self, served: Served, clients: Sequence[ServiceClient], folder: ServiceFolder, limits: Limits) -> None:
         """Open the records, and bring the defense to the state that they say.
 
         Raises:
@@ -167,9 +165,7 @@ class RunningService:
         return await asyncio.shield(task)
 
     async def _ask(self, client: ServiceClient, key: str | None, content: bytes, kind: str, body: bytes) -> Answered:
-        pictures = await self._decode(
-            lambda: open_pictures(kind, body, self.limits), large=len(body) > _SMALL_BODY
-        )
+        pictures = await self._decode(lambda: open_pictures(kind, body, self.limits), large=len(body) > _SMALL_BODY)
         pixels = await self._decode(
             lambda: decode_pictures(pictures, self.served.input_size),
             large=len(body) > _SMALL_BODY or sum(p.width * p.height for p in pictures) > _SMALL_IMAGE,
@@ -194,5 +190,3 @@ class RunningService:
                 await self._stopping.wait()
         except TimeoutError:
             pass
-
-

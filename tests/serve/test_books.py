@@ -71,7 +71,9 @@ def test_what_is_reserved_counts_for_the_budget_until_it_is_released(tmp_path: P
 
 
 def test_of_requests_reserved_together_one_may_be_refused(tmp_path: Path) -> None:
-    found = books(tmp_path).reserve([wanted(ANN, *range(8)), wanted(ANN, 1, 2, 3), wanted(ANN, 1, 2), wanted(BEN, 1)], 0.0)
+    found = books(tmp_path).reserve(
+        [wanted(ANN, *range(8)), wanted(ANN, 1, 2, 3), wanted(ANN, 1, 2), wanted(BEN, 1)], 0.0
+    )
     assert [type(each) for each in found] == [Reserved, Fault, Reserved, Reserved]
 
 

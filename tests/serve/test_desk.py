@@ -56,7 +56,9 @@ class Desk:
         self.guard = guard
         self.desk = ServiceDesk(Counsel("theirs", "all", guard, raw, lambda rows: rows.softmax(1), 0), self.books)
 
-    def ask(self, *requests: tuple[ServiceClient, Sequence[int]], keys: Sequence[str | None] = ()) -> list[Answered | Fault]:
+    def ask(
+        self, *requests: tuple[ServiceClient, Sequence[int]], keys: Sequence[str | None] = ()
+    ) -> list[Answered | Fault]:
         """Send requests at once; an image is named by the value of its pixels."""
         orders = []
         for (client, values), key in itertools.zip_longest(requests, keys):

@@ -38,7 +38,10 @@ def test_pixels_of_a_png_come_back_exactly() -> None:
     images = draw(3)
     assert np.array_equal(read(PNG, spell_image(images[0])), images[:1])
     assert np.array_equal(read(JSON, spell_batch([spell_image(image) for image in images])), images)
-    assert np.abs(read(JPEG, spell_image(images[0], "JPEG", quality=100, subsampling=0)).astype(int) - images[:1]).mean() < 3
+    assert (
+        np.abs(read(JPEG, spell_image(images[0], "JPEG", quality=100, subsampling=0)).astype(int) - images[:1]).mean()
+        < 3
+    )
 
 
 def test_other_shapes_are_brought_to_the_models_size_as_data_sets_are() -> None:

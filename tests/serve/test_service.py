@@ -60,7 +60,9 @@ def test_answers_are_the_victims_own(service: Service, due: np.ndarray) -> None:
     assert np.abs(one.rows - due[:1]).max() < 1e-5
     assert service.post(spell_image(IMAGES[0], "JPEG"), JPEG, key=ALICE).rows.shape == (1, 10)
     assert service.usage(ALICE) == (queries + 14, pytest.approx(usd + 0.028))
-    assert all(float(str(np.float32(number))) == number for number in one.rows[0].tolist())  # as short as float32 can be
+    assert all(
+        float(str(np.float32(number))) == number for number in one.rows[0].tolist()
+    )  # as short as float32 can be
 
 
 def test_requests_at_once_get_their_own_answers(service: Service, due: np.ndarray) -> None:
@@ -178,7 +180,7 @@ def test_others_are_served_beside_slow_clients_and_many_connections(service: Ser
 def test_headers_without_end_are_cut_off(service: Service) -> None:
     with socket.create_connection(("127.0.0.1", service.port)) as sock:
         sock.settimeout(30)
-        with pytest.raises(OSError):  # noqa: PT012 - the service closes while more is sent
+        with pytest.raises(OSError):  # the service closes while more is sent
             sock.sendall(b"GET /health HTTP/1.1\r\n")
             for number in range(4000):
                 sock.sendall(b"X-%d: %s\r\n" % (number, b"x" * 1000))
@@ -209,8 +211,13 @@ def test_the_access_log_has_a_line_for_each_request_and_no_key(service: Service)
     embed, bad = find("wrong_task"), find("unauthorized")
     assert (embed["client"], embed["status"], embed["method"], embed["path"]) == ("alice", 404, "POST", "/v1/embed")
     assert (bad["status"], bad["path"]) == (401, "/v1/classify") and "client" not in bad
-    asked = [line for line in map(json.loads, file.read_text().splitlines()) if line["status"] == 200 and "images" in line]
-    assert all({"time", "peer", "ms", "bytes_in", "bytes_out", "client", "queries"} <= set(line) for line in asked) and asked
+    asked = [
+        line for line in map(json.loads, file.read_text().splitlines()) if line["status"] == 200 and "images" in line
+    ]
+    assert (
+        all({"time", "peer", "ms", "bytes_in", "bytes_out", "client", "queries"} <= set(line) for line in asked)
+        and asked
+    )
     for kept in file.parent.iterdir():
         assert b"planted" not in kept.read_bytes(), kept
 

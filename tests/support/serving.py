@@ -57,7 +57,9 @@ class Service:
         """Start it at a free port, in a folder, and wait until it answers."""
         folder.mkdir(exist_ok=True)
         env = {**environment(), "FMSTEAL_KEY": KEY}
-        self.process = Command(("serve", *words, "--port", "0", "--state", str(folder / "state")), folder, env, joined=True)
+        self.process = Command(
+            ("serve", *words, "--port", "0", "--state", str(folder / "state")), folder, env, joined=True
+        )
         self.port = self._wait_for_port()
 
     @property
@@ -76,7 +78,13 @@ class Service:
         raise AssertionError(self.said)
 
     def send(
-        self, method: str, path: str, body: bytes | None = None, key: str | None = KEY, timeout: float = 60, **headers: str
+        self,
+        method: str,
+        path: str,
+        body: bytes | None = None,
+        key: str | None = KEY,
+        timeout: float = 60,
+        **headers: str,
     ) -> Got:
         """Send one request on a connection of its own."""
         named = {name.replace("_", "-"): value for name, value in headers.items()}
@@ -89,7 +97,9 @@ class Service:
     def get(self, path: str, key: str | None = KEY) -> Got:
         return self.send("GET", path, key=key)
 
-    def post(self, body: bytes, kind: str = PNG, path: str = "/v1/classify", key: str | None = KEY, **headers: str) -> Got:
+    def post(
+        self, body: bytes, kind: str = PNG, path: str = "/v1/classify", key: str | None = KEY, **headers: str
+    ) -> Got:
         return self.send("POST", path, body, key, Content_Type=kind, **headers)
 
     def ask(self, pixels: Pixels, key: str = KEY, **headers: str) -> Got:
