@@ -101,8 +101,9 @@ def test_a_defense_remembers_its_clients_when_the_service_was_killed(tmp_path: P
     got = service.ask(IMAGES[:2], "ann")
     assert (got.status, got.code) == (403, "refused") and service.usage("ann") == (4, 4.0)
     assert service.ask(IMAGES[:2], "ben").status == 200
+    options, state = service.process.words[:-4], service.process.words[-2:]
     other = subprocess.run(
-        [sys.executable, "-m", "fmsteal", *service.process.words[:-4], "defense.queries=5", *service.process.words[-2:]],
+        [sys.executable, "-m", "fmsteal", *options, "defense.queries=5", *state],
         cwd=tmp_path, env={**os.environ}, text=True, capture_output=True,
     )  # fmt: skip
     assert other.returncode == 1 and "Another service works with" in other.stderr
