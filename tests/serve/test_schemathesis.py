@@ -19,7 +19,8 @@ def test_no_request_breaks_the_service_or_its_documentation(service: Service, tm
     done = subprocess.run(
         [
             sys.executable, "-m", "schemathesis.cli", "run", f"http://127.0.0.1:{service.port}/openapi.json",
-            "--checks", CHECKS, "--header", "Authorization: Bearer alice", "--max-examples", "100", "--seed", "0", "--no-color",
+            "--checks", CHECKS, "--header", "Authorization: Bearer alice", "--max-examples", "100", "--seed", "0",
+            "--no-color",
         ],
         cwd=tmp_path, text=True, capture_output=True,
     )  # fmt: skip
