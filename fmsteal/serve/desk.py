@@ -152,7 +152,7 @@ class ServiceDesk:
                 usd = 0.0 if answer is None else price + (noted.usd if noted else 0.0)
                 more = (noted.seconds, noted.flags, noted.log) if noted else (0.0, {}, None)
                 entries.append(Entry(answer, now, usd, *more))
-        found, start = [], 0
+        found, start = list[tuple[Reserved, Sequence[Entry]]](), 0
         for _, reserved in due:
             found.append((reserved, entries[start : start + len(reserved.questions)]))
             start += len(reserved.questions)
