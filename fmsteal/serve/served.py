@@ -35,7 +35,7 @@ FORWARD = 64  # images that go through the model at once
 
 
 @dataclass(frozen=True)
-class Served:
+class ServedModel:
     """What a service answers with.
 
     Attributes:
@@ -60,7 +60,7 @@ class Served:
     folder: ServiceFolder
 
 
-def open_served(job: str | None, overrides: Sequence[str]) -> Served:
+def open_served(job: str | None, overrides: Sequence[str]) -> ServedModel:
     """Make a service's victim and defense ready; a victim that is not in the cache is made, unless it is a job's.
 
     Args:
@@ -98,7 +98,7 @@ def require_owned(victim: Victim) -> None:
         raise VictimError("This victim is somebody else's API and answers for money: it cannot be served (victim=...).")
 
 
-def _serve(cfg: DictConfig, parts: Parts, task: Task, victim: Victim, ctx: Context) -> Served:
+def _serve(cfg: DictConfig, parts: Parts, task: Task, victim: Victim, ctx: Context) -> ServedModel:
     guard = prepare(parts.defense, victim, task.train, ctx)
     defense = node_identity(cfg.defense, "defense")
     identity = {
@@ -111,7 +111,7 @@ def _serve(cfg: DictConfig, parts: Parts, task: Task, victim: Victim, ctx: Conte
     classes = list(task.train.classes) if classifies and guard.width == len(task.train.classes) else None
     depends = getattr(parts.defense, "depends", "row")
     counsel = Counsel(name_of(parts.defense), depends, guard, _forward(victim, ctx), victim.answer, int(cfg.seed))
-    return Served(
+    return ServedModel(
         counsel, "classify" if classifies else "embed", guard.width, classes, _find_size(victim, task),
         float(parts.budget.usd(1000)), identity,
         ServiceFolder(Path(cfg.output) / SERVICES / f"{victim.key[:60]}-{digest(identity)[:16]}"),

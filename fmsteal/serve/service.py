@@ -21,7 +21,7 @@ from fmsteal.serve.faults import Fault
 from fmsteal.serve.gate import AccessLog, Receive
 from fmsteal.serve.memory import Memory, Share
 from fmsteal.serve.pictures import Limits, decode_pictures, open_pictures
-from fmsteal.serve.served import Served
+from fmsteal.serve.served import ServedModel
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +38,9 @@ Found = TypeVar("Found")
 class RunningService:
     """One process's part of a service. `ask` is the whole way of a request, from its body to its answers."""
 
-    def __init__(self, served: Served, clients: Sequence[ServiceClient], folder: ServiceFolder, limits: Limits) -> None:
+    def __init__(
+        self, served: ServedModel, clients: Sequence[ServiceClient], folder: ServiceFolder, limits: Limits
+    ) -> None:
         """Open the records, and bring the defense to the state that they say.
 
         Raises:
