@@ -42,7 +42,10 @@ def make_app(service: RunningService) -> FastAPI:
         "task": served.task, "width": served.width, "classes": served.classes, "input_size": served.input_size,
         "answers": FIELDS[served.task],
     }  # fmt: skip
-    keyed = {"openapi_extra": {"security": [{"bearer": []}]}, "responses": list_responses(queries=False)}
+    keyed: dict[str, Any] = {
+        "openapi_extra": {"security": [{"bearer": []}]},
+        "responses": list_responses(queries=False),
+    }
 
     @app.get("/health", response_model=Health, summary="Is it up?")
     @answer_faults

@@ -15,7 +15,7 @@ from fmsteal.base.errors import DefenseError, FmstealError, VictimError
 from fmsteal.oracle.blocks import Blocks, Shown
 from fmsteal.oracle.guard import Ask, Depends, Guard
 from fmsteal.oracle.replies import hear
-from fmsteal.serve.books import Books, AnswerRow, Reserved, Wanted
+from fmsteal.serve.books import AnswerRow, Books, Reserved, Wanted
 from fmsteal.serve.faults import Fault
 
 log = logging.getLogger(__name__)

@@ -14,7 +14,7 @@ import pytest
 
 from fmsteal.base.errors import StoreError
 from fmsteal.oracle.ledger import Question
-from fmsteal.serve.books import Books, AnswerRow, Reserved, Usage, Wanted
+from fmsteal.serve.books import AnswerRow, Books, Reserved, Usage, Wanted
 from fmsteal.serve.clients import ServiceClient, digest_key
 from fmsteal.serve.faults import Fault
 
