@@ -112,8 +112,9 @@ def test_a_defense_remembers_its_clients_when_the_service_was_killed(tmp_path: P
 
 def test_an_encoder_is_served_to_the_only_client(tmp_path: Path) -> None:
     service = start(
-        tmp_path, "task=embed", "victim=custom_encoder", "--budget", "3", "--price", "2", victim="embed", clients=False
-    )
+        tmp_path, "task=embed", "victim=custom_encoder", "thief=encoder_resnet10", "--budget", "3", "--price", "2",
+        victim="embed", clients=False,
+    )  # fmt: skip
     assert service.get("/v1/model").body == {
         "task": "embed", "width": 3, "classes": None, "input_size": 32, "answers": "embedding", "price_per_1000": 2.0,
     }  # fmt: skip
