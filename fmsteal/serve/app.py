@@ -42,7 +42,10 @@ def make_app(service: RunningService) -> FastAPI:
         "task": served.task, "width": served.width, "classes": served.classes, "input_size": served.input_size,
         "answers": FIELDS[served.task],
     }  # fmt: skip
-    keyed = {"openapi_extra": {"security": [{"bearer": []}]}, "responses": list_responses(queries=False)}
+    keyed: dict[str, Any] = {
+        "openapi_extra": {"security": [{"bearer": []}]},
+        "responses": list_responses(queries=False),
+    }
 
     @app.get("/health", response_model=Health, summary="Is it up?")
     @answer_faults
@@ -101,10 +104,11 @@ def _make_query(service: RunningService, task: str, path: str) -> Handler:
             raise Fault("wrong_task", f"This model does not {task}: POST {PATHS[own]}.")
         headers = request.headers
         key = _find_key(headers.get("idempotency-key"))
-        body = await service.read_body(request.receive, headers.get("content-length"))
-        request.scope[NOTE]["bytes_in"] = len(body)
         kind = headers.get("content-type", "").partition(";")[0].strip().lower()
-        answered = await service.ask(client, key, path, kind, body)
+        with service.memory.share() as share:
+            body = await service.read_body(request.receive, headers.get("content-length"), share)
+            request.scope[NOTE]["bytes_in"] = len(body)
+            answered = await service.ask(client, key, path, kind, body, share)
         return _answer(request, answered, FIELDS[own])
 
     return query

@@ -78,7 +78,7 @@ class Reserved:
     questions: Sequence[Question]
 
 
-class Entry(NamedTuple):
+class AnswerRow(NamedTuple):
     """The answer to one question.
 
     Attributes:
@@ -155,7 +155,7 @@ class Books:
                 self._release(request, client, first, count)
         return len(gone)
 
-    def reserve(self, wanted: Sequence[Wanted], now: float) -> list[Reserved | list[Entry] | Fault]:
+    def reserve(self, wanted: Sequence[Wanted], now: float) -> list[Reserved | list[AnswerRow] | Fault]:
         """Reserve requests in their order, in one transaction.
 
         Returns:
@@ -168,7 +168,7 @@ class Books:
         with self._transaction():
             return [self._admit(each, now) for each in wanted]
 
-    def settle(self, answered: Sequence[tuple[Reserved, Sequence[Entry]]]) -> None:
+    def settle(self, answered: Sequence[tuple[Reserved, Sequence[AnswerRow]]]) -> None:
         """Record the answers to reserved requests in one transaction; return once they are on the disk.
 
         Raises:
@@ -220,7 +220,7 @@ class Books:
         last = self._db.execute("select now from answers order by id desc limit 1").fetchone()
         return float(last[0]) if last else 0.0
 
-    def _admit(self, wanted: Wanted, now: float) -> Reserved | list[Entry] | Fault:
+    def _admit(self, wanted: Wanted, now: float) -> Reserved | list[AnswerRow] | Fault:
         client, count = self._numbers[wanted.client.name], len(wanted.images)
         if wanted.key is not None:
             known = self._db.execute(
@@ -251,11 +251,11 @@ class Books:
         assert request is not None
         return Reserved(request, client, first, wanted.client.price_per_1000 / 1000, questions)
 
-    def _again(self, wanted: Wanted, body: bytes, first: int, count: int, settled: int) -> list[Entry] | Fault:
+    def _again(self, wanted: Wanted, body: bytes, first: int, count: int, settled: int) -> list[AnswerRow] | Fault:
         if body != wanted.body:
             return Fault(
                 "key_reused",
-                f"Idempotency-Key {wanted.key} belongs to another request. Send each new request with a key of its own.",
+                f"Idempotency-Key {wanted.key} belongs to another request. Give each request a key of its own.",
             )
         if not settled:
             return Fault("in_progress", "This request is being answered: ask again in a second.", 1.0)
@@ -305,7 +305,7 @@ def _refuse(client: ServiceClient, count: int, used: int, free: float, now: floa
         asked = f"{count} image{'s' if count > 1 else ''}"
         return Fault(
             "budget_exhausted",
-            f"{asked} asked about with {max(0, left)} of {client.budget} queries left. Nothing was answered or charged.",
+            f"{asked} asked about with {max(0, left)} of {client.budget} queries left. None was answered or charged.",
         )
     if client.per_second is not None:
         wait = free - max(0.0, 1 - 1 / client.per_second) - now
@@ -316,7 +316,7 @@ def _refuse(client: ServiceClient, count: int, used: int, free: float, now: floa
     return None
 
 
-def _packed(entry: Entry) -> tuple[float, float, float, bool, str | None, bytes | None, bytes | None]:
+def _packed(entry: AnswerRow) -> tuple[float, float, float, bool, str | None, bytes | None, bytes | None]:
     flags = json.dumps(dict(entry.flags)) if entry.flags else None
     answer = None if entry.answer is None else entry.answer.tobytes()
     return entry.now, entry.usd, entry.seconds, answer is None, flags, entry.log, answer
@@ -324,9 +324,9 @@ def _packed(entry: Entry) -> tuple[float, float, float, bool, str | None, bytes 
 
 def _unpacked(
     now: float, usd: float, seconds: float, refused: int, flags: str | None, log: bytes | None, answer: bytes | None
-) -> Entry:
+) -> AnswerRow:
     row = None if refused or answer is None else np.frombuffer(answer, np.float32)
-    return Entry(row, now, usd, seconds, json.loads(flags) if flags else {}, log)
+    return AnswerRow(row, now, usd, seconds, json.loads(flags) if flags else {}, log)
 
 
 def _is_alive(process: int) -> bool:

@@ -38,7 +38,7 @@ class ServiceClient:
 
     def __post_init__(self) -> None:
         of = f"client {self.name}"
-        if not isinstance(self.key_sha256, str) or not _DIGEST.fullmatch(self.key_sha256):
+        if not _DIGEST.fullmatch(str(self.key_sha256)):  # a YAML may hold a number
             raise ConfigError(f"{of}: key_sha256 is 64 hex digits, as `fmsteal serve --new-key {self.name}` prints.")
         if self.budget is not None and not (_is_number(self.budget, int) and self.budget >= 0):
             raise ConfigError(f"{of}: budget is a number of answers, 0 or more, or null; not {self.budget!r}.")

@@ -20,7 +20,7 @@ from fmsteal.report.commands.arguments import end_if_refused, make_parser
 from fmsteal.serve.clients import LOCAL, ServiceClient, digest_key, make_key, read_clients
 
 if TYPE_CHECKING:
-    from fmsteal.serve.served import Served
+    from fmsteal.serve.served import ServedModel
 
 KEY = "FMSTEAL_KEY"  # environment variable with the key of the only client
 NEEDED = ("fastapi", "uvicorn", "httptools", "orjson")
@@ -64,7 +64,7 @@ def _serve(
     overrides: Sequence[str],
     clients: Sequence[ServiceClient],
     key: str | None,
-    served: Served,
+    served: ServedModel,
 ) -> None:
     from fmsteal.serve import running
     from fmsteal.serve.pictures import Limits
@@ -140,7 +140,7 @@ def _print_key(name: str) -> None:
     print(f"  {name}: {{key_sha256: {digest_key(key)}, budget: 1000, per_second: null, price_per_1000: 0}}")
 
 
-def _announce(args: argparse.Namespace, key: str | None, served: Served, folder: ServiceFolder, port: int) -> None:
+def _announce(args: argparse.Namespace, key: str | None, served: ServedModel, folder: ServiceFolder, port: int) -> None:
     logging.basicConfig(format="[%(asctime)s][%(levelname)s] %(message)s", datefmt="%H:%M:%S")
     host = f"[{args.host}]" if ":" in args.host else args.host
     url = f"http://{host}:{port}"

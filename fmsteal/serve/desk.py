@@ -15,7 +15,7 @@ from fmsteal.base.errors import DefenseError, FmstealError, VictimError
 from fmsteal.oracle.blocks import Blocks, Shown
 from fmsteal.oracle.guard import Ask, Depends, Guard
 from fmsteal.oracle.replies import hear
-from fmsteal.serve.books import Books, Entry, Reserved, Wanted
+from fmsteal.serve.books import AnswerRow, Books, Reserved, Wanted
 from fmsteal.serve.faults import Fault
 
 log = logging.getLogger(__name__)
@@ -66,7 +66,7 @@ class Order:
 class Answered:
     """The answers to a request, in order; ``replayed`` if they were given before."""
 
-    entries: Sequence[Entry]
+    entries: Sequence[AnswerRow]
     replayed: bool = False
 
 
@@ -127,7 +127,7 @@ class ServiceDesk:
         self._fold(answered)
         return [Answered(entries) for _, entries in answered]
 
-    def _compute(self, due: Sequence[tuple[Order, Reserved]]) -> list[tuple[Reserved, Sequence[Entry]]]:
+    def _compute(self, due: Sequence[tuple[Order, Reserved]]) -> list[tuple[Reserved, Sequence[AnswerRow]]]:
         """The entries of each order; nothing has changed after an error."""
         pixels = torch.cat([order.pixels for order, _ in due])
         questions = [question for _, reserved in due for question in reserved.questions]
@@ -135,7 +135,7 @@ class ServiceDesk:
         shown = Shown(
             due[0][0].kind, lambda rows: self._counsel.raw(pixels[list(rows)]), lambda rows: pixels[list(rows)]
         )
-        entries: list[Entry] = []
+        entries: list[AnswerRow] = []
         now = self._now()
         for block in self._blocks.cut(questions, range(len(questions)), shown):
             raw = block.raw()
@@ -151,14 +151,14 @@ class ServiceDesk:
                 noted = None if said.rows is None else said.rows[row]
                 usd = 0.0 if answer is None else price + (noted.usd if noted else 0.0)
                 more = (noted.seconds, noted.flags, noted.log) if noted else (0.0, {}, None)
-                entries.append(Entry(answer, now, usd, *more))
-        found, start = [], 0
+                entries.append(AnswerRow(answer, now, usd, *more))
+        found, start = list[tuple[Reserved, Sequence[AnswerRow]]](), 0
         for _, reserved in due:
             found.append((reserved, entries[start : start + len(reserved.questions)]))
             start += len(reserved.questions)
         return found
 
-    def _fold(self, answered: Sequence[tuple[Reserved, Sequence[Entry]]]) -> None:
+    def _fold(self, answered: Sequence[tuple[Reserved, Sequence[AnswerRow]]]) -> None:
         logged = [
             (question, entry.log)
             for reserved, entries in answered

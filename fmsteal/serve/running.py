@@ -25,7 +25,7 @@ from fmsteal.base.errors import ConfigError, StoreError
 from fmsteal.records.folders import ServiceFolder
 from fmsteal.serve.clients import ServiceClient
 from fmsteal.serve.pictures import Limits
-from fmsteal.serve.served import Served, open_served
+from fmsteal.serve.served import ServedModel, open_served
 
 log = logging.getLogger(__name__)
 
@@ -64,7 +64,7 @@ class Settings:
         return cls(**{**known, "clients": clients, "limits": Limits(**known["limits"])})
 
 
-def require_spreadable(served: Served, workers: int) -> None:
+def require_spreadable(served: ServedModel, workers: int) -> None:
     """Check that a service may have several workers.
 
     Raises:
@@ -111,7 +111,7 @@ def hold(folder: ServiceFolder) -> FileLock:
     return lock
 
 
-def run_here(served: Served, settings: Settings, sock: socket.socket) -> None:
+def run_here(served: ServedModel, settings: Settings, sock: socket.socket) -> None:
     """Serve in this process until it is asked to stop."""
     from fmsteal.serve.app import make_app
     from fmsteal.serve.gate import Gate

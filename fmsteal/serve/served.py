@@ -24,6 +24,7 @@ from fmsteal.job.parts import Parts
 from fmsteal.job.pipeline import load_task
 from fmsteal.job.protocols import is_ours, make_victim
 from fmsteal.networks.backbones import Backbone, set_memory_format
+from fmsteal.oracle.guard import Depends
 from fmsteal.records.folders import SERVICES, THEFTS, JobFolder, ServiceFolder, TheftFolder
 from fmsteal.serve.desk import Counsel
 from fmsteal.tracking.base import CsvTracker
@@ -35,7 +36,7 @@ FORWARD = 64  # images that go through the model at once
 
 
 @dataclass(frozen=True)
-class Served:
+class ServedModel:
     """What a service answers with.
 
     Attributes:
@@ -60,7 +61,7 @@ class Served:
     folder: ServiceFolder
 
 
-def open_served(job: str | None, overrides: Sequence[str]) -> Served:
+def open_served(job: str | None, overrides: Sequence[str]) -> ServedModel:
     """Make a service's victim and defense ready; a victim that is not in the cache is made, unless it is a job's.
 
     Args:
@@ -98,7 +99,7 @@ def require_owned(victim: Victim) -> None:
         raise VictimError("This victim is somebody else's API and answers for money: it cannot be served (victim=...).")
 
 
-def _serve(cfg: DictConfig, parts: Parts, task: Task, victim: Victim, ctx: Context) -> Served:
+def _serve(cfg: DictConfig, parts: Parts, task: Task, victim: Victim, ctx: Context) -> ServedModel:
     guard = prepare(parts.defense, victim, task.train, ctx)
     defense = node_identity(cfg.defense, "defense")
     identity = {
@@ -109,9 +110,9 @@ def _serve(cfg: DictConfig, parts: Parts, task: Task, victim: Victim, ctx: Conte
     }
     classifies = victim.answers == "probabilities"
     classes = list(task.train.classes) if classifies and guard.width == len(task.train.classes) else None
-    depends = getattr(parts.defense, "depends", "row")
+    depends: Depends = getattr(parts.defense, "depends", "row")
     counsel = Counsel(name_of(parts.defense), depends, guard, _forward(victim, ctx), victim.answer, int(cfg.seed))
-    return Served(
+    return ServedModel(
         counsel, "classify" if classifies else "embed", guard.width, classes, _find_size(victim, task),
         float(parts.budget.usd(1000)), identity,
         ServiceFolder(Path(cfg.output) / SERVICES / f"{victim.key[:60]}-{digest(identity)[:16]}"),
@@ -120,7 +121,8 @@ def _serve(cfg: DictConfig, parts: Parts, task: Task, victim: Victim, ctx: Conte
 
 def _find_size(victim: Victim, task: Task) -> int:
     """The side of the first backbone's input; without one, that of the task's images."""
-    modules = victim.model.modules() if isinstance(victim.model, torch.nn.Module) else ()
+    model: object = victim.model
+    modules = model.modules() if isinstance(model, torch.nn.Module) else ()
     sizes = [module.size for module in modules if isinstance(module, Backbone)]
     return sizes[0] if sizes else int(task.test.pixels.shape[-1])
 

@@ -19,14 +19,15 @@ from fmsteal.serve.clients import ServiceClient, digest_key
 from fmsteal.serve.desk import Answered, Order, ServiceDesk
 from fmsteal.serve.faults import Fault
 from fmsteal.serve.gate import AccessLog, Receive
+from fmsteal.serve.memory import Memory, Share
 from fmsteal.serve.pictures import Limits, decode_pictures, open_pictures
-from fmsteal.serve.served import Served
+from fmsteal.serve.served import ServedModel
 
 log = logging.getLogger(__name__)
 
 BATCH = 64  # images of several requests that are answered together
 WAITING = 4096  # images that may wait
-READING = 256 * 2**20  # bytes of bodies that may be in memory
+MEMORY = 512 * 2**20  # bytes of bodies and decoded images that may be held
 BODY_SECONDS = 30.0  # for a body to arrive
 HELD = 30.0  # the longest that an answer is held back for a defense, in seconds
 _SMALL_BODY, _SMALL_IMAGE = 2**16, 2**17  # bytes, pixels: what is decoded at once, without another thread
@@ -37,7 +38,9 @@ Found = TypeVar("Found")
 class RunningService:
     """One process's part of a service. `ask` is the whole way of a request, from its body to its answers."""
 
-    def __init__(self, served: Served, clients: Sequence[ServiceClient], folder: ServiceFolder, limits: Limits) -> None:
+    def __init__(
+        self, served: ServedModel, clients: Sequence[ServiceClient], folder: ServiceFolder, limits: Limits
+    ) -> None:
         """Open the records, and bring the defense to the state that they say.
 
         Raises:
@@ -54,7 +57,7 @@ class RunningService:
         self._decoders = ThreadPoolExecutor(2, "decodes")
         self._batcher: Batcher[Order, Answered | Fault] = Batcher(self._desk.answer, self._thread, BATCH, WAITING)
         self._pending: dict[tuple[str, str], tuple[bytes, asyncio.Future[Answered]]] = {}
-        self._bytes = 0
+        self.memory = Memory(MEMORY)
         self._bodies: set[asyncio.Timeout] = set()
         self._stopping = asyncio.Event()
 
@@ -96,40 +99,34 @@ class RunningService:
         """What a client has had."""
         return self._books[1].usage(client)
 
-    async def read_body(self, receive: Receive, announced: str | None) -> bytes:
+    async def read_body(self, receive: Receive, announced: str | None, share: Share) -> bytes:
         """The body of a request, within all limits.
 
         Args:
             receive: gives its parts.
             announced: the Content-Length, if there is one.
+            share: the memory that the request holds.
 
         Raises:
             Fault: it is too large, or too slow, or too many are being read.
         """
-        due = int(announced) if announced is not None and announced.isdecimal() else None
-        if due is not None and due > self.limits.body:
+        if announced is not None and announced.isdecimal() and int(announced) > self.limits.body:
             raise self._too_large()
-        room = min(self.limits.body, self.limits.body if due is None else due)
-        if self._bytes and self._bytes + room > READING:
-            raise Fault("overloaded", "Too many large bodies are being read. Try again in a second.", 1.0)
         if self._stopping.is_set():
             raise Fault("stopping", "The service is stopping.", 1.0)
-        self._bytes += room
         try:
             async with asyncio.timeout(BODY_SECONDS) as timeout:
                 self._bodies.add(timeout)
                 try:
-                    return await self._receive(receive)
+                    return await self._receive(receive, share)
                 finally:
                     self._bodies.discard(timeout)
         except TimeoutError:
             if self._stopping.is_set():
                 raise Fault("stopping", "The service is stopping.", 1.0) from None
             raise Fault("slow_body", f"The body did not arrive within {BODY_SECONDS:g} seconds.") from None
-        finally:
-            self._bytes -= room
 
-    async def _receive(self, receive: Receive) -> bytes:
+    async def _receive(self, receive: Receive, share: Share) -> bytes:
         parts, size = [], 0
         while True:
             message = await receive()
@@ -138,6 +135,7 @@ class RunningService:
             part = message.get("body", b"")
             if (size := size + len(part)) > self.limits.body:
                 raise self._too_large()
+            share.take(len(part))
             parts.append(part)
             if not message.get("more_body"):
                 return parts[0] if len(parts) == 1 else b"".join(parts)
@@ -145,7 +143,9 @@ class RunningService:
     def _too_large(self) -> Fault:
         return Fault("body_too_large", f"A body may have {self.limits.body:,} bytes. Send fewer images at once.")
 
-    async def ask(self, client: ServiceClient, key: str | None, path: str, kind: str, body: bytes) -> Answered:
+    async def ask(
+        self, client: ServiceClient, key: str | None, path: str, kind: str, body: bytes, share: Share
+    ) -> Answered:
         """The answers to a request.
 
         Raises:
@@ -153,23 +153,26 @@ class RunningService:
         """
         content = hashlib.blake2b(b"\0".join((path.encode(), kind.encode(), body)), digest_size=16).digest()
         if key is None:
-            return await self._ask(client, None, content, kind, body)
+            return await self._ask(client, None, content, kind, body, share)
         place = (client.name, key)
         if (known := self._pending.get(place)) is not None:  # the same request again, while it is being answered
             if known[0] != content:
                 raise Fault("key_reused", f"Idempotency-Key {key} belongs to another request, which is being answered.")
             return await asyncio.shield(known[1])
-        task = asyncio.ensure_future(self._ask(client, key, content, kind, body))
+        task = asyncio.ensure_future(self._ask(client, key, content, kind, body, share))
         self._pending[place] = content, task
         task.add_done_callback(lambda _: self._pending.pop(place, None))
         return await asyncio.shield(task)
 
-    async def _ask(self, client: ServiceClient, key: str | None, content: bytes, kind: str, body: bytes) -> Answered:
+    async def _ask(
+        self, client: ServiceClient, key: str | None, content: bytes, kind: str, body: bytes, share: Share
+    ) -> Answered:
         pictures = await self._decode(lambda: open_pictures(kind, body, self.limits), large=len(body) > _SMALL_BODY)
         pixels = await self._decode(
             lambda: decode_pictures(pictures, self.served.input_size),
             large=len(body) > _SMALL_BODY or sum(p.width * p.height for p in pictures) > _SMALL_IMAGE,
         )
+        share.take(pixels.nbytes)
         images = [hashlib.blake2b(image.tobytes(), digest_size=16).digest() for image in pixels]
         order = Order(Wanted(client, key, content, images), torch.from_numpy(pixels))
         answered = await self._batcher.submit(order)

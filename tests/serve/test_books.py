@@ -14,7 +14,7 @@ import pytest
 
 from fmsteal.base.errors import StoreError
 from fmsteal.oracle.ledger import Question
-from fmsteal.serve.books import Books, Entry, Reserved, Usage, Wanted
+from fmsteal.serve.books import AnswerRow, Books, Reserved, Usage, Wanted
 from fmsteal.serve.clients import ServiceClient, digest_key
 from fmsteal.serve.faults import Fault
 
@@ -32,8 +32,8 @@ def wanted(client: ServiceClient, *images: int, key: str | None = None, body: by
     return Wanted(client, key, body, [bytes([image]) * 16 for image in images])
 
 
-def entries(count: int, log: bytes | None = None, usd: float = 1.0) -> list[Entry]:
-    return [Entry(np.full(3, n, np.float32), 5.0, usd, 0.0, {}, log) for n in range(count)]
+def entries(count: int, log: bytes | None = None, usd: float = 1.0) -> list[AnswerRow]:
+    return [AnswerRow(np.full(3, n, np.float32), 5.0, usd, 0.0, {}, log) for n in range(count)]
 
 
 def reserve_one(of: Books, what: Wanted, now: float = 0.0) -> Reserved:
@@ -53,7 +53,7 @@ def test_an_answer_is_charged_when_it_is_settled(tmp_path: Path) -> None:
     reserved = reserve_one(of, wanted(ANN, 1, 2, 1))
     assert of.usage(ANN) == (0, 0)
     assert [q.nth for q in reserved.questions] == [0, 0, 1] and {q.client for q in reserved.questions} == {0}
-    of.settle([(reserved, [*entries(2), Entry(None, 5.0, 0.0, 0.0, {"odd": 1.0}, b"x")])])
+    of.settle([(reserved, [*entries(2), AnswerRow(None, 5.0, 0.0, 0.0, {"odd": 1.0}, b"x")])])
     assert of.usage(ANN) == (2, 2.0) and of.usage(BEN) == (0, 0)
     assert [q.nth for q in reserve_one(of, wanted(ANN, 1)).questions] == [2]
     assert [q.nth for q in reserve_one(of, wanted(BEN, 1)).questions] == [0]
@@ -81,7 +81,7 @@ def test_a_key_is_answered_once_and_stays_what_it_was(tmp_path: Path) -> None:
     of = books(tmp_path)
     reserved = reserve_one(of, wanted(ANN, 1, 2, key="k"))
     assert refuse_one(of, wanted(ANN, 1, 2, key="k")).code == "in_progress"
-    told = [*entries(1), Entry(None, 5.0, 0.0, 3.0, {"odd": 1.0}, b"x")]
+    told = [*entries(1), AnswerRow(None, 5.0, 0.0, 3.0, {"odd": 1.0}, b"x")]
     of.settle([(reserved, told)])
     (again,) = of.reserve([wanted(ANN, 1, 2, key="k")], 9.0)
     assert isinstance(again, list)

@@ -15,9 +15,8 @@ D = "d" * 64
 
 def test_clients_are_read_with_their_options(tmp_path: Path) -> None:
     file = tmp_path / "clients.yaml"
-    file.write_text(
-        f"clients:\n  a: {{key_sha256: {D}, budget: 3, per_second: .5, price_per_1000: 1}}\n  b:\n    key_sha256: {'e' * 64}\n"
-    )
+    first = f"a: {{key_sha256: {D}, budget: 3, per_second: .5, price_per_1000: 1}}"
+    file.write_text(f"clients:\n  {first}\n  b:\n    key_sha256: {'e' * 64}\n")
     a, b = read_clients(file)
     assert a == ServiceClient("a", D, 3, 0.5, 1) and b == ServiceClient("b", "e" * 64, None, None, 0.0)
 
@@ -51,7 +50,7 @@ def test_what_is_wrong_with_a_file_is_named(text: str, words: list[str], tmp_pat
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="there.yaml cannot be read"):
+    with pytest.raises(ConfigError, match=r"there\.yaml cannot be read"):
         read_clients(tmp_path / "there.yaml")
 
 
