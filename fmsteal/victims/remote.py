@@ -18,7 +18,7 @@ from fmsteal.base.store import digest
 from fmsteal.data.images import Ids, Images
 from fmsteal.networks.given import log_probabilities
 from fmsteal.training.context import Context
-from fmsteal.victims.answer_log import Answers, AnswerLog, Call
+from fmsteal.victims.answer_log import AnswerLog, Answers, Call
 from fmsteal.victims.base import Victim
 
 Pixels = npt.NDArray[np.uint8]
@@ -74,8 +74,8 @@ class RemoteModel(nn.Module):
             VictimError: always.
         """
         raise VictimError(
-            f"{self.name} answers over the network, for money: it has no features or gradients to look at, and is asked "
-            "through the oracle alone."
+            f"{self.name} answers over the network, for money: it has no features or gradients to look at, and is "
+            "asked through the oracle alone."
         )
 
 
@@ -173,7 +173,13 @@ class RemoteVictim(Victim):
         return log.read(keys)
 
     def _ask(
-        self, new: Sequence[int], asked: Sequence[str], keys: Sequence[str], pixels: Pixels, log: AnswerLog, ctx: Context
+        self,
+        new: Sequence[int],
+        asked: Sequence[str],
+        keys: Sequence[str],
+        pixels: Pixels,
+        log: AnswerLog,
+        ctx: Context,
     ) -> None:
         """Ask about the rows ``new``: first what was under way when an earlier process ended, as it was."""
         self.calls.compute(len(new))

@@ -136,7 +136,9 @@ class Client:
         if failed:
             raise failed[0]
 
-    async def _work(self, queue: Iterator[Asking], log: AnswerLog, width: int | None, failed: list[BaseException]) -> None:
+    async def _work(
+        self, queue: Iterator[Asking], log: AnswerLog, width: int | None, failed: list[BaseException]
+    ) -> None:
         """Make one call after the other, until all are made or one has failed."""
         while not failed and (asking := next(queue, None)) is not None:
             try:
@@ -191,7 +193,8 @@ class Client:
             failure.unpaid = not any(unsure)
             if failure.wait is not None and failure.wait > self._manners.patience:
                 raise Failure(
-                    f"{failure} It asks to wait {failure.wait:.0f} s, more than victim.patience={self._manners.patience:g}.",
+                    f"{failure} It asks to wait {failure.wait:.0f} s, more than "
+                    f"victim.patience={self._manners.patience:g}.",
                     unpaid=failure.unpaid, again=False,
                 ) from None  # fmt: skip
             raise
@@ -230,7 +233,7 @@ class Client:
                 method, url, data=body or None, headers={**secret, **headers}, allow_redirects=False
             ) as reply:
                 said = await reply.read()
-        except (aiohttp.ClientError, asyncio.TimeoutError, OSError) as error:
+        except (TimeoutError, aiohttp.ClientError, OSError) as error:
             raise explain_network(error, url, self._manners.idempotency or method == "GET") from None
         except ValueError:  # a header that HTTP does not allow; its message may hold the value
             raise Failure("victim.headers has a value that HTTP does not allow.", unpaid=True, again=False) from None
@@ -255,7 +258,9 @@ class Client:
         import aiohttp
 
         if self._session is None:
-            idle = 15.0 if self._manners.idempotency else 2.0  # a connection that the service has closed costs an answer
+            idle = (
+                15.0 if self._manners.idempotency else 2.0
+            )  # a connection that the service has closed costs an answer
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(limit=self._manners.concurrency, keepalive_timeout=idle),
                 timeout=aiohttp.ClientTimeout(total=self._manners.timeout),

@@ -104,7 +104,9 @@ def _parse(body: bytes) -> Any:
         return json.loads(body)
     except ValueError:
         shown = body[:40].decode("utf-8", "replace")
-        raise Unreadable(f"The service's answer is no JSON (it begins {shown!r}): look at victim.url.", cut=True) from None
+        raise Unreadable(
+            f"The service's answer is no JSON (it begins {shown!r}): look at victim.url.", cut=True
+        ) from None
 
 
 def _outline(node: Any, depth: int = 4) -> str:

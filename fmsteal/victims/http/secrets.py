@@ -13,7 +13,9 @@ from fmsteal.base.errors import ConfigError, VictimError
 
 ENV = re.compile(r"env:([A-Za-z_][A-Za-z0-9_]*)")
 TOKEN = "{token}"
-_SECRET = re.compile(r"authori[sz]ation|cookie|token|secret|password|credential|api[-_]?key|subscription-key|^key$", re.I)
+_SECRET = re.compile(
+    r"authori[sz]ation|cookie|token|secret|password|credential|api[-_]?key|subscription-key|^key$", re.I
+)
 _LASTS = 1800.0  # seconds after which a token is fetched again; those of Google Cloud last an hour
 
 
@@ -50,7 +52,9 @@ class Headers:
         for name, value in self._headers.items():
             for variable in ENV.findall(value):
                 if not os.environ.get(variable, "").strip():
-                    raise ConfigError(f"victim.headers.{name} names the variable {variable}, which is not set: export it.")
+                    raise ConfigError(
+                        f"victim.headers.{name} names the variable {variable}, which is not set: export it."
+                    )
 
     def spell_out(self) -> dict[str, str]:
         """The headers to send, with their secrets.

@@ -75,9 +75,23 @@ class HttpVictim(VictimMaker):
     paid: ClassVar[bool] = True
     machine: ClassVar[frozenset[str]] = frozenset(
         {
-            "url", "route", "about", "headers", "token_command", "body", "vectors", "errors", "images_per_request",
-            "idempotency", "concurrency", "timeout", "retries", "patience", "retry_statuses", "usd_per_1000",
-        }  # fmt: skip
+            "url",
+            "route",
+            "about",
+            "headers",
+            "token_command",
+            "body",
+            "vectors",
+            "errors",
+            "images_per_request",
+            "idempotency",
+            "concurrency",
+            "timeout",
+            "retries",
+            "patience",
+            "retry_statuses",
+            "usd_per_1000",
+        }
     )
     ignores: ClassVar[Ignores] = {"quality": {"encoding": "png"}}
 
@@ -115,8 +129,8 @@ class HttpVictim(VictimMaker):
         """All settings that decide the answers."""
         quality = {"quality": self.quality} if self.encoding == "jpeg" else {}
         return {
-            "name": self.name, "options": dict(self.options or {}), "encoding": self.encoding, **quality, "size": self.size,
-            "outputs": self.outputs, "answers": self.answers,
+            "name": self.name, "options": dict(self.options or {}), "encoding": self.encoding, **quality,
+            "size": self.size, "outputs": self.outputs, "answers": self.answers,
         }  # fmt: skip
 
     def require_makeable(self) -> None:
@@ -142,8 +156,8 @@ class HttpVictim(VictimMaker):
         service = self._connect()
         slug = re.sub(r"[^A-Za-z0-9_.-]", "_", self.name)[-40:]
         victim = RemoteVictim(
-            f"{slug}-{digest(self.identity())[:16]}", RemoteModel(f"victim.name={self.name}", 0), self.answers, paid=True,
-            given=True, deterministic=self.deterministic, service=service, logits=self.outputs == "logits",
+            f"{slug}-{digest(self.identity())[:16]}", RemoteModel(f"victim.name={self.name}", 0), self.answers,
+            paid=True, given=True, deterministic=self.deterministic, service=service, logits=self.outputs == "logits",
             asked=_asked_in_this_process(self.url + self.route, digest(self.identity())),
         )  # fmt: skip
         width = self._read_about(service.client)
@@ -171,7 +185,9 @@ class HttpVictim(VictimMaker):
         )
         form = ImageFormat(self.encoding, self.quality, self.size)
         template = Template(self.body, self.options or {}, self.images_per_request)
-        return HttpService(Client(url, headers, manners, reader), template, form, reader, self.images_per_request, headers)
+        return HttpService(
+            Client(url, headers, manners, reader), template, form, reader, self.images_per_request, headers
+        )
 
     def _read_about(self, client: Client) -> int | None:
         """The width of an answer, as the service describes itself."""
@@ -248,7 +264,9 @@ class HttpService:
         except Unreadable as error:
             if error.elsewhere:
                 raise VictimError(f"{error} The answer is paid for and kept; nothing more was sent.") from None
-            logger.warning("The answer to %d images was paid for and is of no use: they are asked again. %s", images, error)
+            logger.warning(
+                "The answer to %d images was paid for and is of no use: they are asked again. %s", images, error
+            )
             return None
 
 

@@ -92,5 +92,3 @@ def ask(victim: Victim, ctx: Context, ids: np.ndarray = IDS, images: Images = PO
 
 def due(ids: np.ndarray = IDS) -> Tensor:
     return torch.from_numpy(classify(np.asarray(POOL.pixels[ids])))
-
-

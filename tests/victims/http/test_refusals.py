@@ -89,9 +89,11 @@ def test_vectors_elsewhere_are_paid_for_once_and_read_by_a_corrected_config(tmp_
     for idempotency in ("true", "false"):
         words = (*ONE, f"idempotency={idempotency}")
         with run(api(remembers=False)) as service:
-            victim, ctx = behind(service, tmp_path / idempotency, *words, "vectors='data[].vector'")
+            _victim, ctx = behind(service, tmp_path / idempotency, *words, "vectors='data[].vector'")
             for _ in range(2):
-                match = r"finds no vectors in the service's answer, which is \{outputs: \[\{probabilities: \[float x 3\]"
+                match = (
+                    r"finds no vectors in the service's answer, which is \{outputs: \[\{probabilities: \[float x 3\]"
+                )
                 with pytest.raises(VictimError, match=match):
                     ask(behind(service, tmp_path / idempotency, *words, "vectors='data[].vector'")[0], ctx)
             paid = service.api.paid.total()
@@ -125,5 +127,7 @@ def test_an_error_inside_a_successful_reply_is_an_error(tmp_path: Path) -> None:
         with pytest.raises(VictimError, match=r"error inside a successful reply: model is loading"):
             ask(victim, ctx)
         service.api.before = lambda number: web.Response(text="<html>proxy login</html>", content_type="text/html")
-        with pytest.raises(VictimError, match=r"is no JSON \(it begins '<html>proxy login</html>'\): look at victim\.url"):
+        with pytest.raises(
+            VictimError, match=r"is no JSON \(it begins '<html>proxy login</html>'\): look at victim\.url"
+        ):
             ask(victim, ctx)

@@ -15,7 +15,12 @@ from tests.support.small_task import CLASSES, TASK
 from tests.victims.http.asking import IDS, POOL, classify, context, embed, make
 
 SERVICES = sorted(file.stem for file in (paths.folder("conf") / "victim").glob("http_*.yaml"))
-KEYS = {"http_cohere": "COHERE_KEY", "http_voyage": "VOYAGE_KEY", "http_jina": "JINA_KEY", "http_azure": "AZURE_VISION_KEY"}
+KEYS = {
+    "http_cohere": "COHERE_KEY",
+    "http_voyage": "VOYAGE_KEY",
+    "http_jina": "JINA_KEY",
+    "http_azure": "AZURE_VISION_KEY",
+}
 CLASSIFIERS = ("http_torchserve", "http_kserve")
 
 
