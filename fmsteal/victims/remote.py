@@ -185,9 +185,9 @@ class RemoteVictim(Victim):
         self.calls.compute(len(new))
         row_of, calls = {keys[row]: row for row in new}, list[tuple[Call, Pixels]]()
         for left in list(log.left):
-            rows = [row_of.get(key) for key in left.call.questions]
-            if None in rows:
+            if not set(left.call.questions) <= row_of.keys():
                 continue
+            rows = [row_of[key] for key in left.call.questions]
             found = None if left.body is None else self._service.read(left.body, len(rows), log.width)
             if found is not None:
                 log.answer(left.number, found)

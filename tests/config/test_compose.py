@@ -31,7 +31,7 @@ def filled(*overrides: str) -> DictConfig:
     told |= {"victim.name": "theirs", "victim.url": "http://127.0.0.1:9", "victim.usd_per_1000": 1.0}
     for key, value in told.items():
         group, _, name = key.partition(".")
-        if name in cfg[group] and OmegaConf.is_missing(cfg[group], name):
+        if OmegaConf.is_missing(cfg[group], name):
             cfg[group][name] = value
     return cfg
 
