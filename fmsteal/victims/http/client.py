@@ -67,7 +67,7 @@ class Asking:
     body: Callable[[], tuple[bytes, str]]
 
 
-class Client:
+class HttpClient:
     """A client of one service. Its event loop runs in a thread of its own, so that it also works in a notebook."""
 
     def __init__(self, url: str, headers: Headers, manners: Manners, reader: Reader) -> None:

@@ -24,7 +24,7 @@ from fmsteal.victims.answer_log import AnswerLog, Call
 from fmsteal.victims.answer_log import Answers as Rows
 from fmsteal.victims.base import Victim, VictimMaker
 from fmsteal.victims.content import LOOK
-from fmsteal.victims.http.client import Asking, Client, Manners
+from fmsteal.victims.http.client import Asking, HttpClient, Manners
 from fmsteal.victims.http.encoding import Encoding, ImageFormat, Pixels
 from fmsteal.victims.http.reading import Reader, Unreadable
 from fmsteal.victims.http.secrets import Headers, check_url
@@ -186,10 +186,10 @@ class HttpVictim(VictimMaker):
         form = ImageFormat(self.encoding, self.quality, self.size)
         template = Template(self.body, self.options or {}, self.images_per_request)
         return HttpService(
-            Client(url, headers, manners, reader), template, form, reader, self.images_per_request, headers
+            HttpClient(url, headers, manners, reader), template, form, reader, self.images_per_request, headers
         )
 
-    def _read_about(self, client: Client) -> int | None:
+    def _read_about(self, client: HttpClient) -> int | None:
         """The width of an answer, as the service describes itself."""
         if self.about is None:
             return None
@@ -228,7 +228,7 @@ class HttpEncoder(HttpVictim):
 class HttpService:
     """A `Service` over HTTP."""
 
-    client: Client
+    client: HttpClient
     template: Template
     form: ImageFormat
     reader: Reader
