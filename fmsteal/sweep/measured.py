@@ -12,8 +12,8 @@ from typing import Any
 from fmsteal.base.store import read_json
 from fmsteal.identity.keys import ANY_SEED
 from fmsteal.identity.kinds import name_theft_kind
-from fmsteal.records.prepared import PREPARED
 from fmsteal.records.folders import RESULT, RUNS, SWEEPS
+from fmsteal.records.prepared import PREPARED
 from fmsteal.records.shapes import fault_of_result, is_number
 
 CPU, GPU = "CPU", "GPU"

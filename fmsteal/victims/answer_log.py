@@ -164,8 +164,9 @@ class AnswerLog:
     def _load_own(self) -> None:
         data = self.path.read_bytes() if self.path.is_file() else b""
         end = 0
-        for end, about, rest in _records(data):
+        for at, about, rest in _records(data):
             self._replay(about, rest)
+            end = at
         if end < len(data):
             if not _is_torn(data, end):
                 aside = self.path.with_name(f"{self.path.name}.damaged-{time.time_ns()}")
@@ -198,7 +199,8 @@ class AnswerLog:
             stream.seek(begin)
             data = stream.read()
         end = 0
-        for end, about, rest in _records(data):
+        for at, about, rest in _records(data):
+            end = at
             if about["kind"] == "call":
                 questions.append(tuple(about["questions"]))
             elif about["kind"] == "answer":

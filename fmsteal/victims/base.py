@@ -63,7 +63,7 @@ class Victim:
         return raw.softmax(1) if self.answers == "probabilities" else raw
 
     def expect(self, questions: Sequence[str]) -> None:
-        """Name the questions of the images that an attack's next block shows, in their order; a local victim needs none."""
+        """Name the questions of the images that an attack shows next, in their order; a local victim needs none."""
 
     def probe(self, images: Tensor, ctx: Context) -> Tensor:
         """Raw outputs for a few float images, to identify a victim without weights by."""

@@ -18,7 +18,7 @@ from fmsteal.base.store import digest
 from fmsteal.data.images import Ids, Images
 from fmsteal.networks.given import log_probabilities
 from fmsteal.training.context import Context
-from fmsteal.victims.answer_log import Answers, AnswerLog, Call
+from fmsteal.victims.answer_log import AnswerLog, Answers, Call
 from fmsteal.victims.base import Victim
 
 Pixels = npt.NDArray[np.uint8]
@@ -74,8 +74,8 @@ class RemoteModel(nn.Module):
             VictimError: always.
         """
         raise VictimError(
-            f"{self.name} answers over the network, for money: it has no features or gradients to look at, and is asked "
-            "through the oracle alone."
+            f"{self.name} answers over the network, for money: it has no features or gradients to look at, and is "
+            "asked through the oracle alone."
         )
 
 
@@ -185,9 +185,9 @@ class RemoteVictim(Victim):
         self.calls.compute(len(new))
         row_of, calls = {keys[row]: row for row in new}, list[tuple[Call, Pixels]]()
         for left in list(log.left):
-            rows = [row_of.get(key) for key in left.call.questions]
-            if None in rows:
+            if not set(left.call.questions) <= row_of.keys():
                 continue
+            rows = [row_of[key] for key in left.call.questions]
             found = None if left.body is None else self._service.read(left.body, len(rows), log.width)
             if found is not None:
                 log.answer(left.number, found)

@@ -35,6 +35,8 @@ NEEDS_FLOATS = {"dfme", "dfme_standardised"}  # refused by name: tests/job/test_
 FROZEN = ("task=embed", "thief=encoder_efficientnet_lite0_probe", "thief.backbone.size=32")
 TRUNK = ("thief=efficientnet_lite0", "thief.backbone.size=32", *colour_api.QUICK[len(colour_api.THIEF) :])
 OTHERS = ("~attack.candidates.efficientnet_lite1", "~attack.candidates.efficientnet_lite2")
+DFAL = ("attack.rounds=2", "attack.strategy.candidates=10", "attack.strategy.classes=2")
+SMALLER = {"activethief_dfal": DFAL, "activethief_dfal_kcenter": DFAL}
 QUICK = {"linear_map": FROZEN, "solve": TRUNK, "trunk_inference": (*TRUNK, *OTHERS)}
 EMBED = sorted(set(choices("attack", "embeddings")) - ASK_NOTHING)
 CLASSIFY = sorted(set(choices("attack", "probabilities")) - ASK_NOTHING - NEEDS_FLOATS)
@@ -62,7 +64,7 @@ def urls() -> Iterator[dict[str, str]]:
 
 def steal(name: str, maker: VictimMaker, folder: Path) -> tuple[nn.Module, Victim, Ledger, Context]:
     api, quick = (embedding_api, embedding_api.QUICK) if name in EMBED else (colour_api, colour_api.QUICK)
-    cfg = composed(*QUICK.get(name, quick), f"attack={name}")
+    cfg = composed(*QUICK.get(name, quick), f"attack={name}", *SMALLER.get(name, ()))
     ctx, task = context(folder), Task(LABELLED, LABELLED)
     victim = maker.prepare(task, ctx)
     victim.calls.purpose = "attack"

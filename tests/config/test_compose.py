@@ -28,6 +28,7 @@ def filled(*overrides: str) -> DictConfig:
     cfg = composed(*overrides)
     folder, made = "/some/images", {"_target_": "collections.UserList"}
     told = {"data.root": folder, "query.root": folder, "data.train": made, "query.images": made, "victim.model": "a:b"}
+    told |= {"victim.name": "theirs", "victim.url": "http://127.0.0.1:9", "victim.usd_per_1000": 1.0}
     for key, value in told.items():
         group, _, name = key.partition(".")
         if OmegaConf.is_missing(cfg[group], name):

@@ -72,9 +72,15 @@ def test_a_job_counts_what_it_pays_and_leaves_no_key(service: Running, tmp_path:
     assert other["cost"]["cost/usd"] == cost["cost/usd"] and "cost/preparation_queries" not in other["cost"]
     kept = [file for file in tmp_path.rglob("*") if file.is_file()]
     assert len(kept) > 20 and not [file for file in kept if SECRET.encode() in file.read_bytes()]
-    again = run_job(tmp_path, service.url, "evaluation.k=3", name="measured")
+    requests, job = len(api.requests), JobFolder(tmp_path / "runs" / "job")
+    again = run_job(tmp_path, service.url, "evaluation.k=3")
     assert again["metrics"]["test/agreement"] == result["metrics"]["test/agreement"]
-    assert api.paid.total() == paid + other["cost"]["cost/queries_billed"]
+    theft, cfg = find_theft(job), composed(*WORDS, f"victim.url={service.url}", f"output={tmp_path}")
+    assert theft is not None
+    folder = TheftFolder(theft.path.resolve())
+    with pytest.raises(VictimError, match="answers for money"):
+        models.load_victim(cfg, job, {**again, "command": "x"}, folder, json.loads(folder.seal.read_text()))
+    assert len(api.requests) == requests, "to measure again and to open a job asks nothing"
 
 
 def test_a_job_that_the_service_refuses_in_the_middle_goes_on(service: Running, tmp_path: Path) -> None:
@@ -117,15 +123,3 @@ def test_what_needs_more_than_answers_is_refused_before_anything_is_sent(
     monkeypatch.setenv("THEIR_KEY", SECRET)
     with pytest.raises(ConfigError, match=match):
         Parts.of(composed(*WORDS, "victim.url=http://127.0.0.1:9", *words))
-
-
-def test_an_opened_job_does_not_ask(service: Running, tmp_path: Path) -> None:
-    result = run_job(tmp_path, service.url)
-    job = JobFolder(tmp_path / "runs" / "job")
-    theft = find_theft(job)
-    assert theft is not None
-    folder, before = TheftFolder(theft.path.resolve()), len(service.api.requests)
-    cfg = composed(*WORDS, f"victim.url={service.url}", f"output={tmp_path}")
-    with pytest.raises(VictimError, match="answers for money"):
-        models.load_victim(cfg, job, {**result, "command": "x"}, folder, json.loads(folder.seal.read_text()))
-    assert len(service.api.requests) == before

@@ -67,7 +67,7 @@ class Asking:
     body: Callable[[], tuple[bytes, str]]
 
 
-class Client:
+class HttpClient:
     """A client of one service. Its event loop runs in a thread of its own, so that it also works in a notebook."""
 
     def __init__(self, url: str, headers: Headers, manners: Manners, reader: Reader) -> None:
@@ -193,7 +193,8 @@ class Client:
             failure.unpaid = not any(unsure)
             if failure.wait is not None and failure.wait > self._manners.patience:
                 raise Failure(
-                    f"{failure} It asks to wait {failure.wait:.0f} s, more than victim.patience={self._manners.patience:g}.",
+                    f"{failure} It asks to wait {failure.wait:.0f} s, more than "
+                    f"victim.patience={self._manners.patience:g}.",
                     unpaid=failure.unpaid, again=False,
                 ) from None  # fmt: skip
             raise
@@ -232,7 +233,7 @@ class Client:
                 method, url, data=body or None, headers={**secret, **headers}, allow_redirects=False
             ) as reply:
                 said = await reply.read()
-        except (aiohttp.ClientError, asyncio.TimeoutError, OSError) as error:
+        except (TimeoutError, aiohttp.ClientError, OSError) as error:
             raise explain_network(error, url, self._manners.idempotency or method == "GET") from None
         except ValueError:  # a header that HTTP does not allow; its message may hold the value
             raise Failure("victim.headers has a value that HTTP does not allow.", unpaid=True, again=False) from None

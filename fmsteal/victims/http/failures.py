@@ -63,7 +63,8 @@ def explain_network(error: Exception, url: str, charged_once: bool) -> Failure:
         return Failure(f"victim.url={url} is no address.", unpaid=True, again=False)
     if isinstance(error, aiohttp.ClientConnectorError):
         return Failure(
-            f"{url} cannot be reached ({_reason(error)}): is the service running, and is that its address (victim.url)?",
+            f"{url} cannot be reached ({_reason(error)}): is the service running, and is that its address "
+            "(victim.url)?",
             unpaid=True, again=True, reached=False,
         )  # fmt: skip
     said = "gave no answer in time (victim.timeout)" if isinstance(error, asyncio.TimeoutError) else "broke off"

@@ -1,4 +1,4 @@
-"""An event loop in a thread of its own: a call that waits for the network works in a notebook too, and can be stopped."""
+"""An event loop in a thread of its own: waiting for the network works in a notebook too, and can be stopped."""
 
 from __future__ import annotations
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from fmsteal.base.errors import ConfigError
@@ -54,7 +55,7 @@ class Template:
         """The body for images, uint8 ``(n, 3, h, w)``, and its content type."""
         if isinstance(self._body, str):
             return form.encode(pixels[0]), form.mime
-        texts = [_Lazy(lambda image=image: base64.b64encode(form.encode(image)).decode()) for image in pixels]
+        texts = [_Lazy(partial(_spell, form, image)) for image in pixels]
         whole: dict[str, Callable[[], Any]] = {
             "{pixels}": lambda: pixels.reshape(-1).tolist(),
             "{floats}": lambda: (pixels.reshape(-1) / 255).tolist(),
@@ -95,6 +96,10 @@ class _Lazy:
     def __call__(self) -> str:
         self._text = self._text or self._make()
         return self._text
+
+
+def _spell(form: ImageFormat, image: Pixels) -> str:
+    return base64.b64encode(form.encode(image)).decode()
 
 
 def _holds_image(node: Sequence[Any]) -> bool:

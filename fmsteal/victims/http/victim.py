@@ -24,7 +24,7 @@ from fmsteal.victims.answer_log import AnswerLog, Call
 from fmsteal.victims.answer_log import Answers as Rows
 from fmsteal.victims.base import Victim, VictimMaker
 from fmsteal.victims.content import LOOK
-from fmsteal.victims.http.client import Asking, Client, Manners
+from fmsteal.victims.http.client import Asking, HttpClient, Manners
 from fmsteal.victims.http.encoding import Encoding, ImageFormat, Pixels
 from fmsteal.victims.http.reading import Reader, Unreadable
 from fmsteal.victims.http.secrets import Headers, check_url
@@ -91,7 +91,11 @@ class HttpVictim(VictimMaker):
             "patience",
             "retry_statuses",
             "usd_per_1000",
+<<<<<<< HEAD
         }  # fmt: skip
+=======
+        }
+>>>>>>> h-http
     )
     ignores: ClassVar[Ignores] = {"quality": {"encoding": "png"}}
 
@@ -129,8 +133,8 @@ class HttpVictim(VictimMaker):
         """All settings that decide the answers."""
         quality = {"quality": self.quality} if self.encoding == "jpeg" else {}
         return {
-            "name": self.name, "options": dict(self.options or {}), "encoding": self.encoding, **quality, "size": self.size,
-            "outputs": self.outputs, "answers": self.answers,
+            "name": self.name, "options": dict(self.options or {}), "encoding": self.encoding, **quality,
+            "size": self.size, "outputs": self.outputs, "answers": self.answers,
         }  # fmt: skip
 
     def require_makeable(self) -> None:
@@ -156,8 +160,8 @@ class HttpVictim(VictimMaker):
         service = self._connect()
         slug = re.sub(r"[^A-Za-z0-9_.-]", "_", self.name)[-40:]
         victim = RemoteVictim(
-            f"{slug}-{digest(self.identity())[:16]}", RemoteModel(f"victim.name={self.name}", 0), self.answers, paid=True,
-            given=True, deterministic=self.deterministic, service=service, logits=self.outputs == "logits",
+            f"{slug}-{digest(self.identity())[:16]}", RemoteModel(f"victim.name={self.name}", 0), self.answers,
+            paid=True, given=True, deterministic=self.deterministic, service=service, logits=self.outputs == "logits",
             asked=_asked_in_this_process(self.url + self.route, digest(self.identity())),
         )  # fmt: skip
         width = self._read_about(service.client)
@@ -186,10 +190,14 @@ class HttpVictim(VictimMaker):
         form = ImageFormat(self.encoding, self.quality, self.size)
         template = Template(self.body, self.options or {}, self.images_per_request)
         return HttpService(
+<<<<<<< HEAD
             Client(url, headers, manners, reader), template, form, reader, self.images_per_request, headers
+=======
+            HttpClient(url, headers, manners, reader), template, form, reader, self.images_per_request, headers
+>>>>>>> h-http
         )
 
-    def _read_about(self, client: Client) -> int | None:
+    def _read_about(self, client: HttpClient) -> int | None:
         """The width of an answer, as the service describes itself."""
         if self.about is None:
             return None
@@ -228,7 +236,7 @@ class HttpEncoder(HttpVictim):
 class HttpService:
     """A `Service` over HTTP."""
 
-    client: Client
+    client: HttpClient
     template: Template
     form: ImageFormat
     reader: Reader

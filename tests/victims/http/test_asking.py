@@ -108,7 +108,7 @@ def test_two_thefts_share_what_they_paid_for(tmp_path: Path) -> None:
 def test_past_the_oracle_nothing_is_sent(tmp_path: Path) -> None:
     with run(api()) as service:
         victim, ctx = behind(service, tmp_path)
-        with pytest.raises(VictimError, match="past the oracle. Nothing was sent"), victim.calls.during("outside"):
+        with pytest.raises(VictimError, match=r"past the oracle\. Nothing was sent"), victim.calls.during("outside"):
             victim.raw(POOL, IDS, ctx)
         with pytest.raises(VictimError, match="no features or gradients"):
             victim.model(torch.zeros(1, 3, 8, 8))

@@ -89,7 +89,7 @@ def test_vectors_elsewhere_are_paid_for_once_and_read_by_a_corrected_config(tmp_
     for idempotency in ("true", "false"):
         words = (*ONE, f"idempotency={idempotency}")
         with run(api(remembers=False)) as service:
-            victim, ctx = behind(service, tmp_path / idempotency, *words, "vectors='data[].vector'")
+            _victim, ctx = behind(service, tmp_path / idempotency, *words, "vectors='data[].vector'")
             for _ in range(2):
                 match = (
                     r"finds no vectors in the service's answer, which is \{outputs: \[\{probabilities: \[float x 3\]"

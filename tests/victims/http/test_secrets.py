@@ -14,10 +14,10 @@ from fmsteal.config import build
 from fmsteal.identity.keys import identity
 from tests.support.api_server import run
 from tests.support.composing import composed
-from tests.victims.http.asking import api, ask, behind, context, make
 from tests.support.small_task import TASK
+from tests.victims.http.asking import api, ask, behind, context, make
 
-SECRET = "sk-planted-7f3a"  # noqa: S105
+SECRET = "sk-planted-7f3a"
 HEADERS = "headers.Authorization='Bearer env:THEIR_KEY'"
 
 
@@ -37,7 +37,6 @@ def test_a_key_reaches_the_service_and_nothing_else(
         assert all(headers["Authorization"] == f"Bearer {SECRET}" for _, headers in service.api.requests)
         service.api.before = lambda number: web.json_response({"echo": SECRET})
         other, ctx = behind(service, tmp_path / "other", HEADERS)
-        said = []
         with pytest.raises(VictimError) as unread:
             ask(other, ctx)
         service.api.key, service.api.before = "another", lambda number: None
@@ -45,9 +44,9 @@ def test_a_key_reaches_the_service_and_nothing_else(
         with pytest.raises(VictimError, match=r"401 and says: the key Bearer env:THEIR_KEY is unknown") as refused:
             third, ctx = behind(service, tmp_path / "third", HEADERS)
             ask(third, ctx)
-    for error in (unread.value, refused.value):
-        said.append("".join(traceback.format_exception(error)) + repr(victim) + repr(victim.service))
-    assert not [text for text in (*said, caplog.text) if SECRET[:-1] in text] and not find_secret(tmp_path)
+    said = ["".join(traceback.format_exception(error.value)) for error in (unread, refused)]
+    texts = (*said, caplog.text, repr(victim), repr(victim.service))
+    assert not [text for text in texts if SECRET[:-1] in text] and not find_secret(tmp_path)
 
 
 def test_a_token_is_fetched_by_a_command_and_again_when_it_is_refused(tmp_path: Path) -> None:
