@@ -91,11 +91,7 @@ class HttpVictim(VictimMaker):
             "patience",
             "retry_statuses",
             "usd_per_1000",
-<<<<<<< HEAD
-        }  # fmt: skip
-=======
         }
->>>>>>> h-http
     )
     ignores: ClassVar[Ignores] = {"quality": {"encoding": "png"}}
 
@@ -190,11 +186,7 @@ class HttpVictim(VictimMaker):
         form = ImageFormat(self.encoding, self.quality, self.size)
         template = Template(self.body, self.options or {}, self.images_per_request)
         return HttpService(
-<<<<<<< HEAD
-            Client(url, headers, manners, reader), template, form, reader, self.images_per_request, headers
-=======
             HttpClient(url, headers, manners, reader), template, form, reader, self.images_per_request, headers
->>>>>>> h-http
         )
 
     def _read_about(self, client: HttpClient) -> int | None:
