@@ -19,7 +19,7 @@ from fmsteal.sweep.measured import CPU, GPU, expect, read_times
 from fmsteal.sweep.work import WorkCount
 
 if TYPE_CHECKING:
-    from fmsteal.sweep.run import SweepPlan
+    from fmsteal.sweep.stages import SweepPlan
 
 MEASURED, SCALED, COUNTED = SOURCES = ("measured", "scaled", "arithmetic")
 TERAFLOPS = {CPU: 0.05, GPU: 10.0}  # of one job, sustained; given otherwise by hydra.sweeper.teraflops

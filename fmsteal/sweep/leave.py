@@ -21,7 +21,8 @@ from fmsteal.records.queued import THEFTS, VICTIMS, Array, Place, Queued, name_a
 from fmsteal.sweep.grid import SweepJob
 
 if TYPE_CHECKING:
-    from fmsteal.sweep.run import Launches, SweepPlan
+    from fmsteal.sweep.launches import Launches
+    from fmsteal.sweep.stages import SweepPlan
 
 Jobs = Sequence[SweepJob]
 

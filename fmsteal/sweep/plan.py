@@ -19,7 +19,7 @@ from fmsteal.sweep.measured import GPU
 from fmsteal.tracking.naming import find_varying, list_values
 
 if TYPE_CHECKING:
-    from fmsteal.sweep.run import SweepPlan
+    from fmsteal.sweep.stages import SweepPlan
 
 NUMBERS = ("seeds", "queries each", "jobs", "there", "to steal", "to measure", "queries", "USD")
 MOST_ROWS = 30  # of the table by axes; above it, the axes with the most choices are folded

@@ -5,45 +5,36 @@ What is done already is read from disk.
 
 from __future__ import annotations
 
-import copy
 import logging
 import pickle
-import secrets
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING
 
-from hydra.core.plugins import Plugins
-from hydra.core.utils import JobStatus
 from hydra.errors import CompactHydraException
-from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, open_dict, read_write
+from omegaconf import DictConfig
 
-from fmsteal.base import agent, command_line, stopping
+from fmsteal.base import agent
 from fmsteal.base.errors import FmstealError
-from fmsteal.base.lease import is_held, lease
-from fmsteal.base.on_hydra import SharedLoader, error_of
-from fmsteal.base.store import read_json, require_writable
+from fmsteal.base.on_hydra import SharedLoader
+from fmsteal.base.store import require_writable
 from fmsteal.config.schema import Stage
-from fmsteal.records import results
-from fmsteal.records.folders import HYDRA, VICTIMS, JobFolder, SweepFolder, TheftFolder
+from fmsteal.records.folders import SweepFolder
 from fmsteal.records.prepared import is_prepared
-from fmsteal.records.results import JobOnDisk
-from fmsteal.sweep import frozen, launch_log, launchers, leave, record
+from fmsteal.sweep import leave, record
 from fmsteal.sweep.evaluate import add_overrides
-from fmsteal.sweep.grid import Grid, SweepJob, check_jobs, expand
-from fmsteal.tracking.naming import find_varying, run_name
+from fmsteal.sweep.grid import Grid, check_jobs, expand
+from fmsteal.sweep.launches import Launches, read_result
+from fmsteal.sweep.opened import attend, open_sweep
+from fmsteal.sweep.stages import SweepPlan
 
 if TYPE_CHECKING:
-    from fmsteal.report.show.live import StageJobs
     from fmsteal.sweep.estimate import Estimate
 
 log = logging.getLogger(__name__)
-WAITED = 2.0  # seconds between two checks of thefts that other processes work on
 
 
 def run(
@@ -108,55 +99,6 @@ def run(
     _require_done(plan, launches)
 
 
-@dataclass(frozen=True)
-class OpenSweep:
-    """A sweep whose configs and code are copied.
-
-    Attributes:
-        folder: its folder.
-        loader: reads the copies of its configs.
-        code: the copy of its code, if there is one.
-    """
-
-    folder: Path
-    loader: SharedLoader
-    code: Path | None
-
-    def record(self, grid: Grid, command: str | None = "") -> None:
-        """Add jobs to the record; ``command`` continues the sweep: "" is the one being run, None the earlier one."""
-        sources = {s.provider: s.path for s in self.loader.get_sources() if s.scheme() == "file"}
-        record.write(
-            self.folder, grid, command_line.spell_continuing() if command == "" else command, sources, self.code
-        )
-
-
-@contextmanager
-def open_sweep(master: DictConfig, context: HydraContext, loader: SharedLoader, freeze: bool) -> Iterator[OpenSweep]:
-    """Copy a sweep's configs and code for its jobs, which are launched from the copies.
-
-    For the arguments see `run`; ``loader`` is the one that has composed its first jobs.
-    """
-    place = SweepFolder(Path(master.hydra.sweep.dir))
-    copied = context.config_loader = frozen.configs(loader, place.conf)
-    copied.open(master)
-    code = frozen.copy_code(place.code) if freeze else None
-    with frozen.import_from(code) if code else nullcontext():
-        yield OpenSweep(place.path, copied, code)
-
-
-@contextmanager
-def attend(place: SweepFolder) -> Iterator[Path]:
-    """Hold a lease on a sweep, and in the end show its results; yields the lease, see `SweepFolder.command`."""
-    try:
-        with _held(place) as held:
-            yield held
-    finally:
-        if stopping.was_told() is None:  # a sweep that was stopped only says how to continue
-            from fmsteal.report.show.table import show_sweep
-
-            show_sweep(results.read_sweep(place.path), place.path)
-
-
 def _compose_grid(
     arguments: Sequence[str], master: DictConfig, loader: SharedLoader, mixed: bool, of: str | None
 ) -> Grid:
@@ -192,178 +134,12 @@ def _estimate(plan: SweepPlan, master: DictConfig) -> Estimate:
         raise CompactHydraException(f"fmsteal: {error}") from error
 
 
-@contextmanager
-def _held(place: SweepFolder) -> Iterator[Path]:
-    """Hold a lease on the sweep: while one is held, `fmsteal status --watch` waits for jobs that have not begun."""
-    for left in place.commands():
-        if not is_held(left):
-            Path(f"{left}.lease").unlink(missing_ok=True)
-    own = place.command(secrets.token_hex(4))
-    with lease(own, "this sweep"):
-        yield own
-
-
 def keep_stolen(grid: Grid) -> Grid:
     """Keep the jobs of a grid whose theft is sealed, which can be measured without stealing."""
     able = [job for job in grid.jobs if job.sealed]
     if left := len(grid.jobs) - len(able):
         log.warning("%d jobs are left out: their theft is not finished", left)
     return replace(grid, jobs=able)
-
-
-class SweepPlan:
-    """Which jobs of a grid are run.
-
-    Attributes:
-        victims: for each victim that is needed but not in the store, the first unfinished job that needs it.
-        thefts: the jobs that have to steal.
-        measured: the jobs whose theft is sealed already, by any sweep: they only measure what is missing.
-    """
-
-    def __init__(self, grid: Grid, stage: Stage) -> None:
-        self.grid, self.stage = grid, stage
-        needed = [job for job in grid.jobs if not job.finished]
-        self.ready = {job.victim for job in grid.jobs if job.victim_ready}
-        missing = [job for job in _take_first_of_each_victim(needed) if job.victim not in self.ready]
-        self.victims: Sequence[SweepJob] = missing if stage is not Stage.thieves else []
-        thieves = needed if stage is not Stage.victims else []
-        self.thefts: Sequence[SweepJob] = [job for job in thieves if not job.sealed]
-        self.measured: Sequence[SweepJob] = [job for job in thieves if job.sealed]
-
-    @property
-    def thieves(self) -> Sequence[SweepJob]:
-        """All jobs that are run to get a result."""
-        return [*self.thefts, *self.measured]
-
-    def make_stage(self, name: Literal["victims", "thieves"], folder: Path) -> StageJobs:
-        """A launch, as the live display shows it."""
-        from fmsteal.report.show import live
-
-        place = SweepFolder(folder)
-        if name == "victims":
-            keys = {job.victim: job for job in self.victims}
-            entries = {key: JobOnDisk(key, place.victim(key).path, results.MISSING, "victim") for key in keys}
-            return live.StageJobs(name, entries, {}, prepared=lambda key: is_prepared(keys[key].cache, key))
-        entries = {c.key: JobOnDisk(c.key, c.folder, results.MISSING, "thief", c.overrides) for c in self.thieves}
-        differing = find_varying([{"axis": job.axis, "overrides": job.overrides} for job in self.grid.jobs])
-        names = {job.key: run_name(job.axis, job.overrides, differing, "thief") for job in self.thieves}
-        return live.StageJobs(name, entries, names, before=sum(job.finished for job in self.grid.jobs))
-
-
-def _take_first_of_each_victim(jobs: Iterable[SweepJob]) -> list[SweepJob]:
-    """The first job of each victim."""
-    first: dict[str, SweepJob] = {}
-    for job in jobs:
-        first.setdefault(job.victim, job)
-    return list(first.values())
-
-
-class Launches:
-    """The launches of one sweep, through the chosen launcher, with its options for each stage."""
-
-    def __init__(self, master: DictConfig, context: HydraContext, task: TaskFunction, folder: Path) -> None:
-        self._master, self._context, self._task = master, context, task
-        self._folder = folder
-        self._launched = 0
-        self.failed_victims: set[str] = set()
-        self.error: Exception | None = None
-
-    def run(self, plan: SweepPlan, quiet: bool) -> None:
-        """Run what a plan says, stage by stage, under a display of it unless ``quiet``."""
-        from fmsteal.report.show import live  # imported late: finding a misspelt option needs no NumPy
-
-        with live.show_stage(plan.make_stage("victims", self._folder), quiet):
-            self.prepare_victims(plan.victims)
-        with live.show_stage(plan.make_stage("thieves", self._folder), quiet):
-            self.run_thieves(plan.thefts)
-            self.run_thieves(plan.measured)
-            self.run_waiting(plan.thieves)
-
-    def prepare_victims(self, jobs: Sequence[SweepJob]) -> None:
-        """Prepare the victim of each job."""
-        folders = [f"{VICTIMS}/{job.victim}" for job in jobs]
-        self._launch("victims", [_spell_victim(job) for job in jobs], folders)
-        raised = [self._job(folder).failure.is_file() for folder in folders]
-        self.failed_victims = {job.victim for job, failed in zip(jobs, raised, strict=True) if failed}
-
-    def run_thieves(self, jobs: Sequence[SweepJob]) -> None:
-        """Run the jobs, except those whose victim has just failed.
-
-        Such thieves would raise the same error, one by one, each occupying a device; they are left until the sweep is
-        run again. If a victim's job was killed instead, the first thief continues with the victim.
-        """
-        _clear_marks(jobs)
-        able = [job for job in jobs if job.victim not in self.failed_victims]
-        if len(able) < len(jobs):
-            log.warning("%d jobs are left out: their victim failed", len(jobs) - len(able))
-        self._launch("thefts", [list(job.overrides) for job in able], [job.key for job in able])
-
-    def run_waiting(self, jobs: Sequence[SweepJob]) -> None:
-        """Rerun jobs that ended because another process worked on their theft, as soon as that process has finished."""
-        told = 0
-        while left := [job for job in jobs if JobFolder(job.folder).waiting.is_file()]:
-            free = [job for job in left if not _is_busy(job)]
-            if free:
-                self.run_thieves(free)
-                continue
-            if len(left) != told:
-                log.info("%d jobs wait for thefts that other processes work on", len(left))
-                told = len(left)
-            time.sleep(WAITED)
-
-    def _job(self, name: str) -> JobFolder:
-        return JobFolder(self._folder / name)
-
-    def leave_victims(self, jobs: Sequence[SweepJob]) -> Sequence[str]:
-        """Leave the jobs that prepare the victim of each job in the launcher's queue; return the id of each."""
-        return self._leave("victims", [_spell_victim(job) for job in jobs])
-
-    def leave_thieves(self, jobs: Sequence[SweepJob], after: str | None) -> Sequence[str]:
-        """Leave the jobs in the launcher's queue, until the job ``after``, if any, has ended well; return their ids."""
-        _clear_marks(jobs)
-        return self._leave("thefts", [list(job.overrides) for job in jobs], after)
-
-    def _leave(self, stage: str, jobs: Sequence[Sequence[str]], after: str | None = None) -> Sequence[str]:
-        launcher: Any = self._make_launcher(stage)
-        ids: Sequence[str] = launcher.leave(jobs, initial_job_idx=self._launched, after=after)
-        self._launched += len(jobs)
-        return ids
-
-    def _make_launcher(self, stage: str) -> Launcher:
-        """The launcher for a stage, one of `launchers.STAGES`."""
-        master = copy.deepcopy(self._master)
-        with read_write(master), open_dict(master):
-            master.hydra.launcher = launchers.of_stage(self._master.hydra.launcher, stage)
-        return Plugins.instance().instantiate_launcher(self._context, self._task, master)
-
-    def _launch(self, stage: str, jobs: Sequence[Sequence[str]], folders: Sequence[str]) -> None:
-        """Launch jobs and wait for them; if the launcher gives up midway, nothing on disk is lost."""
-        if not jobs:
-            return
-        try:
-            shortly = launch_log.shorten(len(jobs), " ".join(jobs[0]))
-            with shortly, stopping.heed(), launchers.cancel_when_stopped(self._master.hydra.launcher):
-                done = self._make_launcher(stage).launch(jobs, initial_job_idx=self._launched)
-            for name, job in zip(folders, done, strict=False):
-                if job.status is JobStatus.FAILED and not self._job(name).failure.is_file():
-                    log.error("%s: %s", name, error_of(job))  # the job could not report it itself
-        except Exception as error:
-            if not any((self._folder / name / HYDRA).is_dir() for name in folders):  # none has begun
-                raise
-            log.warning("The launcher gave up (%s: %s); going on with what is on disk.", type(error).__name__, error)
-            self.error = error
-        self._launched += len(jobs)
-
-
-def _spell_victim(job: SweepJob) -> list[str]:
-    """The overrides of the job that prepares a job's victim."""
-    return [*job.overrides, "stage=victims"]
-
-
-def _clear_marks(jobs: Iterable[SweepJob]) -> None:
-    """Remove the marks of jobs that waited for a theft: those of an earlier launch do not apply to the next."""
-    for job in jobs:
-        JobFolder(job.folder).waiting.unlink(missing_ok=True)
 
 
 def send_cells(plan: SweepPlan, folder: Path) -> None:
@@ -391,17 +167,3 @@ def _require_done(plan: SweepPlan, launches: Launches) -> None:
     if missing:
         gave_up = f" The launcher gave up: {launches.error}." if launches.error else ""
         raise CompactHydraException(f"fmsteal: {missing} of {asked} {what}.{gave_up}")
-
-
-def read_result(job: SweepJob) -> results.Result | None:
-    """The result of a job that was run; None if it has failed, or has no result of its own."""
-    files = JobFolder(job.folder)
-    result = read_json(files.result)
-    own = isinstance(result, dict) and result.get("job_key") == job.key and not files.failure.is_file()
-    return result if own else None
-
-
-def _is_busy(job: SweepJob) -> bool:
-    waits = read_json(JobFolder(job.folder).waiting)
-    place = waits.get("theft") if isinstance(waits, dict) else None
-    return isinstance(place, str) and is_held(TheftFolder(job.folder / place).lease)

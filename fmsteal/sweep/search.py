@@ -32,8 +32,11 @@ from fmsteal.job import objective
 from fmsteal.records.folders import SweepFolder
 from fmsteal.sweep import record
 from fmsteal.sweep.grid import Grid, SweepJob, check_jobs
-from fmsteal.sweep.run import Launches, OpenSweep, SweepPlan, attend, open_sweep, read_result, run
+from fmsteal.sweep.launches import Launches, read_result
+from fmsteal.sweep.opened import OpenSweep, attend, open_sweep
+from fmsteal.sweep.run import run
 from fmsteal.sweep.space import Space, read_space
+from fmsteal.sweep.stages import SweepPlan
 from fmsteal.sweep.trials import Trial, Trials
 
 log = logging.getLogger(__name__)

@@ -23,7 +23,7 @@ from fmsteal.job import run as jobs
 from fmsteal.job.theft import hold
 from fmsteal.records import results
 from fmsteal.records.folders import THEFTS, JobFolder, TheftFolder
-from fmsteal.sweep import run as sweeps
+from fmsteal.sweep import launches as sweeps
 from tests.job.jobs import QUICK, read
 from tests.support.composing import composed
 
@@ -116,7 +116,7 @@ def test_the_sweep_runs_it_again_until_it_is_through(
 
     holding = lease(tmp_path / "theft" / ".running", "it")
     holding.__enter__()
-    monkeypatch.setattr("fmsteal.sweep.run.time.sleep", look)
+    monkeypatch.setattr("fmsteal.sweep.launches.time.sleep", look)
     launches.run_waiting([cell])
     assert looks == [1, 1, 1] and launcher.launched == 3
 

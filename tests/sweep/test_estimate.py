@@ -18,7 +18,7 @@ from fmsteal.sweep import plan as shown
 from fmsteal.sweep.estimate import Estimate, estimate
 from fmsteal.sweep.grid import Grid, SweepJob, check_jobs, expand
 from fmsteal.sweep.measured import expect
-from fmsteal.sweep.run import SweepPlan
+from fmsteal.sweep.stages import SweepPlan
 from tests.support.composing import SMALL, composed
 from tests.sweep.of_sweeps import sweep
 
