@@ -150,7 +150,7 @@ def run_workers(settings: Settings, sock: socket.socket, count: int) -> int:
 
 def _start(settings: Settings, sock: socket.socket) -> subprocess.Popen[bytes]:
     sock.set_inheritable(True)
-    command = [sys.executable, "-m", __name__, str(sock.fileno()), settings.to_json()]
+    command = [sys.executable, "-m", __name__, str(os.getpid()), str(sock.fileno()), settings.to_json()]
     return subprocess.Popen(command, pass_fds=[sock.fileno()])
 
 
@@ -183,11 +183,11 @@ def leave(code: int) -> None:
 
 
 def main() -> None:
-    """Be a worker: ``python -m fmsteal.serve.running FD SETTINGS``."""
-    threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
+    """Be a worker: ``python -m fmsteal.serve.running PARENT FD SETTINGS``."""
+    threading.Thread(target=_end_with_parent, args=(int(sys.argv[1]),), daemon=True).start()
     logging.basicConfig(format="[%(asctime)s][%(levelname)s] %(message)s", datefmt="%H:%M:%S")
-    settings = Settings.from_json(sys.argv[2])
-    run_here(open_served(settings.job, settings.overrides), settings, socket.socket(fileno=int(sys.argv[1])))
+    settings = Settings.from_json(sys.argv[3])
+    run_here(open_served(settings.job, settings.overrides), settings, socket.socket(fileno=int(sys.argv[2])))
     leave(0)
 
 

@@ -126,20 +126,25 @@ def test_an_encoder_is_served_to_the_only_client(tmp_path: Path) -> None:
     service.stop()
 
 
+def list_workers(service: Service) -> list[int]:
+    """The processes of a service's workers."""
+    listed = Path(f"/proc/{service.process.pid}/task/{service.process.pid}/children").read_text().split()
+    lines = {int(child): Path(f"/proc/{child}/cmdline").read_bytes() for child in listed}
+    return [child for child, line in lines.items() if b"fmsteal.serve.running" in line]
+
+
 @pytest.mark.slow
 def test_workers_share_budgets_and_end_together(tmp_path: Path) -> None:
     service = start(tmp_path, "defense=rounding", "--workers", "2", seconds=0.05)
     with ThreadPoolExecutor(12) as threads:
         found = list(threads.map(lambda n: service.ask(IMAGES[[n % 40]], "ben"), range(60)))
     assert sorted(got.status for got in found) == [200] * 30 + [402] * 30 and service.usage("ben")[0] == 30
-    listed = Path(f"/proc/{service.process.pid}/task/{service.process.pid}/children").read_text().split()
-    workers = [
-        int(child) for child in listed if b"fmsteal.serve.running" in Path(f"/proc/{child}/cmdline").read_bytes()
-    ]
+    workers = list_workers(service)
     assert len(workers) == 2
     time.sleep(10)  # a worker that dies sooner ends the service
     os.kill(workers[0], signal.SIGKILL)
     assert all(service.post(spell_image(IMAGES[0]), key="ann").status == 200 for _ in range(5))
+    workers += list_workers(service)  # the new one may still be starting
     os.kill(service.process.pid, signal.SIGKILL)
     until = time.monotonic() + 60
     while time.monotonic() < until and any(Path(f"/proc/{worker}").exists() for worker in workers):
