@@ -108,16 +108,16 @@ class Oracle:
         desk = Desk(guard, name, to_answers, ledger, log, seed)
         blocks = Blocks(getattr(guard, "batch", None))
 
-        def pool_images(questions: list[Question], ids: Ids) -> Shown:
+        def pool_images(ids: Ids, questions: Sequence[Question] = ()) -> Shown:
             def raw(rows: Sequence[int]) -> Tensor:
-                announce([questions[row] for row in rows])
+                announce([questions[row] for row in rows if questions])
                 return answer_pool(ids[rows])
 
             return Shown("pool", raw, lambda rows: torch.from_numpy(np.array(pool.pixels[ids[rows]])))
 
-        def own_images(questions: list[Question], images: Tensor) -> Shown:
+        def own_images(images: Tensor, questions: Sequence[Question] = ()) -> Shown:
             def raw(rows: Sequence[int]) -> Tensor:
-                announce([questions[row] for row in rows])
+                announce([questions[row] for row in rows if questions])
                 return answer_images(images[rows])
 
             return Shown(images.shape[1:], raw, lambda rows: images[rows])
@@ -177,7 +177,7 @@ class Oracle:
         ids, client = _ids(ids, len(self.pool)), _client(client)
         with self._one_at_a_time:
             questions = self._questions(client, self.pool.image_digests(ids))
-            return self._answer(questions, self._pool_images(questions, ids))
+            return self._answer(questions, self._pool_images(ids, questions))
 
     def ask_images(self, images: Tensor, client: int = 0) -> Tensor:
         """Ask about synthesised images, float ``(n, 3, H, W)`` in [0, 1]; return float32 ``(n, C)`` answers.
@@ -189,7 +189,7 @@ class Oracle:
         digests = [hashlib.blake2b(i.numpy().tobytes(), digest_size=16).digest() for i in images]
         with self._one_at_a_time:
             questions = self._questions(client, digests)
-            return self._answer(questions, self._own_images(questions, images))
+            return self._answer(questions, self._own_images(images, questions))
 
     def _questions(self, client: int, digests: list[bytes]) -> list[Question]:
         """Number the questions by how often this client asked about the image before; they count once answered."""

@@ -160,7 +160,9 @@ def test_doubles_leave_as_floats(tmp_path: Path) -> None:
 
 def test_a_victim_that_answers_no_numbers_is_not_the_defenses_fault(tmp_path: Path) -> None:
     oracle = api(tmp_path, RowGuard(NoDefense(), WIDTH))
-    oracle._pool_images = lambda ids: blocks.Shown("pool", lambda rows: LOGITS[: len(rows)] / 0, lambda rows: LOGITS)
+    oracle._pool_images = lambda ids, questions: blocks.Shown(
+        "pool", lambda rows: LOGITS[: len(rows)] / 0, lambda rows: LOGITS
+    )
     with pytest.raises(VictimError, match="10 of 10"):
         oracle.ask(FIRST)
 
