@@ -77,7 +77,8 @@ def render(status: Status) -> list[RenderableType]:
     parts += _cancelled(status.of_state(CANCELLED))
     if missing := status.of_state(MISSING):
         counts = Counter(job.stage or "job" for job in missing)
-        text = ", ".join(f"{n} {name if n == 1 else f'{name}s'}" for name, n in counts.items())
+        many = {"thief": "thieves"}
+        text = ", ".join(f"{n} {name if n == 1 else many.get(name, f'{name}s')}" for name, n in counts.items())
         parts.append(Text(f"not begun: {text}; the first is {missing[0].key}"))
     if not status.plan:
         parts.append(

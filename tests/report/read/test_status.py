@@ -168,7 +168,7 @@ def test_what_is_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     for words in (
         "4 jobs: 1 done, 1 failed, 2 missing", "nothing is under way, about 20 s of work left",
         "bad: thief, queries 7 of 300",
-        "    and at last\n", f"log {bad / 'fmsteal.log'}\n", "not begun: 2 thiefs; the first is w1",
+        "    and at last\n", f"log {bad / 'fmsteal.log'}\n", "not begun: 2 thieves; the first is w1",
         "done by: fmsteal -m seed=0,1 '+notes.why=a b' sweep_id=mine",
     ):  # fmt: skip
         assert words in text
