@@ -12,7 +12,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from fmsteal.base.quoting import quote_override
-from fmsteal.cli import COMMANDS, EVALUATE
+from fmsteal.cli import COMMANDS, EVALUATE, SERVE
 from fmsteal.config import build
 from tests.support.composing import choices_of, composed
 
@@ -39,7 +39,7 @@ TYPED = [
 
 @pytest.mark.parametrize("words", TYPED)
 def test_a_command_of_a_document_is_one(words: list[str]) -> None:
-    if words[:1] == [EVALUATE]:
+    if words[:1] in ([EVALUATE], [SERVE]):
         words = [word for word in words[1:] if "=" in word]
     elif words[:1] and words[0] in COMMANDS:
         return
