@@ -63,5 +63,8 @@ def cancel(folder: Path) -> str:
 def _running_command(folder: Path) -> str:
     """What to do about a command that runs the sweep; "" if none does."""
     if any(map(is_held, SweepFolder(folder).commands())):
-        return " A command runs the sweep: Ctrl-C or SIGTERM there ends it, and its jobs."
+        return (
+            " A command runs the sweep: Ctrl-C or SIGTERM there ends it, with its jobs. If `ray job submit` left it, "
+            "`ray job stop ID` does."
+        )
     return ""

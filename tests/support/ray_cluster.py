@@ -23,17 +23,19 @@ class Cluster:
     Attributes:
         address: of the head.
         second: the process of the second node's raylet, whose children its jobs are.
+        jobs: the URL of Ray's job server; "" without one.
     """
 
     address: str
     second: int
+    jobs: str = ""
 
 
 @contextmanager
-def running_cluster(folder: Path) -> Iterator[Cluster]:
+def running_cluster(folder: Path, job_server: bool = False) -> Iterator[Cluster]:
     """Start the nodes in ``folder``: their jobs find themselves there at first, as on a real cluster."""
     nodes: list[subprocess.Popen[bytes]] = []
-    (port,) = free_ports(1)
+    port, page = free_ports(2)
 
     def start(*words: str) -> int:
         command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block", "--num-cpus=1", *words]
@@ -50,8 +52,10 @@ def running_cluster(folder: Path) -> Iterator[Cluster]:
 
     small = "--object-store-memory=80000000"
     try:
-        start("--head", f"--port={port}", "--include-dashboard=false", "--temp-dir=/tmp/ray-fmsteal-tests", small)
-        yield Cluster(f"127.0.0.1:{port}", start(f"--address=127.0.0.1:{port}", small))
+        served = f"--include-dashboard={str(job_server).lower()}", f"--dashboard-port={page}"
+        start("--head", f"--port={port}", *served, "--temp-dir=/tmp/ray-fmsteal-tests", small)
+        second = start(f"--address=127.0.0.1:{port}", small)
+        yield Cluster(f"127.0.0.1:{port}", second, f"http://127.0.0.1:{page}" if job_server else "")
     finally:
         for node in reversed(nodes):
             node.terminate()
