@@ -13,9 +13,14 @@ class OptunaSweeper(Sweeper):
     """Searches for the values with the best figure: `fmsteal.sweep.search`."""
 
     def __init__(
-        self, params: dict[str, Any] | None = None, only: Any = None, of: str | None = None, **how: Any
+        self,
+        params: dict[str, Any] | None = None,
+        only: Any = None,
+        of: str | None = None,
+        teraflops: float | None = None,
+        **how: Any,
     ) -> None:
-        """Keep the options; ``only`` is found in each job's own config, and ``of`` is for sweeps alone."""
+        """Keep the options; ``only`` is found in each job's config, ``of`` and ``teraflops`` are for sweeps alone."""
         self.params, self.of, self.how = dict(params or {}), of, how
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
