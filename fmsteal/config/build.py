@@ -112,7 +112,7 @@ def _refuse_environment(cfg: DictConfig) -> None:
     Raises:
         ConfigError: there is one; the message says what to write.
     """
-    victim = cfg._get_node("victim")
+    victim = cfg._get_node("victim", validate_access=False)
     plain = OmegaConf.to_container(victim, resolve=False) if isinstance(victim, DictConfig) else {}
     for key, value in _leaves(plain, "victim"):
         if isinstance(value, str) and (found := re.search(r"\$\{\s*oc\.env\s*:\s*([^,}\s]*)", value)):

@@ -24,19 +24,21 @@ from wandb.errors import AuthenticationError, CommError, UsageError
 from wandb.proto.wandb_internal_pb2 import Record
 from wandb.sdk import wandb_setup
 from wandb.sdk.lib.module import unset_globals
+from wandb.sdk.lib.service import service_token
 from wandb.sdk.mailbox import HandleAbandonedError, MailboxClosedError
 
 REFUSED = (ValueError, UsageError)  # raised by W&B for an invalid setting
 UNREACHABLE = (CommError, AuthenticationError, UsageError, TimeoutError)  # raised if a run cannot be online
-SERVICE_GONE = (ConnectionError, MailboxClosedError, HandleAbandonedError)
+SERVICE_GONE = (ConnectionError, MailboxClosedError, HandleAbandonedError, service_token.WandbServiceConnectionError)
 BLOCK = 32 * 1024
 HEADER = 7  # bytes in the header of a ``.wandb`` file, and in that of each of its records
 
 
 def forget_run() -> None:
-    """Drop a run that cannot be closed because its service has ended, so that the next run can start."""
+    """Drop a run that cannot be closed because its service has ended, so that the next run starts a service anew."""
     with suppress(*SERVICE_GONE):
         wandb.teardown()
+    service_token.clear_service_in_env()  # it may name a service that another process, or nobody, has
     unset_globals()
 
 

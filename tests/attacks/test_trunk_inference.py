@@ -93,7 +93,7 @@ def test_rounded_answers_name_the_trunk_too(tmp_path: Path) -> None:
 def test_labels_name_none(tmp_path: Path) -> None:
     candidates = specs(tmp_path)
     thief, ctx, learner = infer(tmp_path, a_victim(candidates["two"]), candidates, 60, HardLabel())
-    assert set(found(ctx)) == {"attack/solved"} and thief.frozen == learner.backbone
+    assert set(found(ctx)) == {"attack/solved", "attack/held_out_agreement"} and thief.frozen == learner.backbone
 
 
 def test_the_thief_is_kept_and_loaded_with_the_trunk_that_was_named(tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ def test_a_choice_on_the_command_line_beats_the_tasks_default() -> None:
         (["attack=stolen_encoder"], ["attack (", "StolenEncoder", "made for embeddings", "knockoff", "task=embed"]),
         (["task=embed", "attack=knockoff"], ["attack (", "Knockoff", "answers with embeddings", "task=classify"]),
         (["task=embed", "attack=direct", "attack/loss=soft"], ["attack.loss", "infonce", "wasserstein"]),
-        (["attack/loss=mse"], ["attack.loss", "these fit: hard, soft"]),
+        (["attack/loss=mse"], ["attack.loss", "these fit: hard, sharpened, soft"]),
         (["task=embed", "defense=top_k"], ["defense (", "feature_noise", "feature_top_k", "none"]),
         (["task=embed", "defense=mad"], ["defense (", "MAD", "made for probabilities", "client_limits", "mmd"]),
         (["defense=feature_noise"], ["defense (", "hard_label", "none", "rounding"]),
@@ -53,7 +53,7 @@ def test_what_does_not_go_together_is_refused_with_what_does(overrides: list[str
 
 
 def test_a_loss_for_the_other_api_is_refused_as_such_not_for_the_recipe_it_brings_along() -> None:
-    with pytest.raises(ConfigError, match=r"attack\.loss .*infonce.* made for embeddings.* these fit: hard, soft"):
+    with pytest.raises(ConfigError, match=r"attack\.loss .*infonce.* made for embeddings.* fit: hard, sharpened, soft"):
         Parts.of(composed("attack/loss=infonce"))
 
 

@@ -150,8 +150,8 @@ def test_every_axis_of_the_paper_has_an_ablation() -> None:
 
 PAPER = {  # data: query set, momentum, weight decay, the victims' steps, the thieves', statistics of the victims' input
     "cifar10": ("imagenet32.pool", 0.9, 5e-4, "PadCrop Flip", "Resize RandomAffine", "cifar10"),
-    "indoor67": ("torchvision_sets.pool", 0.5, 0.0, "ResizedCrop Flip", "Flip RandAugment", "imagenet"),
-    "caltech256": ("torchvision_sets.pool", 0.5, 5e-4, "ResizedCrop Flip", "Flip RandAugment", "imagenet"),
+    "indoor67": ("data.imagenet.pool", 0.5, 0.0, "ResizedCrop Flip", "Flip RandAugment", "imagenet"),
+    "caltech256": ("data.imagenet.pool", 0.5, 5e-4, "ResizedCrop Flip", "Flip RandAugment", "imagenet"),
 }
 
 

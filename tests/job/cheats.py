@@ -127,8 +127,8 @@ class _OfVictim(Cheat):
 
 
 def models_of(things: list[Any]) -> list[nn.Module]:
-    """The models of the victims among some objects: those of earlier jobs may be there still."""
-    return [x.model for x in things if type(x).__name__ == "Victim" and x.digest]
+    """The models of the victims among some objects, each once: those of earlier jobs may be there still."""
+    return list({id(x): x.model for x in things if type(x).__name__ == "Victim" and x.digest}.values())
 
 
 class FindsByGarbageCollector(_OfVictim):

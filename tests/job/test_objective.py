@@ -7,6 +7,7 @@ import pytest
 from fmsteal.base.errors import ConfigError
 from fmsteal.job import objective
 from fmsteal.records.results import Result
+from tests.attacks.linear_api import weights
 from tests.job.jobs import run_job
 from tests.support.composing import SMOKE, composed
 
@@ -57,12 +58,17 @@ def test_what_may_be_logged_is_not_refused(words: list[str]) -> None:
 
 
 STEPS = ("attack.validation=0.2", "thief.recipe.epochs=3")
-CONVEX = ("attack.validation=0.2", "thief.adaptation=probe", "thief.recipe.solver=convex")
+CONVEX = (
+    "attack.validation=0.2",
+    "thief.adaptation=probe",
+    "thief.recipe.solver=convex",
+    "thief.backbone.weights=WEIGHTS",
+)
 
 
 @pytest.mark.parametrize("thief", [STEPS, CONVEX], ids=["steps", "convex"])
 def test_agreement_on_held_out_answers_is_a_figure_of_the_job(tmp_path: Path, thief: tuple[str, ...]) -> None:
-    result = run_job(tmp_path, *thief)
+    result = run_job(tmp_path, *(word.replace("WEIGHTS", str(weights(tmp_path, 0))) for word in thief))
     (curves,) = tmp_path.glob("thefts/*/curves.csv")
     told = {row.split(",")[2]: float(row.split(",")[3]) for row in curves.read_text().splitlines()[1:]}
     figure = result["metrics"]["attack/held_out_agreement"]

@@ -25,7 +25,7 @@ import pytest
 
 from fmsteal.base import rows
 from fmsteal.base.rows import RowCache
-from fmsteal.base.store import Store, _fault, read_json, write_json
+from fmsteal.base.store import Store, find_fault, read_json, write_json
 from fmsteal.oracle.ledger import Ledger, Question
 
 LEASE = 0.5  # seconds
@@ -182,7 +182,7 @@ def artifacts(folder: Path, kills: int) -> None:
         assert not was_killed(survivor)
     for number in range(next(numbers)):
         place = store.path("things", str(number), {"n": number})
-        assert _fault(place) is None and not list(folder.glob("damaged/*"))
+        assert find_fault(place) is None and not list(folder.glob("damaged/*"))
 
 
 def chunks(folder: Path, kills: int) -> None:

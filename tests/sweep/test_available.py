@@ -66,8 +66,8 @@ def test_what_torchvision_reads_is_looked_for_where_it_is_not_decoded(tmp_path: 
     look_for_pool(store, *named, split=split, download=False)  # decoded: the files are not needed
     with pytest.raises(DataError, match="FashionMNIST is not under"):
         look_for_pool(store, *named, split={"train": False}, download=False)
-    cfg = composed("data=imagenet", f"data.root={tmp_path / 'none'}", "data.download=false")
-    with pytest.raises(DataError, match=r"There is no folder .*none with ImageNet's archives"):
+    cfg = composed("data=cifar10", f"data.root={tmp_path / 'none'}", "data.download=false")
+    with pytest.raises(DataError, match=r"CIFAR10 is not under .*none"):
         require_available(cfg.data, store)
     require_available(composed("query=noise").query, store)
 

@@ -291,7 +291,10 @@ def test_a_theft_that_is_not_there_open_or_refused_is_a_fault(job: Forged) -> No
     assert f"theft.json: is missing: there is no theft {job.theft.name}. Was it moved away?" in job.faults()
 
 
-TOLD = {"notes", "sweep_id", "command", "asked", "env", "paths", "tracker", "code", "job", "sealed"}  # by nothing else
+TOLD = {  # by nothing else
+    "notes", "sweep_id", "command", "asked", "env", "paths", "tracker", "code", "job", "sealed", "device", "seconds",
+    "making",
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("value", [None, [], "x", {}, 1e400])
