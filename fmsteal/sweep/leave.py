@@ -17,6 +17,7 @@ from fmsteal.base import slurm, stopping
 from fmsteal.base.errors import ConfigError, FmstealError, JobError
 from fmsteal.base.lease import lease
 from fmsteal.records.folders import SweepFolder
+from fmsteal.records.prepared import is_prepared
 from fmsteal.records.queued import THEFTS, VICTIMS, Array, Place, Queued, name_arrays
 from fmsteal.sweep.grid import SweepJob
 
@@ -79,12 +80,14 @@ class _Submission:
         """Submit, then print what is in the queue."""
         cache = next((job.cache for job in plan.grid.jobs), None)
         self._queued = self._queued.write(self._queued.arrays, cache)
-        victims = [job for job in plan.victims if not self._is_there(VICTIMS, job.victim)]
+        # A victim may have been made, and left the queue, since the plan was made.
+        wanted = [job for job in plan.victims if not is_prepared(job.cache, job.victim)]
+        victims = [job for job in wanted if not self._is_there(VICTIMS, job.victim)]
         thefts = [job for job in plan.thieves if not self._is_there(THEFTS, job.key)]
         asked = len(victims) + len(thefts)
         try:
             self._submit(VICTIMS, victims)
-            preparing = {job.victim for job in plan.victims}
+            preparing = {job.victim for job in wanted}
             self._submit(THEFTS, [job for job in thefts if job.victim not in preparing])
             for victim in dict.fromkeys(job.victim for job in thefts if job.victim in preparing):
                 self._submit(THEFTS, [job for job in thefts if job.victim == victim], victim)

@@ -74,8 +74,8 @@ def test_a_sweep_runs_every_combination_and_again_runs_none(fmsteal: Run, tmp_pa
     runs = offline_runs(tmp_path / "outputs" / "sweeps" / "mine")
     thieves = [r for r in runs if r.run.job_type == "thief"]
     assert sorted(r.run.job_type for r in runs if r not in thieves) == ["cell", "cell", "victim"]
-    assert [r.exit_code for r in runs] == [0] * 5
-    assert len({r.run.run_id for r in runs}) == 5 and {r.run.run_group for r in runs} == {"mine"}
+    assert [r.exit_code for r in runs] == [0] * 7
+    assert len({r.run.run_id for r in runs}) == 7 and {r.run.run_group for r in runs} == {"mine"}
     assert sorted(r.summary["test/agreement"] for r in thieves) == sorted(
         r["metrics"]["test/agreement"]
         for r in results(tmp_path)  # type: ignore[index]

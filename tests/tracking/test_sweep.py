@@ -104,7 +104,7 @@ def test_curves_are_drawn_against_epochs_and_queries(root: Path) -> None:
     assert thief.summary["attack/usd"] == spent[-1][1] and not any("epoch" in name for name in thief.summary)
     held_out = thief.curve("attack/queries", "attack/held_out_agreement")
     assert [x for x, _ in held_out] == [30, 65, 100, 100]  # the last one is the result's
-    for (_, value), stage in zip(held_out, ("thief-round-1", "thief-round-2", "thief"), strict=True):
+    for (_, value), stage in zip(held_out[:3], ("thief-round-1", "thief-round-2", "thief"), strict=True):
         epochs = [y for _, y in thief.curve(f"{stage}/epoch", f"{stage}/held_out_agreement")]
         assert len(epochs) == 3 and value == max(epochs)
     steps = {r.metric.glob_name: r.metric.step_metric for r in thief.records if r.WhichOneof("record_type") == "metric"}
