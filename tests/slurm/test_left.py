@@ -58,7 +58,8 @@ def test_cancelled_continued_and_left_by_a_shell_that_is_hung_up(cluster: Cluste
     assert "by fmsteal cancel" in finish(gone)
 
     words = command("-m", *LEFT, *SWEEP, *stages)
-    environment = {**surroundings(tmp_path), **cluster.environment, "PAUSE_SECONDS": "2"}
+    go = tmp_path / "go"  # the thieves wait for it
+    environment = {**surroundings(tmp_path), **cluster.environment, "PAUSE_UNTIL": str(go)}
     shell = subprocess.Popen(
         ["bash", "-c", '"$@"; echo "left with $?"; sleep 600', "bash", *words],
         cwd=tmp_path, env=environment, start_new_session=True,
@@ -74,6 +75,7 @@ def test_cancelled_continued_and_left_by_a_shell_that_is_hung_up(cluster: Cluste
     assert "are submitted" not in again and "already" in again
     refused = finish(start(cluster, tmp_path, *SWEEP), ok=False)
     assert "in Slurm's queue (arrays" in refused and "fmsteal cancel outputs/sweeps/mine" in refused
+    go.touch()
     assert "mine: 4 jobs: 4 done" in ask(cluster, tmp_path, "status", WHERE, "--watch", "--every=1")
     assert len(results(tmp_path)) == 4 and epochs(tmp_path, "thief") == {"thief 0": 4}
     assert set(epochs(tmp_path, "test_resnet-").values()) == {1}  # each victim's once
