@@ -3,11 +3,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import timm
+from safetensors.torch import save_file
 
 from fmsteal.base.errors import ConfigError
 from fmsteal.job import objective
 from fmsteal.records.results import Result
-from tests.attacks.linear_api import weights
 from tests.job.jobs import run_job
 from tests.support.composing import SMOKE, composed
 
@@ -66,9 +67,16 @@ CONVEX = (
 )
 
 
+def publish_trunk(folder: Path) -> Path:
+    """A small trunk's weights in a file, as somebody publishes them."""
+    file = folder / "trunk.safetensors"
+    save_file(timm.create_model("test_resnet", num_classes=0).state_dict(), file)
+    return file
+
+
 @pytest.mark.parametrize("thief", [STEPS, CONVEX], ids=["steps", "convex"])
 def test_agreement_on_held_out_answers_is_a_figure_of_the_job(tmp_path: Path, thief: tuple[str, ...]) -> None:
-    result = run_job(tmp_path, *(word.replace("WEIGHTS", str(weights(tmp_path, 0))) for word in thief))
+    result = run_job(tmp_path, *(word.replace("WEIGHTS", str(publish_trunk(tmp_path))) for word in thief))
     (curves,) = tmp_path.glob("thefts/*/curves.csv")
     told = {row.split(",")[2]: float(row.split(",")[3]) for row in curves.read_text().splitlines()[1:]}
     figure = result["metrics"]["attack/held_out_agreement"]
