@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from fmsteal.base.store import read_json
 from fmsteal.identity.keys import hash_of
@@ -19,3 +21,11 @@ def is_prepared(cache: Path, key: str) -> bool:
 def find_note(cache: Path, key: str) -> Path:
     """The file of a victim's note."""
     return cache / PREPARED / f"{hash_of(key)}.json"
+
+
+def list_notes(cache: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The hash of each victim's key that is noted, and its note; what cannot be read as one is left out."""
+    for file in sorted((cache / PREPARED).glob("*.json")):
+        note = read_json(file)
+        if isinstance(note, dict):
+            yield file.stem, note

@@ -15,7 +15,7 @@ from fmsteal.base.store import digest, read_json
 from fmsteal.base.users import list_users
 from fmsteal.identity.keys import KEY_VERSION, OF_VICTIM_PARTS
 from fmsteal.records.folders import RUNS, SWEEPS, THEFTS, VICTIMS, JobFolder, SweepFolder, TheftFolder
-from fmsteal.records.prepared import PREPARED
+from fmsteal.records.prepared import list_notes
 
 NO_DEFENSE = "no_defense"  # stable name of the defense that is none
 
@@ -86,7 +86,7 @@ class References:
 def find_references(cache: Path, artifacts: Sequence[Artifact], outputs: Sequence[Path] = ()) -> References:
     """Read thefts and jobs below all outputs that use a cache, and what its artifacts say of each other."""
     found = References()
-    places = dict(_list_notes(cache))
+    places = dict(_list_victims(cache))
     found.noted = set(places.values())
     for output in sorted({*list_users(cache), *(folder.absolute() for folder in outputs)}):
         if not os.access(output, os.R_OK | os.X_OK) or not _is_readable(output / THEFTS):
@@ -135,12 +135,11 @@ def _say_origin(artifact: Artifact, images: Mapping[str, str]) -> str:
     return " ".join(parts)
 
 
-def _list_notes(cache: Path) -> Iterator[tuple[str, str]]:
+def _list_victims(cache: Path) -> Iterator[tuple[str, str]]:
     """The hash of each victim's key that is noted, with the name of the victim's folder."""
-    for file in sorted((cache / PREPARED).glob("*.json")):
-        note = read_json(file)
-        if isinstance(note, dict) and isinstance(note.get("place"), str):
-            yield file.stem, Path(note["place"]).name
+    for key, note in list_notes(cache):
+        if isinstance(note.get("place"), str):
+            yield key, Path(note["place"]).name
 
 
 def _list_thefts(output: Path) -> Iterator[tuple[TheftFolder, dict[str, Any]]]:

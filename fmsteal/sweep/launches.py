@@ -7,7 +7,7 @@ import logging
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobStatus
@@ -23,10 +23,6 @@ from fmsteal.records import results
 from fmsteal.records.folders import HYDRA, VICTIMS, JobFolder, TheftFolder
 from fmsteal.sweep import launch_log, launchers
 from fmsteal.sweep.grid import SweepJob
-
-if TYPE_CHECKING:
-    pass
-
 from fmsteal.sweep.stages import SweepPlan
 
 log = logging.getLogger(__name__)

@@ -13,7 +13,7 @@ from fmsteal.base.store import read_json
 from fmsteal.identity.keys import ANY_SEED
 from fmsteal.identity.kinds import name_theft_kind
 from fmsteal.records.folders import RESULT, RUNS, SWEEPS
-from fmsteal.records.prepared import PREPARED
+from fmsteal.records.prepared import list_notes
 from fmsteal.records.shapes import fault_of_result, is_number
 
 CPU, GPU = "CPU", "GPU"
@@ -80,9 +80,8 @@ def read_times(output: Path, cache: Path) -> Times:
                 continue
             if not fault_of_result(result):
                 times.add(result)
-    for file in sorted((cache / PREPARED).glob("*.json")):
-        note = read_json(file)
-        if isinstance(note, dict) and isinstance(note.get("kind"), str) and is_number(note.get("seconds")):
+    for _, note in list_notes(cache):
+        if isinstance(note.get("kind"), str) and is_number(note.get("seconds")):
             times.victims[note["kind"], _name_device(note.get("device"))].append(float(note["seconds"]))
     return times
 

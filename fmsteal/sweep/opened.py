@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from hydra.types import HydraContext
 from omegaconf import DictConfig
@@ -19,9 +18,6 @@ from fmsteal.records import results
 from fmsteal.records.folders import SweepFolder
 from fmsteal.sweep import frozen, record
 from fmsteal.sweep.grid import Grid
-
-if TYPE_CHECKING:
-    pass
 
 
 @dataclass(frozen=True)

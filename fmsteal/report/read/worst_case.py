@@ -6,8 +6,10 @@ there by chance too, so it is chosen on one half of the test images and its agre
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
@@ -103,18 +105,26 @@ def _try(cell: Cell) -> Tried | None:
 
 
 def _agree_on_halves(job: StudyJob) -> tuple[float, SeedFigure] | None:
+    shares = _compare_halves(job.on_disk.folder)
+    if shares is None:
+        return None
+    point, (first, second, images) = job.point("test/agreement"), shares
+    return first, SeedFigure(second, images, point.test if point else None)
+
+
+@functools.lru_cache(maxsize=4096)  # the table and the plot ask
+def _compare_halves(folder: Path) -> tuple[float, float, int] | None:
+    """A finished job's agreement on both halves, and the images of the second; None if it cannot be told."""
     try:
-        with open_predictions(job.on_disk.folder) as arrays:
+        with open_predictions(folder) as arrays:
             if "" not in list_sets(arrays):  # an encoder's
                 return None
             victim, thief, _ = load_labels(arrays)
     except StoreError:  # `fmsteal verify` reports it
         return None
     first, second = split_halves(len(victim))
-    if not len(second):
-        return None
-    point, same = job.point("test/agreement"), victim == thief
-    return float(same[first].mean()), SeedFigure(float(same[second].mean()), len(second), point.test if point else None)
+    same = victim == thief
+    return (float(same[first].mean()), float(same[second].mean()), len(second)) if len(second) else None
 
 
 def _judge(tried: Sequence[Tried], mine: Sequence[str], naive: str) -> WorstCase:
