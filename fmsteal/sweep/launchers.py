@@ -48,31 +48,32 @@ def make_ready(launcher: DictConfig) -> None:
     if extra is not None and not _installed(module):
         raise ConfigError(f"hydra/launcher={extra} needs more packages. Install them: pip install -e '.[{extra}]'.")
     if target.endswith(".RayLauncher"):
-        from fmsteal.sweep import on_ray
-
-        _typed(launcher, on_ray.Options, "Options of ray.init go into own: +hydra.launcher.own.labels=...")
-        given = OmegaConf.to_container(launcher, resolve=True)
-        on_ray.connect(on_ray.Options(**{str(k): v for k, v in given.items() if k != "_target_"}))  # type: ignore[union-attr]
+        _make_ray_ready(launcher)
     if target.startswith("hydra_plugins.fmsteal_slurm."):
         _make_slurm_ready(launcher)
+
+
+def _make_ray_ready(launcher: DictConfig) -> None:
+    from fmsteal.sweep import on_ray
+
+    more = "Options of ray.init go into own: +hydra.launcher.own.labels=..."
+    _require_typed(launcher, on_ray.Options, on_ray.STAGED, more)
+    asked = _options_by_stage(launcher)
+    on_ray.connect(*(on_ray.Options(**{k: v for k, v in given.items() if k != "_target_"}) for given in asked))
 
 
 def _make_slurm_ready(launcher: DictConfig) -> None:
     from fmsteal.sweep import on_slurm, on_submitit
 
     more = "Others of sbatch go into additional_parameters: +hydra.launcher.additional_parameters.reservation=..."
-    _typed(launcher, on_slurm.SlurmOptions, more)
-    for stage in STAGES:
-        own = OmegaConf.select(launcher, stage) or OmegaConf.create()
-        _typed(own, on_slurm.SlurmOptions, more, f"hydra.launcher.{stage}", on_slurm.STAGED)
+    _require_typed(launcher, on_slurm.SlurmOptions, on_slurm.STAGED, more)
     if not slurm.is_here():
         raise ConfigError(
             "hydra/launcher=slurm needs Slurm's sbatch and srun, which are not on the PATH. Run this on a login "
             "node of the cluster, or choose another launcher: hydra/launcher=joblib, hydra/launcher=ray, or none."
         )
-    asked = [OmegaConf.to_container(of_stage(launcher, stage), resolve=True) for stage in STAGES]
-    for options in asked if asked[0] != asked[1] else asked[:1]:
-        _accepted(options)  # type: ignore[arg-type]
+    for options in _options_by_stage(launcher):
+        _accepted(options)
     on_submitit.outlive_dead_jobs()
 
 
@@ -86,6 +87,12 @@ def of_stage(launcher: DictConfig, stage: str) -> DictConfig:
             kept.pop(name, None)
         kept.update(given)
     return kept
+
+
+def _options_by_stage(launcher: DictConfig) -> list[dict[str, Any]]:
+    """The options of each stage's jobs; those of one stage if both are alike."""
+    asked: list[Any] = [OmegaConf.to_container(of_stage(launcher, stage), resolve=True) for stage in STAGES]
+    return asked if asked[0] != asked[1] else asked[:1]
 
 
 def require_sweeper(sweeper: DictConfig) -> None:
@@ -120,6 +127,14 @@ def _installed(module: str) -> bool:
         return find_spec(module) is not None
     except ModuleNotFoundError:
         return False
+
+
+def _require_typed(launcher: DictConfig, options: type, staged: Sequence[str], more: str) -> None:
+    """Check a launcher's options, and those of them, the ``staged``, that are given for the jobs of one stage."""
+    _typed(launcher, options, more)
+    for stage in STAGES:
+        own = OmegaConf.select(launcher, stage) or OmegaConf.create()
+        _typed(own, options, more, f"hydra.launcher.{stage}", staged)
 
 
 def _typed(

@@ -42,6 +42,8 @@ class Options:
     await_nodes: bool = False
     own: dict[str, Any] = field(default_factory=dict)
     environment: dict[str, str] = field(default_factory=dict)
+    victims: dict[str, Any] = field(default_factory=dict)
+    thefts: dict[str, Any] = field(default_factory=dict)
 
     @property
     def of_task(self) -> dict[str, Any]:
@@ -57,8 +59,15 @@ class Options:
         return {name: amount for name, amount in asked.items() if amount}
 
 
-def connect(options: Options) -> None:
-    """Join the cluster at the address, or start one; check that a job fits on one of its nodes.
+STAGED = ("num_cpus", "num_gpus", "memory_gb", "resources", "max_retries")  # may differ from stage to stage
+
+
+def connect(options: Options, *others: Options) -> None:
+    """Join the cluster at the address, or start one; check that a job of each kind fits on one of its nodes.
+
+    Args:
+        options: of the first stage, with those of the cluster.
+        *others: of the other stages.
 
     Raises:
         ConfigError: there is no cluster, an option is wrong, or no node has what a job asks for.
@@ -70,7 +79,8 @@ def connect(options: Options) -> None:
     if ray.is_initialized():
         return
     try:
-        ray.remote(**options.of_task)(ray_worker.begin)  # refuses unknown options
+        for kind in (options, *others):
+            ray.remote(**kind.of_task)(ray_worker.begin)  # refuses unknown options
         if options.address is None:
             ray.init(address="local", log_to_driver=False, **options.own)
         else:
@@ -84,7 +94,8 @@ def connect(options: Options) -> None:
             "hydra.launcher.*; address=host:6379 names a cluster, address=auto the one that runs here."
         ) from error
     if not options.await_nodes:
-        _require_node(options)
+        for kind in (options, *others):
+            _require_node(kind)
 
 
 def _require_node(options: Options) -> None:

@@ -30,7 +30,7 @@ from fmsteal.base.store import require_writable, write_text
 from fmsteal.config.schema import Stage
 from fmsteal.job import objective
 from fmsteal.records.folders import SweepFolder
-from fmsteal.sweep import record
+from fmsteal.sweep import leave, record
 from fmsteal.sweep.grid import Grid, SweepJob, check_jobs
 from fmsteal.sweep.launches import Launches, read_result
 from fmsteal.sweep.opened import OpenSweep, attend, open_sweep
@@ -237,6 +237,11 @@ def _require_metric(master: DictConfig, how: SearchOptions) -> str:
     metric = str(master.metric)
     if master.stage is not Stage.all:
         raise ConfigError("A search makes its victims as they are needed: leave out stage=...")
+    if leave.is_asked(master.hydra.launcher):
+        raise ConfigError(
+            "A search waits for the results of its trials, which tell what to try next: leave out "
+            "hydra.launcher.wait=false. To leave the login node, submit this command as a job itself."
+        )
     if metric.startswith("attack/"):
         return metric
     if how.held_out and not metric.startswith("cost/"):

@@ -96,10 +96,10 @@ def test_however_a_job_ends_the_others_run_and_the_sweep_tells(tmp_path: Path, c
 
 
 def test_two_jobs_share_a_gpu(tmp_path: Path, cache: str) -> None:
-    """One that Ray only believes to be there: what it does about it is the same. A third waits."""
+    """One that Ray only believes to be there, which is the same to it. A third waits; a victim has it alone."""
     meeting = tmp_path / "meeting"
     meeting.mkdir()
-    room = ("own.num_gpus=1", "own.num_cpus=2", "num_cpus=0.5", "num_gpus=0.5")
+    room = ("own.num_gpus=1", "own.num_cpus=2", "num_cpus=0.5", "victims.num_gpus=1", "thefts.num_gpus=0.5")
     words = (*SMALL, cache, "victim.seed=0", "seed=0,1,2", "attack._target_=tests.ray.attacks.Meets")
     options = [f"hydra.launcher.{word}" for word in room]
     said = finish(start(tmp_path, *words, *options, MEETING=str(meeting)))
@@ -162,6 +162,8 @@ def test_on_a_cluster_a_job_outlives_its_worker_and_its_node(tmp_path: Path, cac
         (("address=127.0.0.1:{free}",), "cannot use the Ray cluster at '127.0.0.1:"),
         (("address=nonsense",), "Invalid address format"),
         (("num_gpus=0.25", "own.num_cpus=1", "num_cpus=1"), "No node of the Ray cluster has what each job asks for"),
+        (("thefts.num_gpus=0.25", "own.num_cpus=1", "num_cpus=1"), "asks for: CPU 1, GPU 0.25"),
+        (("+victims.address=auto",), "hydra.launcher.victims has no option 'address'"),
         (("+resources.a100=1", "own.num_cpus=1", "num_cpus=1"), "a100 1 (hydra.launcher"),
         (("num_gpus=1.5",), "num_gpus"),
         (("max_retries=often",), "hydra.launcher.max_retries=often"),

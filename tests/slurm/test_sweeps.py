@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -44,7 +45,10 @@ def test_failing_and_killed_jobs_leave_the_others(cluster: Cluster, tmp_path: Pa
 
 
 def test_a_cancelled_array_is_continued_by_the_same_command(cluster: Cluster, tmp_path: Path) -> None:
-    words = (*SMALL, PAUSED, "seed=0,1,2", "victim.seed=0", "sweep_id=mine", "hydra.launcher.array_parallelism=2")
+    """The victim's job and those after it have limits of their own."""
+    stages = ("hydra.launcher.victims.timeout_min=30", "hydra.launcher.thefts.timeout_min=20")
+    room = ("hydra.launcher.array_parallelism=2", *stages)
+    words = (*SMALL, PAUSED, "seed=0,1,2", "victim.seed=0", "sweep_id=mine", *room)
     sweep = start(cluster, tmp_path, *words, pause=1.0)
     until(lambda: results(tmp_path), sweep)
     (array,) = {job.partition("_")[0] for job in cluster.queue()}
@@ -56,6 +60,8 @@ def test_a_cancelled_array_is_continued_by_the_same_command(cluster: Cluster, tm
     assert sorted(r["axis"]["seed"] for r in results(tmp_path)) == [0, 1, 2]  # type: ignore[index]
     assert all(path.stat().st_mtime_ns == before for path, before in done.items())
     assert len(list((tmp_path / "outputs" / "cache" / "victims").iterdir())) == 1
+    scripts = sorted(tmp_path.glob("outputs/sweeps/mine/.submitit/**/*_submission.sh"), key=lambda p: p.stat().st_mtime)
+    assert [re.findall(r"--time=(\d+)", p.read_text()) for p in scripts] == [["30"], ["20"], ["20"]]
 
 
 @pytest.mark.parametrize(

@@ -29,6 +29,11 @@ def search(*words: str, **given: Any) -> Search:
         ((), {}, r"needs a figure to look for: metric=test/agreement"),
         (("metric=test/agreement", "stage=victims"), {}, r"leave out stage="),
         (
+            ("metric=test/agreement", "hydra/launcher=slurm", "hydra.launcher.wait=false"),
+            {},
+            r"waits for the results.*leave out hydra\.launcher\.wait=false",
+        ),
+        (
             ("metric=test/agreement",),
             {"held_out": True},
             r"an attacker does not have.*metric=attack/held_out_agreement",
