@@ -1,0 +1,159 @@
+"""Under fire: the real client, the real server, and a proxy between them that lets calls go wrong; both are killed.
+
+The server's own books are compared with what the client has: each answer is paid for once, and belongs to its image.
+"""
+
+from __future__ import annotations
+
+import resource
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Thread
+
+import numpy as np
+import pytest
+import torch
+
+from fmsteal import load
+from fmsteal.data.images import Images, Task
+from fmsteal.victims.http import client
+from tests.serve.test_process import start
+from tests.serve.test_stolen_over_http import ASKING, CLASSIFIER, HEADERS, require_same_theft, steal
+from tests.support.commands import environment
+from tests.support.fault_proxy import FAULTS, between
+from tests.support.server_books import read_books
+from tests.support.serving import draw
+from tests.support.warm import Command
+from tests.victims.http.asking import ask, context, make
+
+POOL = Images(draw(60, seed=3), "under fire")
+TEN = Task(*[Images(draw(10), "test", np.arange(10), [str(n) for n in range(10)])] * 2)
+
+
+@pytest.fixture(autouse=True)
+def _key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FMSTEAL_KEY", "ann")
+
+
+def answer(images: np.ndarray) -> np.ndarray:
+    """What the served function of `tests.serve.test_process` answers."""
+    rows = images.reshape(len(images), 3, -1).astype(np.float32).mean(2) / 64
+    rows = np.exp(np.concatenate([rows, np.zeros((len(rows), 7), np.float32)], 1))
+    return rows / rows.sum(1, keepdims=True)
+
+
+@contextmanager
+def full_disk(process: int, file: Path) -> Iterator[None]:
+    """No file of a process may grow past the size of ``file``, for the length of a block."""
+    before = resource.prlimit(process, resource.RLIMIT_FSIZE)
+    resource.prlimit(process, resource.RLIMIT_FSIZE, (file.stat().st_size, before[1]))
+    try:
+        yield
+    finally:
+        resource.prlimit(process, resource.RLIMIT_FSIZE, before)
+
+
+def test_a_dozen_faults_and_a_kill_cost_nothing_and_mix_nothing_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client, "FIRST_WAIT", 0.05)
+    service = start(tmp_path / "service")
+    answers = list[torch.Tensor]()
+    with between(service.port, 0.4) as proxy:
+        ctx = context(tmp_path)
+        victim = make(proxy.url, HEADERS, "images_per_request=2", "retries=20").prepare(TEN, ctx)
+        asking = Thread(target=lambda: answers.append(ask(victim, ctx, np.arange(len(POOL)), POOL)))
+        asking.start()
+        assert proxy.wait_for(8, asking.is_alive)
+        service.stop(signal.SIGKILL)
+        service = start(tmp_path / "service")
+        proxy.target = service.port
+        asking.join(60)
+        assert proxy.faults.total() >= 10, proxy.faults
+    np.testing.assert_allclose(answers[0], answer(POOL.pixels), rtol=0, atol=1e-6)
+    books = read_books(service.state)
+    assert books.images and set(books.paid.values()) == {1} and books.queries == len(POOL) and not books.reserved
+    for image, row in zip(POOL.image_digests(np.arange(len(POOL))), answers[0], strict=True):
+        np.testing.assert_allclose(books.find(image)[0], row, rtol=0, atol=1e-6)
+    service.stop(signal.SIGKILL)
+
+
+QUERIES, TEST = 300, 200
+STOLEN = (*CLASSIFIER, f"budget.queries={QUERIES}", "query.count=600", f"data.test={TEST}")
+SERVED = "victim.model=theirs:answer"
+
+
+@pytest.mark.slow
+def test_two_hundred_faults_kills_and_full_disks_change_neither_the_theft_nor_what_it_costs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A whole job, one image a call: each side is killed twice, and each side's disk is full once."""
+    service = start(tmp_path / "service", "defense=rounding")
+    monkeypatch.syspath_prepend(tmp_path / "service")
+    here = steal(tmp_path / "here", monkeypatch, *STOLEN, "victim=custom", SERVED, "defense=rounding")
+    there, starts = tmp_path / "there", 0
+    with between(service.port, 0.2) as proxy:
+        words = (
+            *STOLEN, "victim=http", *ASKING, f"victim.url={proxy.url}", "victim.images_per_request=1",
+            "victim.body=raw", "victim.retries=20",
+        )  # fmt: skip
+
+        def begin() -> Command:
+            nonlocal starts
+            starts += 1
+            there.mkdir(exist_ok=True)
+            return Command(words, there, environment(), joined=True)
+
+        def wait_for(answers: int) -> None:
+            """Until so many more answers were handed back to the job that is running."""
+            assert proxy.wait_for(proxy.answered + answers, lambda: job.poll() is None), job.said()
+
+        def paid_answers() -> Path:
+            """The largest file of paid answers: the job's own, not that of its first look at the service."""
+            return max(there.glob("outputs/thefts/.paid/paid/*/*.answers"), key=lambda file: file.stat().st_size)
+
+        job = begin()
+        wait_for(60)
+        service.stop(signal.SIGKILL)
+        service = start(tmp_path / "service", "defense=rounding")
+        proxy.target = service.port
+        wait_for(40)
+        job.send_signal(signal.SIGKILL)
+        job.communicate()
+        job = begin()
+        wait_for(40)
+        with full_disk(service.process.pid, service.state / "service.db-wal"):
+            time.sleep(1)
+        wait_for(40)
+        with full_disk(job.pid, paid_answers()):
+            said, _ = job.communicate()
+        assert job.returncode == 1 and "No space left" in said, said
+        job = begin()
+        wait_for(120)
+        service.stop(signal.SIGKILL)
+        service = start(tmp_path / "service", "defense=rounding")
+        proxy.target = service.port
+        wait_for(80)
+        job.send_signal(signal.SIGKILL)
+        job.communicate()
+        job = begin()
+        said, _ = job.communicate()
+        assert job.returncode == 0, said
+        assert proxy.faults.total() >= 200 and set(proxy.faults) >= set(FAULTS), proxy.faults
+    print(f"{proxy.faults.total()} faults: {dict(proxy.faults)}; {starts} starts of the client, 3 of the server")
+    (folder,) = (there / "outputs" / "runs").iterdir()
+    done = load(folder)
+    require_same_theft(here, done)
+    books, ledger = read_books(service.state), done.ledger
+    asked = {image.tobytes() for image in ledger["image"]}
+    assert len(asked) == QUERIES and all(books.paid[image] == 1 for image in asked)
+    others = sorted(count for image, count in books.paid.items() if image not in asked)
+    assert others == [1] * (TEST - 8) + [1 + starts] * 8, "the eight images that tell who it is, at each start"
+    assert books.queries == len(books.images) == books.usd == QUERIES + TEST + 8 * starts and not books.reserved
+    for image, row in zip(ledger["image"], ledger["answers"], strict=True):
+        np.testing.assert_allclose(books.find(image.tobytes())[0], row, rtol=0, atol=1e-6)
+    np.testing.assert_allclose(here.predictions["victim_logits"], done.predictions["victim_logits"], atol=1e-4)
+    service.stop(signal.SIGKILL)
