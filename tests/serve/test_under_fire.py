@@ -8,7 +8,7 @@ from __future__ import annotations
 import resource
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Thread
@@ -20,16 +20,27 @@ import torch
 from fmsteal import load
 from fmsteal.data.images import Images, Task
 from fmsteal.victims.http import client
-from tests.serve.test_process import start
-from tests.serve.test_stolen_over_http import ASKING, CLASSIFIER, HEADERS, require_same_theft, steal
+from tests.serve.test_stolen_over_http import ASKING, CLASSIFIER, HEADERS, PLAIN, require_same_theft, steal
 from tests.support.commands import environment
 from tests.support.fault_proxy import FAULTS, between
 from tests.support.server_books import read_books
-from tests.support.serving import draw
+from tests.support.serving import Service, draw, write_clients
 from tests.support.warm import Command
 from tests.victims.http.asking import ask, context, make
 
 POOL = Images(draw(60, seed=3), "under fire")
+MODEL = """
+import numpy as np
+
+WEIGHTS = np.random.default_rng(3).normal(size=(48, 10))
+
+def answer(images):
+    n, side = len(images), images.shape[-1] // 4
+    rows = images.reshape(n, 3, 4, side, 4, side).mean((3, 5)).reshape(n, -1) / 255
+    scores = np.exp(8 * (rows @ WEIGHTS - (rows @ WEIGHTS).max(1, keepdims=True)))
+    return (scores / scores.sum(1, keepdims=True)).astype(np.float32)
+"""
+SERVED = "victim.model=fired:answer"
 TEN = Task(*[Images(draw(10), "test", np.arange(10), [str(n) for n in range(10)])] * 2)
 
 
@@ -38,11 +49,12 @@ def _key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FMSTEAL_KEY", "ann")
 
 
-def answer(images: np.ndarray) -> np.ndarray:
-    """What the served function of `tests.serve.test_process` answers."""
-    rows = images.reshape(len(images), 3, -1).astype(np.float32).mean(2) / 64
-    rows = np.exp(np.concatenate([rows, np.zeros((len(rows), 7), np.float32)], 1))
-    return rows / rows.sum(1, keepdims=True)
+def start(folder: Path, *words: str) -> Service:
+    """A service of `MODEL`, for ann."""
+    folder.mkdir(exist_ok=True)
+    (folder / "fired.py").write_text(MODEL)
+    clients = write_clients(folder / "clients.json", ann={"price_per_1000": 1000.0})
+    return Service(folder, *PLAIN, "victim=custom", SERVED, *words, *clients)
 
 
 @contextmanager
@@ -73,7 +85,9 @@ def test_a_dozen_faults_and_a_kill_cost_nothing_and_mix_nothing_up(
         proxy.target = service.port
         asking.join(60)
         assert proxy.faults.total() >= 10, proxy.faults
-    np.testing.assert_allclose(answers[0], answer(POOL.pixels), rtol=0, atol=1e-6)
+    names: dict[str, Callable[[np.ndarray], np.ndarray]] = {}
+    exec(MODEL, names)
+    np.testing.assert_allclose(answers[0], names["answer"](POOL.pixels), rtol=0, atol=1e-6)
     books = read_books(service.state)
     assert books.images and set(books.paid.values()) == {1} and books.queries == len(POOL) and not books.reserved
     for image, row in zip(POOL.image_digests(np.arange(len(POOL))), answers[0], strict=True):
@@ -83,7 +97,6 @@ def test_a_dozen_faults_and_a_kill_cost_nothing_and_mix_nothing_up(
 
 QUERIES, TEST = 300, 200
 STOLEN = (*CLASSIFIER, f"budget.queries={QUERIES}", "query.count=600", f"data.test={TEST}")
-SERVED = "victim.model=theirs:answer"
 
 
 @pytest.mark.slow
