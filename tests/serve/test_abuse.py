@@ -95,9 +95,9 @@ def test_what_becomes_large_or_slow_is_refused(kind: str, body: bytes, code: str
 
 def test_the_largest_images_that_are_allowed_are_answered_two_at_a_time(service: Service) -> None:
     body = bombs.fill_png(4_096)
-    with meanwhile(service), ThreadPoolExecutor(6) as threads:
-        found = list(threads.map(lambda _: service.post(body, key="ann"), range(6)))
-    assert [got.status for got in found] == [200] * 6
+    with meanwhile(service), ThreadPoolExecutor(3) as threads:
+        found = list(threads.map(lambda _: service.post(body, key="ann"), range(3)))
+    assert [got.status for got in found] == [200] * 3
 
 
 def test_bodies_of_a_hundred_megabytes_at_once_are_refused(service: Service) -> None:
@@ -116,7 +116,7 @@ def test_bodies_of_a_hundred_megabytes_at_once_are_refused(service: Service) -> 
                 return "closed"
 
     with meanwhile(service), ThreadPoolExecutor(8) as threads:
-        found = set(threads.map(send, range(8)))
+        found = set(threads.map(send, range(4)))
     assert "body_too_large" in found and found <= {"body_too_large", "closed", "overloaded"}
 
 
@@ -229,12 +229,15 @@ def test_slow_clients_are_given_up_and_cost_nothing(service: Service) -> None:
             for number in range(120):
                 try:
                     sock.sendall(each(number))
-                    if (said := sock.recv(1000)) or not said:
-                        return time.monotonic() - began, said
+                    said = sock.recv(1000)
                 except TimeoutError:
                     continue
                 except OSError:
                     break
+                taken = time.monotonic() - began
+                with suppress(OSError):
+                    said += sock.recv(1000)  # the body may come by itself
+                return taken, said
             return time.monotonic() - began, b""
 
     body = f"{HEAD}Content-Length: 1000\r\n\r\n".replace("ann", "ben").encode()

@@ -28,7 +28,7 @@ from tests.support.serving import Service, draw, write_clients
 from tests.support.warm import Command
 from tests.victims.http.asking import ask, context, make
 
-POOL = Images(draw(60, seed=3), "under fire")
+POOL = Images(draw(60, seed=3, side=4).repeat(8, 2).repeat(8, 3), "under fire")
 MODEL = """
 import numpy as np
 
@@ -85,7 +85,7 @@ def test_a_dozen_faults_and_a_kill_cost_nothing_and_mix_nothing_up(
         service = start(tmp_path / "service", "defense=rounding")
         proxy.target = service.port
         asking.join(60)
-        assert proxy.faults.total() >= 10, proxy.faults
+        assert proxy.faults.total() - proxy.faults["down"] >= 10, proxy.faults
     names: dict[str, Callable[[np.ndarray], np.ndarray]] = {}
     exec(MODEL, names)
     np.testing.assert_allclose(answers[0], names["answer"](POOL.pixels).round(1), rtol=0, atol=1e-6)
@@ -110,7 +110,7 @@ def test_two_hundred_faults_kills_and_full_disks_change_neither_the_theft_nor_wh
     monkeypatch.syspath_prepend(tmp_path / "service")
     here = steal(tmp_path / "here", monkeypatch, *STOLEN, "victim=custom", SERVED)
     there, starts = tmp_path / "there", 0
-    with between(service.port, 0.2) as proxy:
+    with between(service.port, 0.3) as proxy:
         words = (
             *STOLEN, "victim=http", *ASKING, f"victim.url={proxy.url}", "victim.images_per_request=1",
             "victim.body=raw", "victim.retries=20",
@@ -157,12 +157,14 @@ def test_two_hundred_faults_kills_and_full_disks_change_neither_the_theft_nor_wh
         job = begin()
         said, _ = job.communicate()
         assert job.returncode == 0, said
-        assert proxy.faults.total() >= 200 and set(proxy.faults) >= set(FAULTS), proxy.faults
-    print(f"{proxy.faults.total()} faults: {dict(proxy.faults)}; {starts} starts of the client, 3 of the server")
+        drawn = proxy.faults.total() - proxy.faults["down"]
+        assert drawn >= 200 and set(proxy.faults) >= set(FAULTS), proxy.faults
+    print(f"{drawn} faults: {dict(proxy.faults)}; {starts} starts of the client, 3 of the server")
     (folder,) = (there / "outputs" / "runs").iterdir()
     done = load(folder)
     require_same_theft(here, done)
     books, ledger = read_books(service.state), done.ledger
+    assert len(np.unique(ledger["answers"].round(4), axis=0)) > QUERIES / 2, "answers that tell images apart"
     asked = {image.tobytes() for image in ledger["image"]}
     assert len(asked) == QUERIES and all(books.paid[image] == 1 for image in asked)
     others = sorted(count for image, count in books.paid.items() if image not in asked)
