@@ -49,12 +49,21 @@ def _key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FMSTEAL_KEY", "ann")
 
 
-def start(folder: Path, *words: str) -> Service:
-    """A service of `MODEL`, for ann."""
-    folder.mkdir(exist_ok=True)
-    (folder / "fired.py").write_text(MODEL)
-    clients = write_clients(folder / "clients.json", ann={"price_per_1000": 1000.0})
-    return Service(folder, *PLAIN, "victim=custom", SERVED, *words, *clients)
+@pytest.fixture
+def start() -> Iterator[Callable[..., Service]]:
+    """Starts services of `MODEL`, for ann; they are killed at the end, however the test ends."""
+    started = list[Service]()
+
+    def begin(folder: Path, *words: str) -> Service:
+        folder.mkdir(exist_ok=True)
+        (folder / "fired.py").write_text(MODEL)
+        clients = write_clients(folder / "clients.json", ann={"price_per_1000": 1000.0})
+        started.append(Service(folder, *PLAIN, "victim=custom", SERVED, *words, *clients))
+        return started[-1]
+
+    yield begin
+    for service in started:
+        service.stop(signal.SIGKILL)
 
 
 @contextmanager
@@ -70,7 +79,7 @@ def full_disk(process: int, file: Path) -> Iterator[None]:
 
 
 def test_a_dozen_faults_and_a_kill_cost_nothing_and_mix_nothing_up(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    start: Callable[..., Service], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(client, "FIRST_WAIT", 0.05)
     service = start(tmp_path / "service", "defense=rounding")
@@ -94,7 +103,6 @@ def test_a_dozen_faults_and_a_kill_cost_nothing_and_mix_nothing_up(
     assert books.images and set(books.paid.values()) == {1} and books.queries == len(POOL) and not books.reserved
     for image, row in zip(POOL.image_digests(np.arange(len(POOL))), answers[0], strict=True):
         np.testing.assert_allclose(books.find(image)[0], row, rtol=0, atol=1e-6)
-    service.stop(signal.SIGKILL)
 
 
 QUERIES, TEST = 300, 200
@@ -103,7 +111,7 @@ STOLEN = (*CLASSIFIER, f"budget.queries={QUERIES}", "query.count=600", f"data.te
 
 @pytest.mark.slow
 def test_two_hundred_faults_kills_and_full_disks_change_neither_the_theft_nor_what_it_costs(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    start: Callable[..., Service], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
     """A whole job, one image a call: each side is killed twice, and each side's disk is full once."""
     service = start(tmp_path / "service")
@@ -120,7 +128,9 @@ def test_two_hundred_faults_kills_and_full_disks_change_neither_the_theft_nor_wh
             nonlocal starts
             starts += 1
             there.mkdir(exist_ok=True)
-            return Command(words, there, environment(), joined=True)
+            begun = Command(words, there, environment(), joined=True)
+            request.addfinalizer(lambda: begun.send_signal(signal.SIGKILL) if begun.poll() is None else None)
+            return begun
 
         def wait_for(answers: int) -> None:
             """Until so many more answers were handed back to the job that is running."""
@@ -173,4 +183,3 @@ def test_two_hundred_faults_kills_and_full_disks_change_neither_the_theft_nor_wh
     for image, row in zip(ledger["image"], ledger["answers"], strict=True):
         np.testing.assert_allclose(books.find(image.tobytes())[0], row, rtol=0, atol=1e-6)
     np.testing.assert_allclose(here.predictions["victim_logits"], done.predictions["victim_logits"], atol=1e-4)
-    service.stop(signal.SIGKILL)

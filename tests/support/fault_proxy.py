@@ -58,7 +58,7 @@ class FaultProxy:
         self._server: asyncio.Server = self._do(asyncio.start_server(self._serve, "127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
 
-    def wait_for(self, answers: int, alive: Callable[[], bool], seconds: float = 300) -> bool:
+    def wait_for(self, answers: int, alive: Callable[[], bool], seconds: float = 600) -> bool:
         """Wait until so many answers were handed back; False if ``alive`` became false first."""
         until = time.monotonic() + seconds
         while self.answered < answers:
