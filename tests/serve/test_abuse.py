@@ -13,7 +13,7 @@ from threading import Event, Thread
 
 import pytest
 
-from tests.serve.test_process import start
+from tests.serve.given import start
 from tests.support import bombs
 from tests.support.serving import JPEG, JSON, PNG, Service, connect, draw, receive, spell_batch, spell_image
 

@@ -10,15 +10,23 @@ import pytest
 import torch
 
 import fmsteal
-from fmsteal.data.images import Images, Task
+from fmsteal.data.images import Images
 from fmsteal.victims.http import victim as http
-from tests.support.composing import TINY
+from tests.support.http_victims import (
+    ASKING,
+    CLASSIFIER,
+    HEADERS,
+    PLAIN,
+    TEN,
+    ask_all,
+    context,
+    make,
+    require_same_theft,
+    steal,
+)
 from tests.support.server_books import read_books
 from tests.support.serving import KEY, Service, draw
-from tests.victims.http.asking import ask, context, make
 
-HEADERS = "headers={Authorization: 'Bearer env:FMSTEAL_KEY'}"
-ASKING = ("victim.name=ours", f"victim.{HEADERS}")
 FORMS = (("images_per_request=16",), ("images_per_request=1", "body=raw"))
 POOL = Images(draw(40, seed=7), "shown to both")
 MODEL = """
@@ -33,10 +41,6 @@ class Colours(torch.nn.Module):
     def forward(self, images):
         return self.map(torch.nn.functional.adaptive_avg_pool2d(images, 4).flatten(1))
 """
-PLAIN = ("tracker=none", "trainer=cpu", "query.count=300")
-CLASSIFIER = (
-    *PLAIN, "thief=resnet10t", f"thief.{TINY}", "budget=100", "recipes.scratch.epochs=1", "recipes.scratch.min_steps=0",
-)  # fmt: skip
 ENCODER = (*PLAIN, "task=embed", "thief=encoder_resnet10", "attack.recipe.epochs=2", "budget.queries=40")
 
 
@@ -44,24 +48,6 @@ ENCODER = (*PLAIN, "task=embed", "thief=encoder_resnet10", "attack.recipe.epochs
 def _key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FMSTEAL_KEY", "alice")
     http._asked_in_this_process.cache_clear()
-
-
-def steal(folder: Path, monkeypatch: pytest.MonkeyPatch, *words: str) -> fmsteal.Job:
-    """A job in this process, with outputs below a folder."""
-    folder.mkdir(exist_ok=True)
-    monkeypatch.chdir(folder)
-    return fmsteal.run(words)
-
-
-def require_same_theft(here: fmsteal.Job, there: fmsteal.Job) -> None:
-    """The same questions in the same order, answers equal to 1e-5 with the same argmax, and the same agreement."""
-    for name in ("client", "nth", "image"):
-        np.testing.assert_array_equal(here.ledger[name], there.ledger[name], err_msg=name)
-    np.testing.assert_allclose(here.ledger["answers"], there.ledger["answers"], rtol=0, atol=1e-5)
-    np.testing.assert_array_equal(here.ledger["answers"].argmax(1), there.ledger["answers"].argmax(1))
-    figures = here.result["metrics"]
-    same = {name: there.result["metrics"][name] for name in figures if "agreement" in name or "accuracy" in name}
-    assert same and same == pytest.approx({name: figures[name] for name in same}, abs=1e-6)
 
 
 def require_same_books(state: Path, job: fmsteal.Job) -> None:
@@ -75,10 +61,9 @@ def require_same_books(state: Path, job: fmsteal.Job) -> None:
 
 def shown_to(choice: str, url: str, words: tuple[str, ...], folder: Path) -> torch.Tensor:
     """The answers to `POOL` over the wire."""
-    task = Task(*[Images(draw(10), "test", np.arange(10), [str(n) for n in range(10)])] * 2)
     ctx = context(folder)
-    victim = make(url, HEADERS, *words, choice=choice).prepare(task, ctx)
-    return ask(victim, ctx, np.arange(len(POOL)), POOL)
+    victim = make(url, HEADERS, *words, choice=choice).prepare(TEN, ctx)
+    return ask_all(victim, ctx, POOL)
 
 
 @pytest.mark.parametrize("words", FORMS, ids=["base64", "png"])

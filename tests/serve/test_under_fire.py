@@ -18,15 +18,25 @@ import pytest
 import torch
 
 from fmsteal import load
-from fmsteal.data.images import Images, Task
+from fmsteal.data.images import Images
 from fmsteal.victims.http import client
-from tests.serve.test_stolen_over_http import ASKING, CLASSIFIER, HEADERS, PLAIN, require_same_theft, steal
 from tests.support.commands import environment
 from tests.support.fault_proxy import FAULTS, between
+from tests.support.http_victims import (
+    ASKING,
+    CLASSIFIER,
+    HEADERS,
+    PLAIN,
+    TEN,
+    ask_all,
+    context,
+    make,
+    require_same_theft,
+    steal,
+)
 from tests.support.server_books import read_books
 from tests.support.serving import Service, draw, write_clients
 from tests.support.warm import Command
-from tests.victims.http.asking import ask, context, make
 
 POOL = Images(draw(60, seed=3, side=4).repeat(8, 2).repeat(8, 3), "under fire")
 MODEL = """
@@ -37,11 +47,10 @@ WEIGHTS = np.random.default_rng(3).normal(size=(48, 10))
 def answer(images):
     n, side = len(images), images.shape[-1] // 4
     rows = images.reshape(n, 3, 4, side, 4, side).mean((3, 5)).reshape(n, -1) / 255
-    scores = np.exp(8 * (rows @ WEIGHTS - (rows @ WEIGHTS).max(1, keepdims=True)))
+    scores = np.exp((rows - 0.5) @ WEIGHTS)
     return (scores / scores.sum(1, keepdims=True)).astype(np.float32)
 """
 SERVED = "victim.model=fired:answer"
-TEN = Task(*[Images(draw(10), "test", np.arange(10), [str(n) for n in range(10)])] * 2)
 
 
 @pytest.fixture(autouse=True)
@@ -87,7 +96,7 @@ def test_a_dozen_faults_and_a_kill_cost_nothing_and_mix_nothing_up(
     with between(service.port, 0.4) as proxy:
         ctx = context(tmp_path)
         victim = make(proxy.url, HEADERS, "images_per_request=2", "retries=20").prepare(TEN, ctx)
-        asking = Thread(target=lambda: answers.append(ask(victim, ctx, np.arange(len(POOL)), POOL)))
+        asking = Thread(target=lambda: answers.append(ask_all(victim, ctx, POOL)))
         asking.start()
         assert proxy.wait_for(8, asking.is_alive)
         service.stop(signal.SIGKILL)
