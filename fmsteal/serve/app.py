@@ -35,7 +35,9 @@ def make_app(service: RunningService) -> FastAPI:
         async with service.running():
             yield
 
-    app = FastAPI(title="fmsteal", version=__version__, lifespan=live, docs_url=None, redoc_url=None)
+    app = FastAPI(
+        title="fmsteal", version=__version__, lifespan=live, docs_url=None, redoc_url=None, redirect_slashes=False
+    )
     app.add_exception_handler(HTTPException, _answer_http_error)
     served = service.served
     facts = {

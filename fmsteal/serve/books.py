@@ -198,6 +198,8 @@ class Books:
         Raises:
             sqlite3.Error: they are still there; the next start of the service releases them.
         """
+        if not reserved:
+            return
         with self._transaction():
             for each in reserved:
                 self._release(each.request, each.client, each.first, len(each.questions))

@@ -87,6 +87,7 @@ class ServiceDesk:
         self._blocks = Blocks(getattr(counsel.guard, "batch", None))
         self._latest = books.find_last_moment()
         self._broken = False
+        self._unreleased: list[Reserved] = []
         for questions, logged in books.read_log():
             counsel.guard.fold(questions, logged)
 
@@ -95,6 +96,8 @@ class ServiceDesk:
         if self._broken:
             return [Fault("failed", "The defense has lost its state: the service must be started again.")] * len(orders)
         try:
+            self._books.release(self._unreleased)
+            self._unreleased = []
             admitted = self._books.reserve([order.wanted for order in orders], self._now())
         except sqlite3.Error as error:
             log.error("Requests could not be reserved: %s", error)
@@ -176,8 +179,9 @@ class ServiceDesk:
     def _give_up(self, reserved: Reserved, fault: Fault) -> Fault:
         try:
             self._books.release([reserved])
-        except sqlite3.Error as error:  # the next start releases it
+        except sqlite3.Error as error:  # the disk is full: before anything else is reserved, or at the next start
             log.error("A reservation could not be released: %s", error)
+            self._unreleased.append(reserved)
         return fault
 
     def _now(self) -> float:

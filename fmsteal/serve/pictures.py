@@ -20,6 +20,8 @@ from fmsteal.serve.faults import Fault
 KINDS = {"image/png": "PNG", "image/jpeg": "JPEG"}
 JSON = "application/json"
 LARGEST_SIDE = 512  # square images up to this side are shown to the model as they are
+SCANS = 100  # of a JPEG, each of which is worked through for all of its pixels; a progressive one has about ten
+_SCAN = b"\xff\xda"  # begins one; what is compressed never holds these two bytes
 
 
 @dataclass(frozen=True)
@@ -100,12 +102,15 @@ def _unpack_one(image: str, number: int) -> bytes:
 
 def _open(file: bytes, formats: tuple[str, ...], number: int, count: int) -> Image.Image:
     try:
-        return Image.open(io.BytesIO(file), formats=formats)
+        picture = Image.open(io.BytesIO(file), formats=formats)
     except Image.DecompressionBombError as error:
         raise Fault("image_too_large", f"{_name(number, count)} has far too many pixels. Resize it.") from error
     except Exception as error:  # PIL raises many kinds for damaged files
         due = " or ".join(formats)
         raise Fault("not_an_image", f"{_name(number, count)} is no {due} image, or a damaged one.") from error
+    if picture.format != "PNG" and (scans := file.count(_SCAN)) > SCANS:
+        raise Fault("image_too_large", f"{_name(number, count)} is a JPEG of {scans:,} scans. Save it again as it is.")
+    return picture
 
 
 def _decode(picture: Image.Image, side: int, number: int, count: int) -> npt.NDArray[np.uint8]:

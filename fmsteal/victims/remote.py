@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import logging
+import math
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,16 +15,18 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from fmsteal.base.errors import VictimError
+from fmsteal.base.errors import DataError, VictimError
 from fmsteal.base.store import digest
 from fmsteal.data.images import Ids, Images
-from fmsteal.networks.given import log_probabilities
 from fmsteal.training.context import Context
 from fmsteal.victims.answer_log import AnswerLog, Answers, Call
 from fmsteal.victims.base import Victim
 
 Pixels = npt.NDArray[np.uint8]
 BLOCK = 512  # images that are read, encoded and asked about together
+LARGEST_SUM = 1.5  # of a row of probabilities that were rounded
+SMALLEST = float(torch.finfo(torch.float32).tiny)  # probability that stands for 0 in a logarithm
+logger = logging.getLogger(__name__)
 
 
 class Service(Protocol):
@@ -95,6 +99,7 @@ class RemoteVictim(Victim):
     service: Service | None = None
     logits: bool = False
     asked: dict[str, Answers] = field(default_factory=dict, repr=False)
+    _warned: bool = False
     _expected: list[str] = field(default_factory=list, repr=False)
     _logs: dict[str, AnswerLog] = field(default_factory=dict, repr=False)
 
@@ -109,6 +114,12 @@ class RemoteVictim(Victim):
     def raw_images(self, images: Tensor, ctx: Context) -> Tensor:
         """The same for float images ``(n, 3, H, W)`` in [0, 1], which are rounded to 8 bits."""
         return self._answer(lambda rows: images[torch.from_numpy(rows)], len(images), ctx)
+
+    def answer(self, raw: Tensor) -> Tensor:
+        """What the service answered, as it came: probabilities that it rounded are not brought to a sum of 1."""
+        if self.answers == "embeddings" or self.logits:
+            return super().answer(raw)
+        return torch.where(raw > math.log(SMALLEST) + 1e-3, raw.exp(), 0.0)
 
     def probe(self, images: Tensor, ctx: Context) -> Tensor:
         """Raw outputs for a few images, asked anew: is it still the same model? Asked once in a process."""
@@ -227,7 +238,28 @@ class RemoteVictim(Victim):
         answers = torch.from_numpy(rows)
         if self.answers == "embeddings" or self.logits:
             return answers
-        return log_probabilities(answers, f"victim={self.key}")
+        return self._to_logs(answers)
+
+    def _to_logs(self, answers: Tensor) -> Tensor:
+        """The logarithms of probabilities ``(n, C)``, which a service may have rounded or cut: sums need not be 1.
+
+        Raises:
+            DataError: they are none.
+        """
+        sums = answers.sum(1)
+        if len(answers) and not ((answers >= 0).all() and (answers <= 1.001).all() and sums.max() <= LARGEST_SUM):
+            raise DataError(
+                f"victim={self.key} gives rows that are not probabilities: their sums go from {float(sums.min()):.3g} "
+                f"to {float(sums.max()):.3g}, their entries from {float(answers.min()):.3g} to "
+                f"{float(answers.max()):.3g}. If they are logits: victim.outputs=logits."
+            )
+        if len(answers) and not self._warned and (off := float((sums - 1).abs().max())) > 1e-3:
+            self._warned = True
+            logger.warning(
+                "victim=%s: sums of probabilities are up to %.2g off 1, as where a service rounds them or leaves some "
+                "out. They are used as they came.", self.key, off,
+            )  # fmt: skip
+        return answers.double().clamp_min(SMALLEST).log().float()
 
 
 def _name(image: Pixels) -> str:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+import resource
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -160,6 +162,34 @@ def test_a_full_disk_answers_and_charges_nothing_and_the_service_goes_on_after_i
     assert desk.guard.state == state and desk.books.usage(BEN) == (0, 0)  # type: ignore[attr-defined]
     db.execute("pragma max_page_count = 100000")
     assert len(rows(desk.ask((ANN, [2]))[0])) == 1 and desk.books.usage(ANN).queries == 2
+
+
+@contextmanager
+def room_for(size: int, file: Path) -> Iterator[None]:
+    """No file of this process may grow past the size of ``file`` and so many bytes more."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (file.stat().st_size + size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_reservation_that_a_full_disk_has_left_is_released_once_there_is_room(tmp_path: Path) -> None:
+    """Room for nothing, then for the reservation alone, and at last for the answers too."""
+    desk, codes, left = Desk(tmp_path, Plain()), list[str](), list[int]()
+    db, log = desk.books._db, tmp_path / "service.db-wal"
+    db.execute("pragma wal_autocheckpoint = 0")  # so that the log grows with each page
+    for room in range(0, 70_000, 4_120):  # a page of the log and its head
+        with room_for(room, log):
+            (found,) = desk.ask((BEN, range(10)), keys=[f"k{room}"])
+        codes += [found.code] if isinstance(found, Fault) else []
+        left.append(db.execute("select count(*) from requests where settled = 0").fetchone()[0])
+        (again,) = desk.ask((BEN, range(10)), keys=[f"k{room}"])
+        assert isinstance(again, Answered) and again.replayed == isinstance(found, Answered), (room, again)
+        assert db.execute("select sum(reserved) from clients").fetchone() == (0,)
+    assert set(codes) == {"storage"} and desk.books.usage(BEN).queries == 170
+    assert 1 in left, "no reservation was left"
 
 
 def test_the_same_key_is_replayed_and_the_defense_does_not_see_it_again(tmp_path: Path) -> None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import struct
-import zlib
 
 import numpy as np
 import pytest
@@ -14,6 +12,7 @@ from PIL import Image
 from fmsteal.data.decode import crop_square
 from fmsteal.serve.faults import Fault
 from fmsteal.serve.pictures import Limits, decode_pictures, open_pictures
+from tests.support import bombs
 from tests.support.serving import JPEG, JSON, PNG, draw, spell_batch, spell_image
 
 LIMITS = Limits(images=4, body=10**6, pixels=10_000)
@@ -22,16 +21,6 @@ FILE = spell_image(draw(1)[0])
 
 def read(kind: str, body: bytes, size: int = 16) -> np.ndarray:
     return decode_pictures(open_pictures(kind, body, LIMITS), size)
-
-
-def bomb(side: int) -> bytes:
-    """A PNG of a few hundred bytes that says it is very large."""
-
-    def chunk(name: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
-
-    head = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(bytes(99))) + chunk(b"IEND", b"")
 
 
 def test_pixels_of_a_png_come_back_exactly() -> None:
@@ -53,6 +42,11 @@ def test_other_shapes_are_brought_to_the_models_size_as_data_sets_are() -> None:
     assert read(JSON, mixed).shape == (2, 3, 16, 16)
 
 
+def test_a_progressive_jpeg_is_an_image() -> None:
+    assert read(JPEG, spell_image(draw(1)[0], "JPEG", progressive=True)).shape == (1, 3, 32, 32)
+    assert read(JPEG, bombs.repeat_scans(16, 50)).shape == (1, 3, 16, 16)
+
+
 @pytest.mark.parametrize("mode", ["L", "P", "RGBA", "LA", "1", "I;16"])
 def test_other_colours_become_rgb(mode: str) -> None:
     file = io.BytesIO()
@@ -72,10 +66,11 @@ def test_other_colours_become_rgb(mode: str) -> None:
         (JPEG, FILE, "not_an_image", "JPEG"),
         (PNG, FILE[: len(FILE) // 2], "not_an_image", "damaged"),
         (PNG, FILE[:30], "not_an_image", "damaged"),
-        (PNG, bomb(101), "image_too_large", "10,201 pixels"),
-        (PNG, bomb(60_000), "image_too_large", "pixels"),
-        (PNG, bomb(2**31 - 1), "image_too_large", "pixels"),
-        (PNG, bomb(0), "not_an_image", "damaged"),
+        (PNG, bombs.claim_png(101), "image_too_large", "10,201 pixels"),
+        (PNG, bombs.claim_png(60_000), "image_too_large", "pixels"),
+        (PNG, bombs.claim_png(2**31 - 1), "image_too_large", "pixels"),
+        (PNG, bombs.claim_png(0), "not_an_image", "damaged"),
+        (JPEG, bombs.repeat_scans(16, 200), "image_too_large", "JPEG of 2"),
         (JSON, spell_batch([spell_image(draw(1, side=60)[0])] * 3), "image_too_large", "10,800 pixels"),
         (JSON, b"{", "bad_request", "no JSON"),
         (JSON, b"\xff\xfe", "bad_request", "no JSON"),

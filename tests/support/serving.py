@@ -67,6 +67,16 @@ class Service:
         """What it has printed."""
         return self.process.said()[0]
 
+    @property
+    def url(self) -> str:
+        """Its address."""
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def state(self) -> Path:
+        """The folder of its records."""
+        return Path(self.process.words[self.process.words.index("--state") + 1])
+
     def _wait_for_port(self) -> int:
         until = time.monotonic() + 300
         while time.monotonic() < until:

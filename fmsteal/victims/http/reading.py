@@ -60,6 +60,12 @@ class Reader:
         if found is None and (said := self.read_error(body)):
             raise Unreadable(f"The service answered with an error inside a successful reply: {said}")
         rows = self._to_rows(found, images, answer)
+        if len(rows) < images and (said := self.read_error(body)):
+            raise Unreadable(
+                f"The service gave {len(rows)} vectors for {images} images and says: {said}. A theft over HTTP cannot "
+                "go on without the others: steal in this process (victim and defense of your own), or let the "
+                "service's owner leave out that defense."
+            )
         if len(rows) != images:
             raise Unreadable(
                 f"The service gave {len(rows)} vectors for {images} images: look at victim.vectors={self._path}, and "
@@ -78,7 +84,7 @@ class Reader:
             said = self._search("errors", _parse(body))
         except Unreadable:
             return None
-        return None if said is None else (said if isinstance(said, str) else json.dumps(said))[:300]
+        return None if not said else (said if isinstance(said, str) else json.dumps(said))[:300]
 
     def _search(self, name: str, answer: Any) -> Any:
         return self._compiled[name].search(answer) if name in self._compiled else None

@@ -51,6 +51,20 @@ def test_a_jpeg_is_another_image_and_size_resizes(tmp_path: Path) -> None:
         assert {open_image(body).shape for body, _ in service.api.requests} == {(3, 16, 16)}
 
 
+def test_probabilities_that_a_service_rounds_or_leaves_out_are_used_as_they_came(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def cut(images: np.ndarray) -> np.ndarray:
+        rows = classify(images)
+        return np.where(rows < rows.max(1, keepdims=True), 0, rows.round(1)).astype(np.float32)
+
+    with run(replace(api(), model=cut)) as service:
+        victim, ctx = behind(service, tmp_path)
+        answers = ask(victim, ctx)
+    np.testing.assert_allclose(answers, cut(np.asarray(POOL.pixels)), rtol=0, atol=1e-6)
+    assert (answers == 0).sum() == 2 * len(POOL) and caplog.text.count("off 1, as where a service rounds them") == 1
+
+
 def test_a_service_that_describes_itself_is_not_asked_for_its_width(tmp_path: Path) -> None:
     with run(api()) as service:
         victim = make(service.url).prepare(TASK, context(tmp_path))

@@ -131,3 +131,12 @@ def test_an_error_inside_a_successful_reply_is_an_error(tmp_path: Path) -> None:
             VictimError, match=r"is no JSON \(it begins '<html>proxy login</html>'\): look at victim\.url"
         ):
             ask(victim, ctx)
+
+
+def test_images_that_a_defense_refused_are_named_as_such(tmp_path: Path) -> None:
+    with run(api()) as service:
+        victim, ctx = behind(service, tmp_path, *ONE)
+        outputs = [{"probabilities": row} for row in classify(POOL.pixels[IDS[:3]]).tolist()]
+        service.api.before = lambda number: web.json_response({"outputs": [*outputs, {"refused": True}]})
+        with pytest.raises(VictimError, match=r"gave 3 vectors for 4 images and says: its defense refused the others"):
+            ask(victim, ctx, IDS[:4])
