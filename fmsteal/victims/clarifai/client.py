@@ -1,6 +1,6 @@
 """Asks Clarifai: several calls at once, each noted before it is made, and made again only where that costs nothing.
 
-The SDK sleeps and retries paid calls by itself, and so does the channel of the published stubs: this one is our own, and
+The SDK sleeps and retries paid calls by itself, and so does the channel of the published stubs: this one is ours, and
 never sends a call twice.
 """
 
@@ -230,10 +230,7 @@ class ClarifaiService:
 
         loop, arrived = asyncio.get_running_loop(), asyncio.Event()
         metadata = spell_metadata(await asyncio.to_thread(self._headers.spell_out))
-        try:
-            call = self._open().future(request, metadata=metadata, timeout=self._channel.timeout)
-        except ValueError:  # a value that metadata does not allow; the message may hold it
-            raise Failure("victim.headers has a value that gRPC does not allow.", unpaid=True, again=False) from None
+        call = self._open().future(request, metadata=metadata, timeout=self._channel.timeout)
         call.add_done_callback(lambda _: _tell(loop, arrived))
         try:
             await arrived.wait()
@@ -274,7 +271,14 @@ def _tell(loop: asyncio.AbstractEventLoop, arrived: asyncio.Event) -> None:
 
 
 def spell_metadata(headers: Mapping[str, str]) -> list[tuple[str, str]]:
-    """Headers as gRPC takes them: their names in lower case."""
+    """Headers as gRPC takes them: names in lower case, values of plain characters.
+
+    Raises:
+        Failure: a value has others; the message does not hold it.
+    """
+    for name, value in headers.items():
+        if not (value.isascii() and value.isprintable()):
+            raise Failure(f"victim.headers.{name} has a value that gRPC does not allow.", unpaid=True, again=False)
     return [(name.lower(), value) for name, value in headers.items()]
 
 

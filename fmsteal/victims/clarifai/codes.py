@@ -84,7 +84,7 @@ def explain_error(error: grpc.RpcError, base: str, hide: Hide) -> Failure:
 
 def _explain_unreached(details: str, base: str) -> Failure:
     reason = details.rpartition("last error: ")[2][:MOST_SAID]
-    if "handshake" in reason.lower() or "certificate" in reason.lower():
+    if any(word in reason.lower() for word in ("handshake", "certificate", "verification")):
         return Failure(
             f"{base} cannot prove who it is ({reason}): look at victim.base and victim.root_certificates.",
             unpaid=True, again=False, reached=False,
