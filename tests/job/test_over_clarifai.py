@@ -40,6 +40,7 @@ def run_job(root: Path, *words: str) -> dict[str, Any]:
     return run(cfg, JobInfo(key, root / "runs" / "job", {}, "fmsteal ...", "victim"))
 
 
+@pytest.mark.slow
 def test_a_job_finds_the_same_and_counts_what_it_pays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CLARIFAI_PAT", PAT)
     here = run_job(tmp_path / "here", "victim=custom_encoder", f"victim.model={__name__}:embed")

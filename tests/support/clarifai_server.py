@@ -64,7 +64,7 @@ class Clarifai(service_pb2_grpc.V2Servicer):
     after: Callable[[grpc.ServicerContext, service_pb2.MultiOutputResponse], None] = lambda context, reply: None
     lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def PostModelOutputs(  # noqa: N802
+    def PostModelOutputs(
         self, request: service_pb2.PostModelOutputsRequest, context: grpc.ServicerContext
     ) -> service_pb2.MultiOutputResponse:
         """Answer one call, or fail at it."""
