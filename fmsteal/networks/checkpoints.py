@@ -19,13 +19,8 @@ from fmsteal.networks.weights import State
 log = logging.getLogger(__name__)
 OWN = "backbone.trunk."  # prefix of a trunk's weights in a victim or thief that was trained here
 Convert = Callable[[dict[str, Tensor]], Mapping[str, Tensor]]
-_LAST = {
-    "ema",
-    "averaged",
-    "student",
-    "momentum",
-    "optimizer",
-}  # words in prefixes of networks taken only if no other fits
+# words in prefixes of networks that are taken only if no other fits
+_LAST = {"ema", "averaged", "student", "momentum", "optimizer"}
 _TOKENS = ("register_tokens", "reg_token", "dist_token")  # with these it is another network
 _PATCHES = "patch_embed.proj.weight"
 

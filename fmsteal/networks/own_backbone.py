@@ -83,6 +83,7 @@ class OwnBackbone(BackboneSpec):
     """
 
     normalise: Normalise | Mapping[str, Sequence[float]] = field(default="none", hash=False)
+    options: Mapping[str, Any] | None = field(default=None, hash=False)  # type: ignore[assignment]
     head: str | None = None
 
     def __post_init__(self) -> None:
@@ -110,7 +111,8 @@ class OwnBackbone(BackboneSpec):
         trunk = OwnTrunk(self._make(), self.head, self.model)
         if pretrained and self.weights != OWN:
             file = self._file()
-            trunk.net.load_state_dict(fit_to_trunk(read(file), trunk.net, file, self.model))
+            state = {name: value for name, value in read(file).items() if f".{self.head}." not in f".{name}"}
+            trunk.net.load_state_dict(fit_to_trunk(state, trunk.net, file, self.model))
         assert self.size is not None
         mean, std = find_statistics(self.normalise)
         return Backbone(trunk, self._num_features(trunk, self.size), self.size, mean, std)
@@ -176,7 +178,7 @@ class OwnBackbone(BackboneSpec):
         assert code is not None
         return {
             "model": dict(foreign.describe(code).head), "weights": weights, "size": self.size,
-            "normalise": self.normalise, "options": dict(self.options), "head": self.head,
+            "normalise": self.normalise, "options": dict(self.options or {}), "head": self.head,
         }  # fmt: skip
 
     @property
@@ -186,7 +188,9 @@ class OwnBackbone(BackboneSpec):
 
     def _make(self) -> nn.Module:
         found = find_named(self.model)
-        made = copy.deepcopy(found) if isinstance(found, nn.Module) else make(self.model, found, dict(self.options))
+        made = (
+            copy.deepcopy(found) if isinstance(found, nn.Module) else make(self.model, found, dict(self.options or {}))
+        )
         if not isinstance(made, nn.Module) or isinstance(made, torch.jit.ScriptModule):
             kind = "a program of TorchScript" if isinstance(made, nn.Module) else f"a {type(made).__name__}"
             raise ConfigError(f"backbone.model={self.model} is {kind}, which cannot be trained. {NEEDED}")

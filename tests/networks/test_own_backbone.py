@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -108,7 +109,7 @@ def test_it_counts_by_its_code_and_its_weights(tmp_path: Path) -> None:
     own = [spec("make_trained", weights="own", options={"seed": seed}).identity(pretrained=True) for seed in (5, 5, 6)]
     assert own[0] == own[1] and own[0]["weights"] != own[2]["weights"]
     torch.save(READY.state_dict(), file := tmp_path / "a.pth")
-    torch.save(READY.state_dict(), tmp_path / "b.pth")
+    shutil.copy(file, tmp_path / "b.pth")
     one, same = (spec("make", weights=str(tmp_path / name)).identity(pretrained=True) for name in ("a.pth", "b.pth"))
     assert one == same
     loaded = spec("make", weights=str(file)).build(pretrained=True).eval()
@@ -129,7 +130,7 @@ def test_a_network_of_torchvision_by_name_without_its_head(tmp_path: Path) -> No
     state = {key: value for key, value in theirs.state_dict().items() if "features.2" not in key}
     torch.save(state, file)
     with pytest.raises(
-        DataError, match=rf"{file} does not fit {NETS}:small_convnext: 4 tensors are missing \(features\.2"
+        DataError, match=r"exported_last\.pt does not fit .*small_convnext: 4 tensors are missing \(features\.2"
     ):
         spec("small_convnext", weights=str(file), head="classifier.2").build(pretrained=True)
 
@@ -148,19 +149,19 @@ def test_a_network_of_torchvision_by_name_without_its_head(tmp_path: Path) -> No
         (words("nothing"), r"tests\.support\.own_networks has no nothing"),
         (
             words("make", "backbone.weights=own", "adaptation=full"),
-            r"makes other weights each time: they are not trained",
+            r"other weights each time: they are not trained",
         ),
         (words("make", "adaptation=full"), r"has no weights to begin with: backbone\.weights=own"),
         (words("make", "backbone.weights=hub"), r"is no model of timm: backbone\.stem=own, and backbone\.weights=own"),
         (words("make", "backbone.normalise=timm"), r"normalise=timm is not one of"),
         (
             ("backbone.model=/models/net.onnx", "backbone.size=32"),
-            r"ONNX cannot be trained\. A thief needs pkg\.module",
+            r"ONNX cannot be trained\. A thief needs",
         ),
         ((f"backbone.model={NETS}:make", "backbone.size=0"), r"backbone\.size=0: say at what size"),
         (
             ("backbone.model=sklearn.linear_model:LogisticRegression", "backbone.size=8"),
-            r"is a LogisticRegression, which",
+            r"is a LogisticRegression",
         ),
     ],
     ids=str,
