@@ -21,8 +21,9 @@ from tests.support.composing import TINY, composed
 
 QUERIES, PAT = 60, "pat-planted-77"
 WORDS = (
-    "query.count=300", "overlap=allow", "tracker=none", "trainer=cpu", "task=embed", "attack=direct", "attack.recipe.epochs=1",
-    "thief=encoder_resnet10", f"thief.{TINY}", "thief.backbone.stem=own", f"budget.queries={QUERIES}",
+    "query.count=300", "overlap=allow", "tracker=none", "trainer=cpu", "task=embed", "attack=direct",
+    "attack.recipe.epochs=1", "thief=encoder_resnet10", f"thief.{TINY}", "thief.backbone.stem=own",
+    f"budget.queries={QUERIES}",
 )  # fmt: skip
 WEIGHTS = np.random.default_rng(4).normal(size=(48, 12)).astype(np.float32)
 

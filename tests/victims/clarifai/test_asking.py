@@ -70,9 +70,7 @@ def test_of_a_mixed_answer_only_the_rest_is_asked_again(service: Running, tmp_pa
 def test_an_image_that_cannot_be_read_is_said_and_the_others_are_kept(service: Running, tmp_path: Path) -> None:
     victim, ctx = behind(service, tmp_path)
     service.api.before = lambda number, images: [30002 if at in (3, 7) else 10000 for at in range(len(images))]
-    match = (
-        r"refuses 2 of 128 images with 30002 \(INPUT_\w*FAILED\).*victim\.encoding.*the same command goes on"
-    )
+    match = r"refuses 2 of 128 images with 30002 \(INPUT_\w*FAILED\).*victim\.encoding.*the same command goes on"
     with pytest.raises(VictimError, match=match):
         ask(victim, ctx, IDS[:128])
     assert total(service) == 126 and victim.costs(ctx) == {

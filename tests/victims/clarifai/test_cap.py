@@ -19,9 +19,7 @@ from tests.victims.http.asking import context
 
 def test_a_cap_stops_before_it_is_passed_and_a_higher_one_goes_on(service: Running, tmp_path: Path) -> None:
     victim, ctx = behind(service, tmp_path, "cap_usd=0.1296", "images_per_request=30", "concurrency=3")
-    match = (
-        r"The next 30 images cost 0\.036 USD, and 0\.1176 of victim\.cap_usd=0\.1296 are spent .*Raise"
-    )
+    match = r"The next 30 images cost 0\.036 USD, and 0\.1176 of victim\.cap_usd=0\.1296 are spent .*Raise"
     with pytest.raises(VictimError, match=match):
         ask(victim, ctx)
     assert service.api.paid.total() == 90 == victim.costs(ctx)["cost/queries_billed"]

@@ -97,9 +97,7 @@ def test_an_error_of_the_call_itself_is_said(
 
 
 def test_who_cannot_be_reached_or_cannot_prove_who_it_is_costs_nothing(service: Running, tmp_path: Path) -> None:
-    with pytest.raises(
-        VictimError, match=r"localhost:9 cannot be reached \(.*\): is that its address"
-    ):
+    with pytest.raises(VictimError, match=r"localhost:9 cannot be reached \(.*\): is that its address"):
         make(None, "cap_usd=0.01").prepare(TASK, context(tmp_path))
     (other := tmp_path / "other.pem").write_bytes(make_certificate("localhost")[1])
     with pytest.raises(VictimError, match=r"cannot prove who it is \(.*victim\.root_certificates"):
