@@ -15,6 +15,7 @@ from torch import nn
 from fmsteal.attacks.base import AttackContext
 from fmsteal.base.errors import ConfigError, DataError, FmstealError
 from fmsteal.config import build
+from fmsteal.data.images import Images
 from fmsteal.identity.keys import identity
 from fmsteal.job.pipeline import run
 from fmsteal.job.publish import JobInfo
@@ -22,14 +23,17 @@ from fmsteal.job.stolen import open_thief
 from fmsteal.networks.own_backbone import OwnBackbone
 from fmsteal.records.folders import JobFolder, TheftFolder, find_theft
 from fmsteal.victims.given import GivenEncoder
-from tests.attacks import embedding_api
-from tests.attacks.embedding_api import POOL
 from tests.support import own_networks
 from tests.support.an_api import in_front_of
 from tests.support.composing import TINY, composed
 from tests.support.own_networks import READY
 from tests.support.small_task import TASK, context
 
+SMALL = (
+    "task=embed", "attack=direct", "attack.recipe.epochs=2", "attack.recipe.batch_size=8", "thief=encoder_resnet10",
+    "backbone@thief.backbone=resnet10t", "thief.backbone.size=32", f"thief.{TINY}",
+)  # fmt: skip
+POOL = Images(np.random.default_rng(1).integers(0, 256, (40, 3, 16, 16), dtype=np.uint8), "pool")
 NETS = "tests.support.own_networks"
 IMAGES = torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 
@@ -73,9 +77,9 @@ def test_a_network_of_ones_own_is_a_thief_from_config_to_file(tmp_path: Path) ->
 
 def test_a_stolen_encoder_may_be_a_network_of_ones_own(tmp_path: Path) -> None:
     ctx = context(tmp_path)
-    victim = GivenEncoder("tests.attacks.test_over_http:embeddings").prepare(TASK, ctx)
+    victim = GivenEncoder("tests.support.given_models:embed").prepare(TASK, ctx)
     victim.calls.purpose = "attack"
-    attack = build.make(composed(*embedding_api.QUICK, "attack=direct").attack)
+    attack = build.make(composed(*SMALL).attack)
     thief = attack.run(
         in_front_of(victim, POOL, ctx, 30), POOL,
         AttackContext(learner(*words("make", "backbone.head=last"), choice="encoder_custom"), ctx, labelled=POOL),

@@ -26,16 +26,20 @@ from torchvision.models._utils import IntermediateLayerGetter
 from fmsteal.attacks.base import AttackContext
 from fmsteal.base.errors import DataError
 from fmsteal.config import build
+from fmsteal.data.images import Images
 from fmsteal.identity.keys import identity
 from fmsteal.networks.backbones import BackboneSpec
 from fmsteal.oracle.ledger import Ledger
-from tests.attacks import embedding_api
-from tests.attacks.embedding_api import POOL
 from tests.support.an_api import in_front_of
-from tests.support.composing import composed
+from tests.support.composing import TINY, composed
 from tests.support.own_networks import small_resnet
 from tests.support.small_task import TASK, context
 
+SMALL = (
+    "task=embed", "attack=direct", "attack.recipe.epochs=2", "attack.recipe.batch_size=8", "thief=encoder_resnet10",
+    "backbone@thief.backbone=resnet10t", "thief.backbone.size=32", f"thief.{TINY}",
+)  # fmt: skip
+POOL = Images(np.random.default_rng(1).integers(0, 256, (40, 3, 16, 16), dtype=np.uint8), "pool")
 LAYERS = {"layers": [1, 1, 1, 1]}
 IMAGES = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 LAYER = ("conv1", "bn1", "layer1", "layer2", "layer3", "layer4")
@@ -209,7 +213,7 @@ def test_such_an_encoder_is_a_victim_keyed_by_content_and_is_stolen(by: str, tmp
         save_by_lightning(embedding := Embedding(Wrapper(net)), file, **whole(net, embedding))
     stem = "small_wide" if by == "solo-learn" else "own"
     words = (
-        *embedding_api.QUICK, "attack=direct", "victim=resnet10_small", "victim.adaptation=probe",
+        *SMALL, "victim=resnet10_small", "victim.adaptation=probe",
         "~victim.backbone.options.channels", "victim.backbone.normalise=none", f"victim.backbone.stem={stem}",
     )  # fmt: skip
     cfg = composed(*words, f"victim.backbone.weights={file}")

@@ -19,7 +19,7 @@ from torch import Tensor
 from fmsteal.base.errors import ConfigError, VictimError
 from fmsteal.victims.answer_log import AnswerLog, Answers, Call
 from fmsteal.victims.clarifai.codes import explain_error
-from fmsteal.victims.clarifai.reading import Found, Unreadable, keep_vectors, read
+from fmsteal.victims.clarifai.reading import Outcome, UnreadableReply, keep_vectors, read
 from fmsteal.victims.encoding import ImageFormat, Pixels
 from fmsteal.victims.failure import GOES_ON, Failure
 from fmsteal.victims.loop_thread import LoopThread
@@ -157,7 +157,7 @@ class ClarifaiService:
 
         try:
             found = read(service_pb2.MultiOutputResponse.FromString(body), images, width, self._headers.hide)
-        except (Unreadable, Failure) as error:
+        except (UnreadableReply, Failure) as error:
             logger.warning("The answer to %d images is of no use: they are asked again. %s", images, error)
             return None
         return None if found.failures else found.rows
@@ -175,7 +175,7 @@ class ClarifaiService:
 
         await self._patience.keep_trying(once)
 
-    async def _make(self, call: Call, pixels: Pixels, log: AnswerLog, width: int | None) -> Found:
+    async def _make(self, call: Call, pixels: Pixels, log: AnswerLog, width: int | None) -> Outcome:
         """Make one call. Before it, its price is reserved and it is noted; what it left is on the disk on return."""
         await self._patience.wait_turn()
         request = self._spell(pixels)
@@ -199,10 +199,10 @@ class ClarifaiService:
         self._purse.give_back(free)
         return found
 
-    def _read(self, reply: Any, images: int, width: int | None, number: int, log: AnswerLog) -> Found:
+    def _read(self, reply: Any, images: int, width: int | None, number: int, log: AnswerLog) -> Outcome:
         try:
             return read(reply, images, width, self._headers.hide)
-        except Unreadable as error:
+        except UnreadableReply as error:
             log.keep(number, keep_vectors(reply))
             raise Failure(str(error), unpaid=False, again=False) from None
 

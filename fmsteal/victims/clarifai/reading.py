@@ -13,12 +13,12 @@ from fmsteal.victims.clarifai.codes import FAILURE, MIXED, SUCCESS, Hide, explai
 from fmsteal.victims.failure import Failure
 
 
-class Unreadable(Exception):
+class UnreadableReply(Exception):
     """An answer that was given, and cannot be understood; the message says what to change."""
 
 
 @dataclass(frozen=True)
-class Found:
+class Outcome:
     """What an answer holds.
 
     Attributes:
@@ -32,19 +32,19 @@ class Found:
     failures: dict[int, Failure]
 
 
-def read(reply: Any, images: int, width: int | None, hide: Hide) -> Found:
+def read(reply: Any, images: int, width: int | None, hide: Hide) -> Outcome:
     """What a ``MultiOutputResponse`` for so many images holds.
 
     Raises:
         Failure: it holds an error for the call as a whole.
-        Unreadable: its outputs are not those of the images, are no embeddings, or have another width.
+        UnreadableReply: its outputs are not those of the images, are no embeddings, or have another width.
     """
     if reply.status.code not in (SUCCESS, MIXED, FAILURE):
         raise explain_status(reply.status, f"a call for {images} images", hide)
     if len(reply.outputs) != images:
         if reply.status.code != SUCCESS and not reply.outputs:
             raise explain_status(reply.status, f"a call for {images} images", hide)
-        raise Unreadable(
+        raise UnreadableReply(
             f"Clarifai gave {len(reply.outputs)} outputs for {images} images: look at victim.images_per_request."
         )
     at = [place for place, output in enumerate(reply.outputs) if output.status.code == SUCCESS]
@@ -56,17 +56,17 @@ def read(reply: Any, images: int, width: int | None, hide: Hide) -> Found:
     rows = [_vector(reply.outputs[place]) for place in at]
     due = width if width is not None else (len(rows[0]) if rows else 0)
     if other := [len(row) for row in rows if len(row) != due]:
-        raise Unreadable(
+        raise UnreadableReply(
             f"Clarifai's answers changed width from {due} to {other[0]}: it is another model now. Fix its version "
             "(victim.version_id=...)."
         )
-    return Found(at, np.array(rows, np.float32).reshape(len(at), due), failures)
+    return Outcome(at, np.array(rows, np.float32).reshape(len(at), due), failures)
 
 
 def _vector(output: Any) -> Sequence[float]:
     if len(output.data.embeddings) != 1 or not len(output.data.embeddings[0].vector):
         given = ", ".join(field.name for field, _ in output.data.ListFields()) or "nothing"
-        raise Unreadable(
+        raise UnreadableReply(
             f"Clarifai's model answers with {given}, not with one embedding for an image: choose an embedding model "
             "(victim.model_id)."
         )

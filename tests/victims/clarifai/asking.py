@@ -18,13 +18,17 @@ from fmsteal.training.context import Context
 from fmsteal.victims.base import Victim
 from tests.support.clarifai_server import Clarifai, Running
 from tests.support.composing import composed
-from tests.support.small_task import TASK
-from tests.victims.http.asking import context, embed
+from tests.support.small_task import TASK, context
 
 POOL = Images(np.random.default_rng(6).integers(0, 256, (129, 3, 8, 8), dtype=np.uint8), "pool-of-clarifai")
 IDS = np.arange(len(POOL))
 PAT = "pat-planted-5c1e"
 PRICE = 1.2  # US dollars for 1000 images
+
+
+def embed(images: np.ndarray) -> np.ndarray:
+    """Embeddings of five numbers."""
+    return (images.reshape(len(images), 3, -1).mean(2) @ np.arange(15.0).reshape(3, 5)).astype(np.float32)
 
 
 def api(**options: Any) -> Clarifai:

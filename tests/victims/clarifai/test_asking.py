@@ -14,9 +14,8 @@ import torch
 from fmsteal.base.errors import VictimError
 from fmsteal.victims.content import know
 from tests.support.clarifai_server import Running, refuse
-from tests.support.small_task import TASK
+from tests.support.small_task import TASK, context
 from tests.victims.clarifai.asking import IDS, POOL, ask, behind, due, make
-from tests.victims.http.asking import context
 
 
 def total(service: Running) -> int:

@@ -12,9 +12,8 @@ from fmsteal.job.parts import Parts
 from fmsteal.victims.purse import Purse
 from tests.support.clarifai_server import Running, refuse
 from tests.support.composing import composed
-from tests.support.small_task import TASK
+from tests.support.small_task import TASK, context
 from tests.victims.clarifai.asking import IDS, ask, behind, make
-from tests.victims.http.asking import context
 
 
 def test_a_cap_stops_before_it_is_passed_and_a_higher_one_goes_on(service: Running, tmp_path: Path) -> None:

@@ -12,9 +12,8 @@ from clarifai_grpc.grpc.api import resources_pb2, service_pb2
 
 from fmsteal.base.errors import ConfigError, VictimError
 from tests.support.clarifai_server import Running, make_certificate, refuse, status
-from tests.support.small_task import TASK
+from tests.support.small_task import TASK, context
 from tests.victims.clarifai.asking import IDS, POOL, ask, behind, due, make
-from tests.victims.http.asking import context
 
 
 @pytest.mark.parametrize(
