@@ -61,6 +61,8 @@ class Parts:
                 require()
         if (check_thief := getattr(parts.attack, "check_thief", None)) is not None:
             check_thief(parts.thief)
+        if (check_budget := getattr(parts.victim, "check_budget", None)) is not None:
+            check_budget(parts.budget.queries)
         for evaluation in (parts.evaluation, *parts.evaluations):
             for measurement in list_measurements(evaluation).values():
                 if (check_victim := getattr(measurement, "check_victim", None)) is not None:

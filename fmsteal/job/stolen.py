@@ -15,7 +15,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from fmsteal.base.errors import AttackError, TheftError
-from fmsteal.networks.backbones import BackboneSpec
+from fmsteal.networks.own_backbone import restore
 from fmsteal.records.folders import TheftFolder
 from fmsteal.training.classifier import Classifier
 from fmsteal.training.encoder import Encoder
@@ -158,7 +158,7 @@ def open_thief(file: Path) -> nn.Module:
 
 def _filled(file: Path, known: dict[str, Any]) -> nn.Module:
     """Build a model as ``known`` describes it and load its weights; those of a frozen trunk are public."""
-    spec, frozen = BackboneSpec(**known["backbone"]), known["adaptation"] == "probe"
+    spec, frozen = restore(known["backbone"]), known["adaptation"] == "probe"
     model: Classifier | Encoder
     with torch.random.fork_rng():
         backbone = spec.build(pretrained=frozen)

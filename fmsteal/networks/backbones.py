@@ -25,7 +25,7 @@ from fmsteal.networks.checkpoints import Convert, fit_to_trunk
 from fmsteal.networks.weights import State, read
 
 Normalise = Literal["timm", "imagenet", "cifar10", "half", "none"]
-Stem = Literal["own", "small", "small_half"]
+Stem = Literal["own", "small", "small_half", "small_wide"]
 _STATISTICS = {
     "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
     "cifar10": ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)),
@@ -102,7 +102,8 @@ class BackboneSpec:
             ``half`` (mean = std = .5), ``none`` (raw [0, 1] pixels), or any: ``{mean: [r, g, b], std: [r, g, b]}``.
         stem: ``small`` makes a ResNet's first convolution 3x3 with stride 1 and leaves out its max-pool, for images of
             32 pixels (He et al., CVPR 2016, section 4.2); ``small_half`` does so with stride 2, at a quarter of the
-            cost; ``own`` leaves the architecture as it is.
+            cost; ``small_wide`` is ``small`` with two pixels of padding, as solo-learn's for CIFAR; ``own`` leaves the
+            architecture as it is.
         options: further options of the architecture, as timm's model takes them (``channels: [32, 64, 128, 256]``).
     """
 
@@ -163,6 +164,9 @@ class BackboneSpec:
         own_size = self.size is None or (config is not None and self.size == config.input_size[-1])
         if self.stem != "own" or self.options or not own_size:
             _ = self.blueprint
+
+    def require_trainable(self, adaptation: str) -> None:
+        """Check that the trunk can be trained in this way; timm's can."""
 
     @property
     def has_batch_norm(self) -> bool:
@@ -329,7 +333,8 @@ def _shrink_stem(trunk: nn.Module, model: str, stem: Stem) -> None:
             f"backbone.stem={stem} replaces the first convolution and the max-pool of a ResNet with a plain stem "
             f"(resnet18, resnet34, resnet50); {model} is none. Use backbone.stem=own."
         )
-    trunk.conv1 = nn.Conv2d(first.in_channels, first.out_channels, 3, 1 if stem == "small" else 2, 1, bias=False)
+    stride, padding = 2 if stem == "small_half" else 1, 2 if stem == "small_wide" else 1
+    trunk.conv1 = nn.Conv2d(first.in_channels, first.out_channels, 3, stride, padding, bias=False)
     nn.init.kaiming_normal_(trunk.conv1.weight, mode="fan_out", nonlinearity="relu")
     trunk.maxpool = nn.Identity()
 

@@ -19,7 +19,8 @@ from fmsteal.networks.weights import State
 log = logging.getLogger(__name__)
 OWN = "backbone.trunk."  # prefix of a trunk's weights in a victim or thief that was trained here
 Convert = Callable[[dict[str, Tensor]], Mapping[str, Tensor]]
-_LAST = {"ema", "averaged", "student", "optimizer"}  # words in prefixes of networks taken only if no other fits
+# words in prefixes of networks that are taken only if no other fits
+_LAST = {"ema", "averaged", "student", "momentum", "optimizer"}
 _TOKENS = ("register_tokens", "reg_token", "dist_token")  # with these it is another network
 _PATCHES = "patch_embed.proj.weight"
 
@@ -133,7 +134,8 @@ def _finite(named: State, file: Path | str) -> State:
 def _tell_others(wanted: State, namings: Mapping[str, State], taken: State, file: Path | str) -> None:
     """Log which of several networks in a file is taken."""
     fitting = {prefix: found for prefix, found in namings.items() if _fits(wanted, found)}
-    differ = [p for p, found in fitting.items() if any(found[k] is not taken[k] for k in wanted if k in taken)]
+    both = [key for key in wanted if key in taken]
+    differ = [p for p, found in fitting.items() if any(not torch.equal(found[key], taken[key]) for key in both)]
     if differ:
         which = next(prefix for prefix, found in fitting.items() if found is taken)
         others = ", ".join(prefix or "those without a prefix" for prefix in differ)

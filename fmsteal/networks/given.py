@@ -43,8 +43,8 @@ def load(model: str, options: Mapping[str, Any]) -> Any:
 @functools.lru_cache(maxsize=4)
 def _load(model: str, options: str) -> Any:
     known: dict[str, Any] = json.loads(options)
-    if code := find_code("model", model):
-        return _make(model, _find(model, code), known)
+    if find_code("model", model):
+        return make(model, find_named(model), known)
     file = Path(model).expanduser()
     if file.suffix not in _FILES:
         raise ConfigError(f"model={model} names no model. Give {WAYS}.")
@@ -64,7 +64,12 @@ def _load(model: str, options: str) -> Any:
         ) from error
 
 
-def _find(model: str, code: str) -> Any:
+def find_named(model: str) -> Any:
+    """What ``pkg.module:name`` names.
+
+    Raises:
+        ConfigError: there is no such code, or it cannot be imported.
+    """
     module, _, name = model.partition(":")
     try:
         found: Any = import_module(module)
@@ -79,7 +84,12 @@ def _find(model: str, code: str) -> Any:
         raise ConfigError(f"model={model}: {module} has no {name}.") from None
 
 
-def _make(model: str, found: Any, options: dict[str, Any]) -> Any:
+def make(model: str, found: Any, options: dict[str, Any]) -> Any:
+    """What code makes if it is called with these options; the code itself if it needs more than no options.
+
+    Raises:
+        ConfigError: the options do not fit.
+    """
     if isinstance(found, nn.Module) or not callable(found):
         if options:
             raise ConfigError(f"model={model} is a model already and takes no options: {', '.join(options)}.")
@@ -191,7 +201,7 @@ class Answering(nn.Module):
         Raises:
             DataError: the model returns something else, or rows that should be probabilities are not.
         """
-        outputs = _find_tensor(self.net(images))
+        outputs = find_tensor(self.net(images))
         if outputs is None or outputs.ndim != 2 or len(outputs) != len(images):
             shape = "no tensor" if outputs is None else f"an output of shape {tuple(outputs.shape)}"
             raise DataError(f"{self.name} gives {shape} for {len(images)} images, not one row for each.")
@@ -213,7 +223,7 @@ def log_probabilities(outputs: Tensor, name: str) -> Tensor:
     return outputs.double().clamp_min(torch.finfo(torch.float32).tiny).log().float()
 
 
-def _find_tensor(outputs: Any) -> Tensor | None:
+def find_tensor(outputs: Any) -> Tensor | None:
     """The tensor in what a model returns: a Hugging Face model's logits or pooled features, the first of a tuple."""
     if isinstance(outputs, Tensor):
         return outputs
@@ -221,7 +231,7 @@ def _find_tensor(outputs: Any) -> Tensor | None:
         if isinstance(found := getattr(outputs, name, None), Tensor):
             return found.flatten(1)
     if isinstance(outputs, tuple | list) and outputs:
-        return _find_tensor(outputs[0])
+        return find_tensor(outputs[0])
     return None
 
 

@@ -30,6 +30,7 @@ _STARTS = (
     (b"{", "JSON text, not weights: the file that lists the parts of a model, perhaps"),
     (b"<", "a web page, not weights: the download met an error, or asked for a login"),
 )
+_PLAIN = {f"builtins.{kind.__name__}": kind for kind in (dict, list, tuple, str, int, float, bool)}
 _GLOBAL = re.compile(r"Unsupported global: GLOBAL (\S+)")
 
 
@@ -105,7 +106,7 @@ def _other_kind(file: Path) -> str | None:
 
 def _unpickle(file: Path) -> Any:
     """The content of torch's own format, each unknown class an `Inert`, read by torch's weights-only reader."""
-    known: dict[str, type[Inert]] = {}
+    known: dict[str, type] = {}
     while True:
         allowed: list[Any] = [(stand_in, path) for path, stand_in in known.items()]
         try:
@@ -118,9 +119,12 @@ def _unpickle(file: Path) -> Any:
                     "Load it with the code that made it, and save its state_dict() alone."
                 ) from error
             found = _GLOBAL.search(str(error))
-            if found is None or found[1] in known or len(known) > MOST_CLASSES:
+            if found is None or len(known) > MOST_CLASSES:
                 raise
-            known[found[1]] = type("Inert", (Inert,), {"path": found[1]})
+            path = found[1] if "." in found[1] else f"builtins.{found[1]}"  # torch leaves the latter's module out
+            if path in known:
+                raise
+            known[path] = _PLAIN.get(path) or type("Inert", (Inert,), {"path": path})
 
 
 def _tensors(value: Any, name: str = "", depth: int = 0) -> Iterator[tuple[str, Tensor]]:

@@ -69,6 +69,8 @@ class Encoder(nn.Module):
 
     def _has_map(self) -> bool:
         """Whether the trunk ends in a feature map with one channel per feature."""
+        if not hasattr(self.backbone.trunk, "forward_features"):  # no model of timm
+            return False
         training = self.backbone.training
         with torch.no_grad():
             self.backbone.eval()

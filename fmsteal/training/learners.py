@@ -59,6 +59,7 @@ class Learner:
         """
         if isinstance(backbone := getattr(self, "backbone", None), BackboneSpec):
             backbone.require_buildable()
+            backbone.require_trainable(self.adaptation)
         if self.pretrained:
             self.backbone.require_weights()
 

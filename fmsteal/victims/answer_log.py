@@ -19,7 +19,7 @@ import time
 import zlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -124,18 +124,27 @@ class AnswerLog:
         self._next += 1
         return number
 
-    def answer(self, number: int, rows: Answers) -> None:
+    def answer(self, number: int, rows: Answers, of: Sequence[int] | None = None, *, paid_rest: bool = False) -> None:
         """Keep the answers to a call, float32 ``(n, width)``, in the order of its questions; on the disk on return.
+
+        Args:
+            number: the call's.
+            rows: the answers.
+            of: places of the questions that were answered; None: all.
+            paid_rest: whether the other questions may have been paid for all the same.
 
         Raises:
             LedgerError: the number of rows is not that of the questions, or the width is not that of earlier answers.
         """
         rows = np.ascontiguousarray(rows, dtype=np.float32)
-        call = self._calls[number].call
-        if rows.ndim != 2 or len(rows) != len(call.questions) or self.width not in (None, rows.shape[1]):
-            raise LedgerError(f"Answers of shape {rows.shape} for {len(call.questions)} images of width {self.width}.")
-        self._append({"kind": "answer", "call": number, "width": rows.shape[1]}, rows.tobytes())
-        self._settle(number, rows)
+        questions = _pick(self._calls[number].call.questions, of)
+        if rows.ndim != 2 or len(rows) != len(questions) or self.width not in (None, rows.shape[1]):
+            raise LedgerError(f"Answers of shape {rows.shape} for {len(questions)} images of width {self.width}.")
+        about: dict[str, Any] = {"kind": "answer", "call": number, "width": rows.shape[1]}
+        if of is not None:
+            about |= {"of": [int(place) for place in of], "paid_rest": paid_rest}
+        self._append(about, rows.tobytes())
+        self._settle(number, rows, of, paid_rest)
 
     def keep(self, number: int, body: bytes) -> None:
         """Keep an answer that cannot be understood: it was paid for, and a corrected config may read it."""
@@ -147,10 +156,14 @@ class AnswerLog:
         self._append({"kind": "void", "call": number})
         del self._calls[number]
 
-    def _settle(self, number: int, rows: Answers) -> None:
+    def _settle(self, number: int, rows: Answers, of: Sequence[int] | None, paid_rest: bool) -> None:
         call = self._calls.pop(number).call
-        self._rows.update(zip(call.questions, rows, strict=True))
+        questions = _pick(call.questions, of)
+        self._rows.update(zip(questions, rows, strict=True))
         self._paid[call.purpose] += len(rows)
+        rest = tuple(question for question in call.questions if question not in set(questions))
+        if paid_rest and rest:
+            self._calls[number] = Unsettled(number, replace(call, questions=rest))
 
     def _append(self, about: dict[str, Any], data: bytes = b"") -> None:
         content = json.dumps(about).encode() + b"\n" + data
@@ -184,7 +197,8 @@ class AnswerLog:
             return
         number = about["call"]
         if about["kind"] == "answer":
-            self._settle(number, np.frombuffer(rest, np.float32).reshape(-1, about["width"]))
+            rows = np.frombuffer(rest, np.float32).reshape(-1, about["width"])
+            self._settle(number, rows, about.get("of"), about.get("paid_rest", False))
         elif about["kind"] == "body":
             self._calls[number] = Unsettled(number, self._calls[number].call, rest)
         else:
@@ -205,9 +219,15 @@ class AnswerLog:
                 questions.append(tuple(about["questions"]))
             elif about["kind"] == "answer":
                 rows = np.frombuffer(rest, np.float32).reshape(-1, about["width"])
-                for question, row in zip(questions[about["call"]], rows, strict=True):
+                answered = _pick(questions[about["call"]], about.get("of"))
+                for question, row in zip(answered, rows, strict=True):
                     self._rows.setdefault(question, row)
         self._read[path] = begin + end
+
+
+def _pick(questions: tuple[str, ...], of: Sequence[int] | None) -> tuple[str, ...]:
+    """The questions at these places; all of them for None."""
+    return questions if of is None else tuple(questions[place] for place in of)
 
 
 def _records(data: bytes) -> Iterator[tuple[int, dict[str, Any], bytes]]:

@@ -199,7 +199,7 @@ class RemoteVictim(Victim):
             if not set(left.call.questions) <= row_of.keys():
                 continue
             rows = [row_of[key] for key in left.call.questions]
-            found = None if left.body is None else self._service.read(left.body, len(rows), log.width)
+            found = None if left.body is None else self._service.read(left.body, len(rows), self.width)
             if found is not None:
                 log.answer(left.number, found)
             elif self._service.charged_once:

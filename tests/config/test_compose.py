@@ -33,6 +33,9 @@ def filled(*overrides: str) -> DictConfig:
         group, _, name = key.partition(".")
         if OmegaConf.is_missing(cfg[group], name):
             cfg[group][name] = value
+    for key, value in {"model": "torchvision.models:resnet18", "size": 32}.items():  # of a network of one's own
+        if "backbone" in cfg.thief and OmegaConf.is_missing(cfg.thief.backbone, key):
+            cfg.thief.backbone[key] = value
     return cfg
 
 

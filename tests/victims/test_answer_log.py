@@ -34,6 +34,18 @@ def test_what_was_written_is_read_again(tmp_path: Path) -> None:
     assert "q6" in again and again.count_paid("attack", "measurement") == 4 and again.unsettled == 1
 
 
+def test_of_a_call_that_was_answered_in_part_the_rest_is_free_or_unconfirmed(tmp_path: Path) -> None:
+    log = AnswerLog(tmp_path, "a")
+    log.answer(log.note(Call("k1", ("q1", "q2", "q3"))), ROWS, [2, 0])
+    log.answer(log.note(Call("k2", ("q4", "q5", "q6"))), ROWS[:1], [1], paid_rest=True)
+    for known in (log, AnswerLog(tmp_path, "a"), AnswerLog(tmp_path, "b")):
+        np.testing.assert_array_equal(known.read(["q3", "q1", "q5"]), ROWS[[0, 1, 0]])
+        assert not [name for name in ("q2", "q4", "q6") if name in known]
+    again = AnswerLog(tmp_path, "a")
+    assert [left.call.questions for left in again.left] == [("q4", "q6")] and again.unsettled == log.unsettled == 2
+    assert again.count_paid("attack") == 3
+
+
 @pytest.mark.parametrize("cut", [1, 5, 40])
 def test_a_torn_end_is_cut_off_and_written_on(cut: int, tmp_path: Path) -> None:
     log = write(tmp_path)

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from fmsteal.base.errors import ExportError
 from fmsteal.face.export.served import Served
 from fmsteal.networks.backbones import BackboneSpec
+from fmsteal.networks.own_backbone import OwnBackbone, restore
 from fmsteal.training.classifier import Classifier
 from fmsteal.training.encoder import Encoder
 
@@ -66,7 +67,9 @@ def _require_timm(served: Served) -> BackboneSpec:
     net = served.net
     if not isinstance(net, Classifier | Encoder):
         raise ExportError(f"timm holds timm's own models, and this thief is a program of its attack's: {OTHERS}.")
-    spec = BackboneSpec(**served.known["backbone"])
+    spec = restore(served.known["backbone"])
+    if isinstance(spec, OwnBackbone):
+        raise ExportError(f"timm holds timm's own models, and this thief's trunk is {spec.model}: {OTHERS}.")
     if spec.stem != "own":
         raise ExportError(f"timm's {spec.model} has no stem of this kind (backbone.stem={spec.stem}): {OTHERS}.")
     if isinstance(net, Classifier) and not isinstance(net.head, nn.Linear):

@@ -4,24 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from fmsteal.base.errors import ConfigError, FmstealError, VictimError
+from fmsteal.base.errors import ConfigError, VictimError
 from fmsteal.victims.answer_log import AnswerLog, Call
-from fmsteal.victims.http.failures import GOES_ON, Failure, explain_network, explain_status
-from fmsteal.victims.http.loop_thread import LoopThread
+from fmsteal.victims.failure import GOES_ON, Failure
+from fmsteal.victims.http.failures import explain_network, explain_status
 from fmsteal.victims.http.reading import Reader, Unreadable
-from fmsteal.victims.http.secrets import Headers
+from fmsteal.victims.loop_thread import LoopThread
+from fmsteal.victims.patience import Patience
+from fmsteal.victims.secrets import Headers
+from fmsteal.victims.workers import make_all
 
 if TYPE_CHECKING:
     import aiohttp
-    from tenacity import RetryCallState
 
-FIRST_TRIES = 3  # calls of a service that was never reached: a wrong address is said soon
-FIRST_WAIT = 0.25  # seconds before a call is made again, doubled each time up to half a minute
-GRACE = 1.0  # seconds that calls under way get to end once this process is told to
 RENEWAL = 60.0  # seconds in which a refused token is fetched again once
 T = TypeVar("T")
 
@@ -84,8 +83,7 @@ class HttpClient:
         self.url, self._headers, self._manners, self._reader = url, headers, manners, reader
         self._thread: LoopThread | None = None
         self._session: aiohttp.ClientSession | None = None
-        self._reached = False
-        self._not_before = 0.0  # the service asked all calls to wait until then, on the monotonic clock
+        self._patience = Patience(manners.retries, manners.patience)
         self._renewed = -RENEWAL
 
     @property
@@ -101,9 +99,13 @@ class HttpClient:
                 under way are finished, and their answers kept.
         """
         alone = 1 if width is None and log.width is None else 0
+
+        async def settle(asking: Asking) -> None:
+            await self._settle(asking, log, width)
+
         for some in (askings[:alone], askings[alone:]):
             if some:
-                self._run(self._ask_all(some, log, width))
+                self._run(make_all(some, settle, self._manners.concurrency))
 
     def get(self, url: str) -> bytes:
         """What a GET of an address returns, with the same headers and the same patience.
@@ -111,7 +113,7 @@ class HttpClient:
         Raises:
             VictimError: it returns nothing.
         """
-        return self._run(self._patiently(lambda: self._send("GET", url, b"", {})))
+        return self._run(self._patience.keep_trying(lambda: self._send("GET", url, b"", {})))
 
     def _run(self, work: Coroutine[Any, Any, T]) -> T:
         self._thread = self._thread or LoopThread()
@@ -119,32 +121,6 @@ class HttpClient:
             return self._thread.run(work)
         except Failure as failure:
             raise VictimError(self._headers.hide(f"{failure} {GOES_ON}")) from None
-
-    async def _ask_all(self, askings: Sequence[Asking], log: AnswerLog, width: int | None) -> None:
-        queue, failed = iter(askings), list[BaseException]()
-        count = min(self._manners.concurrency, len(askings))
-        workers = [asyncio.create_task(self._work(queue, log, width, failed)) for _ in range(count)]
-        try:
-            await asyncio.wait(workers)
-        except asyncio.CancelledError as told:  # what is under way may be paid for already
-            failed.append(told)
-            _, late = await asyncio.wait(workers, timeout=GRACE)
-            for worker in late:
-                worker.cancel()
-            raise
-        failed += [error for worker in workers if (error := worker.exception()) is not None]
-        if failed:
-            raise failed[0]
-
-    async def _work(
-        self, queue: Iterator[Asking], log: AnswerLog, width: int | None, failed: list[BaseException]
-    ) -> None:
-        """Make one call after the other, until all are made or one has failed."""
-        while not failed and (asking := next(queue, None)) is not None:
-            try:
-                await self._settle(asking, log, width)
-            except (Failure, FmstealError) as error:
-                failed.append(error)
 
     async def _settle(self, asking: Asking, log: AnswerLog, width: int | None) -> None:
         """Make a call until its answer is in the log, or it is known to cost nothing, or nothing can be known."""
@@ -165,7 +141,7 @@ class HttpClient:
                 raise Failure(str(error), unpaid=False, again=again) from None
 
         try:
-            rows = await self._patiently(once)
+            rows = await self._patience.keep_trying(once)
         except Failure as failure:
             if failure.unpaid:
                 log.void(number)
@@ -173,48 +149,6 @@ class HttpClient:
                 log.keep(number, self._headers.hide(last.decode("latin-1")).encode("latin-1"))
             raise
         log.answer(number, rows)
-
-    async def _patiently(self, call: Callable[[], Awaitable[T]]) -> T:
-        """Make a call again while that costs nothing and helps, with growing waits, and as the service asks."""
-        from tenacity import AsyncRetrying, retry_if_exception
-
-        unsure = list[bool]()
-
-        def may(error: BaseException) -> bool:
-            unsure.append(isinstance(error, Failure) and not error.unpaid)
-            return isinstance(error, Failure) and error.again and (error.wait or 0.0) <= self._manners.patience
-
-        trying = AsyncRetrying(retry=retry_if_exception(may), stop=self._is_enough, wait=self._find_wait, reraise=True)
-        try:
-            async for attempt in trying:
-                with attempt:
-                    return await call()
-        except Failure as failure:
-            failure.unpaid = not any(unsure)
-            if failure.wait is not None and failure.wait > self._manners.patience:
-                raise Failure(
-                    f"{failure} It asks to wait {failure.wait:.0f} s, more than "
-                    f"victim.patience={self._manners.patience:g}.",
-                    unpaid=failure.unpaid, again=False,
-                ) from None  # fmt: skip
-            raise
-        raise AssertionError  # the last failure is raised again
-
-    def _is_enough(self, state: RetryCallState) -> bool:
-        failure = state.outcome.exception() if state.outcome else None
-        unseen = isinstance(failure, Failure) and not failure.reached and not self._reached
-        return state.attempt_number > min(self._manners.retries, FIRST_TRIES - 1 if unseen else self._manners.retries)
-
-    def _find_wait(self, state: RetryCallState) -> float:
-        """Seconds before the next attempt: what the service asks of all calls, else one that doubles each time."""
-        from tenacity import wait_exponential_jitter
-
-        failure = state.outcome.exception() if state.outcome else None
-        asked = failure.wait if isinstance(failure, Failure) else None
-        if asked is not None:
-            self._not_before = max(self._not_before, time.monotonic() + asked)
-            return asked
-        return wait_exponential_jitter(initial=FIRST_WAIT, max=120 * FIRST_WAIT, jitter=FIRST_WAIT)(state)
 
     async def _send(self, method: str, url: str, body: bytes, headers: dict[str, str]) -> bytes:
         """Send one request; the body of its reply.
@@ -224,8 +158,7 @@ class HttpClient:
         """
         import aiohttp
 
-        while (left := self._not_before - time.monotonic()) > 0:
-            await asyncio.sleep(left)
+        await self._patience.wait_turn()
         edition = self._headers.edition
         secret = await asyncio.to_thread(self._headers.spell_out) if self._headers.renews else self._headers.spell_out()
         try:
@@ -237,7 +170,7 @@ class HttpClient:
             raise explain_network(error, url, self._manners.idempotency or method == "GET") from None
         except ValueError:  # a header that HTTP does not allow; its message may hold the value
             raise Failure("victim.headers has a value that HTTP does not allow.", unpaid=True, again=False) from None
-        self._reached = True
+        self._patience.reached = True
         if 200 <= reply.status < 300:
             return said
         again = reply.status in self._manners.retry_statuses

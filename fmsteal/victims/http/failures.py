@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
 
+from fmsteal.victims.failure import Failure
+
 if TYPE_CHECKING:
     import aiohttp
 
@@ -24,24 +26,6 @@ ADVICE = {
     415: "It does not take this type: look at victim.encoding and victim.body.",
     422: "It cannot read the images: look at victim.encoding, victim.size and victim.body.",
 }
-GOES_ON = "What it has answered is kept: the same command goes on from there."
-
-
-class Failure(Exception):
-    """A call that gave no answer.
-
-    Attributes:
-        unpaid: whether it has certainly cost nothing.
-        again: whether it may be made again.
-        wait: seconds that the service asks to wait; None if it does not say.
-        reached: whether the service was reached.
-    """
-
-    def __init__(
-        self, message: str, *, unpaid: bool, again: bool, wait: float | None = None, reached: bool = True
-    ) -> None:
-        super().__init__(message)
-        self.unpaid, self.again, self.wait, self.reached = unpaid, again, wait, reached
 
 
 def explain_network(error: Exception, url: str, charged_once: bool) -> Failure:

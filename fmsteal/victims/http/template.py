@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 from fmsteal.base.errors import ConfigError
-from fmsteal.victims.http.encoding import ImageFormat, Pixels
+from fmsteal.victims.encoding import ImageFormat, Pixels
 
 RAW = "raw"
 OURS: Mapping[str, Any] = {"images": ["{base64}"]}

@@ -24,12 +24,12 @@ from fmsteal.victims.answer_log import AnswerLog, Call
 from fmsteal.victims.answer_log import Answers as Rows
 from fmsteal.victims.base import Victim, VictimMaker
 from fmsteal.victims.content import LOOK
+from fmsteal.victims.encoding import Encoding, ImageFormat, Pixels
 from fmsteal.victims.http.client import Asking, HttpClient, Manners
-from fmsteal.victims.http.encoding import Encoding, ImageFormat, Pixels
 from fmsteal.victims.http.reading import Reader, Unreadable
-from fmsteal.victims.http.secrets import Headers, check_url
 from fmsteal.victims.http.template import Template
 from fmsteal.victims.remote import RemoteModel, RemoteVictim
+from fmsteal.victims.secrets import Headers, check_url
 
 logger = logging.getLogger(__name__)
 KINDS = {"probabilities": "classify", "embeddings": "embed"}  # what a service of ours calls its task

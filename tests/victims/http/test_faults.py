@@ -14,8 +14,8 @@ import torch
 from aiohttp import web
 
 from fmsteal.base.errors import StoreError, VictimError
+from fmsteal.victims import patience
 from fmsteal.victims.answer_log import AnswerLog
-from fmsteal.victims.http import client
 from tests.support.api_server import run
 from tests.victims.http.asking import IDS, POOL, api, ask, behind, due
 
@@ -25,7 +25,7 @@ QUICK = ("retries=30", "timeout=5")
 @pytest.fixture(autouse=True)
 def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """Waits of our own are a hundredth as long."""
-    monkeypatch.setattr(client, "FIRST_WAIT", 0.0025)
+    monkeypatch.setattr(patience, "FIRST_WAIT", 0.0025)
 
 
 def test_hundreds_of_faults_cost_nothing_and_mix_nothing_up(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ class LoopThread:
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
-        threading.Thread(target=self._loop.run_forever, name="fmsteal-http", daemon=True).start()
+        threading.Thread(target=self._loop.run_forever, name="fmsteal-asks", daemon=True).start()
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """Run the work to its end; what interrupts this thread also stops the work, which may tidy up first."""

@@ -1,0 +1,1 @@
+"""Clarifai's embedding API, over gRPC."""
