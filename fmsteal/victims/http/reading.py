@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -27,9 +28,12 @@ class Unreadable(Exception):
 
 
 class Reader:
-    """Reads answers; ``vectors`` and ``errors`` are the JMESPath expressions of a config."""
+    """Reads answers; ``vectors`` and ``errors`` are the JMESPath expressions of a config.
 
-    def __init__(self, vectors: str, errors: str | None) -> None:
+    What a service says goes through ``hide`` before it is shortened: half a key is a key to whoever finds the rest.
+    """
+
+    def __init__(self, vectors: str, errors: str | None, hide: Callable[[str], str]) -> None:
         """Compile the expressions.
 
         Raises:
@@ -39,7 +43,7 @@ class Reader:
             import jmespath
         except ImportError:
             raise ConfigError("A victim behind HTTP needs jmespath: pip install 'fmsteal[http]'.") from None
-        self._path, self._compiled = vectors, {}
+        self._path, self._compiled, self._hide = vectors, {}, hide
         for name, text in (("vectors", vectors), ("errors", errors)):
             if text is None:
                 continue
@@ -55,7 +59,7 @@ class Reader:
         Raises:
             Unreadable: there are none, or another number of them, or they have another width.
         """
-        answer = _parse(body)
+        answer = self._parse(body)
         found = self._search("vectors", answer)
         if found is None and (said := self.read_error(body)):
             raise Unreadable(f"The service answered with an error inside a successful reply: {said}")
@@ -81,13 +85,22 @@ class Reader:
     def read_error(self, body: bytes) -> str | None:
         """What the service says went wrong; None if it does not say."""
         try:
-            said = self._search("errors", _parse(body))
+            said = self._search("errors", self._parse(body))
         except Unreadable:
             return None
-        return None if not said else (said if isinstance(said, str) else json.dumps(said))[:300]
+        return None if not said else self._hide(said if isinstance(said, str) else json.dumps(said))[:300]
 
     def _search(self, name: str, answer: Any) -> Any:
         return self._compiled[name].search(answer) if name in self._compiled else None
+
+    def _parse(self, body: bytes) -> Any:
+        try:
+            return json.loads(body)
+        except ValueError:
+            shown = self._hide(body.decode("utf-8", "replace"))[:40]
+            raise Unreadable(
+                f"The service's answer is no JSON (it begins {shown!r}): look at victim.url.", cut=True
+            ) from None
 
     def _to_rows(self, found: Any, images: int, answer: Any) -> Vectors:
         try:
@@ -103,16 +116,6 @@ class Reader:
                 elsewhere=True,
             )
         return rows
-
-
-def _parse(body: bytes) -> Any:
-    try:
-        return json.loads(body)
-    except ValueError:
-        shown = body[:40].decode("utf-8", "replace")
-        raise Unreadable(
-            f"The service's answer is no JSON (it begins {shown!r}): look at victim.url.", cut=True
-        ) from None
 
 
 def _outline(node: Any, depth: int = 4) -> str:

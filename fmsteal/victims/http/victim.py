@@ -179,7 +179,7 @@ class HttpVictim(VictimMaker):
         url = f"{self.url.rstrip('/')}{self.route}" if self.route else self.url
         check_url(url)
         headers = Headers(self.headers or {}, self.token_command)
-        reader = Reader(self.vectors, self.errors)
+        reader = Reader(self.vectors, self.errors, headers.hide)
         manners = Manners(
             self.concurrency, self.timeout, self.retries, self.patience, tuple(self.retry_statuses), self.idempotency
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import traceback
 from pathlib import Path
@@ -12,6 +13,7 @@ from aiohttp import web
 from fmsteal.base.errors import ConfigError, FmstealError, VictimError
 from fmsteal.config import build
 from fmsteal.identity.keys import identity
+from fmsteal.victims.http.reading import Reader, Unreadable
 from tests.support.api_server import run
 from tests.support.composing import composed
 from tests.support.small_task import TASK
@@ -47,6 +49,17 @@ def test_a_key_reaches_the_service_and_nothing_else(
     said = ["".join(traceback.format_exception(error.value)) for error in (unread, refused)]
     texts = (*said, caplog.text, repr(victim), repr(victim.service))
     assert not [text for text in texts if SECRET[:-1] in text] and not find_secret(tmp_path)
+
+
+def test_a_key_is_hidden_where_a_limit_would_cut_it() -> None:
+    reader = Reader("vectors", "error", lambda text: text.replace(SECRET, "env:THEIR_KEY"))
+    for ahead in range(30, 42):
+        with pytest.raises(Unreadable) as unread:
+            reader.read(b"-" * ahead + SECRET.encode() + b"-" * 400, 1, None)
+        assert "sk-" not in str(unread.value)
+    for ahead in range(280, 302):
+        said = reader.read_error(json.dumps({"error": "-" * ahead + SECRET}).encode())
+        assert said is not None and "sk-" not in said and len(said) <= 300
 
 
 def test_a_token_is_fetched_by_a_command_and_again_when_it_is_refused(tmp_path: Path) -> None:
