@@ -9,10 +9,12 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from fmsteal.audit.composer import Composer, open_composer
+from fmsteal.audit.pairs import Pair, group_pairs, sets, spell_own
 from fmsteal.audit.request import LADDER, AuditRequest
 from fmsteal.audit.shelf import ATTACKS, DEFENSES, NONE, Choice
 from fmsteal.audit.target import Target, count_besides, require_countable
 from fmsteal.base.errors import ConfigError, FmstealError
+from fmsteal.config import build
 from fmsteal.sweep.grid import SweepJob
 
 DEFAULTS = ("tracker=none",)  # an audited model is nobody else's business, unless its owner says so
@@ -90,7 +92,7 @@ def make_plan(request: AuditRequest) -> AuditPlan:
     Raises:
         ConfigError: the target, an attacker or a defense that was named cannot be used, or the limits are too low.
     """
-    words = [*(word for word in DEFAULTS if not _sets(request.target, "tracker")), *request.target]
+    words = [*(word for word in DEFAULTS if not sets(request.target, "tracker")), *request.target]
     with open_composer(words) as composer:
         return _Planner(request, composer, words).make()
 
@@ -107,12 +109,20 @@ class _Planner:
 
     def make(self) -> AuditPlan:
         self._require_limits()
-        pairs = [pair for attack in self.attacks for pair in self._check_attack(attack)]
-        if not any(pair.rungs != (0,) for pair in pairs):
+        pairs = [pair for attack in self.attacks for pair in self._pair_up(attack)]
+        try:
+            pairs = self._check_together(pairs)
+        except FmstealError:  # find out which
+            self.gaps.clear()
+            pairs = [pair for attack in self.attacks for pair in self._check_apart(attack)]
+        if not any(pair.asks for pair in pairs):
             raise ConfigError("No attacker of this audit asks anything: name one that does, as --attacks knockoff.")
         self._require_useful(pairs)
-        ladder, plan = self._fit_ladder(pairs)
-        return replace(plan, gaps=self.gaps, commands=list(self._commands(pairs, ladder)))
+        plan = self._fit_ladder(pairs)
+        kept = [pair.cut(plan.ladder) for pair in pairs]
+        return replace(
+            plan, gaps=self.gaps, commands=[group.spell(self.words, self.request.seeds) for group in group_pairs(kept)]
+        )
 
     def _require_limits(self) -> None:
         if not self.target.paid:
@@ -125,108 +135,106 @@ class _Planner:
                 "another: victim.usd_per_1000=...)."
             )
 
-    def _check_attack(self, attack: Choice) -> Iterator[_Pair]:
-        """An attacker with each defense that it can be tried against, and the budgets that it can have."""
-        named, rungs = self.request.attacks is not None, self.request.ladder or LADDER
+    def _pair_up(self, attack: Choice) -> list[Pair]:
+        """An attacker with each defense, unchecked; none if nothing can come of it."""
         try:
-            if _asks_nothing(self._compose(attack, NONE, 0)):
-                if why := _find_obstacle(attack, self.cfg):
-                    raise ConfigError(why)
-                yield _Pair(attack, NONE, (0,), self._check(attack, NONE, [0]))
-                return
-            undefended = self._check_rungs(attack, NONE, rungs)
+            if not _asks_nothing(self._compose(attack)):
+                return [Pair(attack, defense, self.request.ladder or LADDER) for defense in self.defenses]
+            if why := _find_obstacle(attack, self.cfg):
+                raise ConfigError(f"attack={attack.name}: {why}")
         except FmstealError as error:
-            if named:
-                raise
-            return self.gaps.append(Gap(f"the attacker {attack.label}", _say(error)))
-        yield undefended
-        for defense in self.defenses[1:]:
-            try:
-                yield self._check_rungs(attack, defense, undefended.rungs)
-            except FmstealError as error:
-                self.gaps.append(Gap(f"{attack.label} against {defense.label}", _say(error)))
+            return self._leave_out(attack, error)
+        return [Pair(attack, NONE, (0,))]
 
-    def _check_rungs(self, attack: Choice, defense: Choice, rungs: Sequence[int]) -> _Pair:
-        """The budgets that an attacker can have; those of the default ladder that it cannot are left out."""
-        try:
-            return _Pair(attack, defense, tuple(rungs), self._check(attack, defense, rungs))
-        except FmstealError:
-            if self.request.ladder is not None:
-                raise
-        fine, why = [], ""
-        for rung in rungs:
+    def _leave_out(self, attack: Choice, error: FmstealError) -> list[Pair]:
+        """Leave out an attacker of the default shelf; one that was named is refused."""
+        if self.request.attacks is not None:
+            raise error
+        self.gaps.append(Gap(f"the attacker {attack.label}", _say(error)))
+        return []
+
+    def _check_together(self, pairs: Sequence[Pair]) -> list[Pair]:
+        """The pairs with their jobs, each part of a job checked once."""
+        found: list[Pair] = []
+        for group in group_pairs(pairs):
+            jobs = self.composer.check(group.spell(self.words, self.request.seeds)[1:-1])
+            for pair in group.pairs:
+                chosen = pair.attack.name, pair.defense.name
+                mine = [job for job in jobs if (job.axis["attack"], job.axis["defense"]) == chosen]
+                found.append(replace(pair, jobs=mine))
+        return sorted(found, key=lambda pair: (self.attacks.index(pair.attack), self.defenses.index(pair.defense)))
+
+    def _check_apart(self, attack: Choice) -> Iterator[Pair]:
+        """An attacker with each defense that it can be tried against, and the budgets that it can have."""
+        pairs = self._pair_up(attack)
+        for pair in pairs:
             try:
-                self._check(attack, defense, [rung])
+                yield self._check_rungs(pair)
+            except FmstealError as error:
+                if pair.defense == NONE:
+                    self._leave_out(attack, error)
+                    return
+                self.gaps.append(Gap(f"{attack.label} against {pair.defense.label}", _say(error)))
+
+    def _check_rungs(self, pair: Pair) -> Pair:
+        """A pair with its jobs; budgets of the default ladder that it cannot have are left out."""
+        try:
+            return self._check_together([pair])[0]
+        except FmstealError:
+            if self.request.ladder is not None or not pair.asks:
+                raise
+        fine: list[int] = []
+        for rung in pair.rungs:
+            try:
+                self._check_together([replace(pair, rungs=(rung,))])
                 fine.append(rung)
             except FmstealError as error:
-                why = _say(error)
-                if rung == rungs[-1] and not fine:
+                if rung == pair.rungs[-1] and not fine:
                     raise
-                self.gaps.append(Gap(f"{attack.label} with {rung:,} queries", why))
-        return _Pair(attack, defense, tuple(fine), self._check(attack, defense, fine))
+                if pair.defense == NONE:
+                    self.gaps.append(Gap(f"{pair.attack.label} with {rung:,} queries", _say(error)))
+        return self._check_together([replace(pair, rungs=tuple(fine))])[0]
 
-    def _check(self, attack: Choice, defense: Choice, rungs: Sequence[int]) -> Sequence[SweepJob]:
-        return self.composer.check(self._spell(attack, defense, rungs))
+    def _compose(self, attack: Choice, defense: Choice = NONE, queries: int = 1) -> DictConfig:
+        own = spell_own(self.words, attack, defense)
+        words = [f"attack={attack.name}", f"defense={defense.name}", f"budget.queries={queries}"]
+        return self.composer.compose([*own, *words])
 
-    def _compose(self, attack: Choice, defense: Choice, queries: int) -> DictConfig:
-        own = self._own(attack, defense)
-        return self.composer.compose([*own, f"attack={attack.name}", f"defense={defense.name}", f"budget.queries={queries}"])
-
-    def _own(self, attack: Choice, defense: Choice) -> list[str]:
-        """The words that all jobs of an attacker against a defense have; its own come in place of the target's."""
-        own = [*attack.words, *defense.words]
-        return [*(word for word in self.words if not _sets(own, word.partition("=")[0])), *own]
-
-    def _spell(
-        self, attack: Choice, defense: Choice, rungs: Sequence[int], attacks: str = "", defenses: str = ""
-    ) -> list[str]:
-        """The words of a sweep over budgets and seeds, and over further attacks and defenses without own words."""
-        return [
-            *self._own(attack, defense),
-            f"attack={attacks or attack.name}",
-            f"defense={defenses or defense.name}",
-            f"budget.queries={','.join(map(str, rungs))}",
-            f"seed={','.join(map(str, range(self.request.seeds)))}",
-        ]
-
-    def _require_useful(self, pairs: Sequence[_Pair]) -> None:
+    def _require_useful(self, pairs: Sequence[Pair]) -> None:
         """Check that each defense that was named can be tried against some attacker."""
         for defense in self.defenses[1:]:
             if not any(pair.defense == defense for pair in pairs):
                 why = next(gap.why for gap in self.gaps if gap.what.endswith(f"against {defense.label}"))
                 raise ConfigError(f"No attacker of this audit can be tried against {defense.label}: {why}")
 
-    def _fit_ladder(self, pairs: Sequence[_Pair]) -> tuple[tuple[int, ...], AuditPlan]:
-        """The rungs that fit the limits, and the plan of them; of the default ladder as many as fit, from below."""
+    def _fit_ladder(self, pairs: Sequence[Pair]) -> AuditPlan:
+        """The plan of the rungs that fit the limits; of the default ladder as many as fit, from below."""
         asked = sorted({rung for pair in pairs for rung in pair.rungs if rung})
         for most in range(len(asked), 0, -1):
-            ladder = tuple(asked[:most])
-            plan = self._plan(pairs, ladder)
-            if over := self._find_excess(plan):
-                if self.request.ladder is not None:
-                    raise ConfigError(f"{over} A shorter --ladder, fewer --attacks, --defenses or --seeds, or a higher limit.")
-                continue
-            self.gaps += [Gap(f"thefts of {rung:,} queries", "they did not fit the limits") for rung in asked[most:]]
-            return ladder, plan
+            plan = self._plan(pairs, asked[:most])
+            if not (over := self._find_excess(plan)):
+                self.gaps += [
+                    Gap(f"thefts of {rung:,} queries", "they did not fit the limits") for rung in asked[most:]
+                ]
+                return plan
+            if self.request.ladder is not None:
+                break
+        smallest = "" if self.request.ladder else f" That is with the smallest budget, {asked[0]:,}, alone."
         raise ConfigError(
-            f"{self._find_excess(self._plan(pairs, asked[:1]))} That is with the smallest budget of {asked[0]:,} alone: "
-            "fewer --attacks or --defenses, a smaller --ladder, or a higher limit."
+            f"{over}{smallest} Choose a shorter --ladder, fewer --attacks, --defenses or --seeds, or a higher limit. "
+            "Nothing was asked."
         )
 
-    def _plan(self, pairs: Sequence[_Pair], ladder: Sequence[int]) -> AuditPlan:
-        kept = {0, *ladder}
+    def _plan(self, pairs: Sequence[Pair], ladder: Sequence[int]) -> AuditPlan:
         thefts = [
-            PlannedTheft(job, pair.attack.label, pair.defense.label)
-            for pair in pairs
-            for job in pair.jobs
-            if job.queries in kept
+            PlannedTheft(job, pair.attack.label, pair.defense.label) for pair in pairs for job in pair.cut(ladder).jobs
         ]
         besides = 0
         if self.target.paid:
-            attack = next(pair.attack for pair in pairs if pair.rungs != (0,))
-            configs = [self._compose(attack, defense, ladder[0]) for defense in self.defenses]
+            attack = next(pair.attack for pair in pairs if pair.asks)
+            configs = [self._compose(attack, defense) for defense in self.defenses]
             besides = count_besides(configs, len(thefts))
-        return AuditPlan(self.request, self.target, thefts, ladder, besides, (), ())
+        return AuditPlan(self.request, self.target, thefts, tuple(ladder), besides, (), ())
 
     def _find_excess(self, plan: AuditPlan) -> str:
         """Which limit a plan passes, in words; "" if none."""
@@ -238,46 +246,16 @@ class _Planner:
             return f"{asked} for {plan.usd:,.2f} USD, more than --usd {self.request.usd:,.2f}."
         return ""
 
-    def _commands(self, pairs: Sequence[_Pair], ladder: Sequence[int]) -> Iterator[list[str]]:
-        """The sweeps that make up the audit: those attackers together that share defenses, budgets and own words."""
-        groups: dict[tuple[object, ...], dict[Choice, list[_Pair]]] = {}
-        for pair in pairs:
-            rungs = tuple(rung for rung in pair.rungs if rung in {0, *ladder})
-            if rungs:
-                kind = (pair.attack.words, pair.defense.words, rungs)
-                groups.setdefault(kind, {}).setdefault(pair.attack, []).append(replace(pair, rungs=rungs))
-        for members in groups.values():
-            together: dict[tuple[str, ...], list[_Pair]] = {}
-            for mine in members.values():
-                together.setdefault(tuple(pair.defense.name for pair in mine), []).append(mine[0])
-            for defenses, some in together.items():
-                first = some[0]
-                words = self._spell(
-                    first.attack, first.defense, first.rungs, ",".join(p.attack.name for p in some), ",".join(defenses)
-                )
-                yield ["-m", *words, "hydra.sweeper.mixed=true"]
-
-
-@dataclass(frozen=True)
-class _Pair:
-    """An attacker against a defense, with the budgets that it can have, and the jobs of all of them."""
-
-    attack: Choice
-    defense: Choice
-    rungs: tuple[int, ...]
-    jobs: Sequence[SweepJob]
-
 
 def _asks_nothing(cfg: DictConfig) -> bool:
     """Whether an attack refuses any budget but none."""
     import numpy as np
 
     from fmsteal.data.images import Images
-    from fmsteal.job.parts import Parts
     from fmsteal.job.protocols import check_attack
     from fmsteal.oracle.oracle import Budget
 
-    attack, pool = Parts.of(cfg).attack, Images(np.zeros((1, 3, 1, 1), np.uint8), "an image")
+    attack, pool = build.make(cfg.attack), Images(np.zeros((1, 3, 1, 1), np.uint8), "an image")
     try:
         check_attack(attack, Budget(0), pool)
     except FmstealError:
@@ -294,11 +272,6 @@ def _find_obstacle(attack: Choice, cfg: DictConfig) -> str:
     if attack.name == "own_data" and "train_count" in cfg.data and cfg.data.train_count is None:
         return "it needs labelled images that the victim was not trained on: data.train_count=N leaves some out."
     return ""
-
-
-def _sets(words: Sequence[str], key: str) -> bool:
-    """Whether one of the words gives a key a value, or chooses for its group."""
-    return any(word.partition("=")[0].lstrip("+~") == key.lstrip("+~") for word in words)
 
 
 def _say(error: FmstealError) -> str:

@@ -56,7 +56,9 @@ def parse_choices(given: Iterable[str], option: str) -> tuple[Choice, ...]:
         parts = [text.split()] if " " in text.strip() else [[name] for name in text.split(",")]
         for name, *words in (part or [""] for part in parts):
             if not name or "=" in name:
-                raise ConfigError(f"{option} takes names, as {option} a,b, or {option} 'a key=value': {text!r} is none.")
+                raise ConfigError(
+                    f"{option} takes names, as {option} a,b, or {option} 'a key=value': {text!r} is none."
+                )
             if wrong := [word for word in words if "=" not in word]:
                 raise ConfigError(
                     f"{option} {text!r}: {wrong[0]} is no override. Several names: {option} {','.join([name, *wrong])}."
