@@ -52,9 +52,9 @@ def parse_choices(given: Iterable[str], option: str) -> tuple[Choice, ...]:
         ConfigError: one is no name, its overrides are none, or it is given twice.
     """
     found: list[Choice] = []
-    for text in given:
-        parts = [text.split()] if " " in text.strip() else [[name] for name in text.split(",")]
-        for name, *words in (part or [""] for part in parts):
+    for text in map(str.strip, given):
+        parts = [text.split()] if " " in text else [[name] for name in text.split(",")]
+        for name, *words in parts:
             if not name or "=" in name:
                 raise ConfigError(
                     f"{option} takes names, as {option} a,b, or {option} 'a key=value': {text!r} is none."

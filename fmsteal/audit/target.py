@@ -110,7 +110,8 @@ def _downstream(configs: Sequence[DictConfig]) -> list[Mapping[str, Any]]:
     """The downstream tasks that encoders and honest clients are judged by, each once."""
     found: dict[str, Mapping[str, Any]] = {}
     for cfg in configs:
-        for node in (cfg.evaluation, find_honest(cfg) or {}):
+        honest = find_honest(cfg)
+        for node in (cfg.evaluation, *(() if honest is None else (honest,))):
             tasks = node.get("downstream") or {}
             found |= {str(name): _plain(tasks[name]) for name in tasks if not str(name).startswith("_")}
     return list(found.values())
@@ -128,4 +129,4 @@ def _count_downstream(node: Mapping[str, Any]) -> int:
 
 def _plain(node: Any) -> Mapping[str, Any]:
     found = OmegaConf.to_container(node, resolve=True) if isinstance(node, DictConfig) else node
-    return found if isinstance(found, dict) else {}
+    return {str(key): value for key, value in found.items()} if isinstance(found, dict) else {}
