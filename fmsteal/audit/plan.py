@@ -10,11 +10,12 @@ from omegaconf import DictConfig
 
 from fmsteal.audit.composer import Composer, open_composer
 from fmsteal.audit.pairs import Pair, group_pairs, sets, spell_own
+from fmsteal.audit.probe import probe_attack
 from fmsteal.audit.request import LADDER, AuditRequest
 from fmsteal.audit.shelf import ATTACKS, DEFENSES, NONE, Choice
 from fmsteal.audit.target import Target, count_besides, require_countable
 from fmsteal.base.errors import ConfigError, FmstealError
-from fmsteal.config import build
+from fmsteal.config import answers
 from fmsteal.sweep.grid import SweepJob
 
 DEFAULTS = ("tracker=none",)  # an audited model is nobody else's business, unless its owner says so
@@ -104,11 +105,13 @@ class _Planner:
         self.cfg = composer.compose([*self.words])
         self.target = Target.of(self.cfg)
         self.attacks = request.attacks or ATTACKS[self.target.answers]
+        self.plain = next(one for one in ATTACKS[self.target.answers] if not one.words and one.name != "own_data")
         self.defenses = request.defenses or (NONE, *DEFENSES[self.target.answers])
         self.gaps: list[Gap] = []
 
     def make(self) -> AuditPlan:
         self._require_limits()
+        self._require_fitting()
         pairs = [pair for attack in self.attacks for pair in self._pair_up(attack)]
         try:
             pairs = self._check_together(pairs)
@@ -135,16 +138,23 @@ class _Planner:
                 "another: victim.usd_per_1000=...)."
             )
 
+    def _require_fitting(self) -> None:
+        """Check that the defenses that were named exist, and are made for the API's answers."""
+        for defense in self.defenses[1:]:
+            answers.check(self._compose(self.plain, defense))
+
     def _pair_up(self, attack: Choice) -> list[Pair]:
-        """An attacker with each defense, unchecked; none if nothing can come of it."""
+        """An attacker with each defense, and the budgets that it can have, unchecked; none if it cannot be tried."""
+        named, rungs = self.request.ladder is not None, self.request.ladder or LADDER
         try:
-            if not _asks_nothing(self._compose(attack)):
-                return [Pair(attack, defense, self.request.ladder or LADDER) for defense in self.defenses]
-            if why := _find_obstacle(attack, self.cfg):
-                raise ConfigError(f"attack={attack.name}: {why}")
+            found = probe_attack(self._compose(attack), rungs)
+            if found.refused and (named or not found.rungs):
+                raise ConfigError(next(iter(found.refused.values())))
         except FmstealError as error:
             return self._leave_out(attack, error)
-        return [Pair(attack, NONE, (0,))]
+        self.gaps += [Gap(f"{attack.label} with {rung:,} queries", why) for rung, why in found.refused.items()]
+        defenses = [NONE] if found.rungs == (0,) else self.defenses
+        return [Pair(attack, defense, found.rungs) for defense in defenses]
 
     def _leave_out(self, attack: Choice, error: FmstealError) -> list[Pair]:
         """Leave out an attacker of the default shelf; one that was named is refused."""
@@ -165,35 +175,15 @@ class _Planner:
         return sorted(found, key=lambda pair: (self.attacks.index(pair.attack), self.defenses.index(pair.defense)))
 
     def _check_apart(self, attack: Choice) -> Iterator[Pair]:
-        """An attacker with each defense that it can be tried against, and the budgets that it can have."""
-        pairs = self._pair_up(attack)
-        for pair in pairs:
+        """An attacker with each defense that it can be tried against."""
+        for pair in self._pair_up(attack):
             try:
-                yield self._check_rungs(pair)
+                yield self._check_together([pair])[0]
             except FmstealError as error:
                 if pair.defense == NONE:
                     self._leave_out(attack, error)
                     return
                 self.gaps.append(Gap(f"{attack.label} against {pair.defense.label}", _say(error)))
-
-    def _check_rungs(self, pair: Pair) -> Pair:
-        """A pair with its jobs; budgets of the default ladder that it cannot have are left out."""
-        try:
-            return self._check_together([pair])[0]
-        except FmstealError:
-            if self.request.ladder is not None or not pair.asks:
-                raise
-        fine: list[int] = []
-        for rung in pair.rungs:
-            try:
-                self._check_together([replace(pair, rungs=(rung,))])
-                fine.append(rung)
-            except FmstealError as error:
-                if rung == pair.rungs[-1] and not fine:
-                    raise
-                if pair.defense == NONE:
-                    self.gaps.append(Gap(f"{pair.attack.label} with {rung:,} queries", _say(error)))
-        return self._check_together([replace(pair, rungs=tuple(fine))])[0]
 
     def _compose(self, attack: Choice, defense: Choice = NONE, queries: int = 1) -> DictConfig:
         own = spell_own(self.words, attack, defense)
@@ -245,33 +235,6 @@ class _Planner:
         if self.request.usd is not None and plan.usd > self.request.usd:
             return f"{asked} for {plan.usd:,.2f} USD, more than --usd {self.request.usd:,.2f}."
         return ""
-
-
-def _asks_nothing(cfg: DictConfig) -> bool:
-    """Whether an attack refuses any budget but none."""
-    import numpy as np
-
-    from fmsteal.data.images import Images
-    from fmsteal.job.protocols import check_attack
-    from fmsteal.oracle.oracle import Budget
-
-    attack, pool = build.make(cfg.attack), Images(np.zeros((1, 3, 1, 1), np.uint8), "an image")
-    try:
-        check_attack(attack, Budget(0), pool)
-    except FmstealError:
-        return False
-    try:
-        check_attack(attack, Budget(1), pool)
-    except FmstealError:
-        return True
-    return False
-
-
-def _find_obstacle(attack: Choice, cfg: DictConfig) -> str:
-    """Why an attacker that asks nothing cannot be tried; "" if nothing is known against it."""
-    if attack.name == "own_data" and "train_count" in cfg.data and cfg.data.train_count is None:
-        return "it needs labelled images that the victim was not trained on: data.train_count=N leaves some out."
-    return ""
 
 
 def _say(error: FmstealError) -> str:

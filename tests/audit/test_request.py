@@ -85,7 +85,8 @@ def test_what_is_asked_decides_the_name_and_where_it_is_written_does_not() -> No
     names = [
         make_request([YES, *words], ladder=ladder, queries=queries).sweep_id
         for words, ladder, queries in (
-            ([], None, None), (["output=/a", "cache=/b", "tracker=wandb", "trainer=cpu", "hydra/launcher=joblib"], None, None),
+            ([], None, None),
+            (["output=/a", "cache=/b", "tracker=wandb", "trainer=cpu", "hydra/launcher=joblib"], None, None),
             (["victim=resnet10t"], None, None), ([], "100", None), ([], None, 500),
         )
     ]  # fmt: skip

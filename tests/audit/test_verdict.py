@@ -27,8 +27,8 @@ FREE = curve("own_data", {0: 0.6})
 @pytest.mark.parametrize(
     ("rungs", "grade", "says"),
     [
-        ({100: 0.7, 1000: 0.96}, COPIED, "solve agrees with it on 96.0 % of the test images after 1,000 queries (1.50 USD)"),
-        ({100: 0.91, 1000: 0.92}, CLOSE, "closely through its API: solve agrees with it on 91.0 % of the test images after 100"),
+        ({100: 0.7, 1000: 0.96}, COPIED, "solve agrees with it on 96.0 % of the test images after 1,000 queries (1.50"),
+        ({100: 0.91, 1000: 0.92}, CLOSE, "closely through its API: solve agrees with it on 91.0 % of the test images"),
         ({100: 0.8}, PARTLY, "in part through its API: solve agrees with it on 80.0 %"),
         ({100: 0.3, 300: 0.5}, HARDLY, "Copies of this model are poor, as far as these attackers got: solve"),
         ({100: 0.3, 300: 0.499}, NOT_COPIED, "None of these attackers copied this model: the best, solve"),
@@ -71,7 +71,9 @@ def test_attackers_that_ask_nothing_decide_nothing() -> None:
     assert judge(found(curve("own_data", {0: 0.99}))).grade == UNKNOWN
 
 
-@pytest.mark.parametrize(("rungs", "rising"), [({100: 0.5, 300: 0.9}, True), ({100: 0.9, 300: 0.91}, False), ({9: 0.9}, False)])
+@pytest.mark.parametrize(
+    ("rungs", "rising"), [({100: 0.5, 300: 0.9}, True), ({100: 0.9, 300: 0.91}, False), ({9: 0.9}, False)]
+)
 def test_a_curve_that_still_rises_is_said_to(rungs: Rungs, rising: bool) -> None:
     said = " ".join(judge(found(curve("solve", rungs))).sentences)
     assert ("still rising at the largest budget tried (300 queries)" in said) is rising
@@ -109,7 +111,8 @@ def test_what_detectors_saw_and_honest_users_lose_is_said() -> None:
     for words in (
         "The detector prada flagged 42.0 % of the attackers' queries, and 0.4 % of an honest user's.",
         "10.0 % of the attackers' queries were refused.", "A theft was delayed by 12 s.",
-        "An honest user's accuracy falls from 97.0 % to 95.0 %.", "off by 0.31 (L1", "1.0 % of an honest user's questions",
+        "An honest user's accuracy falls from 97.0 % to 95.0 %.", "off by 0.31 (L1",
+        "1.0 % of an honest user's questions",
     ):  # fmt: skip
         assert words in said
     unharmed = replace(guard, flagged={}, refused=0.0, delay=0.0, honest={"accuracy": 0.97, "victim_accuracy": 0.97})
@@ -122,4 +125,9 @@ def test_what_detectors_saw_and_honest_users_lose_is_said() -> None:
 def test_a_level_is_passed_by_the_smallest_budget_that_reaches_it() -> None:
     shaky = curve("solve", {100: 0.85, 300: 0.79, 1000: 0.9})
     passed = {level: shaky.first_over(level) for level in (0.5, 0.8, 0.9, 0.95)}
-    assert {level: point and point.budget for level, point in passed.items()} == {0.5: 100, 0.8: 100, 0.9: 1000, 0.95: None}
+    assert {level: point and point.budget for level, point in passed.items()} == {
+        0.5: 100,
+        0.8: 100,
+        0.9: 1000,
+        0.95: None,
+    }

@@ -20,7 +20,8 @@ from tests.support.sweeps import NASTY, failed, finished
 LADDER = (100, 1000)
 REACHED = {  # agreement by attacker, defense and budget; None: the theft failed
     ("own_data", "none", 0): 0.6, ("solve", "none", 100): 0.82, ("solve", "none", 1000): 0.97,
-    ("solve", "prada", 100): 0.82, ("solve", "prada", 1000): 0.97, ("solve", NASTY, 100): 0.4, ("solve", NASTY, 1000): None,
+    ("solve", "prada", 100): 0.82, ("solve", "prada", 1000): 0.97,
+    ("solve", NASTY, 100): 0.4, ("solve", NASTY, 1000): None,
 }  # fmt: skip
 
 

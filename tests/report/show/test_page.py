@@ -16,6 +16,7 @@ from tests.support.html import Html
 from tests.support.job_folders import asked, axis, begun, done
 from tests.support.sweeps import LAST_LINE, NASTY, finished, troubled
 
+
 def written(folder: Path, *sweeps: Path, plots: bool = False) -> Html:
     """The page of sweeps, with or without its drawings."""
     study = Study.of(list(sweeps))
