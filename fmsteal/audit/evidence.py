@@ -79,7 +79,8 @@ class Guarding:
         flagged: for each detector, the share of the attackers' queries that it flagged.
         refused: the share of their queries that it refused.
         delay: seconds that it made an attacker wait, mean over thefts.
-        honest: the figures of an honest client (``honest/accuracy`` as ``accuracy``, ...), mean over thefts.
+        honest: an honest client's figures (``honest/accuracy`` as ``accuracy``, ...), mean over thefts; of encoders
+            also ``target_accuracy``, downstream without the defense.
     """
 
     defense: str
@@ -181,6 +182,9 @@ def _read_guard(defense: str, thefts: Sequence[TriedTheft]) -> Guarding:
     honest = {
         name: _mean(theft.job.figure(name) for theft in thefts) for name in sorted(names) if name.startswith(HONEST)
     }
+    plain = [value for theft in thefts if (value := theft.job.figure("test/target_accuracy")) is not None]
+    if plain and "honest/downstream_accuracy" in honest:
+        honest["honest/target_accuracy"] = _mean(plain)
     return Guarding(
         defense,
         {name.removeprefix(FLAGS): _sum(t.job.figure(name) for t in thefts) / max(asked, 1.0) for name in flags},

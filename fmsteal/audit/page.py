@@ -31,12 +31,21 @@ HONEST = {  # the figures of an honest user that the page shows, and their headi
     "label_kept": "same label",
     "l1": "L1 off",
     "downstream_accuracy": "downstream accuracy",
+    "target_accuracy": "without it",
     "cosine": "cosine",
     "false_alarms": "false alarms",
     "refused": "refused",
     "ms_per_query": "ms a query",
 }
-SHARES = {"accuracy", "victim_accuracy", "label_kept", "downstream_accuracy", "false_alarms", "refused"}
+SHARES = {
+    "accuracy",
+    "victim_accuracy",
+    "label_kept",
+    "downstream_accuracy",
+    "target_accuracy",
+    "false_alarms",
+    "refused",
+}
 
 
 def write_page(document: Document, thefts: Sequence[TriedTheft], folder: AuditFolder) -> Path:

@@ -119,7 +119,10 @@ class _Planner:
             self.gaps.clear()
             pairs = [pair for attack in self.attacks for pair in self._check_apart(attack)]
         if not any(pair.asks for pair in pairs):
-            raise ConfigError("No attacker of this audit asks anything: name one that does, as --attacks knockoff.")
+            why = "".join(f" {gap.what}: {gap.why}" for gap in self.gaps[-1:])
+            raise ConfigError(
+                f"No attacker of this audit asks anything: name one that does, as --attacks knockoff.{why}"
+            )
         self._require_useful(pairs)
         plan = self._fit_ladder(pairs)
         kept = [pair.cut(plan.ladder) for pair in pairs]

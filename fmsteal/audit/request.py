@@ -95,11 +95,13 @@ def make_request(
     for option, limit in (("--queries", queries), ("--usd", usd)):
         if limit is not None and not 0 < limit < float("inf"):
             raise ConfigError(f"{option} must be more than 0, not {limit}.")
-    given = parse_choices(defenses, "--defenses")
+    tried, given = parse_choices(attacks, "--attacks"), parse_choices(defenses, "--defenses")
+    for choices, own in ((tried, "attack"), (given, "defense")):
+        for word in (word for choice in choices for word in choice.words):
+            if not word.lstrip("+~").startswith((f"{own}.", f"{own}/", f"{own}@")):
+                _require_targets(word)
     chosen = None if not given else (NONE, *(one for one in given if one.name != UNDEFENDED))
-    return AuditRequest(
-        target, parse_choices(attacks, "--attacks") or None, chosen, _parse_ladder(ladder), seeds, queries, usd, name
-    )
+    return AuditRequest(target, tried or None, chosen, _parse_ladder(ladder), seeds, queries, usd, name)
 
 
 def _require_targets(word: str) -> None:

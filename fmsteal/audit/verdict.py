@@ -102,7 +102,7 @@ def _say_trend(curve: Curve) -> Iterator[str]:
     """Whether more queries would give more."""
     points = [point for point in curve.points if point.budget]
     steps = [later.agreement - earlier.agreement for earlier, later in pairwise(points)]
-    if steps and steps[-1] > LITTLE:
+    if steps and steps[-1] > LITTLE and points[-1].agreement < 1 - LITTLE:
         yield (
             f"Agreement of {curve.attack} was still rising at the largest budget tried ({count(points[-1].budget)}): "
             "expect more queries to give a better copy."
@@ -181,7 +181,9 @@ def _say_honest(guard: Guarding) -> Iterator[str]:
     if honest.get("l1", 0.0) > 0.0005:
         yield f"The probabilities that honest users get are off by {honest['l1']:.2f} (L1, of 2 at most)."
     if "downstream_accuracy" in honest:
-        yield f"A head trained on an honest user's embeddings is right on {percent(honest['downstream_accuracy'])}."
+        right = f"A head trained on an honest user's embeddings is right on {percent(honest['downstream_accuracy'])}"
+        plain = honest.get("target_accuracy")
+        yield f"{right}." if plain is None else f"{right}, in place of {percent(plain)}."
     if honest.get("refused"):
         yield f"{percent(honest['refused'])} of an honest user's questions are refused."
 

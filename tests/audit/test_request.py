@@ -59,6 +59,8 @@ def test_what_an_audit_sets_itself_is_refused_with_what_to_type_instead(word: st
         ({"ladder": "0,100"}, "--ladder takes numbers"),
         ({"attacks": ["knockoff,,solve"]}, "--attacks takes names"),
         ({"attacks": ["attack=solve"]}, "--attacks takes names"),
+        ({"attacks": ["solve seed=3"]}, "an audit sets seed itself"),
+        ({"defenses": ["gaussian budget.queries=3"]}, "an audit sets budget.queries itself"),
         ({"attacks": ["solve top1"]}, "--attacks solve,top1"),
         ({"attacks": ["solve", "solve"]}, "names solve twice"),
         ({"defenses": [" "]}, "--defenses takes names"),

@@ -72,7 +72,13 @@ def test_attackers_that_ask_nothing_decide_nothing() -> None:
 
 
 @pytest.mark.parametrize(
-    ("rungs", "rising"), [({100: 0.5, 300: 0.9}, True), ({100: 0.9, 300: 0.91}, False), ({9: 0.9}, False)]
+    ("rungs", "rising"),
+    [
+        ({100: 0.5, 300: 0.9}, True),
+        ({100: 0.9, 300: 0.91}, False),
+        ({100: 0.9, 300: 0.99}, False),  # there is no more to be had
+        ({9: 0.9}, False),
+    ],
 )
 def test_a_curve_that_still_rises_is_said_to(rungs: Rungs, rising: bool) -> None:
     said = " ".join(judge(found(curve("solve", rungs))).sentences)
@@ -115,6 +121,9 @@ def test_what_detectors_saw_and_honest_users_lose_is_said() -> None:
         "1.0 % of an honest user's questions",
     ):  # fmt: skip
         assert words in said
+    encoder = replace(guard, honest={"downstream_accuracy": 0.8, "target_accuracy": 0.9})
+    said = judge(found(*curves, guards=(encoder,))).defenses["prada"]
+    assert said.endswith("A head trained on an honest user's embeddings is right on 80.0 %, in place of 90.0 %.")
     unharmed = replace(guard, flagged={}, refused=0.0, delay=0.0, honest={"accuracy": 0.97, "victim_accuracy": 0.97})
     said = judge(found(*curves, guards=(unharmed,))).defenses["prada"]
     assert said.endswith("An honest user's accuracy stays at 97.0 %.")
