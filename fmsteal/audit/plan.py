@@ -93,7 +93,8 @@ def make_plan(request: AuditRequest) -> AuditPlan:
     Raises:
         ConfigError: the target, an attacker or a defense that was named cannot be used, or the limits are too low.
     """
-    words = [*(word for word in DEFAULTS if not sets(request.target, "tracker")), *request.target]
+    tracker = () if sets(request.target, "tracker") else DEFAULTS
+    words = [*tracker, *request.target, f"sweep_id={request.sweep_id}"]
     with open_composer(words) as composer:
         return _Planner(request, composer, words).make()
 
@@ -101,8 +102,8 @@ def make_plan(request: AuditRequest) -> AuditPlan:
 class _Planner:
     def __init__(self, request: AuditRequest, composer: Composer, words: Sequence[str]) -> None:
         self.request, self.composer = request, composer
-        self.words = [*words, f"sweep_id={request.sweep_id}"]
-        self.cfg = composer.compose([*self.words])
+        self.words = words
+        self.cfg = composer.compose(words)
         self.target = Target.of(self.cfg)
         self.attacks = request.attacks or ATTACKS[self.target.answers]
         self.plain = next(one for one in ATTACKS[self.target.answers] if not one.words and one.name != "own_data")

@@ -98,15 +98,10 @@ def test_mistakes_are_named_before_anything_is_asked(
 
 
 def test_what_a_service_is_asked_to_measure_and_to_prepare_counts() -> None:
-    assert planned(*THIEF, *HTTP, ladder="20,60", queries=688).besides == 600 + 8, "test images, and 8 that identify it"
     with pytest.raises(
         ConfigError, match=r"688 queries \(608 of them to measure and to prepare\), more than --queries 687"
     ):
         planned(*THIEF, *HTTP, ladder="20,60", queries=687)
-    watched = planned(*THIEF, *HTTP, "data.train_count=500", defenses="proof_of_work", ladder="20", usd=10.0)
-    assert watched.besides == 600 + 8 + 500 and watched.queries == 40 + 1108 and watched.usd == pytest.approx(2.296)
-    fickle = planned(*THIEF, *HTTP, "victim.deterministic=false", ladder="20,60", queries=9000)
-    assert fickle.besides == 2 * 2 * 600 + 8
 
 
 @pytest.mark.slow
