@@ -21,7 +21,7 @@ SPENT = (  # sums over an audit's results
 
 
 @dataclass(frozen=True)
-class Point:
+class BudgetPoint:
     """What an attacker reached with a budget.
 
     Attributes:
@@ -49,7 +49,7 @@ class Curve:
 
     attack: str
     defense: str
-    points: Sequence[Point]
+    points: Sequence[BudgetPoint]
 
     @property
     def asks(self) -> bool:
@@ -57,15 +57,15 @@ class Curve:
         return any(point.budget for point in self.points)
 
     @property
-    def best(self) -> Point | None:
+    def best(self) -> BudgetPoint | None:
         """The point of the highest agreement; None without a result."""
         return max(self.points, key=lambda point: point.agreement, default=None)
 
-    def at(self, budget: int) -> Point | None:
+    def at(self, budget: int) -> BudgetPoint | None:
         """The point of a budget."""
         return next((point for point in self.points if point.budget == budget), None)
 
-    def first_over(self, level: float) -> Point | None:
+    def first_over(self, level: float) -> BudgetPoint | None:
         """The smallest budget that was tried whose agreement passes a level. Nothing is interpolated."""
         return next((point for point in self.points if point.agreement >= level), None)
 
@@ -158,12 +158,12 @@ def read_evidence(
     return Evidence(curves, guards, defenses, seeds, len(tried), len(done), spent, constant, unit)
 
 
-def _read_points(rungs: Mapping[int, Sequence[TriedTheft]], seeds: int) -> list[Point]:
+def _read_points(rungs: Mapping[int, Sequence[TriedTheft]], seeds: int) -> list[BudgetPoint]:
     points = (_read_point(budget, rungs[budget], seeds) for budget in sorted(rungs))
     return [point for point in points if point is not None]
 
 
-def _read_point(budget: int, thefts: Sequence[TriedTheft], seeds: int) -> Point | None:
+def _read_point(budget: int, thefts: Sequence[TriedTheft], seeds: int) -> BudgetPoint | None:
     jobs = [theft.job for theft in thefts if theft.job.figure(HEADLINE) is not None]
     shares = [point for job in jobs if (point := job.point(HEADLINE)) is not None]
     if not shares:
@@ -171,7 +171,7 @@ def _read_point(budget: int, thefts: Sequence[TriedTheft], seeds: int) -> Point 
     over = Figure.over(shares, seeds, SHARE)
     interval = jobs[0].interval(HEADLINE) if len(jobs) == 1 else over.interval
     queries, usd = (_sum(job.figure(name) for job in jobs) / len(jobs) for name in ("cost/queries", "cost/usd"))
-    return Point(budget, over.mean, queries, usd, interval, over.n, over.of)
+    return BudgetPoint(budget, over.mean, queries, usd, interval, over.n, over.of)
 
 
 def _read_guard(defense: str, thefts: Sequence[TriedTheft]) -> Guarding:

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from fmsteal.audit.shelf import Choice
+from fmsteal.audit.shelf import ShelfChoice
 from fmsteal.sweep.grid import SweepJob
 
 
 @dataclass(frozen=True)
-class Pair:
+class AttackPair:
     """An attacker against a defense, the budgets that it has, and the jobs of all of them."""
 
-    attack: Choice
-    defense: Choice
+    attack: ShelfChoice
+    defense: ShelfChoice
     rungs: tuple[int, ...]
     jobs: Sequence[SweepJob] = ()
 
@@ -23,7 +23,7 @@ class Pair:
         """Whether the attacker asks anything."""
         return self.rungs != (0,)
 
-    def cut(self, ladder: Sequence[int]) -> Pair:
+    def cut(self, ladder: Sequence[int]) -> AttackPair:
         """The pair with those of its budgets alone that are in a ladder, or 0."""
         kept = {0, *ladder}
         rungs = tuple(rung for rung in self.rungs if rung in kept)
@@ -34,7 +34,7 @@ class Pair:
 class Group:
     """Attackers that share defenses, budgets and own words: one sweep."""
 
-    pairs: Sequence[Pair]
+    pairs: Sequence[AttackPair]
 
     def spell(self, words: Sequence[str], seeds: int) -> list[str]:
         """The sweep's words after ``fmsteal``, given those that all jobs of the target have."""
@@ -49,20 +49,20 @@ class Group:
         return ["-m", *spell_own(words, first.attack, first.defense), *swept, "hydra.sweeper.mixed=true"]
 
 
-def group_pairs(pairs: Sequence[Pair]) -> list[Group]:
+def group_pairs(pairs: Sequence[AttackPair]) -> list[Group]:
     """Pairs as sweeps, of which each has every combination of its attackers and defenses."""
-    lists: dict[tuple[Choice, tuple[str, ...], tuple[int, ...]], list[Pair]] = {}
+    lists: dict[tuple[ShelfChoice, tuple[str, ...], tuple[int, ...]], list[AttackPair]] = {}
     for pair in pairs:
         if pair.rungs:
             lists.setdefault((pair.attack, pair.defense.words, pair.rungs), []).append(pair)
-    found: dict[object, list[Pair]] = {}
+    found: dict[object, list[AttackPair]] = {}
     for (attack, words, rungs), mine in lists.items():
         kind = attack.words, words, rungs, tuple(pair.defense for pair in mine)
         found.setdefault(kind, []).extend(mine)
     return [Group(members) for members in found.values()]
 
 
-def spell_own(words: Sequence[str], attack: Choice, defense: Choice) -> list[str]:
+def spell_own(words: Sequence[str], attack: ShelfChoice, defense: ShelfChoice) -> list[str]:
     """The words that all jobs of an attacker against a defense have; their own come in place of the target's."""
     own = [*attack.words, *defense.words]
     return [*(word for word in words if not sets(own, word.partition("=")[0])), *own]

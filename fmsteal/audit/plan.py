@@ -9,10 +9,10 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from fmsteal.audit.composer import Composer, open_composer
-from fmsteal.audit.pairs import Pair, group_pairs, sets, spell_own
+from fmsteal.audit.pairs import AttackPair, group_pairs, sets, spell_own
 from fmsteal.audit.probe import probe_attack
 from fmsteal.audit.request import LADDER, AuditRequest
-from fmsteal.audit.shelf import ATTACKS, DEFENSES, NONE, Choice
+from fmsteal.audit.shelf import ATTACKS, DEFENSES, NONE, ShelfChoice
 from fmsteal.audit.target import Target, count_besides, require_countable
 from fmsteal.base.errors import ConfigError, FmstealError
 from fmsteal.config import answers
@@ -147,7 +147,7 @@ class _Planner:
         for defense in self.defenses[1:]:
             answers.check(self._compose(self.plain, defense))
 
-    def _pair_up(self, attack: Choice) -> list[Pair]:
+    def _pair_up(self, attack: ShelfChoice) -> list[AttackPair]:
         """An attacker with each defense, and the budgets that it can have, unchecked; none if it cannot be tried."""
         named, rungs = self.request.ladder is not None, self.request.ladder or LADDER
         try:
@@ -158,18 +158,18 @@ class _Planner:
             return self._leave_out(attack, error)
         self.gaps += [Gap(f"{attack.label} with {rung:,} queries", why) for rung, why in found.refused.items()]
         defenses = [NONE] if found.rungs == (0,) else self.defenses
-        return [Pair(attack, defense, found.rungs) for defense in defenses]
+        return [AttackPair(attack, defense, found.rungs) for defense in defenses]
 
-    def _leave_out(self, attack: Choice, error: FmstealError) -> list[Pair]:
+    def _leave_out(self, attack: ShelfChoice, error: FmstealError) -> list[AttackPair]:
         """Leave out an attacker of the default shelf; one that was named is refused."""
         if self.request.attacks is not None:
             raise error
         self.gaps.append(Gap(f"the attacker {attack.label}", _say(error)))
         return []
 
-    def _check_together(self, pairs: Sequence[Pair]) -> list[Pair]:
+    def _check_together(self, pairs: Sequence[AttackPair]) -> list[AttackPair]:
         """The pairs with their jobs, each part of a job checked once."""
-        found: list[Pair] = []
+        found: list[AttackPair] = []
         for group in group_pairs(pairs):
             jobs = self.composer.check(group.spell(self.words, self.request.seeds)[1:-1])
             for pair in group.pairs:
@@ -178,7 +178,7 @@ class _Planner:
                 found.append(replace(pair, jobs=mine))
         return sorted(found, key=lambda pair: (self.attacks.index(pair.attack), self.defenses.index(pair.defense)))
 
-    def _check_apart(self, attack: Choice) -> Iterator[Pair]:
+    def _check_apart(self, attack: ShelfChoice) -> Iterator[AttackPair]:
         """An attacker with each defense that it can be tried against."""
         for pair in self._pair_up(attack):
             try:
@@ -189,19 +189,19 @@ class _Planner:
                     return
                 self.gaps.append(Gap(f"{attack.label} against {pair.defense.label}", _say(error)))
 
-    def _compose(self, attack: Choice, defense: Choice = NONE, queries: int = 1) -> DictConfig:
+    def _compose(self, attack: ShelfChoice, defense: ShelfChoice = NONE, queries: int = 1) -> DictConfig:
         own = spell_own(self.words, attack, defense)
         words = [f"attack={attack.name}", f"defense={defense.name}", f"budget.queries={queries}"]
         return self.composer.compose([*own, *words])
 
-    def _require_useful(self, pairs: Sequence[Pair]) -> None:
+    def _require_useful(self, pairs: Sequence[AttackPair]) -> None:
         """Check that each defense that was named can be tried against some attacker."""
         for defense in self.defenses[1:]:
             if not any(pair.defense == defense for pair in pairs):
                 why = next(gap.why for gap in self.gaps if gap.what.endswith(f"against {defense.label}"))
                 raise ConfigError(f"No attacker of this audit can be tried against {defense.label}: {why}")
 
-    def _fit_ladder(self, pairs: Sequence[Pair]) -> AuditPlan:
+    def _fit_ladder(self, pairs: Sequence[AttackPair]) -> AuditPlan:
         """The plan of the rungs that fit the limits; of the default ladder as many as fit, from below."""
         asked = sorted({rung for pair in pairs for rung in pair.rungs if rung})
         for most in range(len(asked), 0, -1):
@@ -219,7 +219,7 @@ class _Planner:
             "Nothing was asked."
         )
 
-    def _plan(self, pairs: Sequence[Pair], ladder: Sequence[int]) -> AuditPlan:
+    def _plan(self, pairs: Sequence[AttackPair], ladder: Sequence[int]) -> AuditPlan:
         thefts = [
             PlannedTheft(job, pair.attack.label, pair.defense.label) for pair in pairs for job in pair.cut(ladder).jobs
         ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from fmsteal.audit.shelf import NONE, UNDEFENDED, Choice, parse_choices
+from fmsteal.audit.shelf import NONE, UNDEFENDED, ShelfChoice, parse_choices
 from fmsteal.base.errors import ConfigError
 from fmsteal.base.store import digest
 
@@ -40,8 +40,8 @@ class AuditRequest:
     """
 
     target: tuple[str, ...]
-    attacks: tuple[Choice, ...] | None = None
-    defenses: tuple[Choice, ...] | None = None
+    attacks: tuple[ShelfChoice, ...] | None = None
+    defenses: tuple[ShelfChoice, ...] | None = None
     ladder: tuple[int, ...] | None = None
     seeds: int = 1
     queries: int | None = None

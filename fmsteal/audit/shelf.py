@@ -12,7 +12,7 @@ UNDEFENDED = "none"
 
 
 @dataclass(frozen=True)
-class Choice:
+class ShelfChoice:
     """An attack or a defense.
 
     Attributes:
@@ -29,29 +29,29 @@ class Choice:
         return f"{self.name} ({', '.join(self.words)})" if self.words else self.name
 
 
-NONE = Choice(UNDEFENDED)
-ATTACKS: Mapping[str, Sequence[Choice]] = {  # by what the API answers with; those that ask nothing come first
-    "probabilities": (Choice("own_data"), Choice("knockoff"), Choice("top1"), Choice("solve")),
+NONE = ShelfChoice(UNDEFENDED)
+ATTACKS: Mapping[str, Sequence[ShelfChoice]] = {  # by what the API answers with; those that ask nothing come first
+    "probabilities": (ShelfChoice("own_data"), ShelfChoice("knockoff"), ShelfChoice("top1"), ShelfChoice("solve")),
     "embeddings": (
-        Choice("public_encoder", (PUBLIC_TRUNK,)),
-        Choice("linear_map", (PUBLIC_TRUNK,)),
-        Choice("direct"),
-        Choice("stolen_encoder_k0"),
+        ShelfChoice("public_encoder", (PUBLIC_TRUNK,)),
+        ShelfChoice("linear_map", (PUBLIC_TRUNK,)),
+        ShelfChoice("direct"),
+        ShelfChoice("stolen_encoder_k0"),
     ),
 }
-DEFENSES: Mapping[str, Sequence[Choice]] = {
-    "probabilities": (Choice("hard_label"), Choice("prada")),
-    "embeddings": (Choice("feature_rounding"), Choice("b4b")),
+DEFENSES: Mapping[str, Sequence[ShelfChoice]] = {
+    "probabilities": (ShelfChoice("hard_label"), ShelfChoice("prada")),
+    "embeddings": (ShelfChoice("feature_rounding"), ShelfChoice("b4b")),
 }
 
 
-def parse_choices(given: Iterable[str], option: str) -> tuple[Choice, ...]:
+def parse_choices(given: Iterable[str], option: str) -> tuple[ShelfChoice, ...]:
     """The choices that an option names: ``a,b``, or one with overrides of its own: ``"a k=v"``.
 
     Raises:
         ConfigError: one is no name, its overrides are none, or it is given twice.
     """
-    found: list[Choice] = []
+    found: list[ShelfChoice] = []
     for text in map(str.strip, given):
         parts = [text.split()] if " " in text else [[name] for name in text.split(",")]
         for name, *words in parts:
@@ -63,7 +63,7 @@ def parse_choices(given: Iterable[str], option: str) -> tuple[Choice, ...]:
                 raise ConfigError(
                     f"{option} {text!r}: {wrong[0]} is no override. Several names: {option} {','.join([name, *wrong])}."
                 )
-            found.append(Choice(name, tuple(words)))
+            found.append(ShelfChoice(name, tuple(words)))
     if twice := [one for one in found if found.count(one) > 1]:
         raise ConfigError(f"{option} names {twice[0].label} twice.")
     return tuple(found)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
-from fmsteal.audit.evidence import LEVELS, Curve, Evidence, Guarding, Point
+from fmsteal.audit.evidence import LEVELS, BudgetPoint, Curve, Evidence, Guarding
 from fmsteal.audit.shelf import UNDEFENDED
 
 COPIED, CLOSE, PARTLY, HARDLY, NOT_COPIED, UNKNOWN = GRADES = (
@@ -24,7 +24,7 @@ FEW = 3  # seeds below which chance is not averaged out
 
 
 @dataclass(frozen=True)
-class Verdict:
+class AuditVerdict:
     """An audit's verdict.
 
     Attributes:
@@ -40,17 +40,17 @@ class Verdict:
     defenses: dict[str, str]
 
 
-def judge(evidence: Evidence) -> Verdict:
+def judge(evidence: Evidence) -> AuditVerdict:
     """The verdict on the evidence of an audit."""
     curves = [curve for curve in evidence.curves_of(UNDEFENDED) if curve.points]
     defenses = {guard.defense: _judge_defense(evidence, guard) for guard in evidence.guards}
     if not curves:
         headline = "No theft from the undefended model has a result yet, so nothing can be said of it."
-        return Verdict(UNKNOWN, headline, tuple(_say_missing(evidence)), defenses)
+        return AuditVerdict(UNKNOWN, headline, tuple(_say_missing(evidence)), defenses)
     curve, best = _find_best(curves)
     passed = [level for level in LEVELS if best.agreement >= level]
     grade = BY_LEVEL[passed[-1]] if passed else NOT_COPIED
-    return Verdict(
+    return AuditVerdict(
         grade,
         _say_headline(curves, curve, best, grade, passed, evidence.unit),
         (*_say_free(evidence, best), *_say_trend(curve), *_say_chance(evidence, best), *_say_missing(evidence)),
@@ -58,13 +58,15 @@ def judge(evidence: Evidence) -> Verdict:
     )
 
 
-def _find_best(curves: list[Curve]) -> tuple[Curve, Point]:
+def _find_best(curves: list[Curve]) -> tuple[Curve, BudgetPoint]:
     """The attacker and the budget of the highest agreement; of equal ones the cheapest."""
     points = [(curve, point) for curve in curves for point in curve.points if point.budget]
     return max(points, key=lambda found: (found[1].agreement, -found[1].budget))
 
 
-def _say_headline(curves: list[Curve], best: Curve, top: Point, grade: str, passed: list[float], unit: str) -> str:
+def _say_headline(
+    curves: list[Curve], best: Curve, top: BudgetPoint, grade: str, passed: list[float], unit: str
+) -> str:
     if grade == NOT_COPIED:
         return (
             f"None of these attackers copied this model: the best, {best.attack}, agrees with it on "
@@ -81,7 +83,7 @@ def _say_headline(curves: list[Curve], best: Curve, top: Point, grade: str, pass
     return f"{said}."
 
 
-def _say_free(evidence: Evidence, best: Point) -> Iterator[str]:
+def _say_free(evidence: Evidence, best: BudgetPoint) -> Iterator[str]:
     """What an attacker reaches who asks nothing."""
     points = [(curve, point) for curve in evidence.free if (point := curve.best) is not None]
     if points:
@@ -109,7 +111,7 @@ def _say_trend(curve: Curve) -> Iterator[str]:
         )
 
 
-def _say_chance(evidence: Evidence, best: Point) -> Iterator[str]:
+def _say_chance(evidence: Evidence, best: BudgetPoint) -> Iterator[str]:
     """How sure the figures are."""
     if best.interval is not None:
         low, high = best.interval
@@ -148,7 +150,7 @@ def _judge_defense(evidence: Evidence, guard: Guarding) -> str:
     return " ".join([effect, *_say_seen(guard), *_say_honest(guard)])
 
 
-def _find_best_at(curves: list[Curve], budget: int) -> tuple[Curve, Point]:
+def _find_best_at(curves: list[Curve], budget: int) -> tuple[Curve, BudgetPoint]:
     found = [(curve, point) for curve in curves if (point := curve.at(budget)) is not None]
     return max(found, key=lambda each: each[1].agreement)
 

@@ -19,6 +19,10 @@ from tests.support.warm import Command
 
 YES = "i_am_authorised=true"
 WORDS = ("audit", YES, *SMALL, "data.train_count=600", "--name", "mine", "--ladder", "20,60")
+THIEF = (
+    "tracker=none", "trainer=cpu", "thief=resnet10t", "thief.backbone.model=test_resnet", "thief.recipe.epochs=1",
+    "thief.recipe.min_steps=0", "query.count=300",
+)  # fmt: skip
 SHELF = ("--attacks", "own_data,knockoff", "--defenses", "prada", "--queries", "160")  # what it asks in all
 
 
@@ -64,6 +68,7 @@ def test_the_same_command_again_asks_nothing(done: tuple[Path, str]) -> None:
     assert before == {file: file.stat().st_mtime_ns for file in root.glob("outputs/thefts/*/*") if file.is_file()}
 
 
+@pytest.mark.slow
 def test_a_killed_audit_goes_on_where_it_was(done: tuple[Path, str], tmp_path: Path) -> None:
     words = (*WORDS, *SHELF, f"cache={done[0] / 'outputs' / 'cache'}")
     running = start(*words, cwd=tmp_path)
@@ -88,10 +93,9 @@ def test_it_refuses_a_target_that_nobody_answers_for(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_service_is_audited_within_its_limits(done: tuple[Path, str], tmp_path: Path) -> None:
-    own = [word for word in SMALL if not word.startswith("victim")]
     limit = 2 * (20 + 60) + 600 + 8
     words = (
-        "audit", YES, *own, "data.train_count=600", "--name", "mine", "--ladder", "20,60", "--attacks", "knockoff",
+        "audit", YES, *THIEF, "data.train_count=600", "--name", "mine", "--ladder", "20,60", "--attacks", "knockoff",
         "--defenses", "prada", "--usd", f"{limit * 4 / 1000}", "victim=http", "victim.name=theirs", "overlap=allow",
         "victim.headers={Authorization: 'Bearer env:THEIR_KEY'}", "victim.usd_per_1000=4",
     )  # fmt: skip

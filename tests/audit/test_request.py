@@ -7,7 +7,7 @@ import re
 import pytest
 
 from fmsteal.audit.request import make_request
-from fmsteal.audit.shelf import NONE, Choice
+from fmsteal.audit.shelf import NONE, ShelfChoice
 from fmsteal.base.errors import ConfigError
 
 YES = "i_am_authorised=true"
@@ -77,8 +77,8 @@ def test_choices_may_have_options_of_their_own() -> None:
         ["knockoff,top1", "solve thief=resnet10t"], ["none,prada", "gaussian defense.sigma=0.2"], "1000,100,1_00", 3,
     )  # fmt: skip
     assert request.target == ("budget.usd_per_1000=2", "victim.headers={Authorization: 'a,b'}")
-    assert request.attacks == (Choice("knockoff"), Choice("top1"), Choice("solve", ("thief=resnet10t",)))
-    assert request.defenses == (NONE, Choice("prada"), Choice("gaussian", ("defense.sigma=0.2",)))
+    assert request.attacks == (ShelfChoice("knockoff"), ShelfChoice("top1"), ShelfChoice("solve", ("thief=resnet10t",)))
+    assert request.defenses == (NONE, ShelfChoice("prada"), ShelfChoice("gaussian", ("defense.sigma=0.2",)))
     assert request.ladder == (100, 1000)
     assert request.attacks[-1].label == "solve (thief=resnet10t)"
 

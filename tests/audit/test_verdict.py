@@ -6,14 +6,14 @@ from dataclasses import replace
 
 import pytest
 
-from fmsteal.audit.evidence import Curve, Evidence, Guarding, Point
+from fmsteal.audit.evidence import BudgetPoint, Curve, Evidence, Guarding
 from fmsteal.audit.verdict import CLOSE, COPIED, HARDLY, NOT_COPIED, PARTLY, UNKNOWN, judge
 
 Rungs = dict[int, float]
 
 
 def curve(attack: str, rungs: Rungs, defense: str = "none") -> Curve:
-    return Curve(attack, defense, [Point(n, share, n, n * 0.0015) for n, share in rungs.items()])
+    return Curve(attack, defense, [BudgetPoint(n, share, n, n * 0.0015) for n, share in rungs.items()])
 
 
 def found(*curves: Curve, guards: tuple[Guarding, ...] = (), seeds: int = 3) -> Evidence:
@@ -86,7 +86,7 @@ def test_a_curve_that_still_rises_is_said_to(rungs: Rungs, rising: bool) -> None
 
 
 def test_chance_and_missing_thefts_are_mentioned() -> None:
-    sure = found(Curve("solve", "none", [Point(100, 0.9, 100, 0.15, (0.87, 0.93), 3, 3)]))
+    sure = found(Curve("solve", "none", [BudgetPoint(100, 0.9, 100, 0.15, (0.87, 0.93), 3, 3)]))
     assert any("87.0 % to 93.0 %, over 3 seeds and the test images" in said for said in judge(sure).sentences)
     assert not any("single run" in said for said in judge(sure).sentences)
     unsure = replace(sure, seeds=1, asked=5, done=3, constant=0.13)
