@@ -59,6 +59,8 @@ class Target:
 def count_besides(configs: Sequence[DictConfig], jobs: int) -> int:
     """The most images that measuring and preparing ask a paid victim about, on top of the thefts' budgets.
 
+    Each process asks about `LOOK` images to know the service again, so that a command that is given again adds as many.
+
     Args:
         configs: the config of a job of each defense, and of one without.
         jobs: how many thefts there are.
@@ -76,9 +78,11 @@ def count_besides(configs: Sequence[DictConfig], jobs: int) -> int:
         )
     judged = known.test + sum(_count_downstream(node) for node in _downstream(configs))
     prepared = known.train if any(asks_to_prepare(cfg) for cfg in configs) else 0
+    alone = configs[0].hydra.runtime.choices.get("hydra/launcher", "basic") == "basic"
+    looks = LOOK if alone else LOOK * (jobs + 1)  # each process asks who the service is
     if Target.of(configs[0]).again:  # each theft asks again, and each honest client
-        return jobs * (2 * judged + prepared) + LOOK
-    return judged + prepared + LOOK
+        return jobs * (2 * judged + prepared) + looks
+    return judged + prepared + looks
 
 
 def asks_to_prepare(cfg: DictConfig) -> bool:

@@ -109,7 +109,8 @@ def test_a_service_is_audited_within_its_limits(done: tuple[Path, str], tmp_path
     assert document["planned"]["queries"] == limit and document["finished"] == 4
     spent = document["spent"]
     billed = sum(spent[f"cost/{name}"] for name in ("queries_billed", "evaluation_queries", "preparation_queries"))
-    assert asked == billed == 60 + 600 + 8, "thefts share their images, and each is paid for once"
+    assert billed == 60 + 600, "thefts share their images, and each is paid for once"
+    assert asked == billed + 8 <= limit, "and those that tell who it is"
     assert spent["cost/queries"] == 160 and spent["cost/usd"] == pytest.approx(0.64)
     kept = [file for file in (tmp_path / "outputs").rglob("*") if file.is_file()]
     assert len(kept) > 20 and not [file for file in kept if KEY.encode() in file.read_bytes()]

@@ -20,6 +20,7 @@ def count(*words: str, defenses: tuple[str, ...] = ("none",), jobs: int = 1) -> 
 
 def test_test_images_count_once_and_training_images_if_a_defense_is_prepared_with_them() -> None:
     assert count(*HTTP, jobs=9) == TEST + LOOK
+    assert count(*HTTP, "hydra/launcher=joblib", jobs=9) == TEST + 10 * LOOK, "each process looks who it is"
     assert count(*HTTP, defenses=("none", "prada", "hard_label")) == TEST + LOOK
     assert count(*HTTP, "data.train_count=500", defenses=("none", "proof_of_work")) == TEST + LOOK + 500
     assert count(*ENCODER, defenses=("none", "b4b")) == TEST + LOOK + TEST + TRAIN, "the downstream task's"
