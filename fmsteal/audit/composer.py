@@ -50,6 +50,9 @@ def open_composer(words: Sequence[str]) -> Iterator[Composer]:
     Raises:
         ConfigError: an option, key or value among them is misspelt or missing.
     """
+    from fmsteal import cli  # which puts the choices that have no file into Hydra's store
+
+    cli.forget_other_plugins()
     args = parse([quote_override(word) for word in words])
     preview(args)  # its messages list what there is
     places = searchpath.parse_places(args)
