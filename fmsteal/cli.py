@@ -40,6 +40,7 @@ COMMANDS = {  # sub-command: the module whose `main` runs it, imported when it i
     "cache": "fmsteal.report.commands.cache",
     "export": "fmsteal.face.export.command",
     "wandb-sweep": "fmsteal.sweep.wandb_sweep",
+    "audit": "fmsteal.audit.command",
 }
 NAMESAKES = (("hydra", "launcher", "ray.yaml"), ("hydra", "sweeper", "optuna.yaml"))  # options of other packages
 EVALUATE = "evaluate"  # the one that runs jobs

@@ -85,6 +85,7 @@ def test_help_lists_the_axes(tmp_path: Path) -> None:
         "sweep/paper: budget_curve, caltech256_fft",
         "sweep/tune: against_defense",
         "fmsteal -m budget=",
+        "fmsteal audit i_am_authorised=true victim=...",
     ):
         assert line in said
 
@@ -137,6 +138,8 @@ def test_the_config_is_shown(tmp_path: Path) -> None:
         (["-m", "budget=glob(x*)"], ["budget=glob(x*) holds no value", "There is: 0, 100, 10k, 1k"]),
         (["-m", "thief.recipe.lr=interval(0,1)"], ["interval(0,1) has no end of values", "hydra/sweeper=optuna"]),
         (["metric=test/agrement"], ["Did you mean test/agreement", "test/kl"]),
+        (["audit", "victim=resnet10t"], ["An audit asks a model as attackers would", "i_am_authorised=true"]),
+        (["audit", "i_am_authorised=true", "attack=solve"], ["an audit sets attack itself: --attacks"]),
         (["attack=dfme", "thief.recipe.epochs=3"], ["thief.recipe.epochs=3 has no effect with attack=dfme"]),
     ],
     ids=" ".join,

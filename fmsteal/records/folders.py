@@ -186,6 +186,11 @@ class SweepFolder:
         """The best trial of a search, as Hydra's own sweepers write it."""
         return self.path / "optimization_results.yaml"
 
+    @property
+    def audit(self) -> AuditFolder:
+        """What `fmsteal audit` makes of its jobs, if it is an audit."""
+        return AuditFolder(self.path / "audit")
+
     def command(self, name: str) -> Path:
         """Held by one of the commands that run the sweep."""
         return self.path / f".command-{name}"
@@ -205,6 +210,23 @@ class SweepFolder:
     def cell(self, key: str) -> CellFolder:
         """The folder of a cell's run."""
         return CellFolder(self.path / CELLS / key)
+
+
+@dataclass(frozen=True)
+class AuditFolder:
+    """What an audit found, below the folder of its sweep."""
+
+    path: Path
+
+    @property
+    def page(self) -> Path:
+        """For people."""
+        return self.path / "audit.html"
+
+    @property
+    def document(self) -> Path:
+        """The same for programs."""
+        return self.path / "audit.json"
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from datetime import datetime
 from itertools import count
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from fmsteal import __version__
 from fmsteal.report.read.progress import format_duration
@@ -23,7 +24,11 @@ from fmsteal.report.show.plots import PAPER, Plot, Theme
 from fmsteal.report.show.svg import to_inline
 from fmsteal.report.show.wording import format_number, format_spread
 
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
 NAME = "report.html"
+HERE = Path(__file__).parent
 
 
 def write(study: Study, layout: Layout, plots: Iterable[Plot], folder: Path, theme: Theme = PAPER) -> Path:
@@ -40,27 +45,45 @@ def write(study: Study, layout: Layout, plots: Iterable[Plot], folder: Path, the
 
 def render(study: Study, layout: Layout, plots: Iterable[Plot], folder: Path, theme: Theme = PAPER) -> str:
     """The HTML of the page, with links relative to ``folder``."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
 
-    here = Path(__file__).parent
+    script = (HERE / "page.js").read_text()
+    return (
+        make_environment(HERE)
+        .get_template("page.html")
+        .render(
+            study=study,
+            content=PageContent(study, layout, folder),
+            plots=[(plot, Markup(to_inline(plot.figure, f"f{n}", theme))) for n, plot in enumerate(plots, 1)],
+            number_table=count(1).__next__,
+            spread=format_spread,
+            script=Markup(script),
+            style=Markup(read_style()),
+            allowed=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),  # no other script runs
+            made=datetime.now().astimezone(),
+            version=__version__,
+        )
+    )
+
+
+def make_environment(templates: Path) -> Environment:
+    """What the pages' templates are rendered by: it escapes everything, and refuses names that are not given."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
     env = Environment(
-        loader=FileSystemLoader(here), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=FileSystemLoader(templates),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     env.filters |= {"breakable": _breakable, "duration": format_duration, "moment": _moment, "number": _number}
-    script, style = ((here / name).read_text() for name in ("page.js", "page.css"))
-    return env.get_template("page.html").render(
-        study=study,
-        content=PageContent(study, layout, folder),
-        plots=[(plot, Markup(to_inline(plot.figure, f"f{n}", theme))) for n, plot in enumerate(plots, 1)],
-        number_table=count(1).__next__,
-        spread=format_spread,
-        script=Markup(script),
-        style=Markup(style),
-        allowed=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),  # no other script runs
-        made=datetime.now().astimezone(),
-        version=__version__,
-    )
+    return env
+
+
+def read_style() -> str:
+    """The pages' style."""
+    return (HERE / "page.css").read_text()
 
 
 def _breakable(name: str) -> str:
