@@ -9,7 +9,10 @@ from fmsteal.records import folders
 
 HYDRAS = {"config.yaml", "hydra.yaml", "overrides.yaml"}  # names that Hydra gives
 PACKAGE = Path(folders.__file__).parents[1]
-KINDS = (folders.JobFolder, folders.SweepFolder, folders.TheftFolder, folders.MeasurementFolder)
+KINDS = (
+    folders.JobFolder, folders.SweepFolder, folders.TheftFolder, folders.MeasurementFolder, folders.AuditFolder,
+    folders.CellFolder,
+)  # fmt: skip
 
 
 def names() -> set[str]:
@@ -17,7 +20,8 @@ def names() -> set[str]:
     found = set()
     for kind in KINDS:
         properties = (name for name, what in vars(kind).items() if isinstance(what, property))
-        found |= {getattr(kind(Path("x")), name).name for name in properties}
+        places = [getattr(kind(Path("x")), name) for name in properties]
+        found |= {place.name for place in places if isinstance(place, Path)}  # the others are folders of their own
     return {name for name in found if "." in name} - HYDRAS
 
 
