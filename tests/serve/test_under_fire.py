@@ -19,7 +19,7 @@ import torch
 
 from fmsteal import load
 from fmsteal.data.images import Images
-from fmsteal.victims.http import client
+from fmsteal.victims import patience
 from tests.support.commands import environment
 from tests.support.fault_proxy import FAULTS, between
 from tests.support.http_victims import (
@@ -90,7 +90,7 @@ def full_disk(process: int, file: Path) -> Iterator[None]:
 def test_a_dozen_faults_and_a_kill_cost_nothing_and_mix_nothing_up(
     start: Callable[..., Service], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(client, "FIRST_WAIT", 0.05)
+    monkeypatch.setattr(patience, "FIRST_WAIT", 0.05)
     service = start(tmp_path / "service", "defense=rounding")
     answers = list[torch.Tensor]()
     with between(service.port, 0.4) as proxy:
