@@ -45,7 +45,7 @@ def read_books(state: Path) -> Recorded:
     with closing(sqlite3.connect(f"file:{state / 'service.db'}?mode=ro", uri=True)) as db:
         rows = db.execute("select image, answer from questions join answers using (id) where not refused order by id")
         known = [(image, np.frombuffer(answer, np.float32)) for image, answer in rows]
-        charged = db.execute("select sum(queries), sum(usd), sum(reserved) from clients").fetchone()
+        charged = db.execute("select total(queries), total(usd), total(reserved) from clients").fetchone()
     width = len(known[0][1]) if known else 0
-    answers = np.array([row for _, row in known], np.float32).reshape(-1, width)
+    answers = np.array([row for _, row in known], np.float32).reshape(len(known), width)
     return Recorded([image for image, _ in known], answers, charged[1], charged[0], charged[2])
