@@ -7,6 +7,7 @@ import socket
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -202,7 +203,7 @@ def test_the_access_log_has_a_line_for_each_request_and_no_key(service: Service)
     def find(code: str) -> dict[str, object]:
         """The last line with a code; it is written when the answer has left."""
         for _ in range(100):
-            lines = [json.loads(line) for line in file.read_text().splitlines()]
+            lines = [json.loads(line) for line in file.read_text().splitlines(keepends=True) if line.endswith("\n")]
             if found := [line for line in lines if line.get("code") == code]:
                 return found[-1]
             time.sleep(0.05)
@@ -219,7 +220,8 @@ def test_the_access_log_has_a_line_for_each_request_and_no_key(service: Service)
         and asked
     )
     for kept in file.parent.iterdir():
-        assert b"planted" not in kept.read_bytes(), kept
+        with suppress(FileNotFoundError):  # SQLite's own come and go
+            assert b"planted" not in kept.read_bytes(), kept
 
 
 def test_all_that_it_answers_is_documented(service: Service) -> None:
