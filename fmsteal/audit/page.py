@@ -5,11 +5,10 @@ Its look is that of ``report.html``. The template escapes whatever comes from re
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from fmsteal.audit.document import Document
 from fmsteal.audit.evidence import TriedTheft
@@ -19,7 +18,7 @@ from fmsteal.records.folders import AuditFolder
 from fmsteal.report.read.headlines import HEADLINE
 from fmsteal.report.read.study import Study
 from fmsteal.report.show.layout import Layout
-from fmsteal.report.show.page import make_environment, read_style
+from fmsteal.report.show.page import make_environment, read_style, write_html
 
 if TYPE_CHECKING:
     from fmsteal.report.show.plots import Plot
@@ -50,11 +49,7 @@ SHARES = {
 
 def write_page(document: Document, thefts: Sequence[TriedTheft], folder: AuditFolder) -> Path:
     """Write the page of an audit, and return its path. Links are relative: it can be moved with its sweep."""
-    text = render(document, draw_curves(thefts))
-    folder.path.mkdir(parents=True, exist_ok=True)
-    fresh = folder.path / f".{folder.page.name}.{os.getpid()}.tmp"
-    fresh.write_bytes(text.encode("utf-8", "replace"))
-    return fresh.replace(folder.page)
+    return write_html(render(document, draw_curves(thefts)), folder.page)
 
 
 def render(document: Document, plots: Sequence[Plot] = ()) -> str:
@@ -82,6 +77,8 @@ def render(document: Document, plots: Sequence[Plot] = ()) -> str:
 
 def draw_curves(thefts: Sequence[TriedTheft]) -> list[Plot]:
     """Agreement against the budget, by attacker, a panel for each defense; none without two budgets."""
+    import matplotlib as mpl
+
     from fmsteal.report.show.plots import PAPER, budget
 
     done = [theft.job.on_disk for theft in thefts if theft.budget and theft.job.figure(HEADLINE) is not None]
@@ -90,16 +87,8 @@ def draw_curves(thefts: Sequence[TriedTheft]) -> list[Plot]:
     study = Study.of_results([job.result for job in done if job.result is not None], done[0].folder.parent)
     lines = "attack" if "attack" in study.columns else None
     layout = Layout.of(study, HEADLINE, lines, ["defense"] if "defense" in study.columns else [])
-    with _style():
+    with mpl.rc_context(PAPER.rc()):
         return list(budget.plots(study, layout, PAPER))
-
-
-def _style() -> Any:
-    import matplotlib as mpl
-
-    from fmsteal.report.show.plots import PAPER
-
-    return mpl.rc_context(PAPER.rc())
 
 
 def _spell_honest(value: float | None, name: str) -> str:

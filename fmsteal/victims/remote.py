@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import logging
 import math
+import re
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -17,10 +19,11 @@ from torch import Tensor, nn
 
 from fmsteal.base.errors import DataError, VictimError
 from fmsteal.base.store import digest
-from fmsteal.data.images import Ids, Images
+from fmsteal.data.images import Ids, Images, Task
 from fmsteal.training.context import Context
 from fmsteal.victims.answer_log import AnswerLog, Answers, Call
 from fmsteal.victims.base import Victim
+from fmsteal.victims.content import LOOK
 
 Pixels = npt.NDArray[np.uint8]
 BLOCK = 512  # images that are read, encoded and asked about together
@@ -138,6 +141,11 @@ class RemoteVictim(Victim):
             self.asked |= {names[row]: answer for row, answer in zip(new, rows, strict=True)}
             log.path.unlink(missing_ok=True)
         return self._to_raw(np.stack([self.asked[name] for name in names]))
+
+    def find_width(self, task: Task, ctx: Context) -> int:
+        """The width of its answers, found by asking about up to 8 test images; one, if it is not deterministic."""
+        images = torch.from_numpy(np.array(task.test.pixels[: LOOK if self.deterministic else 1])).float() / 255
+        return self.probe(images, ctx).shape[1]
 
     def costs(self, ctx: Context) -> Mapping[str, float]:
         """What was paid for.
@@ -260,6 +268,17 @@ class RemoteVictim(Victim):
                 "out. They are used as they came.", self.key, off,
             )  # fmt: skip
         return answers.double().clamp_min(SMALLEST).log().float()
+
+
+def spell_key(name: str, settings: Mapping[str, Any]) -> str:
+    """The key of a service: a part of its name that can be a file's, and a digest of all that decides the answers."""
+    return f"{re.sub(r'[^A-Za-z0-9_.-]', '_', name)[-40:]}-{digest(settings)[:16]}"
+
+
+@functools.cache
+def asked_in_this_process(place: str, settings: str) -> dict[str, Answers]:
+    """The answers that told what a service is: a sweep in one process asks for them once."""
+    return {}
 
 
 def _name(image: Pixels) -> str:

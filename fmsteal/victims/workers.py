@@ -13,12 +13,23 @@ GRACE = 1.0  # seconds that calls under way get to end once this process is told
 T = TypeVar("T")
 
 
-async def make_all(askings: Sequence[T], settle: Callable[[T], Awaitable[None]], concurrency: int) -> None:
+async def make_all(
+    askings: Sequence[T], settle: Callable[[T], Awaitable[None]], concurrency: int, first_alone: bool = False
+) -> None:
     """Settle each asking, ``concurrency`` of them at once. After a failure no further one is begun.
+
+    With ``first_alone`` the first is settled before any other is begun.
 
     Raises:
         Failure, FmstealError: the first that happened; what was under way was ended first.
     """
+    alone = 1 if first_alone else 0
+    for some in (askings[:alone], askings[alone:]):
+        if some:
+            await _make_together(some, settle, concurrency)
+
+
+async def _make_together(askings: Sequence[T], settle: Callable[[T], Awaitable[None]], concurrency: int) -> None:
     queue, failed = iter(askings), list[BaseException]()
     count = min(concurrency, len(askings))
     workers = [asyncio.create_task(_work(queue, settle, failed)) for _ in range(count)]

@@ -18,7 +18,7 @@ from fmsteal.job.parts import Parts
 from fmsteal.job.pipeline import run
 from fmsteal.job.publish import JobInfo
 from fmsteal.records.folders import JobFolder, TheftFolder, find_theft
-from fmsteal.victims.http import victim as http
+from fmsteal.victims import remote
 from tests.support import api_server
 from tests.support.api_server import Api, Running
 from tests.support.composing import TINY, composed
@@ -44,7 +44,7 @@ def answer(images: np.ndarray) -> np.ndarray:
 @pytest.fixture
 def service(monkeypatch: pytest.MonkeyPatch) -> Iterator[Running]:
     monkeypatch.setenv("THEIR_KEY", SECRET)
-    http._asked_in_this_process.cache_clear()
+    remote.asked_in_this_process.cache_clear()
     with api_server.run(Api(answer, width=10, key=f"Bearer {SECRET}")) as running:
         yield running
 
@@ -99,7 +99,7 @@ def test_a_job_that_the_service_refuses_in_the_middle_goes_on(service: Running, 
 
 def test_another_model_behind_the_same_name_is_noticed(service: Running, tmp_path: Path) -> None:
     run_job(tmp_path, service.url)
-    http._asked_in_this_process.cache_clear()  # as another process
+    remote.asked_in_this_process.cache_clear()  # as another process
     service.api.model, service.api._answered = lambda images: answer(255 - images), {}
     with pytest.raises(Exception, match=r"other content under the same names \(victim\).*edition=2"):
         run_job(tmp_path, service.url, "evaluation=transfer")

@@ -11,7 +11,7 @@ import torch
 
 import fmsteal
 from fmsteal.data.images import Images
-from fmsteal.victims.http import victim as http
+from fmsteal.victims import remote
 from tests.support.http_victims import (
     ASKING,
     CLASSIFIER,
@@ -47,7 +47,7 @@ ENCODER = (*PLAIN, "task=embed", "thief=encoder_resnet10", "attack.recipe.epochs
 @pytest.fixture
 def _key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FMSTEAL_KEY", "alice")
-    http._asked_in_this_process.cache_clear()
+    remote.asked_in_this_process.cache_clear()
 
 
 def require_same_books(state: Path, job: fmsteal.Job) -> None:

@@ -145,15 +145,19 @@ def test_two_hundred_faults_kills_and_full_disks_change_neither_the_theft_nor_wh
             """Until so many more answers were handed back to the job that is running."""
             assert proxy.wait_for(proxy.answered + answers, lambda: job.poll() is None), job.said()
 
+        def restart() -> None:
+            nonlocal service
+            service.stop(signal.SIGKILL)
+            service = start(tmp_path / "service")
+            proxy.target = service.port
+
         def paid_answers() -> Path:
             """The largest file of paid answers: the job's own, not that of its first look at the service."""
             return max(there.glob("outputs/thefts/.paid/paid/*/*.answers"), key=lambda file: file.stat().st_size)
 
         job = begin()
         wait_for(60)
-        service.stop(signal.SIGKILL)
-        service = start(tmp_path / "service")
-        proxy.target = service.port
+        restart()
         wait_for(40)
         job.send_signal(signal.SIGKILL)
         job.communicate()
@@ -167,9 +171,7 @@ def test_two_hundred_faults_kills_and_full_disks_change_neither_the_theft_nor_wh
         assert job.returncode == 1 and "No space left" in said, said
         job = begin()
         wait_for(120)
-        service.stop(signal.SIGKILL)
-        service = start(tmp_path / "service")
-        proxy.target = service.port
+        restart()
         wait_for(80)
         job.send_signal(signal.SIGKILL)
         job.communicate()

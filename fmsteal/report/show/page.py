@@ -36,11 +36,7 @@ def write(study: Study, layout: Layout, plots: Iterable[Plot], folder: Path, the
 
     ``plots`` must be drawn with ``theme``, whose colours are replaced by the page's own, light or dark.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    text = render(study, layout, plots, folder, theme)
-    fresh = folder / f".{NAME}.{os.getpid()}.tmp"
-    fresh.write_bytes(text.encode("utf-8", "replace"))  # file names may contain bytes that are not text
-    return fresh.replace(folder / NAME)
+    return write_html(render(study, layout, plots, folder, theme), folder / NAME)
 
 
 def render(study: Study, layout: Layout, plots: Iterable[Plot], folder: Path, theme: Theme = PAPER) -> str:
@@ -64,6 +60,14 @@ def render(study: Study, layout: Layout, plots: Iterable[Plot], folder: Path, th
             version=__version__,
         )
     )
+
+
+def write_html(text: str, file: Path) -> Path:
+    """Write a page, completely or not at all, and return its path."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    fresh = file.with_name(f".{file.name}.{os.getpid()}.tmp")
+    fresh.write_bytes(text.encode("utf-8", "replace"))  # file names may contain bytes that are not text
+    return fresh.replace(file)
 
 
 def make_environment(templates: Path) -> Environment:

@@ -138,16 +138,14 @@ class ClarifaiService:
             VictimError: Clarifai refuses, cannot be reached, or answers what cannot be understood; or the cap would be
                 passed. Calls that were under way are finished, and their answers kept.
         """
-        alone = 1 if width is None and log.width is None else 0
 
         async def settle(asking: tuple[Call, Pixels]) -> None:
             await self._settle(*asking, log, width)
 
         self._thread = self._thread or LoopThread()
+        unknown = width is None and log.width is None
         try:
-            for some in (calls[:alone], calls[alone:]):
-                if some:
-                    self._thread.run(make_all(some, settle, self._concurrency))
+            self._thread.run(make_all(calls, settle, self._concurrency, first_alone=unknown))
         except Failure as failure:
             raise VictimError(self._headers.hide(f"{failure} {GOES_ON}")) from None
 

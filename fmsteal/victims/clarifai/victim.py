@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import functools
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
-
-import numpy as np
-import torch
 
 from fmsteal.base.errors import ConfigError
 from fmsteal.base.store import digest
@@ -17,14 +12,12 @@ from fmsteal.config.answers import Answers
 from fmsteal.data.images import Task
 from fmsteal.identity.rules import Ignores
 from fmsteal.training.context import Context
-from fmsteal.victims.answer_log import Answers as Rows
 from fmsteal.victims.base import Victim, VictimMaker
 from fmsteal.victims.clarifai.client import Channel, ClarifaiService, Model, require_packages
-from fmsteal.victims.content import LOOK
 from fmsteal.victims.encoding import Encoding, ImageFormat
 from fmsteal.victims.patience import Patience
 from fmsteal.victims.purse import Purse
-from fmsteal.victims.remote import RemoteModel, RemoteVictim
+from fmsteal.victims.remote import RemoteModel, RemoteVictim, asked_in_this_process, spell_key
 from fmsteal.victims.secrets import Headers
 
 MOST = 128  # images in a call
@@ -133,15 +126,14 @@ class ClarifaiEncoder(VictimMaker):
         Raises:
             VictimError: it cannot be asked.
         """
-        key = f"clarifai-{re.sub(r'[^A-Za-z0-9_.-]', '_', self.model_id)[-40:]}-{digest(self.identity())[:16]}"
         purse = Purse((ctx.paid or ctx.store).root / SPENDING, self.usd_per_1000, self.cap_usd)
         model = RemoteModel(f"victim.model_id={self.model_id}", 0)
         victim = RemoteVictim(
-            key, model, self.answers, paid=True, given=True, deterministic=self.deterministic,
-            service=self._connect(purse), asked=_asked_in_this_process(self.base, digest(self.identity())),
+            f"clarifai-{spell_key(self.model_id, self.identity())}", model, self.answers, paid=True, given=True,
+            deterministic=self.deterministic, service=self._connect(purse),
+            asked=asked_in_this_process(self.base, digest(self.identity())),
         )  # fmt: skip
-        images = torch.from_numpy(np.array(task.test.pixels[: LOOK if self.deterministic else 1])).float() / 255
-        model.width = victim.probe(images, ctx).shape[1]
+        model.width = victim.find_width(task, ctx)
         return victim
 
     def _connect(self, purse: Purse) -> ClarifaiService:
@@ -169,9 +161,3 @@ class ClarifaiEncoder(VictimMaker):
             )
         if "/" in self.base or "@" in self.base or not self.base.strip():
             raise ConfigError(f"victim.base={self.base} is no host: api.clarifai.com, or host:port.")
-
-
-@functools.cache
-def _asked_in_this_process(base: str, settings: str) -> dict[str, Rows]:
-    """The answers that told what the model is: a sweep in one process asks for them once."""
-    return {}

@@ -98,14 +98,12 @@ class HttpClient:
             VictimError: the service refuses, cannot be reached, or answers what cannot be understood. Calls that were
                 under way are finished, and their answers kept.
         """
-        alone = 1 if width is None and log.width is None else 0
 
         async def settle(asking: Asking) -> None:
             await self._settle(asking, log, width)
 
-        for some in (askings[:alone], askings[alone:]):
-            if some:
-                self._run(make_all(some, settle, self._manners.concurrency))
+        unknown = width is None and log.width is None
+        self._run(make_all(askings, settle, self._manners.concurrency, first_alone=unknown))
 
     def get(self, url: str) -> bytes:
         """What a GET of an address returns, with the same headers and the same patience.

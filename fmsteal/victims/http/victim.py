@@ -5,13 +5,10 @@ from __future__ import annotations
 import functools
 import json
 import logging
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-import numpy as np
-import torch
 from torch import Tensor
 
 from fmsteal.base.errors import ConfigError, VictimError
@@ -23,12 +20,11 @@ from fmsteal.training.context import Context
 from fmsteal.victims.answer_log import AnswerLog, Call
 from fmsteal.victims.answer_log import Answers as Rows
 from fmsteal.victims.base import Victim, VictimMaker
-from fmsteal.victims.content import LOOK
 from fmsteal.victims.encoding import Encoding, ImageFormat, Pixels
 from fmsteal.victims.http.client import Asking, HttpClient, Manners
 from fmsteal.victims.http.reading import Reader, Unreadable
 from fmsteal.victims.http.template import Template
-from fmsteal.victims.remote import RemoteModel, RemoteVictim
+from fmsteal.victims.remote import RemoteModel, RemoteVictim, asked_in_this_process, spell_key
 from fmsteal.victims.secrets import Headers, check_url
 
 logger = logging.getLogger(__name__)
@@ -154,16 +150,14 @@ class HttpVictim(VictimMaker):
             VictimError: it cannot be asked, or its answers do not fit the task.
         """
         service = self._connect()
-        slug = re.sub(r"[^A-Za-z0-9_.-]", "_", self.name)[-40:]
         victim = RemoteVictim(
-            f"{slug}-{digest(self.identity())[:16]}", RemoteModel(f"victim.name={self.name}", 0), self.answers,
+            spell_key(self.name, self.identity()), RemoteModel(f"victim.name={self.name}", 0), self.answers,
             paid=True, given=True, deterministic=self.deterministic, service=service, logits=self.outputs == "logits",
-            asked=_asked_in_this_process(self.url + self.route, digest(self.identity())),
+            asked=asked_in_this_process(self.url + self.route, digest(self.identity())),
         )  # fmt: skip
         width = self._read_about(service.client)
         if width is None:
-            images = torch.from_numpy(np.array(task.test.pixels[: LOOK if self.deterministic else 1])).float() / 255
-            width = victim.probe(images, ctx).shape[1]
+            width = victim.find_width(task, ctx)
         victim.model.width = width  # type: ignore[assignment]
         self._require_width(width, task)
         return victim
@@ -268,9 +262,3 @@ class HttpService:
                 "The answer to %d images was paid for and is of no use: they are asked again. %s", images, error
             )
             return None
-
-
-@functools.cache
-def _asked_in_this_process(url: str, settings: str) -> dict[str, Rows]:
-    """The answers that told what a service is: a sweep in one process asks for them once."""
-    return {}

@@ -10,8 +10,7 @@ import pytest
 pytest.importorskip("clarifai_grpc")
 pytest.importorskip("cryptography")
 
-from fmsteal.victims import patience
-from fmsteal.victims.clarifai import victim
+from fmsteal.victims import patience, remote
 from tests.support.clarifai_server import Running, run
 from tests.victims.clarifai.asking import PAT, api
 
@@ -20,7 +19,7 @@ from tests.victims.clarifai.asking import PAT, api
 def service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Running]:
     monkeypatch.setenv("CLARIFAI_PAT", PAT)
     monkeypatch.setattr(patience, "FIRST_WAIT", 0.0025)
-    victim._asked_in_this_process.cache_clear()
+    remote.asked_in_this_process.cache_clear()
     (folder := tmp_path / "server").mkdir()
     with run(api(), folder) as running:
         yield running
