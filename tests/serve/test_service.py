@@ -200,21 +200,21 @@ def test_the_access_log_has_a_line_for_each_request_and_no_key(service: Service)
     service.post(FILE, "text/secret", key="a planted secret")
     file = next(Path(service.process.words[-1]).glob("access.jsonl"))
 
-    def find(code: str) -> dict[str, object]:
-        """The last line with a code; it is written when the answer has left."""
+    def read() -> list[dict[str, object]]:
+        """What has been written as a whole: a line comes when its answer has left, in whatever order they leave."""
+        return [json.loads(line) for line in file.read_text().splitlines(keepends=True) if line.endswith("\n")]
+
+    def find(code: str, path: str) -> dict[str, object]:
         for _ in range(100):
-            lines = [json.loads(line) for line in file.read_text().splitlines(keepends=True) if line.endswith("\n")]
-            if found := [line for line in lines if line.get("code") == code]:
+            if found := [line for line in read() if (line.get("code"), line["path"]) == (code, path)]:
                 return found[-1]
             time.sleep(0.05)
-        raise AssertionError(lines)
+        raise AssertionError(read())
 
-    embed, bad = find("wrong_task"), find("unauthorized")
-    assert (embed["client"], embed["status"], embed["method"], embed["path"]) == ("alice", 404, "POST", "/v1/embed")
-    assert (bad["status"], bad["path"]) == (401, "/v1/classify") and "client" not in bad
-    asked = [
-        line for line in map(json.loads, file.read_text().splitlines()) if line["status"] == 200 and "images" in line
-    ]
+    embed, bad = find("wrong_task", "/v1/embed"), find("unauthorized", "/v1/classify")
+    assert (embed["client"], embed["status"], embed["method"]) == ("alice", 404, "POST")
+    assert bad["status"] == 401 and "client" not in bad
+    asked = [line for line in read() if line["status"] == 200 and "images" in line]
     assert (
         all({"time", "peer", "ms", "bytes_in", "bytes_out", "client", "queries"} <= set(line) for line in asked)
         and asked
