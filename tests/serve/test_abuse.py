@@ -140,7 +140,7 @@ def test_a_thousand_connections_hold_nobody_up_and_are_forgotten(service: Servic
             for number in range(1_000):
                 socks.append(socket.create_connection(("127.0.0.1", service.port), 30))
                 socks[-1].sendall(begun[number % 4])
-            until = time.monotonic() + 10
+            until = time.monotonic() + 60
             while count_open(service) - before < 750:  # those that were answered may have been closed
                 assert time.monotonic() < until, count_open(service)
                 time.sleep(0.05)
@@ -148,7 +148,7 @@ def test_a_thousand_connections_hold_nobody_up_and_are_forgotten(service: Servic
         for sock in socks:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             sock.close()
-    until = time.monotonic() + 30
+    until = time.monotonic() + 60
     while count_open(service) > before + 10:
         assert time.monotonic() < until, f"{count_open(service)} open, {before} before"
         time.sleep(0.1)

@@ -9,7 +9,7 @@ from typing import Any
 
 from fmsteal.tracking.on_wandb import read_records
 
-SETTLES = 3.0  # seconds
+SETTLES = 10.0  # seconds
 
 
 def settled(path: Path) -> list[Any]:
