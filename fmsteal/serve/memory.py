@@ -15,7 +15,7 @@ class Share:
         self._memory, self.bytes = memory, 0
 
     def take(self, count: int) -> None:
-        """Hold so many bytes more.
+        """Hold ``count`` more bytes.
 
         Raises:
             Fault: all requests together would hold more than is allowed.

@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 @contextmanager
 def shorten(jobs: int, first: str) -> Iterator[None]:
-    """Launch a stage of so many jobs in the block; if they are many, one line stands for the lines of all.
+    """Launch a stage of ``jobs`` jobs in the block; if they are many, one line stands for the lines of all.
 
     ``first`` is the first job's overrides. What ends is shown by the display of the sweep, what fails is logged.
     """

@@ -87,7 +87,7 @@ def read_times(output: Path, cache: Path) -> Times:
 
 
 def expect(seconds: Mapping[int, Sequence[float]], queries: int) -> float:
-    """What a theft of so many queries takes, by those of other budgets.
+    """The seconds that a theft of ``queries`` queries takes, by those of other budgets.
 
     Between two budgets on the line through them. Beyond all of them on the least-squares line of all, but no less than
     the largest takes, and no more than the smallest. By a single smaller one in proportion; by a single larger one, as

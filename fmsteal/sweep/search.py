@@ -102,6 +102,7 @@ class Search:
     """One search: what it tries, for which figure, and its trials."""
 
     def __init__(self, space: Space, master: DictConfig, how: SearchOptions) -> None:
+        _require_waiting(master)
         self.space, self.how, self.metric = space, how, _require_metric(master, how)
         self.place, self._master = SweepFolder(Path(master.hydra.sweep.dir)), master
 
@@ -224,6 +225,21 @@ class Search:
         show_trials(trials, self.metric, spell_command(["fmsteal", *own]))
 
 
+def _require_waiting(master: DictConfig) -> None:
+    """Check that the command makes whole jobs, and waits for them.
+
+    Raises:
+        ConfigError: it makes one stage of them, or leaves them to a cluster.
+    """
+    if master.stage is not Stage.all:
+        raise ConfigError("A search makes its victims as they are needed: leave out stage=...")
+    if leave.is_asked(master.hydra.launcher):
+        raise ConfigError(
+            "A search waits for the results of its trials, which tell what to try next: leave out "
+            "hydra.launcher.wait=false. To leave the login node, submit this command as a job itself."
+        )
+
+
 def _require_metric(master: DictConfig, how: SearchOptions) -> str:
     """The figure to search for.
 
@@ -235,13 +251,6 @@ def _require_metric(master: DictConfig, how: SearchOptions) -> str:
             "A search needs a figure to look for: metric=test/agreement, or metric=attack/held_out_agreement."
         )
     metric = str(master.metric)
-    if master.stage is not Stage.all:
-        raise ConfigError("A search makes its victims as they are needed: leave out stage=...")
-    if leave.is_asked(master.hydra.launcher):
-        raise ConfigError(
-            "A search waits for the results of its trials, which tell what to try next: leave out "
-            "hydra.launcher.wait=false. To leave the login node, submit this command as a job itself."
-        )
     if metric.startswith("attack/"):
         return metric
     if how.held_out and not metric.startswith("cost/"):

@@ -147,7 +147,7 @@ class WorkCount:
         return total
 
     def _pay(self, what: tuple[str, ...], seed: Any, rows: int, most: int | None = None) -> int:
-        """How many of so many rows, of ``most`` in all, no earlier job has made.
+        """How many of ``rows`` rows, out of ``most``, no earlier job has made.
 
         With one seed a larger choice holds every smaller one; those of different seeds are taken to share nothing.
         """
@@ -184,7 +184,7 @@ class WorkCount:
         return of_attack or own or (1, 0, 1, 0)
 
     def _passes(self, settings: Settings, who: str, images: int) -> int:
-        """The passes over so many training images."""
+        """How often a training passes over its ``images`` images."""
         epochs, least, batch, _ = self._recipe(settings, who)
         return max(epochs, math.ceil(least / math.ceil(images / batch))) if images else 0
 

@@ -33,7 +33,7 @@ class Outcome:
 
 
 def read(reply: Any, images: int, width: int | None, hide: Hide) -> Outcome:
-    """What a ``MultiOutputResponse`` for so many images holds.
+    """What a ``MultiOutputResponse`` for ``images`` images holds.
 
     Raises:
         Failure: it holds an error for the call as a whole.

@@ -108,7 +108,7 @@ class ClarifaiEncoder(VictimMaker):
         self._channel().read_certificates()
 
     def check_budget(self, queries: int) -> None:
-        """Check that so many queries fit the cap.
+        """Check that ``queries`` queries fit the cap.
 
         Raises:
             ConfigError: they cost more.
