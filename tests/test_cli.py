@@ -86,6 +86,7 @@ def test_help_lists_the_axes(tmp_path: Path) -> None:
         "sweep/tune: against_defense",
         "fmsteal -m budget=",
         "fmsteal audit i_am_authorised=true victim=...",
+        "fmsteal risk victim=...",
     ):
         assert line in said
 
