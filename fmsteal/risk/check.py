@@ -7,15 +7,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from fmsteal.risk.measured import MeasuredCell, read_cells
-from fmsteal.risk.model import Expected, RiskPoint, choose_fitted, fit
+from fmsteal.risk.model import ExpectedAgreement, RiskPoint, choose_fitted, fit
 
 
 @dataclass(frozen=True)
-class HeldOut:
+class LeftOutCell:
     """A cell, and what was expected of it from the cells of others."""
 
     cell: MeasuredCell
-    expected: Expected
+    expected: ExpectedAgreement
 
     @property
     def inside(self) -> bool:
@@ -35,7 +35,7 @@ class Calibration:
 
     left_out: str
     informed: bool
-    cells: Sequence[HeldOut]
+    cells: Sequence[LeftOutCell]
 
     @property
     def rank(self) -> float:
@@ -86,7 +86,7 @@ def validate(left_out: str, informed: bool, cells: Sequence[MeasuredCell] | None
     found = []
     for cell in fitted:
         point = RiskPoint(cell.trunk, cell.ratio, cell.classes, cell.accuracy if informed else None)
-        found.append(HeldOut(cell, models[group(cell)].predict(point)))
+        found.append(LeftOutCell(cell, models[group(cell)].predict(point)))
     return Calibration(left_out, informed, found)
 
 

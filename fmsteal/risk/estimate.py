@@ -11,7 +11,7 @@ from fmsteal.risk.coarse import find_shift
 from fmsteal.risk.exact import count_exact, count_unknowns
 from fmsteal.risk.measured import OTHER, SHARED, SOFT, MeasuredCell, Trunk, read_cells
 from fmsteal.risk.measured_range import MeasuredRange
-from fmsteal.risk.model import Expected, RiskModel, RiskPoint, choose_fitted, fit, is_exact
+from fmsteal.risk.model import ExpectedAgreement, RiskModel, RiskPoint, choose_fitted, fit, is_exact
 from fmsteal.risk.profile import VictimProfile
 
 MORE = 5  # quarters of the equations' number of queries that truncated answers took at most, in simulations
@@ -143,7 +143,9 @@ def _list_cases(profile: VictimProfile) -> list[tuple[Trunk, int]]:
     return [(trunk, width) for trunk in profile.trunks for width in map(int, _range(trunk).widths)]
 
 
-def _expect(profile: VictimProfile, trunk: Trunk, width: int, queries: int) -> tuple[Expected, tuple[str, ...]]:
+def _expect(
+    profile: VictimProfile, trunk: Trunk, width: int, queries: int
+) -> tuple[ExpectedAgreement, tuple[str, ...]]:
     """The expectation of one case, and in what respects it is outside of what was measured.
 
     More queries are no worse for a thief: the interval goes no lower than at the largest budget that was measured, and
@@ -153,10 +155,12 @@ def _expect(profile: VictimProfile, trunk: Trunk, width: int, queries: int) -> t
     (found, outside), (edge, _) = (_predict(profile, trunk, width, asked) for asked in (queries, within))
     low = max(found.low, edge.low) if queries > within else found.low
     high = min(found.high, edge.high) if queries < within else found.high
-    return Expected(found.agreement, low, high), outside
+    return ExpectedAgreement(found.agreement, low, high), outside
 
 
-def _predict(profile: VictimProfile, trunk: Trunk, width: int, queries: int) -> tuple[Expected, tuple[str, ...]]:
+def _predict(
+    profile: VictimProfile, trunk: Trunk, width: int, queries: int
+) -> tuple[ExpectedAgreement, tuple[str, ...]]:
     known = profile.known
     assert known.classes is not None
     model = _model(known.accuracy is not None)
@@ -166,7 +170,7 @@ def _predict(profile: VictimProfile, trunk: Trunk, width: int, queries: int) -> 
     if profile.precision.kind == SOFT:
         return plain, outside
     coarse = model.predict(point, find_shift(read_cells(), profile.precision, trunk).size, 1 + distance)
-    return Expected(coarse.agreement, coarse.low, plain.high), outside
+    return ExpectedAgreement(coarse.agreement, coarse.low, plain.high), outside
 
 
 @cache

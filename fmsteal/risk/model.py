@@ -1,4 +1,4 @@
-"""Expected agreement from few numbers of a victim: a power law, fitted to the measured cells by least squares.
+"""ExpectedAgreement agreement from few numbers of a victim: a power law, fitted to the measured cells by least squares.
 
 Log odds are counted from chance, that of one class among C: ``z(a) = logit a - logit 1/C``. With q queries for each
 unknown, the thief's ``z`` is ``exp(c) q^b z(victim's accuracy)^g``, times a factor if it shares the victim's trunk:
@@ -41,7 +41,7 @@ class RiskPoint:
 
 
 @dataclass(frozen=True)
-class Expected:
+class ExpectedAgreement:
     """An expected agreement and its prediction interval."""
 
     agreement: float
@@ -72,11 +72,11 @@ class RiskModel:
 
         return float(stdtrit(self.groups - 1, (1 + LEVEL) / 2)) * self.scale
 
-    def predict(self, point: RiskPoint, shift: float = 0.0, wider: float = 1.0) -> Expected:
+    def predict(self, point: RiskPoint, shift: float = 0.0, wider: float = 1.0) -> ExpectedAgreement:
         """The expectation at a point, moved by ``shift`` in log z, with an interval ``wider`` times as wide."""
         middle = float(np.dot(_describe(point, self.informed), self.coefficients)) + shift
         low, high = middle - wider * self.half, middle + wider * self.half
-        return Expected(*(from_evidence(math.exp(value), point.classes) for value in (middle, low, high)))
+        return ExpectedAgreement(*(from_evidence(math.exp(value), point.classes) for value in (middle, low, high)))
 
 
 def to_evidence(share: float, classes: int) -> float:
