@@ -42,9 +42,10 @@ def main(words: Sequence[str]) -> None:
     ladder = parse_ladder(args.ladder)
     if args.out is not None:
         require_folder(args.out)
+    profile = _profile(args)
     from fmsteal.risk.estimate import LADDER, estimate
 
-    found = estimate(_profile(args), ladder or LADDER)
+    found = estimate(profile, ladder or LADDER)
     _show(found)
     if args.out is not None:
         with explain_errors(args.out.absolute().parent):
@@ -94,7 +95,8 @@ def _show(found: RiskEstimate) -> None:
 
 def _spell(budget: BudgetEstimate) -> tuple[str, ...]:
     ratio = "?" if budget.ratio is None else f"{budget.ratio:.2g}"
-    middle = "?" if budget.expected is None else f"{budget.expected:.2f}{' exact' if budget.exact else ''}"
+    middle = "?" if budget.expected is None else f"{budget.expected:.2f}"
+    middle = f"{middle} solved" if budget.exact else middle
     interval = "?" if budget.low is None else f"{budget.low:.2f} to {budget.high:.2f}"
     return f"{budget.queries:,}", ratio, middle, interval, f"{budget.usd:,.2f}", "; ".join(budget.outside)
 

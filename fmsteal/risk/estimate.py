@@ -102,37 +102,34 @@ def find_exact(profile: VictimProfile) -> tuple[int | None, str]:
     if known.width is None or known.classes is None:
         missing = " and ".join(f"--{name}" for name in ("width", "classes") if getattr(known, name) is None)
         return None, f"not known without {missing}; with all probabilities about as many queries as features"
+    proviso = ", if it is a linear head on a trunk that anybody can have" if len(profile.trunks) > 1 else ""
     if precision.kind == "top":
         equations = count_exact(known.width, known.classes, precision.number)
         found = -(-equations * MORE // 4)
-        return (
-            found,
-            f"from about {found:,} queries on: {equations:,} by the equations, up to a quarter more in simulations",
-        )
+        said = f"from about {found:,} queries on ({equations:,} by the equations, up to a quarter more in simulations)"
+        return found, f"{said}{proviso}"
     found = count_exact(known.width, known.classes)
-    plain = f"from {found:,} queries on ({count_unknowns(known.width):,} unknowns for each class)"
-    if len(profile.trunks) > 1:
-        return found, f"{plain}, if it is a linear head on a trunk that anybody can have"
-    return found, plain
+    return found, f"from {found:,} queries on ({count_unknowns(known.width):,} unknowns for each class){proviso}"
 
 
 def _estimate(profile: VictimProfile, queries: int, exact_from: int | None) -> BudgetEstimate:
     known = profile.known
     ratio = None if known.width is None else queries / count_unknowns(known.width)
     usd = queries * profile.price / 1000
-    refused = _refuse(profile)
-    if profile.trunks == (SHARED,) and exact_from is not None and queries >= exact_from and not refused:
+    solved = exact_from is not None and queries >= exact_from
+    exact = solved and profile.trunks == (SHARED,)
+    if refused := _refuse(profile):
+        return BudgetEstimate(queries, ratio, None, None, None, usd, exact, (refused,))
+    if exact:
         low = min(cell.interval[0] for cell in read_cells() if is_exact(cell) and cell.interval)
-        return BudgetEstimate(queries, ratio, 1.0, low, 1.0, usd, exact=True)
-    if refused:
-        return BudgetEstimate(queries, ratio, None, None, None, usd, outside=(refused,))
+        return BudgetEstimate(queries, ratio, 1.0, low, 1.0, usd, exact)
     found = [_expect(profile, trunk, width, queries) for trunk, width in _list_cases(profile)]
     expected = [one for one, _ in found]
     outside = tuple(dict.fromkeys(itertools.chain.from_iterable(words for _, words in found)))
     middle = expected[0].agreement if len(expected) == 1 else None
     low, high = min(one.low for one in expected), max(one.high for one in expected)
-    if exact_from is not None and queries >= exact_from:
-        high = 1.0
+    if solved or (ratio is None and SHARED in profile.trunks and profile.precision.kind in (SOFT, "top")):
+        high = 1.0  # it is solved for, or may be
     return BudgetEstimate(queries, ratio, middle, low, high, usd, outside=outside)
 
 

@@ -35,9 +35,9 @@ def open_overrides(words: Sequence[str], said: Known) -> VictimProfile:
         ConfigError: a word is misspelt, the victim is an encoder, or the config says otherwise than ``said``.
     """
     from fmsteal.audit.composer import open_composer
-    from fmsteal.audit.target import Target
+    from fmsteal.audit.target import name_choices
 
     with open_composer(words) as composer:
         cfg = composer.compose(words)
-        names = Target.of(cfg).names
+        names = name_choices(cfg)
         return profile(cfg, f"{names['victim']} on {names['data']}", said)

