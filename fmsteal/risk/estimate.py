@@ -14,7 +14,6 @@ from fmsteal.risk.measured_range import MeasuredRange
 from fmsteal.risk.model import ExpectedAgreement, RiskModel, RiskPoint, choose_fitted, fit, is_exact
 from fmsteal.risk.profile import VictimProfile
 
-MORE = 5  # quarters of the equations' number of queries that truncated answers took at most, in simulations
 LADDER = (100, 500, 1000, 5000, 20000)  # queries, unless given
 DOCUMENT = "fmsteal/defenses/README.md"
 
@@ -105,9 +104,10 @@ def find_exact(profile: VictimProfile) -> tuple[int | None, str]:
     proviso = ", if it is a linear head on a trunk that anybody can have" if len(profile.trunks) > 1 else ""
     if precision.kind == "top":
         equations = count_exact(known.width, known.classes, precision.number)
-        found = -(-equations * MORE // 4)
-        said = f"from about {found:,} queries on ({equations:,} by the equations, up to a quarter more in simulations)"
-        return found, f"{said}{proviso}"
+        return (
+            None,
+            f"not before {equations:,} queries, and not surely then: {precision} may say the same of many images",
+        )
     found = count_exact(known.width, known.classes)
     return found, f"from {found:,} queries on ({count_unknowns(known.width):,} unknowns for each class){proviso}"
 
@@ -116,8 +116,7 @@ def _estimate(profile: VictimProfile, queries: int, exact_from: int | None) -> B
     known = profile.known
     ratio = None if known.width is None else queries / count_unknowns(known.width)
     usd = queries * profile.price / 1000
-    solved = exact_from is not None and queries >= exact_from
-    exact = solved and profile.trunks == (SHARED,)
+    exact = exact_from is not None and queries >= exact_from and profile.trunks == (SHARED,)
     if refused := _refuse(profile):
         return BudgetEstimate(queries, ratio, None, None, None, usd, exact, (refused,))
     if exact:
@@ -128,9 +127,19 @@ def _estimate(profile: VictimProfile, queries: int, exact_from: int | None) -> B
     outside = tuple(dict.fromkeys(itertools.chain.from_iterable(words for _, words in found)))
     middle = expected[0].agreement if len(expected) == 1 else None
     low, high = min(one.low for one in expected), max(one.high for one in expected)
-    if solved or (ratio is None and SHARED in profile.trunks and profile.precision.kind in (SOFT, "top")):
-        high = 1.0  # it is solved for, or may be
+    if _may_be_solved(profile, queries):
+        high = 1.0
     return BudgetEstimate(queries, ratio, middle, low, high, usd, outside=outside)
+
+
+def _may_be_solved(profile: VictimProfile, queries: int) -> bool:
+    """Whether a thief may have the trunk, and enough equations, as far as both are known."""
+    known, precision = profile.known, profile.precision
+    if SHARED not in profile.trunks or precision.kind not in (SOFT, "top"):
+        return False
+    if known.width is None or known.classes is None:
+        return True
+    return queries >= count_exact(known.width, known.classes, precision.number or None)
 
 
 def _list_cases(profile: VictimProfile) -> list[tuple[Trunk, int]]:

@@ -15,7 +15,8 @@ def count_exact(width: int, classes: int, known: int | None = None) -> int:
 
     An answer of ``known`` entries gives ``known - 1`` equations for ``(width + 1) (classes - 1)`` unknowns (the
     softmax hides a term that all classes share). All but the answers kept back must determine them. Features that
-    depend on each other need fewer; answers that are saturated, or name always the same classes, need more.
+    depend on each other need fewer. Saturated answers need more, and truncated ones that always name the same classes
+    may never do: then this is a lower bound.
 
     Args:
         width: number of features, at least 1.

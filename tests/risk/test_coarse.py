@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from omegaconf import OmegaConf
 from scipy.special import logit
 
+import fmsteal
 from fmsteal.risk.coarse import find_shift
 from fmsteal.risk.measured import read_cells
 from fmsteal.risk.precision import Precision
@@ -22,6 +25,18 @@ def test_the_shift_is_the_mean_over_pairs() -> None:
     assert found.size == pytest.approx(due) and (found.pairs, found.says) == (4, ())
     rounded = find_shift(read_cells(), Precision("decimals", 2), "shared")
     assert rounded.size == pytest.approx(np.log((logit(0.902) - Z0) / (logit(0.944) - Z0))) and rounded.says == ()
+
+
+def test_the_document_quotes_the_shifts() -> None:
+    text = Path(fmsteal.__file__).with_name("risk").joinpath("README.md").read_text().replace("\n", " ")
+    quoted = {
+        "labels": find_shift(read_cells(), Precision("label"), "shared"),
+        "two decimals": find_shift(read_cells(), Precision("decimals", 2), "shared"),
+        "three classes": find_shift(read_cells(), Precision("top", 3), "shared"),
+        "labels where no trunk is shared": find_shift(read_cells(), Precision("label"), "other"),
+    }
+    for name, shift in quoted.items():
+        assert f"{name} {f'{shift.size:.2f}'.replace('0.', '.')}" in text, name
 
 
 @pytest.mark.parametrize(
