@@ -53,7 +53,7 @@ class Precision:
         """In words."""
         return {
             "soft": "all probabilities",
-            "decimals": f"probabilities to {self.number} decimals",
+            "decimals": f"probabilities to {self.number} decimal{'s'[: self.number != 1]}",
             "top": f"the {self.number} largest probabilities",
             "label": "the label alone",
             "perturbed": f"changed by {self.by}",
