@@ -41,6 +41,7 @@ COMMANDS = {  # sub-command: the module whose `main` runs it, imported when it i
     "export": "fmsteal.face.export.command",
     "wandb-sweep": "fmsteal.sweep.wandb_sweep",
     "audit": "fmsteal.audit.command",
+    "risk": "fmsteal.risk.command",
 }
 NAMESAKES = (("hydra", "launcher", "ray.yaml"), ("hydra", "sweeper", "optuna.yaml"))  # options of other packages
 EVALUATE = "evaluate"  # the one that runs jobs

@@ -86,6 +86,7 @@ def test_help_lists_the_axes(tmp_path: Path) -> None:
         "sweep/tune: against_defense",
         "fmsteal -m budget=",
         "fmsteal audit i_am_authorised=true victim=...",
+        "fmsteal risk victim=...",
     ):
         assert line in said
 
@@ -140,6 +141,8 @@ def test_the_config_is_shown(tmp_path: Path) -> None:
         (["metric=test/agrement"], ["Did you mean test/agreement", "test/kl"]),
         (["audit", "victim=resnet10t"], ["An audit asks a model as attackers would", "i_am_authorised=true"]),
         (["audit", "i_am_authorised=true", "attack=solve"], ["an audit sets attack itself: --attacks"]),
+        (["risk", "a", "b"], ["One victim at a time, not 2: a, b"]),
+        (["risk", "task=embed"], ["answers with embeddings", "fmsteal audit task=embed"]),
         (["attack=dfme", "thief.recipe.epochs=3"], ["thief.recipe.epochs=3 has no effect with attack=dfme"]),
     ],
     ids=" ".join,

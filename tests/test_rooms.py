@@ -13,7 +13,7 @@ import fmsteal
 PACKAGE = Path(fmsteal.__file__).parent
 ROOMS = (  # from the bottom to the top; the modules at the package's root may import any
     "base", "config", "identity", "records", "networks", "data", "tracking", "training", "victims", "oracle",
-    "defenses", "attacks", "evaluation", "report", "job", "sweep", "plugins", "face", "serve", "audit",
+    "defenses", "attacks", "evaluation", "report", "job", "sweep", "plugins", "face", "serve", "audit", "risk",
 )  # fmt: skip
 IN_REPORT = ("read", "show", "checks", "commands")
 NEVER = {  # what a room must not see, though it is below it

@@ -101,7 +101,7 @@ def make_request(
             if not word.lstrip("+~").startswith((f"{own}.", f"{own}/", f"{own}@")):
                 _require_targets(word)
     chosen = None if not given else (NONE, *(one for one in given if one.name != UNDEFENDED))
-    return AuditRequest(target, tried or None, chosen, _parse_ladder(ladder), seeds, queries, usd, name)
+    return AuditRequest(target, tried or None, chosen, parse_ladder(ladder), seeds, queries, usd, name)
 
 
 def _require_targets(word: str) -> None:
@@ -119,7 +119,12 @@ def _require_targets(word: str) -> None:
         raise ConfigError(f"{word} is several choices. An audit is of one target, with one value of each setting.")
 
 
-def _parse_ladder(text: str | None) -> tuple[int, ...] | None:
+def parse_ladder(text: str | None) -> tuple[int, ...] | None:
+    """The budgets that ``--ladder`` names, ascending; None if it is not given.
+
+    Raises:
+        ConfigError: one is no number of queries.
+    """
     if text is None:
         return None
     rungs = [rung.strip().replace("_", "") for rung in text.split(",")]

@@ -43,17 +43,19 @@ class Target:
     @classmethod
     def of(cls, cfg: DictConfig) -> Target:
         """The target of a job's config, with the ``hydra`` node."""
-        chosen = cfg.hydra.runtime.choices
-        names = {axis: str(chosen[axis]) for axis in AXES if axis in chosen}
-        if isinstance(cfg.victim.get("name"), str):
-            names["victim"] = f"{cfg.victim.name} ({names['victim']})"
-        elif isinstance(cfg.victim.get("model"), str):
-            names["victim"] = f"{cfg.victim.model} ({names['victim']})"
         maker = build.locate(str(cfg.victim._target_), "victim")
         return cls(
-            names, cfg.task.answers, bool(getattr(maker, "paid", False)), find_price(cfg),
+            name_choices(cfg), cfg.task.answers, bool(getattr(maker, "paid", False)), find_price(cfg),
             not cfg.victim.get("deterministic", True), Path(cfg.output),
         )  # fmt: skip
+
+
+def name_choices(cfg: DictConfig) -> dict[str, str]:
+    """The choices of `AXES` in a job's config, with the ``hydra`` node; the victim with its own name, if it has one."""
+    chosen = cfg.hydra.runtime.choices
+    names = {axis: str(chosen[axis]) for axis in AXES if axis in chosen}
+    own = next((cfg.victim[key] for key in ("name", "model") if isinstance(cfg.victim.get(key), str)), None)
+    return names if own is None else {**names, "victim": f"{own} ({names['victim']})"}
 
 
 def count_besides(configs: Sequence[DictConfig], jobs: int) -> int:

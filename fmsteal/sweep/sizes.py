@@ -1,4 +1,4 @@
-"""How many images a job's data set and query set have, without opening them. Imports no torch."""
+"""How many images a job's data set and query set have, and how many classes, without opening them. No torch."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from fmsteal.base.errors import DataError
 from fmsteal.data.files import find_images
+from fmsteal.data.layout import classes_of, lay_out
 
 DIGITS = 1797  # scikit-learn's
 SPLITS: Mapping[str, Mapping[str, int]] = {  # torchvision's data sets, by split; "all" where there are none
@@ -24,7 +25,10 @@ SPLITS: Mapping[str, Mapping[str, int]] = {  # torchvision's data sets, by split
     "Caltech256": {"all": 29_780},  # without its clutter
     "ImageNet": {"train": 1_281_167, "val": 50_000},
 }
-CLASSES = {"Caltech256": 256}
+CLASSES = {  # of the data sets above and of `LISTED`
+    "CIFAR10": 10, "CIFAR100": 100, "MNIST": 10, "FashionMNIST": 10, "SVHN": 10, "GTSRB": 43, "DTD": 47, "Food101": 101,
+    "STL10": 10, "EuroSAT": 10, "Caltech256": 256, "ImageNet": 1000, "cub200": 200, "indoor67": 67,
+}  # fmt: skip
 LISTED = {"cub200": (5_994, 5_794), "indoor67": (5_360, 1_340)}  # training and test images, by their authors' lists
 BATCH32 = 128_116  # images in a batch of ImageNet at 32 pixels, approximately
 
@@ -51,6 +55,12 @@ def find_task_size(node: Mapping[str, Any]) -> TaskSize | None:
         return None
     train, test = found
     return TaskSize(node.get("train_count") or train, node.get("test_count") or test, int(node.get("size") or 32))
+
+
+def find_classes(node: Mapping[str, Any]) -> int | None:
+    """The number of classes of the task that a resolved ``data`` node makes; None if it cannot be known."""
+    of = _CLASSES.get(str(node.get("_target_", "")).removeprefix("fmsteal.data."))
+    return None if of is None else of(node)
 
 
 def find_pool_size(node: Mapping[str, Any], task: TaskSize | None = None) -> PoolSize | None:
@@ -106,6 +116,13 @@ def _files(root: Any) -> int | None:
         return None
 
 
+def _count_class_folders(node: Mapping[str, Any]) -> int | None:
+    try:
+        return len(classes_of(lay_out(Path(str(node.get("root"))).expanduser()).train))
+    except (DataError, OSError):
+        return None
+
+
 _TASKS: Mapping[str, Callable[[Mapping[str, Any]], tuple[int, int] | None]] = {
     "digits.digits": _digits,
     "torchvision_sets.task": _torchvision,
@@ -116,4 +133,11 @@ _POOLS: Mapping[str, Callable[[Mapping[str, Any]], int | None]] = {
     "torchvision_sets.pool": lambda node: _split(node, "split"),
     "image_folder.pool": lambda node: _files(node.get("root")),
     "imagenet32.pool": lambda node: BATCH32 * len(node.get("batches") or [1]),
+}
+_CLASSES: Mapping[str, Callable[[Mapping[str, Any]], int | None]] = {
+    "digits.digits": lambda node: 10,
+    "torchvision_sets.task": lambda node: CLASSES.get(str(node.get("dataset"))),
+    "listed.task": lambda node: CLASSES.get(str(node.get("dataset"))),
+    "imagenet.task": lambda node: CLASSES["ImageNet"],
+    "image_folder.task": _count_class_folders,
 }

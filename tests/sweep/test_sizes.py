@@ -10,7 +10,7 @@ from PIL import Image
 
 from fmsteal.base.store import Store
 from fmsteal.config import build
-from fmsteal.sweep.sizes import find_pool_size, find_task_size
+from fmsteal.sweep.sizes import find_classes, find_pool_size, find_task_size
 from tests.support.composing import composed
 
 
@@ -26,31 +26,34 @@ def test_a_folder_is_counted(tmp_path: Path) -> None:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         Image.new("RGB", (4, 4)).save(tmp_path / f"{name}.png")
     folder = {"_target_": "fmsteal.data.image_folder.task", "root": str(tmp_path), "size": 16, "test_share": 0.25}
-    assert find_task_size(folder) == (3, 1, 16)
+    assert find_task_size(folder) == (3, 1, 16) and find_classes(folder) == 2
     assert find_pool_size({**folder, "_target_": "fmsteal.data.image_folder.pool"}) == (4, 16)
-    assert find_task_size({**folder, "root": str(tmp_path / "absent")}) is None
+    absent = {**folder, "root": str(tmp_path / "absent")}
+    assert find_task_size(absent) is None and find_classes(absent) is None
 
 
 @pytest.mark.parametrize(
-    ("choice", "size"),
+    ("choice", "size", "classes"),
     [
-        ("cifar10", (50_000, 10_000, 32)),
-        ("stl10_all", (105_000, 8_000, 96)),
-        ("eurosat", (21_600, 5_400, 64)),
-        ("caltech256", (23_380, 6_400, 224)),
-        ("cub200", (5_994, 5_794, 224)),
+        ("cifar10", (50_000, 10_000, 32), 10),
+        ("stl10_all", (105_000, 8_000, 96), 10),
+        ("eurosat", (21_600, 5_400, 64), 10),
+        ("caltech256", (23_380, 6_400, 224), 256),
+        ("cub200", (5_994, 5_794, 224), 200),
     ],
 )
-def test_published_sets_are_known(choice: str, size: tuple[int, int, int]) -> None:
+def test_published_sets_are_known(choice: str, size: tuple[int, int, int], classes: int) -> None:
     node = (
         composed(f"data={choice}", "data.root=/none", "query=same").data
         if choice == "cub200"
         else composed(f"data={choice}", "query=same").data
     )
-    assert find_task_size(OmegaConf.to_container(node, resolve=True)) == size  # type: ignore[arg-type]
+    found = OmegaConf.to_container(node, resolve=True)
+    assert find_task_size(found) == size and find_classes(found) == classes  # type: ignore[arg-type]
 
 
 def test_what_only_opening_it_would_tell_is_unknown() -> None:
     assert find_task_size({"_target_": "theirs.task", "size": 32}) is None
+    assert find_classes({"_target_": "theirs.task", "dataset": "CIFAR10"}) is None
     assert find_pool_size({"_target_": "theirs.pool"}) is None
     assert find_pool_size({"_target_": "theirs.pool", "count": 12, "size": 8}) == (12, 8)
