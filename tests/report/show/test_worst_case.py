@@ -157,7 +157,7 @@ def stolen_encoder(sweep: Path, defense: str, attack: str, seed: int, right: flo
     metrics = {"test/agreement": 0.5, "test/target_accuracy": 0.8}
     honest = {"honest/l2": 0.4, "honest/downstream_accuracy": 0.7} if defense != "none" else {}
     write_json(file, read_json(file) | {"metrics": metrics | honest})
-    rows = {}
+    rows: dict[str, np.ndarray] = {}
     for number, (place, images) in enumerate({**SETS, "digits/knn": 201}.items()):
         random = np.random.default_rng([seed, number, *map(ord, defense + attack)])
         victim = random.integers(0, 5, images)
