@@ -50,3 +50,5 @@ trunk=(thief=encoder_efficientnet_lite2_probe "~attack.recipe")   # another trun
 study encoders_mini sweep_id=encoders_mini_others attack=cont_steal_once,rda,pretrain seed=0 "${real[@]}" "${down[@]}"
 study encoders_mini sweep_id=encoders_mini_map attack=linear_map "${trunk[@]}" "${real[@]}" "${down[@]}"
 study encoders_mini sweep_id=encoders_mini_nothing attack=public_encoder budget=0 seed=0 "${trunk[@]}" "${real[@]}" "${down[@]}"
+for strength in encoder_defenses encoder_defenses/weak; do study $strength "${real[@]}" "${down[@]}"; done
+study encoder_defenses sweep_id=encoder_defenses_nothing attack=public_encoder budget=0 defense=none "${real[@]}" "${down[@]}"

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from fmsteal.attacks.base import AttackContext, affordable
 from fmsteal.attacks.encoders import require_varied
@@ -17,7 +17,7 @@ from fmsteal.attacks.selection import Selection, select
 from fmsteal.base.errors import ConfigError
 from fmsteal.base.seeds import derive_seed
 from fmsteal.config.answers import Answers
-from fmsteal.data.images import Images
+from fmsteal.data.images import Ids, Images
 from fmsteal.oracle.oracle import Budget, Oracle
 
 
@@ -35,8 +35,6 @@ class LinearMap:
     """
 
     answers: ClassVar[Answers] = "embeddings"
-    asks: ClassVar[int] = 1
-
     selection: Selection
     validation: float = 0.2
     penalties: Sequence[float] = PENALTIES
@@ -47,9 +45,22 @@ class LinearMap:
         if not self.penalties or min(self.penalties) <= 0:
             raise ConfigError(f"attack.penalties must be numbers above 0, not {list(self.penalties)}.")
 
+    @property
+    def asks(self) -> int:
+        """Questions about each image; the budget is enough for ``budget // asks`` images."""
+        return 1
+
+    def images(self, budget: Budget, pool: Images) -> int:
+        """The number of images that the budget is enough for.
+
+        Raises:
+            ConfigError: the budget is too small for one image, or for more than the pool holds.
+        """
+        return affordable(budget, pool, self.asks)
+
     def check(self, budget: Budget, pool: Images) -> None:
         """Refuse a budget for fewer than three images, or for more than the pool holds."""
-        if affordable(budget, pool) < 3:
+        if self.images(budget, pool) < 3:
             raise ConfigError(
                 f"This attack fits a map to two answers or more and holds one out, but the budget is {budget.queries} "
                 "queries. Choose a larger one: budget=..., or budget.queries=N."
@@ -58,8 +69,8 @@ class LinearMap:
     def run(self, oracle: Oracle, pool: Images, ctx: AttackContext) -> nn.Module:
         """Ask, then solve; returns the encoder: raw images in, embeddings ``(n, D)`` as wide as the answers out."""
         encoder = ctx.encoder(oracle.width, frozen=True)  # refuses a thief that does not fit, before any query is paid
-        ids = select(self.selection, pool, affordable(oracle.budget, pool), ctx)
-        answers = oracle.ask(ids)
+        ids = select(self.selection, pool, self.images(oracle.budget, pool), ctx)
+        answers = self.ask(oracle, pool, ids, ctx)
         require_varied(answers)
         held = np.random.default_rng(derive_seed("linear-map", ctx.seed)).permutation(len(ids))
         held_out = torch.from_numpy(held < min(max(1, round(len(ids) * self.validation)), len(ids) - 2))
@@ -70,3 +81,7 @@ class LinearMap:
             encoder.projector.weight.copy_(found.weight)
             encoder.projector.bias.copy_(found.bias)
         return encoder.cpu().eval()
+
+    def ask(self, oracle: Oracle, pool: Images, ids: Ids, ctx: AttackContext) -> Tensor:
+        """The embeddings ``(n, D)`` that the map is fitted to; by default the API's answers, each image asked once."""
+        return oracle.ask(ids)

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from torch import Tensor
+
 from fmsteal.attacks.base import AttackContext, mean_answer
 from fmsteal.attacks.direct import Direct
+from fmsteal.attacks.linear_map import LinearMap
 from fmsteal.base.errors import ConfigError
 from fmsteal.data.images import Ids, Images
 from fmsteal.data.loader import TensorLoader
@@ -26,8 +29,7 @@ class RepeatAverage(Direct):
     repeats: int = 5
 
     def __post_init__(self) -> None:
-        if self.repeats < 1:
-            raise ConfigError(f"attack.repeats must be at least 1, not {self.repeats}.")
+        _require_repeats(self.repeats)
 
     @property
     def asks(self) -> int:
@@ -37,3 +39,32 @@ class RepeatAverage(Direct):
     def transfer_set(self, oracle: Oracle, pool: Images, ids: Ids, ctx: AttackContext) -> TensorLoader:
         """The images, and the mean of the answers to each."""
         return self.loader(pool, ids, mean_answer(oracle, ids, self.repeats), ctx)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RepeatAverageMap(LinearMap):
+    """As `LinearMap`, on the mean of several answers about each image: see `RepeatAverage`.
+
+    Attributes:
+        repeats: questions about each image; the budget is for that many times fewer images.
+    """
+
+    repeats: int = 5
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _require_repeats(self.repeats)
+
+    @property
+    def asks(self) -> int:
+        """Questions about each image."""
+        return self.repeats
+
+    def ask(self, oracle: Oracle, pool: Images, ids: Ids, ctx: AttackContext) -> Tensor:
+        """The mean of the answers to each image, ``(n, D)``."""
+        return mean_answer(oracle, ids, self.repeats)
+
+
+def _require_repeats(repeats: int) -> None:
+    if repeats < 1:
+        raise ConfigError(f"attack.repeats must be at least 1, not {repeats}.")

@@ -1,4 +1,4 @@
-"""An attacker's own copy of the API's defense, which it applies to probabilities that it makes up."""
+"""An attacker's own copy of the API's defense, which it applies to answers that it makes up."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from torch import Tensor
 
 from fmsteal.base.errors import ConfigError
 from fmsteal.base.seeds import derive_seed
+from fmsteal.config.answers import Answers
 from fmsteal.data.images import Ids, Images
 from fmsteal.oracle.guard import Ask
 from fmsteal.oracle.ledger import Question
@@ -26,41 +27,50 @@ class Simulation:
     image or a client varies from row to row: the attacker knows how it is distributed, not which was drawn.
     """
 
-    def __init__(self, defense: KnownDefense, width: int, pool: Images, seed: int) -> None:
+    def __init__(
+        self, defense: KnownDefense, width: int, pool: Images, seed: int, answers: Answers = "probabilities"
+    ) -> None:
         """Build the guard.
 
         Args:
             defense: what the attacker takes the API's defense to be.
-            width: number of classes.
+            width: number of classes, or of an embedding's entries.
             pool: the query set; a defense that looks at images is shown these.
             seed: the attack's; the numbers derived from it differ from those of the API.
+            answers: what it is made up for.
 
         Raises:
             ConfigError: the defense cannot be carried out without the victim, or changes the width of answers.
         """
-        self._pool, self._name = pool, name_of(defense)
+        self._pool, self._name, self._answers = pool, name_of(defense), answers
         self._seed = derive_seed("simulated defense", seed)
         self._guard = simulate(defense, width, derive_seed("simulated secrets", seed))
         if self._guard.width != width:
+            what = "classes" if answers == "probabilities" else "entries of an embedding"
+            due = "a probability for each class" if answers == "probabilities" else "as many"
             raise ConfigError(
-                f"attack.defense={self._name} turns {width} classes into {self._guard.width} numbers: this attack "
-                "undoes defenses that answer with a probability for each class. Choose another attack=..."
+                f"attack.defense={self._name} turns {width} {what} into {self._guard.width} numbers: this attack "
+                f"undoes defenses that answer with {due}. Choose another attack=..."
             )
 
     def answer(self, p: Tensor, ids: Ids) -> Tensor:
-        """The defended rows, float32 ``(n, K)``, for distributions ``p (n, K)`` about pool images ``ids (n,)``."""
+        """The defended rows, float32 ``(n, K)``, for made-up rows ``p (n, K)`` about pool images ``ids (n,)``."""
         parts = [p[:0].float()]
         for start in range(0, len(p), AT_ONCE):
             rows, shown = p[start : start + AT_ONCE].float(), ids[start : start + AT_ONCE]
             ask = Ask(
                 questions=[Question(row, row.to_bytes(16), 0) for row in range(start, start + len(rows))],
                 answers=rows,
-                raw=rows.clamp(min=torch.finfo(torch.float32).tiny).log(),
+                raw=self._undo_softmax(rows),
                 images=lambda shown=shown: torch.from_numpy(np.array(self._pool.pixels[shown])),  # type: ignore[misc]
                 seed=self._seed,
             )
             parts.append(hear(self._guard, ask, self._name).answers)
         return torch.cat(parts)
+
+    def _undo_softmax(self, rows: Tensor) -> Tensor:
+        """What the victim itself says when these are its answers: logits, or the embeddings as they are."""
+        return rows if self._answers == "embeddings" else rows.clamp(min=torch.finfo(torch.float32).tiny).log()
 
     def changes_nothing(self, classes: int) -> bool:
         """Whether the defense returns rows drawn evenly from the simplex as they are: there is nothing to undo."""

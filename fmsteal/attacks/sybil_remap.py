@@ -18,6 +18,7 @@ from torch import Tensor
 
 from fmsteal.attacks.base import AttackContext
 from fmsteal.attacks.direct import Direct
+from fmsteal.attacks.linear_map import LinearMap
 from fmsteal.base.errors import ConfigError
 from fmsteal.base.seeds import derive_seed
 from fmsteal.data.images import Ids, Images
@@ -26,8 +27,8 @@ from fmsteal.oracle.oracle import Budget, Oracle
 
 
 @dataclass(frozen=True, kw_only=True)
-class SybilRemap(Direct):
-    """As `Direct`, on the answers of two accounts.
+class TwoAccounts:
+    """Asks as two accounts, and maps the second's answers to the first's.
 
     An image that both accounts ask about costs two questions: N questions with S shared images are for N - S images.
 
@@ -67,15 +68,14 @@ class SybilRemap(Direct):
             )
         return count
 
-    def transfer_set(self, oracle: Oracle, pool: Images, ids: Ids, ctx: AttackContext) -> TensorLoader:
-        """The images of both accounts, with all answers mapped to the first account's."""
+    def ask_as_two(self, oracle: Oracle, ids: Ids, seed: int) -> Tensor:
+        """The answers about the images of both accounts, all mapped to the first account's, ``(n, D)``."""
         shared, rest = np.split(ids, [self._shared(oracle.budget)])
         own, other = np.array_split(rest, 2)
         first = oracle.ask(np.concatenate([shared, own]), client=0)
         second = oracle.ask(np.concatenate([shared, other]), client=1)
         both = slice(0, len(shared))
-        answers = [first, self.remap(second[both], first[both], second[len(shared) :], ctx.seed)]
-        return self.loader(pool, ids, torch.cat(answers), ctx)
+        return torch.cat([first, self.remap(second[both], first[both], second[len(shared) :], seed)])
 
     def remap(self, source: Tensor, target: Tensor, answers: Tensor, seed: int) -> Tensor:
         """``answers (n, D)`` mapped by a fit from ``source`` to ``target``, both ``(shared, D)``."""
@@ -90,3 +90,25 @@ class SybilRemap(Direct):
 
     def _shared(self, budget: Budget) -> int:
         return round(budget.queries * self.shared / (1 + self.shared))
+
+
+@dataclass(frozen=True, kw_only=True)
+class SybilRemap(TwoAccounts, Direct):
+    """As `Direct`, on the answers of two accounts."""
+
+    def transfer_set(self, oracle: Oracle, pool: Images, ids: Ids, ctx: AttackContext) -> TensorLoader:
+        """The images of both accounts, with all answers mapped to the first account's."""
+        return self.loader(pool, ids, self.ask_as_two(oracle, ids, ctx.seed), ctx)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SybilRemapMap(TwoAccounts, LinearMap):
+    """As `LinearMap`, on the answers of two accounts."""
+
+    def __post_init__(self) -> None:
+        TwoAccounts.__post_init__(self)
+        LinearMap.__post_init__(self)
+
+    def ask(self, oracle: Oracle, pool: Images, ids: Ids, ctx: AttackContext) -> Tensor:
+        """The answers of both accounts, all mapped to the first account's, ``(n, D)``."""
+        return self.ask_as_two(oracle, ids, ctx.seed)

@@ -25,18 +25,22 @@ from tests.support.small_task import context
 SMALL_DFME = ("attack.batch=8", "attack.noise=8", "attack.width=8", "attack.size=16")  # 256 images make no smoke
 UNDONE = ("defense=modelguard_w", "attack.rows=200")  # what an attacker undoes that knows the defense
 RESTORED = (*UNDONE, "attack.restorer.epochs=1")
+RECOVERED = ("attack.recovery.shadows=2", "attack.recovery.pairs=1", "attack.recovery.restorer.epochs=1")
 SMALLER = {
     "dfme": SMALL_DFME,
     "dfme_standardised": SMALL_DFME,
     "partial_bayes": UNDONE,
     "ddae": RESTORED,
     "ddae_plus": RESTORED,
+    "besa": RECOVERED,
+    "besa_direct": (*RECOVERED, "attack.recovery.trunk.size=32"),
 }
 FROZEN = ("task=embed", "thief=encoder_efficientnet_lite0_probe", "thief.backbone.size=32")  # a public trunk, kept
 LITE0 = ("thief=efficientnet_lite0", "thief.backbone.size=32")  # the one trunk whose weights are always at hand
 OTHERS = ("~attack.candidates.efficientnet_lite1", "~attack.candidates.efficientnet_lite2")
 TRUNK = (*LITE0, *colour_api.QUICK[len(colour_api.THIEF) :])
-QUICK = {"linear_map": FROZEN, "public_encoder": FROZEN, "solve": TRUNK, "trunk_inference": (*TRUNK, *OTHERS)}
+MAPS = dict.fromkeys(["linear_map", "repeat_average_map", "sybil_remap_map", "besa", "public_encoder"], FROZEN)
+QUICK = {**MAPS, "solve": TRUNK, "trunk_inference": (*TRUNK, *OTHERS)}
 ASK_NOTHING = {"pretrain", "public_encoder", "own_data", "own_data_ceiling"}
 OWN_WIDTH = {"pretrain", "public_encoder"}
 LABELLED = replace(colour_api.POOL, labels=np.arange(80) % colour_api.CLASSES, classes=tuple("abcd"))

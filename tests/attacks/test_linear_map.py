@@ -128,3 +128,24 @@ def test_a_budget_of_two_and_bad_options_are_refused() -> None:
 def test_three_answers_are_enough_to_run(tmp_path: Path) -> None:
     thief, oracle, _, _ = steal(tmp_path, 3, "attack=linear_map")
     assert oracle.used == 3 and compute_outputs(thief, POOL, np.arange(4), context(tmp_path)).isfinite().all()
+
+
+def test_a_map_is_fitted_to_the_mean_of_repeated_answers(tmp_path: Path) -> None:
+    """Five answers to each of 9 images, of a target that says each time the same, are as one answer to each."""
+    words = ("attack=repeat_average_map", "+attack.penalties=[0.01]")
+    thief, oracle, *_ = steal(tmp_path / "five", 45, *words)
+    plain, *_ = steal(tmp_path / "one", 9, "attack=linear_map", "+attack.penalties=[0.01]")
+    every, ctx = np.arange(48), context(tmp_path)
+    assert oracle.used == 45
+    outputs, due = compute_outputs(thief, POOL, every, ctx), compute_outputs(plain, POOL, every, ctx)
+    torch.testing.assert_close(outputs, due, rtol=1e-3, atol=1e-3)
+    with pytest.raises(ConfigError, match=r"attack\.repeats must be at least 1, not 0"):
+        build.make(composed(*THIEF, "attack=repeat_average_map", "attack.repeats=0").attack)
+
+
+def test_two_accounts_ask_for_a_map(tmp_path: Path) -> None:
+    thief, oracle, _, _ = steal(tmp_path, 40, "attack=sybil_remap_map", "attack.shared=0.25")
+    assert oracle.used == 40
+    assert compute_outputs(thief, POOL, np.arange(4), context(tmp_path)).isfinite().all()
+    with pytest.raises(ConfigError, match=r"attack\.shared must be between 0 and 1"):
+        build.make(composed(*THIEF, "attack=sybil_remap_map", "attack.shared=1.0").attack)

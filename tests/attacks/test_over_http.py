@@ -37,7 +37,11 @@ TRUNK = ("thief=efficientnet_lite0", "thief.backbone.size=32", *colour_api.QUICK
 OTHERS = ("~attack.candidates.efficientnet_lite1", "~attack.candidates.efficientnet_lite2")
 DFAL = ("attack.rounds=2", "attack.strategy.candidates=10", "attack.strategy.classes=2")
 SMALLER = {"activethief_dfal": DFAL, "activethief_dfal_kcenter": DFAL}
-QUICK = {"linear_map": FROZEN, "solve": TRUNK, "trunk_inference": (*TRUNK, *OTHERS)}
+QUICK = {
+    **dict.fromkeys(["linear_map", "repeat_average_map", "sybil_remap_map", "besa"], FROZEN),
+    "solve": TRUNK,
+    "trunk_inference": (*TRUNK, *OTHERS),
+}
 EMBED = sorted(set(choices("attack", "embeddings")) - ASK_NOTHING)
 CLASSIFY = sorted(set(choices("attack", "probabilities")) - ASK_NOTHING - NEEDS_FLOATS)
 DAILY = {"knockoff", "knockoff_adaptive", "jbda", "sybil_remap"}  # one of each way of asking; the others are slow

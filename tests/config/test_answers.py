@@ -12,7 +12,7 @@ from tests.support.composing import composed
 ENCODER_ATTACKS = {
     "stolen_encoder", "stolen_encoder_k0", "stolen_encoder_rda", "direct", "cont_steal", "cont_steal_once",
     "cont_steal_two_view", "rda", "rda_clip", "rda_imagenet", "repeat_average", "sybil_remap",
-    "pretrain", "linear_map", "public_encoder",
+    "pretrain", "linear_map", "public_encoder", "repeat_average_map", "sybil_remap_map", "besa", "besa_direct",
 }  # fmt: skip
 
 

@@ -45,6 +45,8 @@ def choice(file: Path) -> list[str]:
     chosen = quote_override(f"{group}={file.stem}")
     if group == "attack/strategy":
         return ["attack=activethief", chosen]
+    if group == "attack/recovery":
+        return ["task=embed", "attack=besa", chosen]
     if file.stem in choices(group, "probabilities"):
         return [chosen]
     return ["task=embed", "attack=direct", chosen] if group.startswith("attack/") else ["task=embed", chosen]

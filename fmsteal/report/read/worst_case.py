@@ -1,7 +1,8 @@
 """What a defense is worth against the strongest of the attackers that were tried. Imports no torch.
 
 A defense is judged by the attacker that it holds up least. Of several attackers the one with the highest agreement is
-there by chance too, so it is chosen on one half of the test images and its agreement is reported on the other.
+there by chance too, so it is chosen on one half of the test images and its agreement is reported on the other. For an
+encoder it is the agreement of heads, and the halves are those of each downstream set's test images.
 """
 
 from __future__ import annotations
@@ -22,8 +23,33 @@ DEFENSE, ATTACK, LOSS = "defense", "attack", "attack_loss"
 ATTACKERS = (ATTACK, "thief")  # what an attacker chooses: these columns, and the options of each
 UNDEFENDED = "none"
 SPLIT = 0  # seed of the halves of the test images
-L1, ACCURACY, KEPT = "honest/l1", "honest/accuracy", "honest/label_kept"
-OF_UNDEFENDED = {L1: 0.0, KEPT: 1.0}  # what an API without a defense costs honest users
+KEPT = "honest/label_kept"
+
+
+@dataclass(frozen=True)
+class Price:
+    """The figures of what a defense costs honest users.
+
+    Attributes:
+        distance: how far an answer is moved.
+        accuracy: what is left of the accuracy.
+        undefended: the accuracy without a defense, which the theft's own measurement has.
+    """
+
+    distance: str
+    accuracy: str
+    undefended: str
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What is averaged over all jobs of a defense."""
+        return (self.distance, self.accuracy, KEPT) if self == OF_CLASSIFIERS else (self.distance, self.accuracy)
+
+
+OF_CLASSIFIERS = Price("honest/l1", "honest/accuracy", "test/victim_accuracy")
+OF_ENCODERS = Price("honest/l2", "honest/downstream_accuracy", "test/target_accuracy")
+UNTOUCHED = {OF_CLASSIFIERS.distance: 0.0, OF_ENCODERS.distance: 0.0, KEPT: 1.0}  # by an API without a defense
+AGREE = {OF_CLASSIFIERS: "agreement with the undefended victim", OF_ENCODERS: "agreement of heads with the target's"}
 
 
 @dataclass(frozen=True)
@@ -45,9 +71,10 @@ class WorstCase:
         agreement: that attacker's agreement on the second half.
         naive: the same of the naive attacker; None if it was not tried.
         tried: how many attackers it was chosen from.
-        honest: what the defense costs honest users: ``honest/l1``, ``honest/accuracy``, ``honest/label_kept``, as far
-            as they were measured.
-        dominated: whether another defense has an agreement, an L1 and an accuracy that are all as good, and one better.
+        price: the names of what the defense costs honest users.
+        honest: these figures, as far as they were measured.
+        dominated: whether another defense has an agreement, a distance and an accuracy that are all as good, and one
+            better.
     """
 
     values: Mapping[str, str]
@@ -55,6 +82,7 @@ class WorstCase:
     agreement: Figure
     naive: Figure | None
     tried: int
+    price: Price
     honest: Mapping[str, float]
     dominated: bool = False
 
@@ -113,30 +141,38 @@ def _agree_on_halves(job: StudyJob) -> tuple[float, SeedFigure] | None:
 
 
 @functools.lru_cache(maxsize=4096)  # the table and the plot ask
-def _compare_halves(folder: Path) -> tuple[float, float, int] | None:
-    """A finished job's agreement on both halves, and the images of the second; None if it cannot be told."""
+def _compare_halves(folder: Path) -> tuple[float, float, float] | None:
+    """A finished job's agreement on both halves, and the images of the second; None if it cannot be told.
+
+    Of an encoder it is the mean over the downstream sets, by the headline head, and as many images as have the variance
+    of the mean of independent shares.
+    """
     try:
         with open_predictions(folder) as arrays:
-            if "" not in list_sets(arrays):  # an encoder's
-                return None
-            victim, thief, _ = load_labels(arrays)
+            known = list_sets(arrays)
+            chosen = [""] if "" in known else [name for name in known if "/" not in name]
+            pairs = [load_labels(arrays, known[name])[:2] for name in chosen]
     except StoreError:  # `fmsteal verify` reports it
         return None
-    first, second = split_halves(len(victim))
-    same = victim == thief
-    return (float(same[first].mean()), float(same[second].mean()), len(second)) if len(second) else None
+    same = [victim == thief for victim, thief in pairs]
+    if not same or min(map(len, same)) < 2:
+        return None
+    halves = [[each[half] for half in split_halves(len(each))] for each in same]
+    first, second = (float(np.mean([parts[half].mean() for parts in halves])) for half in (0, 1))
+    return first, second, len(same) ** 2 / sum(1 / len(parts[1]) for parts in halves)
 
 
 def _judge(tried: Sequence[Tried], mine: Sequence[str], naive: str) -> WorstCase:
     worst, values = _strongest(tried), tried[0].cell.values
-    unaware = [each for each in tried if _is_naive(each.cell, naive)]
+    price, unaware = _price(tried), [each for each in tried if _is_naive(each.cell, naive)]
     return WorstCase(
         values={name: value for name, value in values.items() if name not in mine},
         attacker={name: worst.cell.values[name] for name in mine},
         agreement=_figure(worst),
         naive=_figure(_strongest(unaware)) if unaware else None,
         tried=len(tried),
-        honest=_cost(tried),
+        price=price,
+        honest=_cost(tried, price),
     )
 
 
@@ -152,14 +188,23 @@ def _figure(tried: Tried) -> Figure:
     return Figure.over(list(tried.second), len(tried.second), SHARE)
 
 
-def _cost(tried: Sequence[Tried]) -> dict[str, float]:
+def _price(tried: Sequence[Tried]) -> Price:
+    """What honest users of this API pay: an encoder's has a target's accuracy."""
+    return OF_ENCODERS if any(each.cell.by_seed(OF_ENCODERS.undefended) for each in tried) else OF_CLASSIFIERS
+
+
+def _cost(tried: Sequence[Tried], price: Price) -> dict[str, float]:
     """What honest users pay, averaged over all jobs of a defense that measured it."""
-    names = (L1, ACCURACY, KEPT)
-    known = {name: [f for each in tried for f in each.cell.by_seed(name).values()] for name in names}
-    found = {name: float(np.mean(figures)) for name, figures in known.items() if figures}
+
+    def average(name: str) -> dict[str, float]:
+        figures = [figure for each in tried for figure in each.cell.by_seed(name).values()]
+        return {name: float(np.mean(figures))} if figures else {}
+
+    found = {name: value for each in price.names for name, value in average(each).items()}
     if tried[0].cell.values.get(DEFENSE) == UNDEFENDED:
-        accuracy = [f for each in tried for f in each.cell.by_seed("test/victim_accuracy").values()]
-        found |= OF_UNDEFENDED | ({ACCURACY: float(np.mean(accuracy))} if accuracy else {})
+        found |= {name: value for name, value in UNTOUCHED.items() if name in price.names}
+        if accuracy := average(price.undefended):
+            found[price.accuracy] = accuracy[price.undefended]
     return found
 
 
@@ -175,7 +220,8 @@ def _mark_dominated(found: Sequence[WorstCase]) -> list[WorstCase]:
 
 def _is_better(one: WorstCase, other: WorstCase) -> bool:
     """Whether a defense is as good as another in all that was measured of both, and better in something."""
-    if not all(name in each.honest for name in (L1, ACCURACY) for each in (one, other)):
+    distance, accuracy = one.price.distance, one.price.accuracy
+    if not all(name in each.honest for name in (distance, accuracy) for each in (one, other)):
         return False
-    mine, theirs = ((-each.agreement.mean, -each.honest[L1], each.honest[ACCURACY]) for each in (one, other))
+    mine, theirs = ((-each.agreement.mean, -each.honest[distance], each.honest[accuracy]) for each in (one, other))
     return mine != theirs and all(m >= t for m, t in zip(mine, theirs, strict=True))

@@ -7,12 +7,20 @@ from collections.abc import Mapping
 from fmsteal.base.errors import FmstealError
 from fmsteal.report.read.headlines import HEADLINE
 from fmsteal.report.read.study import Study
-from fmsteal.report.read.worst_case import ACCURACY, DEFENSE, KEPT, L1, WorstCase, judge_defenses
+from fmsteal.report.read.worst_case import AGREE, DEFENSE, KEPT, OF_CLASSIFIERS, OF_ENCODERS, WorstCase, judge_defenses
 from fmsteal.report.show.plain import Plain
 from fmsteal.report.show.wording import format_number, format_spread
 
 NAIVE = "knockoff"
-COLUMNS = ("worst case", "strongest attacker", "naive attacker", "honest L1", "honest accuracy", "label kept", "")
+FIRST = ("worst case", "strongest attacker", "naive attacker")
+PAID = {
+    OF_CLASSIFIERS: {
+        "honest L1": OF_CLASSIFIERS.distance,
+        "honest accuracy": OF_CLASSIFIERS.accuracy,
+        "label kept": KEPT,
+    },
+    OF_ENCODERS: {"honest L2": OF_ENCODERS.distance, "honest downstream accuracy": OF_ENCODERS.accuracy},
+}
 
 
 def tabulate_worst_cases(study: Study, naive: str = NAIVE) -> Plain:
@@ -25,23 +33,27 @@ def tabulate_worst_cases(study: Study, naive: str = NAIVE) -> Plain:
     found, left = judge_defenses(study, naive)
     if not found:
         raise FmstealError(
-            "--worst-case: no cell has a result with predictions for each of its seeds. (Encoders have none on test "
-            "images of the task.) fmsteal status says how far the sweep is."
+            "--worst-case: no cell has a result with predictions for each of its seeds. fmsteal status says how far "
+            "the sweep is."
         )
     keys = [name for name in study.columns if name in found[0].values]
     rest = [name for name in keys if not name.startswith(DEFENSE)]
-    ordered = sorted(found, key=lambda each: ([each.values[name] for name in rest], each.honest.get(L1, 0.0)))
+    ordered = sorted(
+        found, key=lambda each: ([each.values[name] for name in rest], each.honest.get(each.price.distance, 0.0))
+    )
     rows = [[*(each.values[name] for name in keys), *_texts(each)] for each in ordered]
     most = max(each.tried for each in found)
+    price = found[0].price
+    paid, moved = PAID[price], next(iter(PAID[price])).removeprefix("honest ")
     notes = [
-        f"Agreement with the undefended victim of the strongest of up to {most} attackers, chosen on one half of the "
+        f"{AGREE[price].capitalize()} of the strongest of up to {most} attackers, chosen on one half of the "
         "test images and measured on the other, with the 95 % interval of that half and the seeds; beside it, on the "
         f"same half, the attacker that knows of no defense ({naive}). What honest users pay is a mean over all jobs of "
-        "a defense. Dominated: another defense of the same victim and budget is as good in worst case, L1 and "
+        f"a defense. Dominated: another defense of the same victim and budget is as good in worst case, {moved} and "
         "accuracy, and better in one. An attacker that was not tried may be stronger.",
         *([f"{left} cells are left out: a seed has no result, or no predictions."] if left else []),
     ]
-    return Plain("worst-case", "each defense against its strongest attacker", keys, COLUMNS, rows, notes)
+    return Plain("worst-case", "each defense against its strongest attacker", keys, (*FIRST, *paid, ""), rows, notes)
 
 
 def describe_attacker(values: Mapping[str, str]) -> str:
@@ -52,7 +64,8 @@ def describe_attacker(values: Mapping[str, str]) -> str:
 
 
 def _texts(case: WorstCase) -> list[str]:
-    figures = [f"{format_number(case.honest[n], HEADLINE)}" if n in case.honest else "" for n in (L1, ACCURACY, KEPT)]
+    paid = PAID[case.price].values()
+    figures = [format_number(case.honest[name], HEADLINE) if name in case.honest else "" for name in paid]
     worst = f"{format_number(case.agreement.mean, HEADLINE)} {format_spread(case.agreement, HEADLINE)}".strip()
     naive = format_number(case.naive.mean, HEADLINE) if case.naive else "not tried"
     dominated = "dominated" if case.dominated else ""

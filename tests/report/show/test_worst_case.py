@@ -144,3 +144,47 @@ def test_what_cannot_be_compared_is_refused_by_name(tmp_path: Path) -> None:
     stolen(one, "weak", "top1", 0, kept=False)
     with pytest.raises(FmstealError, match="no cell has a result with predictions"):
         tabulate_worst_cases(Study.of([one]))
+
+
+SETS = {"digits": 201, "photos": 401}  # test images of an encoder's downstream sets
+
+
+def stolen_encoder(sweep: Path, defense: str, attack: str, seed: int, right: float) -> None:
+    """An encoder's job: its predictions are of heads on downstream sets, one of them of another head."""
+    name = f"{defense}-{attack}-{seed}"
+    done(sweep, name, 0.5, seed=seed, attack=attack, defense=defense, task="embed")
+    file = sweep / name / "result.json"
+    metrics = {"test/agreement": 0.5, "test/target_accuracy": 0.8}
+    honest = {"honest/l2": 0.4, "honest/downstream_accuracy": 0.7} if defense != "none" else {}
+    write_json(file, read_json(file) | {"metrics": metrics | honest})
+    rows: dict[str, np.ndarray] = {}
+    for number, (place, images) in enumerate({**SETS, "digits/knn": 201}.items()):
+        random = np.random.default_rng([seed, number, *map(ord, defense + attack)])
+        victim = random.integers(0, 5, images)
+        thief = np.where(random.random(images) < (0.0 if "/" in place else right), victim, (victim + 1) % 5)
+        rows |= {f"{place}/victim": victim, f"{place}/thief": thief, f"{place}/label": victim}
+    np.savez(sweep / name / "predictions.npz", **rows)
+
+
+def test_an_encoder_is_judged_by_the_headline_heads_of_all_its_downstream_sets(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for defense, rights in {"none": (0.9, 0.8), "feature_noise": (0.4, 0.7)}.items():
+        for attack, right in zip(("linear_map", "besa"), rights, strict=True):
+            for seed in range(3):
+                stolen_encoder(tmp_path, defense, attack, seed, right)
+    found, left = judge_defenses(Study.of([tmp_path]), "linear_map")
+    case = {each.values["defense"]: each for each in found}["feature_noise"]
+    assert left == 0 and case.attacker["attack"] == "besa" and case.naive is not None
+    for seed, share in enumerate(case.agreement.points):
+        with np.load(tmp_path / f"feature_noise-besa-{seed}" / "predictions.npz") as kept:
+            same = {place: kept[f"{place}/victim"] == kept[f"{place}/thief"] for place in SETS}
+        plain = [sum(same[place][i] for i in split_halves(n)[1]) / (n // 2) for place, n in SETS.items()]
+        assert share == pytest.approx(sum(plain) / 2)
+    assert case.honest == pytest.approx({"honest/l2": 0.4, "honest/downstream_accuracy": 0.7})
+    undefended = {each.values["defense"]: each for each in found}["none"]
+    assert undefended.honest == pytest.approx({"honest/l2": 0.0, "honest/downstream_accuracy": 0.8})
+    main(["report", str(tmp_path), "--worst-case", "linear_map", "--formats", "md,png", "--out", str(tmp_path / "o")])
+    text = (tmp_path / "o" / "worst-case.md").read_text()
+    assert "honest L2" in text and "greement of heads" in text and "honest L1" not in text
+    assert (tmp_path / "o" / "frontier.png").stat().st_size > 5000 and capsys.readouterr().out

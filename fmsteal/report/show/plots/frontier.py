@@ -10,13 +10,23 @@ from matplotlib.axes import Axes
 
 from fmsteal.report.read.headlines import HEADLINE
 from fmsteal.report.read.study import Study
-from fmsteal.report.read.worst_case import ACCURACY, DEFENSE, L1, WorstCase, is_attackers, judge_defenses
+from fmsteal.report.read.worst_case import (
+    DEFENSE,
+    OF_CLASSIFIERS,
+    OF_ENCODERS,
+    WorstCase,
+    is_attackers,
+    judge_defenses,
+)
 from fmsteal.report.show.layout import MOST_PAGES, Layout, Page, describe_left_out
 from fmsteal.report.show.plots.panels import Plot, add_legend, make_frames
 from fmsteal.report.show.plots.theme import Theme
 from fmsteal.report.show.worst_case import NAIVE
 
-PRICES = {L1: "L1 distance of a test answer", ACCURACY: "accuracy of defended test answers"}
+PRICES = {
+    OF_CLASSIFIERS: ("L1 distance of a test answer", "accuracy of defended test answers"),
+    OF_ENCODERS: ("L2 distance of a test answer", "downstream accuracy of defended answers"),
+}
 ROOM = 0.08  # of the range, on either side
 FEWEST = 2  # defenses for a frontier
 
@@ -24,17 +34,19 @@ FEWEST = 2  # defenses for a frontier
 def plots(study: Study, layout: Layout, theme: Theme) -> Iterator[Plot]:
     """A plot for each victim and budget: a point for each defense and its options, grey if another is better."""
     varies = DEFENSE in study.columns and any(is_attackers(name) for name in study.columns)
-    if layout.metric != HEADLINE or not varies or L1 not in study.metrics:
+    if layout.metric != HEADLINE or not varies or not any(price.distance in study.metrics for price in PRICES):
         return
     found, _ = judge_defenses(study, NAIVE)
-    found = [each for each in found if all(price in each.honest for price in PRICES)]
+    found = [each for each in found if all(name in each.honest for name in (each.price.distance, each.price.accuracy))]
     pages = [(key, list(cases)) for key, cases in groupby(sorted(found, key=_page), _page)]
     pages = [(key, cases) for key, cases in pages if len(cases) >= FEWEST]
     order = study.values(DEFENSE)
     for key, cases in pages[:MOST_PAGES]:
-        figure, grid = make_frames(len(PRICES), sharey=True)
+        figure, grid = make_frames(2, sharey=True)
         handles: dict[str, Artist] = {}
-        for axes, (price, label) in zip(grid, PRICES.items(), strict=True):
+        shown_price = cases[0].price
+        names = (shown_price.distance, shown_price.accuracy)
+        for axes, price, label in zip(grid, names, PRICES[shown_price], strict=True):
             handles |= _points(axes, cases, price, order, theme)
             axes.set_xlabel(label, fontsize=8)
             axes.margins(ROOM)
