@@ -117,15 +117,15 @@ class Unprobeable:
             save_file(self.train(z, labels, x, victim.width, ctx).state_dict(), out / "head.safetensors")
 
         place = ctx.store.get("defenses", f"unprobeable-{spec.model}", identity, build)
-        head = Head(trunk.num_features, self.hidden, victim.width)
+        head = HiddenHead(trunk.num_features, self.hidden, victim.width)
         head.load_state_dict(load_file(place / "head.safetensors"))
-        return HeadGuard(Served(trunk, head), ctx)
+        return HeadGuard(HeadOnTrunk(trunk, head), ctx)
 
-    def train(self, z: Tensor, labels: Tensor, x: Tensor, classes: int, ctx: Context) -> Head:
+    def train(self, z: Tensor, labels: Tensor, x: Tensor, classes: int, ctx: Context) -> HiddenHead:
         """The head, trained on features ``z (n, D)`` of training images and ``x (m, D)`` of public ones, on the CPU."""
         order, others = (self._generator(name) for name in ("order", "public"))
         with seed_block("unprobeable", self.seed), torch.enable_grad():
-            head = Head(z.shape[1], self.hidden, classes)
+            head = HiddenHead(z.shape[1], self.hidden, classes)
             head.standardise(z)
             own = OwnProbe(head, x, self.penalty, FORMS[self.form])
             optimizer = torch.optim.AdamW(head.parameters(), RATE, weight_decay=DECAY)
@@ -155,7 +155,7 @@ class Unprobeable:
         ctx.progress.update("train unprobeable", epoch, self.epochs, f"loss {figures[0]:.4f}")
 
 
-class Head(nn.Module):
+class HiddenHead(nn.Module):
     """Features ``(n, D)`` in, logits ``(n, K)`` out, by one hidden layer."""
 
     mean: Tensor
@@ -181,7 +181,7 @@ class Head(nn.Module):
 class OwnProbe:
     """The ridge probe of a head's own answers to public images, as the head changes."""
 
-    def __init__(self, head: Head, x: Tensor, penalty: float, form: Callable[[Tensor], Tensor]) -> None:
+    def __init__(self, head: HiddenHead, x: Tensor, penalty: float, form: Callable[[Tensor], Tensor]) -> None:
         """``x (m, D)`` are the public images' features; ``form`` makes probed answers from logits."""
         self._head, self._x, self._form = head, x, form
         self._probe = RidgeProbe(x, penalty)
@@ -202,10 +202,10 @@ class OwnProbe:
         return scores
 
 
-class Served(nn.Module):
+class HeadOnTrunk(nn.Module):
     """Raw images in, logits out: the trunk and the head that serve in the victim's place."""
 
-    def __init__(self, trunk: Backbone, head: Head) -> None:
+    def __init__(self, trunk: Backbone, head: HiddenHead) -> None:
         super().__init__()
         self.trunk, self.head, self.width = trunk, head, head.width
 
@@ -217,7 +217,7 @@ class Served(nn.Module):
 class HeadGuard:
     """Answers with the head's softmax rows."""
 
-    def __init__(self, model: Served, ctx: Context) -> None:
+    def __init__(self, model: HeadOnTrunk, ctx: Context) -> None:
         self.width = model.width
         self._model, self._ctx = model, ctx
 

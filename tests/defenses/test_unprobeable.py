@@ -22,7 +22,7 @@ from fmsteal.data.digits import digits
 from fmsteal.data.images import Images
 from fmsteal.defenses.base import prepare
 from fmsteal.defenses.ridge_probe import RidgeProbe, find_lead, relative_lead
-from fmsteal.defenses.unprobeable import FORMS, Head, OwnProbe, Unprobeable
+from fmsteal.defenses.unprobeable import FORMS, HiddenHead, OwnProbe, Unprobeable
 from fmsteal.oracle.guard import Guard
 from tests.support.asking import asked, question
 from tests.support.composing import composed
@@ -89,7 +89,7 @@ def test_a_batchs_gradient_is_on_average_that_of_all_answers(form: str) -> None:
     """The value is exact; the mean over a partition of the public images is the gradient of the whole."""
     torch.manual_seed(0)
     x, z = rows(0, 40, 6), rows(1, 8, 6)
-    head = Head(6, 5, 3)
+    head = HiddenHead(6, 5, 3)
     head.standardise(z)
     weight: Tensor = head.layers[0].weight  # type: ignore[assignment]
 
@@ -107,7 +107,7 @@ def test_a_batchs_gradient_is_on_average_that_of_all_answers(form: str) -> None:
 
 
 def test_answers_that_are_not_shown_are_those_of_before() -> None:
-    head, x, z = Head(6, 5, 3), rows(0, 40, 6), rows(1, 8, 6)
+    head, x, z = HiddenHead(6, 5, 3), rows(0, 40, 6), rows(1, 8, 6)
     own = OwnProbe(head, x, 0.01, FORMS["probabilities"])
     before = head(x).softmax(1).detach()
     with torch.no_grad():
