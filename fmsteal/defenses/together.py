@@ -144,7 +144,7 @@ def require_trainable(victim: Victim, train: Images, name: str) -> Tensor:
     return torch.from_numpy(np.array(train.labels))
 
 
-def answer_with(model: Classifier, images: Tensor, ctx: Context) -> Tensor:
+def answer_with(model: nn.Module, images: Tensor, ctx: Context) -> Tensor:
     """A network's softmax rows, float64 ``(n, K)``; a row does not depend on the number of images."""
     return run_in_batches(model, lambda part: images[part], len(images), ctx).double().softmax(1)
 

@@ -18,6 +18,7 @@ from tests.support.guards import SIZE, WIDTH, api, files, patient
 
 NAMES = sorted(path.stem for path in (paths.folder("conf") / "defense").glob("*.yaml"))
 FEW_STEPS = ("recipes.scratch.epochs=1", "recipes.scratch.min_steps=0")  # of a network that a defense trains
+FEW_IMAGES = {"unprobeable": ("defense.outliers.images.count=100",)}
 LINKS = ("+defense@defense.of.a=top_k", "+defense@defense.of.b=rounding")
 
 
@@ -25,7 +26,9 @@ def made(name: str) -> Any:
     """The defense, for whichever task it is."""
     task = "classify" if name in choices("defense", "probabilities") else "embed"
     links = LINKS if name == "chain" else ()
-    return build.make(composed(f"task={task}", f"defense={name}", *FEW_STEPS, *links).defense)
+    return build.make(
+        composed(f"task={task}", f"defense={name}", *FEW_STEPS, *FEW_IMAGES.get(name, ()), *links).defense
+    )
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -55,6 +55,10 @@ BAD: dict[str, tuple[tuple[str, ...], type[FmstealError], str]] = {
         ("defense=ensemble", "defense.net.adaptation=probe", "defense.net.recipe.solver=convex"),
         ConfigError, r"Ensemble trains its networks .* defense\.net\.recipe\.solver=steps",
     ),
+    "a trunk that is not frozen": (
+        ("defense=unprobeable", "defense.outliers.images.count=9", "victim=resnet10t", "recipes.scratch.epochs=1"),
+        ConfigError, r"Unprobeable trains another head on the victim's frozen pretrained trunk",
+    ),
     "outliers that are none": (
         (
             "defense=ensemble", "query@defense.outliers.images=image_folder",

@@ -108,3 +108,16 @@ def test_what_a_defense_has_trained_serves_the_honest_client_too(
     y = np.load(job(tmp_path).predictions)["honest_answers"]
     np.testing.assert_allclose(y.sum(1), 1, atol=1e-5)
     assert np.isfinite(y).all() and (y >= 0).all()
+
+
+def test_a_trunk_that_a_defense_shares_with_the_victim_asks_it_nothing(
+    cache: Path, tmp_path: Path, done: Counter[str]
+) -> None:
+    """The theft is sealed, though images pass through a trunk of the victim's kind outside of the oracle."""
+    words = (
+        f"cache={cache}", "victim._target_=tests.support.foreign_victims.OnTrunk",
+        "defense=unprobeable", "defense.outliers.images.count=64", "defense.epochs=1",
+    )  # fmt: skip
+    result = run_job(tmp_path, *words)
+    assert done["queries"] == QUERIES
+    assert result["metrics"]["honest/l1"] > 0

@@ -17,6 +17,7 @@ from fmsteal.defenses.base import Defense, prepare
 from fmsteal.oracle.guard import Ask, Guard, Reply
 from fmsteal.oracle.ledger import Question
 from fmsteal.training.context import Context
+from tests.support.public_trunk import head_on_trunk
 from tests.support.small_task import context
 
 
@@ -44,8 +45,10 @@ def raw(images: Images, ids: Ids, ctx: Context) -> Tensor:
 
 
 def guard_of(defense: Defense, width: int) -> Guard:
-    """Its guard in front of a victim of that width."""
-    victim: Any = SimpleNamespace(width=width, raw=raw, answer=lambda rows: rows.softmax(1), key="nobody")
+    """Its guard in front of a victim of that width; its model is an untrained head on a public trunk."""
+    victim: Any = SimpleNamespace(
+        width=width, raw=raw, answer=lambda rows: rows.softmax(1), key="nobody", model=head_on_trunk(width)
+    )
     return prepare(defense, victim, training_images(width), surroundings())
 
 

@@ -11,6 +11,7 @@ from fmsteal.data.images import Task
 from fmsteal.training.context import Context
 from fmsteal.victims.base import Victim
 from fmsteal.victims.classifier import ClassifierVictim
+from tests.support.public_trunk import head_on_trunk
 
 SCALE = [8.0]  # of its weights: what somebody changes without a word
 
@@ -47,3 +48,11 @@ class Linear(ClassifierVictim):
 
     def prepare(self, task: Task, ctx: Context) -> Victim:
         return Victim("linear", Model(task.num_classes).eval(), paid=self.paid)
+
+
+@dataclass(frozen=True)
+class OnTrunk(ClassifierVictim):
+    """A victim with a head, untrained, on a frozen public trunk."""
+
+    def prepare(self, task: Task, ctx: Context) -> Victim:
+        return Victim("on-trunk", head_on_trunk(task.num_classes).eval())
