@@ -13,10 +13,7 @@ import torch
 from torch import Tensor
 
 KINDS = ("picked", "projected", "rectified")
-UNITS = (
-    0.03,
-    30.0,
-)  # of an entry's root mean square: drawn evenly in the logarithm
+UNITS = 0.03, 30.0  # of an entry's root mean square: drawn evenly in the logarithm
 
 
 def draw_shadow(features: Tensor, width: int, seed: int) -> Tensor:
