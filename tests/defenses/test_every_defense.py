@@ -13,12 +13,21 @@ from fmsteal.config import build
 from fmsteal.config.answers import choices
 from fmsteal.oracle import blocks
 from tests.support.asking import guard_of
-from tests.support.composing import composed
+from tests.support.composing import TINY, composed
 from tests.support.guards import SIZE, WIDTH, api, files, patient
 
 NAMES = sorted(path.stem for path in (paths.folder("conf") / "defense").glob("*.yaml"))
 FEW_STEPS = ("recipes.scratch.epochs=1", "recipes.scratch.min_steps=0")  # of a network that a defense trains
-FEW_IMAGES = {"unprobeable": ("defense.outliers.images.count=100",)}
+FEW_IMAGES = ("defense.outliers.images.count=100",)
+SMALL_NET = ("backbone@defense.net.backbone=resnet10t", f"defense.net.{TINY}", "defense.net.backbone.size=16")
+SMALLER = {  # what it trains, or shows to a trunk
+    "adaptive_misinformation": SMALL_NET,
+    "adaptive_misinformation_oe": (*SMALL_NET, *FEW_IMAGES),
+    "ensemble": (*SMALL_NET, *FEW_IMAGES),
+    "misleader": SMALL_NET,
+    "probe_misdirect": ("defense.trunk.size=32",),
+    "unprobeable": FEW_IMAGES,
+}
 LINKS = ("+defense@defense.of.a=top_k", "+defense@defense.of.b=rounding")
 
 
@@ -26,9 +35,7 @@ def made(name: str) -> Any:
     """The defense, for whichever task it is."""
     task = "classify" if name in choices("defense", "probabilities") else "embed"
     links = LINKS if name == "chain" else ()
-    return build.make(
-        composed(f"task={task}", f"defense={name}", *FEW_STEPS, *FEW_IMAGES.get(name, ()), *links).defense
-    )
+    return build.make(composed(f"task={task}", f"defense={name}", *FEW_STEPS, *SMALLER.get(name, ()), *links).defense)
 
 
 @pytest.mark.parametrize("name", NAMES)
