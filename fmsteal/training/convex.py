@@ -11,8 +11,8 @@ differentiated twice; the bias is not penalised. The head that is returned takes
 The method is Newton's, see `fmsteal.training.newton`; one factorisation of the features serves all penalties.
 
 Rows are first sorted by their content, so the order in which they are given has no effect. Content means bytes: where
-the last bits of a feature differ, as between kinds of CPU, another fifth of the rows is held out, and of few rows another
-penalty may be chosen.
+the last bits of a feature differ, as between kinds of CPU, another fifth of the rows is held out, and of few rows
+another penalty may be chosen.
 """
 
 from __future__ import annotations
