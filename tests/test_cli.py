@@ -81,7 +81,7 @@ def test_help_lists_the_axes(tmp_path: Path) -> None:
     for line in (
         "budget: 0, 100, 10k, 1k",
         "defense: adaptive_misinformation, adaptive_misinformation_oe, b4b, chain, client_limits, credit",
-        "sweep: attacks, defenses, encoders_ablation_mini, encoders_mini, fm_vs_resnet_mini",
+        "sweep: attacks, defenses, encoder_defenses, encoders_ablation_mini, encoders_mini, fm_vs_resnet_mini",
         "sweep/paper: budget_curve, caltech256_fft",
         "sweep/tune: against_defense",
         "fmsteal -m budget=",
