@@ -55,7 +55,7 @@ def test_a_job_finds_the_same_and_counts_what_it_pays(tmp_path: Path, monkeypatc
         assert set(server.api.paid.values()) <= {1, 2}, "the eight that tell who it is are asked apart"
     assert there["metrics"].keys() == here["metrics"].keys() and len(here["metrics"]) > 5
     for name, value in here["metrics"].items():
-        assert there["metrics"][name] == pytest.approx(value, rel=2e-3, abs=2e-3), name
+        assert there["metrics"][name] == pytest.approx(value, rel=2e-3, abs=1e-2), name  # two test images
     cost = there["cost"]
     assert cost["cost/queries"] == cost["cost/queries_billed"] == QUERIES and cost["cost/preparation_queries"] == 8
     assert cost["cost/usd"] == pytest.approx(QUERIES * 4 / 1000)
