@@ -20,22 +20,15 @@ from fmsteal.training.recipe import Recipe, StealModule
 
 
 @dataclass(frozen=True, kw_only=True)
-class EncoderAttack:
-    """Asks about as many pool images as the budget allows, then trains an encoder on the answers.
-
-    A method defines how the encoder is trained (`module`) and, unless it simply asks about each image once, its
-    training set (`transfer_set`) and how often it asks (`asks`).
+class EmbeddingAttack:
+    """Asks about as many pool images as the budget allows.
 
     Attributes:
-        recipe: the method's own optimiser, schedule and epochs.
         selection: chooses the images, without replacement.
     """
 
     answers: ClassVar[Answers] = "embeddings"
-    fewest: ClassVar[int] = 1  # fewest images in a batch; 2 if they are contrasted with each other
-    augments: ClassVar[bool] = False  # whether the recipe's augmentation is used; most have their own views
 
-    recipe: Recipe
     selection: Selection
 
     @property
@@ -50,6 +43,23 @@ class EncoderAttack:
             ConfigError: the budget is too small for one image, or for more than the pool holds.
         """
         return affordable(budget, pool, self.asks)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncoderAttack(EmbeddingAttack):
+    """Asks about as many pool images as the budget allows, then trains an encoder on the answers.
+
+    A method defines how the encoder is trained (`module`) and, unless it simply asks about each image once, its
+    training set (`transfer_set`) and how often it asks (`asks`).
+
+    Attributes:
+        recipe: the method's own optimiser, schedule and epochs.
+    """
+
+    fewest: ClassVar[int] = 1  # fewest images in a batch; 2 if they are contrasted with each other
+    augments: ClassVar[bool] = False  # whether the recipe's augmentation is used; most have their own views
+
+    recipe: Recipe
 
     def check(self, budget: Budget, pool: Images) -> None:
         """Refuse, before anything is trained, a budget that cannot be used.

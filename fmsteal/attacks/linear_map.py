@@ -4,38 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fmsteal.attacks.base import AttackContext, affordable
-from fmsteal.attacks.encoders import require_varied
+from fmsteal.attacks.base import AttackContext
+from fmsteal.attacks.encoders import EmbeddingAttack, require_varied
 from fmsteal.attacks.ridge import PENALTIES, fit_ridge
-from fmsteal.attacks.selection import Selection, select
+from fmsteal.attacks.selection import select
 from fmsteal.base.errors import ConfigError
 from fmsteal.base.seeds import derive_seed
-from fmsteal.config.answers import Answers
 from fmsteal.data.images import Ids, Images
 from fmsteal.oracle.oracle import Budget, Oracle
 
 
 @dataclass(frozen=True, kw_only=True)
-class LinearMap:
+class LinearMap(EmbeddingAttack):
     """Asks about each image once, then solves for the map: ridge regression in closed form, no training.
 
     The thief is the public trunk as it was published, followed by the map. The share of the embeddings that the map
     leaves unexplained on held-out images is logged as ``attack/residual``.
 
     Attributes:
-        selection: chooses the images, without replacement.
         validation: share of the answers held out to choose the penalty; the map is then fitted to all answers.
         penalties: ridge penalties to choose from, see `fit_ridge`.
     """
 
-    answers: ClassVar[Answers] = "embeddings"
-    selection: Selection
     validation: float = 0.2
     penalties: Sequence[float] = PENALTIES
 
@@ -44,19 +39,6 @@ class LinearMap:
             raise ConfigError(f"attack.validation must be above 0 and below 1, not {self.validation}.")
         if not self.penalties or min(self.penalties) <= 0:
             raise ConfigError(f"attack.penalties must be numbers above 0, not {list(self.penalties)}.")
-
-    @property
-    def asks(self) -> int:
-        """Questions about each image; the budget is enough for ``budget // asks`` images."""
-        return 1
-
-    def images(self, budget: Budget, pool: Images) -> int:
-        """The number of images that the budget is enough for.
-
-        Raises:
-            ConfigError: the budget is too small for one image, or for more than the pool holds.
-        """
-        return affordable(budget, pool, self.asks)
 
     def check(self, budget: Budget, pool: Images) -> None:
         """Refuse a budget for fewer than three images, or for more than the pool holds."""
