@@ -1,4 +1,4 @@
-"""ExpectedAgreement agreement from few numbers of a victim: a power law, fitted to the measured cells by least squares.
+"""Expected agreement from few numbers of a victim: a power law, fitted to the measured cells by least squares.
 
 Log odds are counted from chance, that of one class among C: ``z(a) = logit a - logit 1/C``. With q queries for each
 unknown, the thief's ``z`` is ``exp(c) q^b z(victim's accuracy)^g``, times a factor if it shares the victim's trunk:
