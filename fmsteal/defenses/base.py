@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, ClassVar, Protocol
 from torch import Tensor
 
 from fmsteal.base.errors import DefenseError, FmstealError
+from fmsteal.defenses.replacing import find_server, is_replacing
 from fmsteal.oracle.guard import Ask, Depends, Guard, Reply
 from fmsteal.oracle.ledger import Question
 from fmsteal.oracle.simulated import cannot_simulate
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 class Defense(Protocol):
     """What a config names. It may also declare which answers it works on: ``answers`` (`fmsteal.config.answers`).
+
+    One that answers by a model of its own says ``replaces = True`` (`fmsteal.defenses.replacing`).
 
     Attributes:
         depends: what an answer may depend on: its ``row``; what this ``client`` asked before; what ``all`` clients
@@ -135,6 +138,7 @@ def prepare(defense: Defense, victim: Victim, train: Images, ctx: Context) -> Gu
     except Exception as error:  # of any kind: the defense may be third-party code
         raise DefenseError(f"{name} could not be prepared ({type(error).__name__}: {error}).") from error
     missing = [part for part in ("reply", "fold") if not callable(getattr(guard, part, None))]
+    missing += ["serve"] if is_replacing(defense) and find_server(guard) is None else []
     missing += [part for part in _numbers(defense) if not _positive(getattr(guard, part, None))]
     if missing:
         raise DefenseError(

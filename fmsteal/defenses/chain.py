@@ -13,6 +13,7 @@ from torch import Tensor
 from fmsteal.base.errors import ConfigError, DefenseError
 from fmsteal.config.answers import Answers
 from fmsteal.defenses.base import Defense, name_of, prepare
+from fmsteal.defenses.replacing import find_server, is_replacing
 from fmsteal.oracle.guard import Ask, Depends, Guard, Reply
 from fmsteal.oracle.ledger import Question
 from fmsteal.oracle.replies import Said, hear
@@ -53,13 +54,14 @@ class Chain:
                 "its defense again when it fills up, and the other would count its questions twice."
             )
         first, *later = sorted(of)
-        if late := [name for name in later if getattr(of[name], "replaces", False)]:
+        if late := [name for name in later if is_replacing(of[name])]:
             raise ConfigError(
                 f"defense.of.{late[0]} ({name_of(of[late[0]])}) answers by networks of its own, whatever comes before "
                 f"it: it comes first, before {first}, in the order of the names."
             )
         self.of = dict(sorted(of.items()))
         self.answers: Answers | None = next(iter(kinds.values()), None)
+        self.replaces = is_replacing(of[first])
         self.depends: Depends = max(depends.values(), key=_ORDER.index)
 
     def prepare(self, victim: Victim, train: Images, ctx: Context) -> Guard:
@@ -108,6 +110,8 @@ class ChainGuard:
         self._links = links
         if batch is not None:
             self.batch = batch
+        if (serve := find_server(links[0].guard)) is not None:
+            self.serve = serve
 
     def reply(self, ask: Ask) -> Reply:
         """Let each guard reply to the output of the one before it."""

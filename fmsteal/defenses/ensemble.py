@@ -31,10 +31,10 @@ from fmsteal.config.answers import Answers
 from fmsteal.data.images import Images, choose_ids
 from fmsteal.defenses.base import name_of
 from fmsteal.defenses.outliers import Outliers
+from fmsteal.defenses.replacing import ReplacingGuard
 from fmsteal.defenses.surrogate import Surrogate, apply_in_parts
 from fmsteal.defenses.together import Together, TogetherModule, answer_with, require_steps, require_trainable
-from fmsteal.oracle.guard import Ask, Depends, Guard, Reply
-from fmsteal.oracle.ledger import Question
+from fmsteal.oracle.guard import Depends, Guard
 from fmsteal.training.classifier import Classifier
 from fmsteal.training.context import Context
 from fmsteal.training.learners import ClassifierLearner
@@ -129,24 +129,18 @@ class ImageHash:
             return apply_in_parts(self._network, images)
 
 
-class EnsembleGuard:
+class EnsembleGuard(ReplacingGuard):
     """Answers each image with the member selected by its hash."""
 
     def __init__(self, models: Sequence[Classifier], picks: ImageHash, ctx: Context) -> None:
         self.width = models[0].width
         self._models, self._picks, self._ctx = models, picks, ctx
 
-    def reply(self, ask: Ask) -> Reply:
+    def serve(self, images: Tensor) -> Tensor:
         """The members' rows."""
-        if not len(ask.questions):
-            return Reply(ask.answers)
-        images = ask.images()
         member, rows = self._picks.pick(images), torch.zeros(len(images), self.width)
         for number, model in enumerate(self._models):
             own = member == number
             if own.any():
                 rows[own] = answer_with(model, images[own], self._ctx).float()
-        return Reply(rows)
-
-    def fold(self, questions: Sequence[Question], log: Sequence[bytes]) -> None:
-        """There is no state."""
+        return rows

@@ -12,7 +12,6 @@ and ``-log(1 - q)`` is normalised over the classes, which adds a constant.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
@@ -26,9 +25,9 @@ from fmsteal.data.images import Images
 from fmsteal.defenses.adaptive_misinformation import avoid_label, mix_answers
 from fmsteal.defenses.base import name_of
 from fmsteal.defenses.outliers import Outliers
+from fmsteal.defenses.replacing import ReplacingGuard
 from fmsteal.defenses.together import Together, TogetherModule, answer_with, require_steps, require_trainable
 from fmsteal.oracle.guard import Ask, Depends, Guard, Reply
-from fmsteal.oracle.ledger import Question
 from fmsteal.training.classifier import Classifier
 from fmsteal.training.context import Context
 from fmsteal.training.learners import ClassifierLearner
@@ -107,20 +106,21 @@ def be_unsure(logits: Tensor) -> Tensor:
     return (logits.logsumexp(1) - logits.mean(1)).mean()
 
 
-class ExposedGuard:
+class ExposedGuard(ReplacingGuard):
     """Mixes the rows of two networks."""
 
     def __init__(self, right: Classifier, wrong: Classifier, tau: float, nu: float, ctx: Context) -> None:
         self.width = right.width
         self._right, self._wrong, self._tau, self._nu, self._ctx = right, wrong, tau, nu, ctx
 
+    def serve(self, images: Tensor) -> Tensor:
+        """The rows of the network that is unsure of outliers, not mixed with those of the other."""
+        return answer_with(self._right, images, self._ctx)
+
     def reply(self, ask: Ask) -> Reply:
         """The mixed rows."""
         if not len(ask.questions):
             return Reply(ask.answers)
         images = ask.images()
-        p, q = (answer_with(model, images, self._ctx) for model in (self._right, self._wrong))
+        p, q = self.serve(images), answer_with(self._wrong, images, self._ctx)
         return Reply(mix_answers(p, q, self._tau, self._nu).float())
-
-    def fold(self, questions: Sequence[Question], log: Sequence[bytes]) -> None:
-        """There is no state."""

@@ -29,9 +29,9 @@ from fmsteal.config.answers import Answers
 from fmsteal.data.augment import Augment, apply_augment, describe
 from fmsteal.data.images import Images
 from fmsteal.defenses.base import name_of
+from fmsteal.defenses.replacing import ReplacingGuard
 from fmsteal.defenses.together import Together, TogetherModule, answer_with, require_steps, require_trainable
-from fmsteal.oracle.guard import Ask, Depends, Guard, Reply
-from fmsteal.oracle.ledger import Question
+from fmsteal.oracle.guard import Depends, Guard
 from fmsteal.training.classifier import Classifier
 from fmsteal.training.context import Context
 from fmsteal.training.learners import ClassifierLearner
@@ -150,19 +150,13 @@ def distill(logits: Tensor, taught: Tensor, labels: Tensor, alpha: float, temper
     return alpha * temperature**2 * soft + (1 - alpha) * F.cross_entropy(logits, labels)
 
 
-class MeanGuard:
+class MeanGuard(ReplacingGuard):
     """Answers with the mean of the members' rows."""
 
     def __init__(self, models: Sequence[Classifier], ctx: Context) -> None:
         self.width = models[0].width
         self._models, self._ctx = models, ctx
 
-    def reply(self, ask: Ask) -> Reply:
+    def serve(self, images: Tensor) -> Tensor:
         """The mean rows."""
-        if not len(ask.questions):
-            return Reply(ask.answers)
-        images = ask.images()
-        return Reply(torch.stack([answer_with(model, images, self._ctx) for model in self._models]).mean(0).float())
-
-    def fold(self, questions: Sequence[Question], log: Sequence[bytes]) -> None:
-        """There is no state."""
+        return torch.stack([answer_with(model, images, self._ctx) for model in self._models]).mean(0)

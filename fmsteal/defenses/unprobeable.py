@@ -16,7 +16,7 @@ gradient, which is scaled to the whole set; the others are remembered from the l
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
 
@@ -32,11 +32,11 @@ from fmsteal.config.answers import Answers
 from fmsteal.data.images import Images
 from fmsteal.defenses.base import name_of
 from fmsteal.defenses.outliers import Outliers
+from fmsteal.defenses.replacing import ReplacingGuard
 from fmsteal.defenses.ridge_probe import RidgeProbe, relative_lead
 from fmsteal.defenses.together import answer_with, require_trainable
 from fmsteal.networks.backbones import Backbone, BackboneSpec
-from fmsteal.oracle.guard import Ask, Depends, Guard, Reply
-from fmsteal.oracle.ledger import Question
+from fmsteal.oracle.guard import Depends, Guard
 from fmsteal.training.classifier import Classifier
 from fmsteal.training.context import Context
 from fmsteal.training.inference import features
@@ -214,21 +214,16 @@ class HeadOnTrunk(nn.Module):
         return self.head(self.trunk(images))
 
 
-class HeadGuard:
+class HeadGuard(ReplacingGuard):
     """Answers with the head's softmax rows."""
 
     def __init__(self, model: HeadOnTrunk, ctx: Context) -> None:
         self.width = model.width
         self._model, self._ctx = model, ctx
 
-    def reply(self, ask: Ask) -> Reply:
+    def serve(self, images: Tensor) -> Tensor:
         """The head's rows."""
-        if not len(ask.questions):
-            return Reply(ask.answers)
-        return Reply(answer_with(self._model, ask.images(), self._ctx).float())
-
-    def fold(self, questions: Sequence[Question], log: Sequence[bytes]) -> None:
-        """There is no state."""
+        return answer_with(self._model, images, self._ctx)
 
 
 def find_trunk(victim: Victim, name: str) -> BackboneSpec:

@@ -78,6 +78,8 @@ class Pair:
         known: their outputs on the test images, if an earlier measurement has kept them.
         meet: gives a new client of the defended API, in front of a defense that remembers nothing yet; None if the API
             has no defense.
+        serve: gives the logits on the test images of the model that a defense has put in the victim's place; None if
+            the victim itself serves.
     """
 
     victim: Victim
@@ -87,6 +89,7 @@ class Pair:
     ctx: Context
     known: tuple[Tensor, Tensor] | None = None
     meet: Callable[[], Asker] | None = None
+    serve: Callable[[], Tensor] | None = None
 
     @cached_property
     def logits(self) -> tuple[Tensor, Tensor]:

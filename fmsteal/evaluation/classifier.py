@@ -1,4 +1,8 @@
-"""Agreement and related figures of a stolen classifier and the undefended victim, on the victim's test set."""
+"""Agreement and related figures of a stolen classifier and the undefended victim, on the victim's test set.
+
+Where a defense puts another model in the victim's place, the thief is compared with that one, before any perturbation;
+accuracy is compared with the victim's own, and ``test/agreement_original`` is the agreement with it.
+"""
 
 from __future__ import annotations
 
@@ -49,20 +53,25 @@ class ClassifierEvaluation(Measurement):
         Raises:
             AttackError: the thief's outputs have the wrong shape, or are not finite.
         """
-        test = pair.task.test
-        if answers_one_class(pair.logits[0]):
+        test, (victim, thief) = pair.task.test, pair.logits
+        served, original = (victim, None) if pair.serve is None else (pair.serve(), victim)
+        if answers_one_class(served):
             log.warning("The victim answers one class to all %d test images: any constant agrees with it", len(test))
-        measured = self.compare(*pair.logits, torch.from_numpy(np.array(test.labels)))
+        measured = self.compare(served, thief, torch.from_numpy(np.array(test.labels)), original)
         show_classes(ctx.tracker, "test", test, measured.predictions["victim"], measured.predictions["thief"])
         return measured
 
-    def compare(self, victim: Tensor, thief: Tensor, labels: Tensor) -> Measured:
-        """All figures from both models' logits ``(n, C)`` and the labels ``(n,)``, which are kept as predictions."""
+    def compare(self, victim: Tensor, thief: Tensor, labels: Tensor, original: Tensor | None = None) -> Measured:
+        """All figures from both models' logits ``(n, C)`` and the labels ``(n,)``, which are kept as predictions.
+
+        ``victim`` is the model that serves; ``original`` is the victim as it was trained, if that is another one.
+        """
 
         def share(name: str, value: float, label: str, higher_is_better: bool | None = True) -> Metric:
             return _share(name, value, label, len(labels), higher_is_better)
 
-        own, victims = metrics.accuracy(thief, labels), metrics.accuracy(victim, labels)
+        plain = victim if original is None else original
+        own, victims = metrics.accuracy(thief, labels), metrics.accuracy(plain, labels)
         at_k = metrics.agreement_at(self.k, victim, thief)
         found = [
             share("agreement", metrics.agreement(victim, thief), "agreement"),
@@ -81,6 +90,10 @@ class ClassifierEvaluation(Measurement):
             "victim_logits": victim.numpy(),
             "thief_logits": thief.numpy(),
         }
+        if original is not None:
+            with_it = metrics.agreement(original, thief)
+            found.append(share("agreement_original", with_it, "agreement with the victim that was replaced"))
+            predictions |= {"original": original.argmax(1).numpy(), "original_logits": original.numpy()}
         return Measured(found, predictions)
 
     def _hard(self, victim: Tensor, thief: Tensor, labels: Tensor) -> list[Metric]:

@@ -53,7 +53,8 @@ class Job:
         """The arrays that its figures can be computed from, with one row per test image.
 
         For classifiers: ``victim_logits`` and ``thief_logits`` ``(n, C)``, ``victim`` and ``thief`` (their classes,
-        ``(n,)``), ``label`` ``(n,)``. Empty if the job's measurements keep none.
+        ``(n,)``), ``label`` ``(n,)``; with a defense that replaces the victim, which is then the model that serves,
+        ``original`` and ``original_logits`` of the victim as it was trained. Empty if the job's measurements keep none.
 
         Raises:
             StoreError: the file is damaged.

@@ -1,4 +1,4 @@
-"""An honest client of a job's API: a measurement asks through the job's defense, prepared afresh each time."""
+"""The defended API as measurements see it: an honest client of it, and the model that serves where one is replaced."""
 
 from __future__ import annotations
 
@@ -6,14 +6,19 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from fmsteal.data.images import Ids, Images, Task
 from fmsteal.defenses.base import Defense, NoDefense, name_of, prepare
+from fmsteal.defenses.replacing import find_server, is_replacing
 from fmsteal.evaluation.base import Asker, Defended
+from fmsteal.networks.probabilities import take_logs
 from fmsteal.oracle.blocks import Shown
 from fmsteal.oracle.visit import Visit
 from fmsteal.training.context import Context
 from fmsteal.victims.base import Victim
+
+BLOCK = 1000  # images in memory at once
 
 
 def open_door(defense: Defense, victim: Victim, task: Task, ctx: Context) -> Callable[[], Asker] | None:
@@ -24,6 +29,23 @@ def open_door(defense: Defense, victim: Victim, task: Task, ctx: Context) -> Cal
     if isinstance(defense, NoDefense):
         return None
     return lambda: HonestClient(defense, victim, task, ctx)
+
+
+def find_model(defense: Defense, victim: Victim, task: Task, ctx: Context) -> Callable[[], Tensor] | None:
+    """What gives the logits ``(n, C)`` on the test images of the model that serves in the victim's place.
+
+    None if the victim itself serves, whatever a defense does to its answers.
+    """
+    if not is_replacing(defense):
+        return None
+
+    def answer() -> Tensor:
+        serve, pixels = find_server(prepare(defense, victim, task.train, ctx)), task.test.pixels
+        assert serve is not None  # `prepare` has made sure
+        parts = [pixels[start : start + BLOCK] for start in range(0, len(task.test), BLOCK)]
+        return take_logs(torch.cat([serve(torch.from_numpy(np.array(part))) for part in parts]))
+
+    return answer
 
 
 class HonestClient:

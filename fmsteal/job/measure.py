@@ -30,7 +30,7 @@ from fmsteal.training.context import Context
 
 log = logging.getLogger(__name__)
 SCHEMA = 1
-LOGITS = ("victim_logits", "thief_logits")
+SERVED = "the model that serves"
 
 Record = dict[str, Any]
 Known = tuple[Tensor, Tensor] | None
@@ -114,12 +114,16 @@ class Measurements:
         on: digests of what all of them are measured on: the thief, the victim, the task's images.
     """
 
-    def __init__(self, theft: TheftFolder, record: Record, content: Mapping[str, str]) -> None:
-        """Take the record of a sealed theft, and the digests of the current images (``content``)."""
+    def __init__(self, theft: TheftFolder, record: Record, content: Mapping[str, str], replaced: bool = False) -> None:
+        """Take the record of a sealed theft, and the digests of the current images (``content``).
+
+        ``replaced``: a defense has put another model in the victim's place, and agreement is with that one.
+        """
         self.theft = theft
         names = [file.name for file in (theft.thief, theft.program, theft.ledger) if file.name in record["files"]]
         images = {name: content[name] for name in ("training images", "test images")}
         self.on = {"thief": record["files"][names[0]], "victim": record["victim"], "images": images}
+        self.on |= {"agreement": SERVED} if replaced else {}
 
     def run(self, wanted: Sequence[Asked], pair: Callable[[Known], Pair], ctx: Context) -> Found:
         """Look up the ``wanted`` measurements, and make those that are missing.
@@ -207,7 +211,8 @@ def _logits(folder: MeasurementFolder) -> Known:
     if not folder.predictions.is_file():
         return None
     with np.load(folder.predictions) as arrays:
-        if not set(LOGITS) <= set(arrays.files):
+        names = ("original_logits" if "original_logits" in arrays else "victim_logits", "thief_logits")
+        if not set(names) <= set(arrays.files):
             return None
-        victim, thief = (torch.from_numpy(arrays[name]) for name in LOGITS)
+        victim, thief = (torch.from_numpy(arrays[name]) for name in names)
     return victim, thief

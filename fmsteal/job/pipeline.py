@@ -25,12 +25,13 @@ from fmsteal.config import build
 from fmsteal.config.schema import Overlap
 from fmsteal.data.images import Images, Task
 from fmsteal.data.overlap import count_overlap
+from fmsteal.defenses.replacing import is_replacing
 from fmsteal.evaluation.base import Pair, check_task, find_inputs
 from fmsteal.evaluation.sound import require_telling
 from fmsteal.identity.keys import identity
 from fmsteal.job import stolen
 from fmsteal.job.batches import require_batches
-from fmsteal.job.honest import open_door
+from fmsteal.job.honest import find_model, open_door
 from fmsteal.job.measure import Known, Measurements, list_asked
 from fmsteal.job.meter import Meter
 from fmsteal.job.parts import Parts
@@ -81,10 +82,13 @@ def run(cfg: DictConfig, job: JobInfo) -> dict[str, Any]:
                     model = thief or stolen.load(theft.folder, record["thief"])
                     if model is None:  # no file can hold it, so it is trained again from its ledger
                         model = train_again(cfg, theft, victim(), pool, task, parts, ctx)
-                    meet = open_door(parts.defense, victim(), task, ctx)
-                    return Pair(victim(), model, (parts.victim, parts.thief), task, ctx, known, meet)
+                    api = (parts.defense, victim(), task, ctx)
+                    learners = (parts.victim, parts.thief)
+                    return Pair(victim(), model, learners, task, ctx, known, open_door(*api), find_model(*api))
 
-                measured = Measurements(theft.folder, record, content).run(list_asked(cfg, parts), pair, ctx)
+                measured = Measurements(theft.folder, record, content, is_replacing(parts.defense)).run(
+                    list_asked(cfg, parts), pair, ctx
+                )
                 return publish(cfg, job, theft, record, measured, ctx)
 
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from fmsteal.base.errors import ConfigError, DataError
 from fmsteal.config.local import find_code
+from fmsteal.networks.probabilities import take_logs
 
 WAYS = (
     "pkg.module:name (a torch.nn.Module, a function or class that makes a model, or a function of images), or the path "
@@ -220,7 +221,7 @@ def log_probabilities(outputs: Tensor, name: str) -> Tensor:
             f"{name} gives rows that are not probabilities: a sum is {float(off):.3g} off 1, or an entry is "
             "negative. If they are logits: victim.outputs=logits."
         )
-    return outputs.double().clamp_min(torch.finfo(torch.float32).tiny).log().float()
+    return take_logs(outputs)
 
 
 def find_tensor(outputs: Any) -> Tensor | None:

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from fmsteal.base.errors import DataError, VictimError
 from fmsteal.base.store import digest
 from fmsteal.data.images import Ids, Images, Task
+from fmsteal.networks.probabilities import SMALLEST, take_logs
 from fmsteal.training.context import Context
 from fmsteal.victims.answer_log import AnswerLog, Answers, Call
 from fmsteal.victims.base import Victim
@@ -28,7 +29,6 @@ from fmsteal.victims.content import LOOK
 Pixels = npt.NDArray[np.uint8]
 BLOCK = 512  # images that are read, encoded and asked about together
 LARGEST_SUM = 1.5  # of a row of probabilities that were rounded
-SMALLEST = float(torch.finfo(torch.float32).tiny)  # probability that stands for 0 in a logarithm
 logger = logging.getLogger(__name__)
 
 
@@ -267,7 +267,7 @@ class RemoteVictim(Victim):
                 "victim=%s: sums of probabilities are up to %.2g off 1, as where a service rounds them or leaves some "
                 "out. They are used as they came.", self.key, off,
             )  # fmt: skip
-        return answers.double().clamp_min(SMALLEST).log().float()
+        return take_logs(answers)
 
 
 def spell_key(name: str, settings: Mapping[str, Any]) -> str:

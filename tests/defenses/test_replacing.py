@@ -15,16 +15,17 @@ from hypothesis import strategies as st
 from scipy.special import rel_entr
 from torch import Tensor, nn
 
-from fmsteal.base.errors import ConfigError, DataError
+from fmsteal.base.errors import ConfigError, DataError, DefenseError
 from fmsteal.config import build
 from fmsteal.data.digits import digits
 from fmsteal.data.images import Images
 from fmsteal.data.random_views import Views
-from fmsteal.defenses.base import prepare
+from fmsteal.defenses.base import NoDefense, prepare
 from fmsteal.defenses.ensemble import DiverseModule, Ensemble, ImageHash, compare_members
 from fmsteal.defenses.exposed_misinformation import ExposedMisinformation, be_unsure
 from fmsteal.defenses.misleader import Misleader, MisleadingModule, distill, divergence
 from fmsteal.defenses.outliers import resize
+from fmsteal.defenses.replacing import find_server, is_replacing
 from fmsteal.oracle.guard import Guard
 from fmsteal.training.trainer import Training
 from tests.support.asking import asked, question
@@ -177,6 +178,7 @@ def test_members_agree_at_home_and_not_abroad(tmp_path: Path, monkeypatch: pytes
             guard._models[int(m)](image[None]).softmax(1) for m, image in zip(member, pixels(TASK.test), strict=True)
         ]
     torch.testing.assert_close(torch.cat(plain), y, rtol=0, atol=1e-4)
+    assert torch.equal(guard.serve(pixels(TASK.test)), y)
     assert_kept(tmp_path, monkeypatch, made("ensemble", "defense.weight=3", "defense.members=3"), y)
 
 
@@ -213,6 +215,7 @@ def test_a_victim_that_was_exposed_to_outliers_is_unsure_of_them(
     y = answer(guard, pixels(TASK.test))
     share = 1 / (1 + np.exp(np.clip(1000 * (p.amax(1, keepdim=True).numpy() - 0.7), -700, 700)))
     np.testing.assert_allclose(y.numpy(), (1 - share) * p.numpy() + share * q.numpy(), atol=2e-3)
+    torch.testing.assert_close(guard.serve(pixels(TASK.test)), p, rtol=0, atol=1e-4)  # before it is mixed
     assert_kept(tmp_path, monkeypatch, defense, y)
 
 
@@ -223,6 +226,7 @@ def test_the_misleaders_answer_is_the_mean_of_its_members(tmp_path: Path, monkey
     with torch.no_grad():
         plain = sum(model(pixels(TASK.test)).softmax(1) for model in guard._models) / 2
     torch.testing.assert_close(plain, y, rtol=0, atol=1e-4)
+    assert torch.equal(guard.serve(pixels(TASK.test)).float(), y)
     assert len(guard._models) == 2
     assert float((y.argmax(1) == torch.from_numpy(TASK.test.labels)).double().mean()) > 0.6  # type: ignore[arg-type]
     assert_kept(tmp_path, monkeypatch, defense, y)
@@ -256,6 +260,28 @@ def test_a_task_that_nothing_can_be_trained_on_is_refused_by_name(name: str, tmp
                 build.make(composed("defense=chain", *words_).defense)
         else:
             assert build.make(composed("defense=chain", *words_).defense).depends == "row"
+
+
+def test_a_chain_serves_what_its_first_defense_does(tmp_path: Path) -> None:
+    words = ("+defense@defense.of.a=misleader", "+defense@defense.of.b=hard_label")
+    tiny = [word.replace("defense.net", "defense.of.a.net") for word in TINY]
+    defense = build.make(composed("defense=chain", *words, *tiny, "recipes.scratch.epochs=1").defense)
+    guard: Any = guard_in(tmp_path, defense)
+    served, y = guard.serve(pixels(TASK.test)), answer(guard, pixels(TASK.test))
+    assert is_replacing(defense) and find_server(guard) is not None
+    assert (
+        torch.equal(served.argmax(1), y.argmax(1)) and bool((served.amax(1) < 1).all()) and bool((y.amax(1) == 1).all())
+    )
+    plain = build.make(composed("defense=chain", "+defense@defense.of.a=top_k").defense)
+    assert not is_replacing(plain) and find_server(guard_in(tmp_path, plain)) is None
+
+
+def test_a_defense_that_says_it_replaces_has_to_say_by_what(tmp_path: Path) -> None:
+    class Forgot(NoDefense):
+        replaces = True
+
+    with pytest.raises(DefenseError, match="Forgot prepared a RowGuard, which is no guard: it lacks serve"):
+        guard_in(tmp_path, Forgot())
 
 
 def test_options_that_mean_nothing_are_refused() -> None:

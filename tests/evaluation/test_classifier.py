@@ -34,6 +34,23 @@ def test_hard_images_are_those_the_victim_is_wrong_about_and_least_sure_of() -> 
     assert found.values["test/kappa"] == metrics.kappa(victim, victim + noise)
 
 
+def test_a_thief_of_another_model_than_the_victim_is_compared_with_both() -> None:
+    random = torch.Generator().manual_seed(5)
+    served, original, thief = (torch.randn(80, 6, generator=random) for _ in range(3))
+    labels = torch.randint(6, (80,), generator=random)
+    found, plain = ClassifierEvaluation().compare(served, thief, labels, original), compared(served, thief, labels)
+    said, copied, first = (rows.argmax(1) for rows in (served, thief, original))
+    own, theirs = ((who == labels).double().mean().item() for who in (copied, first))
+    assert found.values["test/agreement_original"] == pytest.approx((copied == first).double().mean().item())
+    assert found.values["test/victim_accuracy"] == pytest.approx(theirs)
+    assert found.values["test/relative_accuracy"] == pytest.approx(own / theirs)
+    for name in ("test/agreement", "test/agreement@5", "test/accuracy", "test/kl", "test/l1", *HARD):
+        assert found.values[name] == plain.values[name]
+    assert found.values["test/agreement"] == pytest.approx((said == copied).double().mean().item())
+    assert "test/agreement_original" not in plain.values and "original" not in plain.predictions
+    np.testing.assert_array_equal(found.predictions["original_logits"], original.numpy())
+
+
 def test_kappa_of_a_constant_victim_is_left_out_by_name_and_the_rest_stays(caplog: pytest.LogCaptureFixture) -> None:
     victim = torch.tensor([[2.0, 1.0, 0.0]]).repeat(40, 1)
     thief, labels = torch.randn(40, 3, generator=torch.Generator().manual_seed(0)), torch.arange(40) % 3

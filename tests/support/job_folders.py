@@ -85,12 +85,13 @@ def result(agreement: float, seed: int = 0, settings: dict[str, object] | None =
 N, CLASSES = 90, 7
 
 
-def evaluated(sweep: Path, name: str = "j", seed: int = 0) -> Path:
-    """A job's folder with what the real evaluation of random logits leaves."""
+def evaluated(sweep: Path, name: str = "j", seed: int = 0, replaced: bool = False) -> Path:
+    """A job's folder with what the real evaluation of random logits leaves; ``replaced``: of a victim by another."""
     random = torch.Generator().manual_seed(seed)
     victim, noise = (torch.randn(N, CLASSES, generator=random) for _ in range(2))
     labels = torch.randint(CLASSES, (N,), generator=random)
-    measured = ClassifierEvaluation(k=3, also={}).compare(victim, victim + noise, labels)
+    original = torch.randn(N, CLASSES, generator=random) if replaced else None
+    measured = ClassifierEvaluation(k=3, also={}).compare(victim, victim + noise, labels, original)
     folder = begun(sweep, name)
     np.savez(folder / "predictions.npz", **measured.predictions)  # type: ignore[arg-type]
     result = {"schema": 1, "job_key": name, "axis": {"seed": seed}}

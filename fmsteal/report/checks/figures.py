@@ -89,7 +89,11 @@ def _checks(arrays: Any, recorded: Mapping[str, Any], faults: list[str]) -> Iter
             by_set[name] = {check.name.rpartition("/")[2]: check for check in _downstream(name, victim, thief, label)}
             yield from by_set[name].values()
         else:
-            yield from _classifier(victim, thief, label)
+            original = arrays["original"] if "original" in arrays.files else None
+            if original is not None and original.shape != victim.shape:
+                faults.append(f"{where}{len(victim)} answers of the victim, {len(original)} of the one it replaces")
+                continue
+            yield from _classifier(victim, thief, label, original)
             yield from _logits(arrays, victim, thief, recorded, faults)
     heads = [checks for name, checks in by_set.items() if "/" not in name]
     for metric in ("target_accuracy", "stolen_accuracy", "ratio", "agreement") if heads else ():
@@ -97,15 +101,17 @@ def _checks(arrays: Any, recorded: Mapping[str, Any], faults: list[str]) -> Iter
         yield _exact(f"test/{metric}", mean)
 
 
-def _classifier(victim: Array, thief: Array, label: Array) -> Iterator[Check]:
-    n = len(label)
+def _classifier(victim: Array, thief: Array, label: Array, original: Array | None) -> Iterator[Check]:
+    """A classifier's figures; ``original`` is the victim as it was trained, if a defense has replaced it."""
+    n, plain = len(label), victim if original is None else original
     yield _share("test/agreement", int(np.count_nonzero(victim == thief)), n)
     yield _share("test/accuracy", own := int(np.count_nonzero(thief == label)), n)
-    yield _share("test/victim_accuracy", theirs := int(np.count_nonzero(victim == label)), n)
+    yield _share("test/victim_accuracy", theirs := int(np.count_nonzero(plain == label)), n)
     yield _exact("test/relative_accuracy", (own / n) / max(theirs / n, 1e-12))
-    if n > theirs:
-        wrong = victim != label
-        yield _share("test/agreement_victim_wrong", int(np.count_nonzero((victim == thief) & wrong)), n - theirs)
+    if original is not None:
+        yield _share("test/agreement_original", int(np.count_nonzero(original == thief)), n)
+    if count := int(np.count_nonzero(wrong := victim != label)):
+        yield _share("test/agreement_victim_wrong", int(np.count_nonzero((victim == thief) & wrong)), count)
     if len(np.unique(victim)) > 1:
         by_chance = sum(float((victim == c).mean() * (thief == c).mean()) for c in np.unique(victim))
         yield _exact("test/kappa", float(((victim == thief).mean() - by_chance) / (1 - by_chance)))
@@ -125,14 +131,17 @@ def _logits(
     """The figures that both models' logits determine; answers other than the greatest are faults."""
     if not {"victim_logits", "thief_logits"} <= set(arrays.files):
         return
-    both = [arrays[f"{who}_logits"] for who in ("victim", "thief")]
-    if any(logits.dtype.kind not in "fiu" for logits in both):
+    answers = {"victim": victim, "thief": thief}
+    answers |= {"original": arrays["original"]} if "original_logits" in arrays.files else {}
+    given = {who: arrays[f"{who}_logits"] for who in answers}
+    if any(logits.dtype.kind not in "fiu" for logits in given.values()):
         faults.append("logits that are no real numbers")
         return
-    v, t = (logits.astype(np.float64) for logits in both)
-    if (fault := _find_fault(v, t, victim, thief)) is not None:
+    given = {who: logits.astype(np.float64) for who, logits in given.items()}
+    if (fault := _find_fault(given, answers)) is not None:
         faults.append(fault)
         return
+    v, t = given["victim"], given["thief"]
     for name in recorded:
         k = name.removeprefix("test/agreement@")
         if k != name and k.isdecimal():
@@ -143,15 +152,17 @@ def _logits(
     yield _exact("test/l1", float(np.abs(np.exp(p) - np.exp(q)).sum(1).mean()))
 
 
-def _find_fault(v: Array, t: Array, victim: Array, thief: Array) -> str | None:
-    """What is wrong with the logits of victim and thief, given their answers; None if nothing is."""
-    if v.shape != t.shape or v.ndim != 2 or len(v) != len(victim):
-        return f"logits of {v.shape} and {t.shape} for {len(victim)} images"
-    if not (np.isfinite(v).all() and np.isfinite(t).all()):
+def _find_fault(given: Mapping[str, Array], answers: Mapping[str, Array]) -> str | None:
+    """What is wrong with the logits of each model, given its answers; None if nothing is."""
+    shapes, images = [logits.shape for logits in given.values()], len(answers["victim"])
+    if len(set(shapes)) > 1 or len(shapes[0]) != 2 or shapes[0][0] != images:
+        return f"logits of {' and '.join(map(str, shapes))} for {images} images"
+    if not all(np.isfinite(logits).all() for logits in given.values()):
         return "logits that are not finite"
-    for who, logits, answers in (("victim", v, victim), ("thief", t, thief)):
-        fits = (answers >= 0) & (answers < logits.shape[1])
-        if not fits.all() or (logits[np.arange(len(logits)), answers] < logits.max(1)).any():
+    for who, logits in given.items():
+        own = answers[who]
+        fits = (own >= 0) & (own < logits.shape[1])
+        if not fits.all() or (logits[np.arange(images), own] < logits.max(1)).any():
             return f"the {who}'s answers are not those of its logits"
     return None
 

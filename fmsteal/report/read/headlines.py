@@ -17,6 +17,7 @@ BESIDE = {  # a figure, and others that are always reported with it
     "test/ratio": ("test/agreement", "test/neighbours", "test/cosine"),  # a trunk without queries has a high ratio
 }
 FURTHER = (  # the other figures that are shown of a single job
+    "test/agreement_original",
     "test/kappa",
     "test/agreement_victim_wrong",
     "test/agreement_least_sure",

@@ -36,7 +36,8 @@ def scores(folder: Path) -> Mapping[str, float]:
                 victim, label = arrays[f"{prefix}victim"], arrays[f"{prefix}label"]
                 most = np.bincount(label).argmax()
                 agreement, accuracy = float((victim == most).mean()), float((label == most).mean())
-                theirs = max(float((victim == label).mean()), 1e-12)
+                plain = arrays["original"] if not name and "original" in arrays.files else victim
+                theirs = max(float((plain == label).mean()), 1e-12)
                 if not name:
                     found |= {"test/agreement": agreement, "test/accuracy": accuracy}
                     found["test/relative_accuracy"] = accuracy / theirs

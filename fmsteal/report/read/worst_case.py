@@ -49,7 +49,7 @@ class Price:
 OF_CLASSIFIERS = Price("honest/l1", "honest/accuracy", "test/victim_accuracy")
 OF_ENCODERS = Price("honest/l2", "honest/downstream_accuracy", "test/target_accuracy")
 UNTOUCHED = {OF_CLASSIFIERS.distance: 0.0, OF_ENCODERS.distance: 0.0, KEPT: 1.0}  # by an API without a defense
-AGREE = {OF_CLASSIFIERS: "agreement with the undefended victim", OF_ENCODERS: "agreement of heads with the target's"}
+AGREE = {OF_CLASSIFIERS: "agreement with the model that serves", OF_ENCODERS: "agreement of heads with the target's"}
 
 
 @dataclass(frozen=True)

@@ -63,6 +63,25 @@ def test_a_figure_that_was_touched_is_named(tmp_path: Path, name: str) -> None:
     assert status(tmp_path) == 1
 
 
+@pytest.mark.parametrize("name", ["agreement", "agreement_original", "victim_accuracy", "agreement_victim_wrong"])
+def test_a_figure_of_a_victim_that_was_replaced_is_checked_against_the_right_model(tmp_path: Path, name: str) -> None:
+    folder = evaluated(tmp_path, replaced=True)
+    assert not faults(folder)
+    value = json.loads((folder / "result.json").read_text())["metrics"][f"test/{name}"]
+    changed(folder, "metrics", **{f"test_of_{name}": value + 1e-5})
+    assert faults(folder).startswith(f"test/{name} is ")
+
+
+def test_what_a_replaced_victim_has_kept_fits_together(tmp_path: Path) -> None:
+    folder = evaluated(tmp_path, replaced=True)
+    with np.load(folder / "predictions.npz") as kept:
+        original = kept["original"]
+    rewritten(folder, original=original[:-1])
+    assert f"{N} answers of the victim, {N - 1} of the one it replaces" in faults(folder)
+    rewritten(folder, original=(original + 1) % CLASSES)
+    assert "the original's answers are not those of its logits" in faults(folder)
+
+
 @pytest.mark.parametrize("value", [float("nan"), None, "0.5"])
 def test_a_figure_that_is_no_number_is_wrong(tmp_path: Path, value: object) -> None:
     folder = evaluated(tmp_path)
