@@ -38,6 +38,8 @@ from pathlib import Path
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
+from tests.bench.table import Row, note
+
 ROUNDS, QUERIES = 5, 512
 SIDES = {
     "ours": "ours",
@@ -141,7 +143,9 @@ def test_art(benchmark: BenchmarkFixture, tmp_path: Path) -> None:
             shares[SIDES[side]] = round(share, 3)
             claims[f"{attack}: time of {SIDES[side]}"] = share <= most
         benchmark.extra_info[attack] = shares
-        print(
-            f"\n{attack}: agreement {statistics.mean(apart):+.3f} from ART tuned's (noise {noise:.3f}); time: {shares}"
-        )
+        seconds = {side: statistics.median(found[side]["seconds"] for found in turns) for side in ("ours", *MOST)}
+        equal = f"agreement to {statistics.mean(apart):+.3f} (noise {noise:.3f})"
+        for side in MOST:
+            what = f"a theft, {attack}, {QUERIES} questions"
+            note(Row(what, SIDES[side], seconds[side], seconds["ours"], same=equal, ratio=1 / shares[SIDES[side]]))
     assert all(claims.values()), claims

@@ -81,4 +81,4 @@ def test_bandit(benchmark: BenchmarkFixture) -> None:
     def same(theirs: list[int], mine: list[int]) -> None:
         assert theirs == mine and len(set(mine)) == QUESTIONS
 
-    paired(benchmark, plain, ours, same, CLAIM)
+    paired(benchmark, plain, ours, same, CLAIM, row=("the bandit, 1,000 arms", "plain Python", "all picks"))

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from fmsteal.attacks.losses import soft_cross_entropy
 from fmsteal.training.convex import fit_head
+from tests.bench.table import Row, note
 
 WIDTH, CLASSES, EPOCHS, BATCH = 1280, 10, 40, 64
 random = torch.Generator().manual_seed(0)
@@ -68,9 +69,16 @@ def test_convex(benchmark: BenchmarkFixture, n: int, limit: float | None) -> Non
 
     benchmark.pedantic(turn, rounds=3)
     theirs, ours = min(busy["AdamW"]), min(busy["minimum"])
-    print(
-        f"\n{n:,} rows: AdamW {theirs:.2f} s of CPU, agreement {agreed['AdamW']:.3f}; the minimum {ours:.2f} s "
-        f"({ours / theirs:.1f} times), {agreed['minimum']:.3f}"
+    same = f"agreement with the truth {agreed['minimum']:.3f}, AdamW {agreed['AdamW']:.3f}"
+    note(
+        Row(
+            f"a head to its minimum, {n:,} x {WIDTH:,} x {CLASSES}",
+            "40 epochs of AdamW",
+            theirs,
+            ours,
+            "s of CPU",
+            same,
+        )
     )
     assert agreed["minimum"] >= agreed["AdamW"]
     assert ours <= 6 * theirs and (limit is None or ours < limit)

@@ -51,4 +51,5 @@ def one_by_one() -> Tensor:
 
 def test_deepfool(benchmark: BenchmarkFixture) -> None:
     same = partial(torch.testing.assert_close, rtol=1e-3, atol=1e-4)
-    paired(benchmark, one_by_one, lambda: distances(MODEL, IMAGES), same, claim=3, turns=3)
+    row = ("DeepFool, a batch at once", "image by image", "distances, 1e-3")
+    paired(benchmark, one_by_one, lambda: distances(MODEL, IMAGES), same, claim=3, turns=3, row=row)

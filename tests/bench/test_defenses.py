@@ -35,6 +35,7 @@ from fmsteal.defenses.noise import Gaussian, Laplace
 from fmsteal.defenses.prada import Prada
 from fmsteal.defenses.reverse_sigmoid import ReverseSigmoid
 from fmsteal.defenses.surrogate import Surrogate
+from tests.bench.table import Row, note
 from tests.bench.turns import paired
 from tests.support.asking import asked, guard_of, question
 from tests.support.published_b4b import Coverage, draw_planes
@@ -73,9 +74,11 @@ def test_mad(benchmark: BenchmarkFixture, classes: int, rows: int, of: int, clai
         lambda: mad_by_jacobian(p[:rows], logits[:rows], features),
         lambda: mad(p, q, EPSILON),
         alike,
-        claim * rows / of,
+        claim,
         turns=3,
         repeats=20,
+        row=(f"MAD, {of:,} rows of {classes} classes", "the Jacobian of each row", "answers, 1e-6"),
+        share=rows / of,
     )
 
 
@@ -92,7 +95,16 @@ def test_modelguard_w(benchmark: BenchmarkFixture, classes: int, rows: int, of: 
         figures = [(cost[:rows] * y[:rows]).sum(1) for y in (theirs, mine)]
         torch.testing.assert_close(figures[1], figures[0], rtol=0, atol=1e-6)
 
-    paired(benchmark, published, lambda: find_cheapest(p, cost, EPSILON, 1e-4), cheap, claim * rows / of, turns=3)
+    paired(
+        benchmark,
+        published,
+        lambda: find_cheapest(p, cost, EPSILON, 1e-4),
+        cheap,
+        claim,
+        turns=3,
+        row=(f"ModelGuard-W, {of:,} rows of {classes} classes", "SciPy's linprog, row by row", "costs, 1e-6"),
+        share=rows / of,
+    )
 
 
 def redirected_by_loops(p: Tensor, surrogate: Surrogate, images: Tensor, direction: Direction) -> Tensor:
@@ -128,7 +140,8 @@ def test_gradient_redirection(benchmark: BenchmarkFixture, classes: int, claim: 
     def same(theirs: Tensor, mine: Tensor) -> None:  # scores that differ in their last digits may order ties otherwise
         torch.testing.assert_close(mine, theirs, rtol=0, atol=1e-4)
 
-    paired(benchmark, lambda: redirected_by_loops(p, surrogate, images, direction), ours, same, claim)
+    row = (f"GRAD^2, 64 rows of {classes} classes", "two reverse passes and a loop", "answers, 1e-4")
+    paired(benchmark, lambda: redirected_by_loops(p, surrogate, images, direction), ours, same, claim, row=row)
 
 
 def test_b4b_buckets(benchmark: BenchmarkFixture) -> None:
@@ -146,7 +159,8 @@ def test_b4b_buckets(benchmark: BenchmarkFixture) -> None:
     def same(published: float, own: float) -> None:
         assert abs(published - own) < 1e-9 and own > 5
 
-    paired(benchmark, lambda: theirs.see(v), ours, same, 7.7, turns=7, repeats=5)
+    row = ("B4B, buckets of 256 x 2,048, 20 cuts", "one cut after the other, sets of tuples", "coverage, 1e-9")
+    paired(benchmark, lambda: theirs.see(v), ours, same, 7.7, turns=7, repeats=5, row=row)
 
 
 @pytest.mark.parametrize("transform", ["none", "affine", "pad_shuffle", "binary"])
@@ -159,7 +173,7 @@ def test_what_1000_answers_of_b4b_take(benchmark: BenchmarkFixture, transform: T
             guard.reply(ask)
 
     seconds = benchmark.pedantic(lambda: processor_seconds(answer))
-    print(f"\nB4B, {transform}, 2,048 numbers: {seconds:.2f} s for 1,000 answers")
+    note(Row(f"B4B, transform={transform}, 1,000 answers of 2,048", "", None, seconds, "s of CPU"))
 
 
 def prada_flags(count: int, block: int = 512) -> list[bool]:
@@ -184,12 +198,13 @@ def test_prada(benchmark: BenchmarkFixture) -> None:
     def same(theirs: list[bool], mine: list[bool]) -> None:
         assert theirs == mine and 0 < sum(mine) < len(mine)
 
-    paired(benchmark, published, lambda: prada_flags(3000), same, 4.9, turns=1)
+    row = ("PRADA, 3,000 questions of two clients", "an image at a time", "all flags")
+    paired(benchmark, published, lambda: prada_flags(3000), same, 4.9, turns=1, row=row)
 
 
 def test_prada_answers_10_000_questions_in_a_minute(benchmark: BenchmarkFixture) -> None:
     seconds = benchmark.pedantic(lambda: processor_seconds(lambda: prada_flags(10_000)))
-    print(f"\nPRADA, 10,000 questions of two clients: {seconds:.1f} s")
+    note(Row("PRADA, 10,000 questions of two clients", "limit", 60, seconds, "s of CPU"))
     assert seconds < 60
 
 
@@ -198,7 +213,7 @@ def test_prada_answers_10_000_questions_in_a_minute(benchmark: BenchmarkFixture)
 )
 def test_50_000_rows_of_10_classes_take_less_than_a_minute(benchmark: BenchmarkFixture, defense: Defense) -> None:
     seconds = 50 * benchmark.pedantic(lambda: seconds_for_1000(defense, 5))
-    print(f"\n{type(defense).__name__}: {seconds:.1f} s for 50,000 rows")
+    note(Row(f"{type(defense).__name__}, 50,000 rows of 10 classes", "limit", 60, seconds, "s of CPU"))
     assert seconds < 60
 
 
@@ -207,7 +222,8 @@ def test_50_000_rows_of_10_classes_take_less_than_a_minute(benchmark: BenchmarkF
 )
 def test_what_1000_answers_of_the_others_take(benchmark: BenchmarkFixture, defense: Defense) -> None:
     seconds = benchmark.pedantic(lambda: seconds_for_1000(defense, 2))
-    print(f"\n{type(defense).__name__}{vars(defense)}: {seconds:.2f} s for 1,000 answers")
+    kept = " (argmax kept)" if getattr(defense, "keep_label", False) else ""
+    note(Row(f"{type(defense).__name__}{kept}, 1,000 answers of 10 classes", "", None, seconds, "s of CPU"))
 
 
 def seconds_for_1000(defense: Defense, blocks: int) -> float:

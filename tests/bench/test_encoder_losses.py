@@ -65,6 +65,7 @@ def test_stolen_encoder(k: int, claim: float, benchmark: BenchmarkFixture) -> No
         claim,
         turns=7,
         repeats=10,
+        row=(f"StolenEncoder's loss and gradient, 64 x 512, k = {k}", "a loop over samples", "both, 1e-4"),
     )
 
 
@@ -88,6 +89,7 @@ def test_cont_steal(n: int, claim: float, benchmark: BenchmarkFixture) -> None:
         claim,
         repeats=10,
         turns=7 if n < 100 else 3,
+        row=(f"Cont-Steal's NT-Xent and gradient, {n} images", "all pairs broadcast", "both, 1e-4"),
     )
 
 
@@ -102,7 +104,8 @@ def test_prototypes_of_a_batch(benchmark: BenchmarkFixture) -> None:
             found = torch.cat([found, one_by_one[int(i)][None]])
         return [found]
 
-    paired(benchmark, published, lambda: [bank[ids]], same, 17.5, turns=7, repeats=50)
+    row = ("RDA's prototypes of a batch of 100", "looked up one by one", "1e-4")
+    paired(benchmark, published, lambda: [bank[ids]], same, 17.5, turns=7, repeats=50, row=row)
 
 
 def test_feature_top_k(benchmark: BenchmarkFixture) -> None:
@@ -115,4 +118,5 @@ def test_feature_top_k(benchmark: BenchmarkFixture) -> None:
             kept[row][places[row]] = values[row]
         return [kept]
 
-    paired(benchmark, published, lambda: [top_k(embeddings, 5)], same, 4.9, turns=7, repeats=10)
+    row = ("top 5 of 1,000 embeddings of 512", "row by row", "1e-4")
+    paired(benchmark, published, lambda: [top_k(embeddings, 5)], same, 4.9, turns=7, repeats=10, row=row)

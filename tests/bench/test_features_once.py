@@ -29,6 +29,7 @@ from fmsteal.training.context import Context
 from fmsteal.training.inference import compute_outputs
 from fmsteal.training.learners import ClassifierLearner
 from fmsteal.training.recipe import Recipe
+from tests.bench.table import Row, note
 from tests.support.composing import composed
 
 EPOCHS = 50
@@ -83,10 +84,14 @@ def test_features_once(benchmark: BenchmarkFixture, tmp_path: Path) -> None:
     agreement = float((answers["ours"] == answers["every epoch"]).mean())
     faster = seconds["every epoch"] / seconds["ours"]
     benchmark.extra_info |= {name: round(value, 2) for name, value in seconds.items()}
-    print(
-        f"\n{EPOCHS} epochs on {len(IDS)} images: trunk in every epoch {seconds['every epoch']:.1f} s, once "
-        f"{seconds['ours']:.2f} s ({faster:.0f} times faster); accuracy {accuracy['every epoch']:.3f} and "
-        f"{accuracy['ours']:.3f}, {agreement:.1%} of the predictions equal"
+    note(
+        Row(
+            f"a probe, {EPOCHS} epochs on {len(IDS)} images, features once",
+            "the trunk in every epoch",
+            seconds["every epoch"],
+            seconds["ours"],
+            same=f"{agreement:.1%} of predictions",
+        )
     )
     assert agreement >= 0.99 and abs(accuracy["ours"] - accuracy["every epoch"]) <= 0.01
     assert accuracy["ours"] > 0.8

@@ -19,6 +19,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 
 from fmsteal.base.store import Store
 from fmsteal.oracle.ledger import Ledger, Question
+from tests.bench.table import Row, note
 
 ANSWERS, WIDTH, BLOCK = 1_000_000, 10, 512
 BYTES, SECONDS = 100, 1.0
@@ -56,10 +57,8 @@ def test_a_ledger_of_a_million_answers(tmp_path: Path, benchmark: BenchmarkFixtu
     took = statistics.median(seconds)
     benchmark.extra_info |= {"bytes": held, "most": most, "seconds": seconds}
     benchmark.pedantic(lambda: None)
-    print(
-        f"\nbytes per answer: {held['written']:.0f} when written, {held['read']:.0f} when read ({most:.0f} meanwhile)"
-    )
-    print(f"read again: {took:.2f} s of CPU time, {min(seconds):.2f} to {max(seconds):.2f}")
+    note(Row("a ledger of a million answers, an answer in memory", "limit", BYTES, max(held.values()), "bytes"))
+    note(Row("the same, read again", "limit", SECONDS, took, "s of CPU"))
     assert len(ledger) == ANSWERS and max(held.values()) <= BYTES and took < SECONDS
 
 
@@ -78,7 +77,5 @@ def test_a_build_in_a_full_store(tmp_path: Path, benchmark: BenchmarkFixture) ->
     ratio = statistics.median(after / before for before, after in turns)
     benchmark.extra_info |= {"empty": mine, "full": theirs, "ratio": ratio}
     benchmark.pedantic(lambda: None)
-    print(
-        f"\na build: {1000 * mine:.2f} ms in an empty store, {1000 * theirs:.2f} ms beside {ARTIFACTS:,}: {ratio:.2f}"
-    )
+    note(Row(f"a build in a store of {ARTIFACTS:,} artifacts", "in an empty one", mine, theirs, "s of CPU"))
     assert ratio <= RATIO

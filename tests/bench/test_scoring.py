@@ -53,4 +53,6 @@ def test_scoring(benchmark: BenchmarkFixture, batch: int, claim: float, tmp_path
         return entropy(probabilities), margin(probabilities)
 
     same = functools.partial(torch.testing.assert_close, rtol=1e-4, atol=1e-5)
-    paired(benchmark, functools.partial(circulating, theirs, batch), ours, same, claim)
+    beside = "image by image" if batch == 1 else "batches under autograd, rows by SciPy"
+    row = (f"entropy and margin of {COUNT} images", beside, "scores, 1e-4")
+    paired(benchmark, functools.partial(circulating, theirs, batch), ours, same, claim, row=row)

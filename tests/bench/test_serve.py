@@ -23,6 +23,7 @@ import torch
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from fmsteal.serve.served import open_served
+from tests.bench.table import Row, note
 from tests.support.serving import JSON, KEY, PNG, Service, draw, spell_batch, spell_image
 
 RESNET = ("victim=resnet10t", "victim.recipe.epochs=1")
@@ -101,7 +102,7 @@ def test_answers_per_second_of_the_processor(
     kind, connections = (PNG, 64) if batch == 1 else (JSON, 4)
     requests = {1: 1500, 64: 24}[batch]
     service = Service(tmp_path, *BASE, *words)
-    found = []
+    found, waits = [], list[str]()
     try:
         asyncio.run(load(service.port, bodies, kind, connections, requests // 4))  # warm
 
@@ -115,13 +116,22 @@ def test_answers_per_second_of_the_processor(
         benchmark.pedantic(turn, rounds=3)
         for count in (1, 16, 64) if batch == 1 else ():
             times = asyncio.run(load(service.port, bodies, kind, count, 200 if count == 1 else 1000))
-            print(f"\n{name}, {count} connections: {spell_quantiles(times)}", end="")
+            waits.append(f"{count}: {spell_quantiles(times)}")
     finally:
         service.stop()
     ratio = statistics.median(each[0] for each in found)
-    print(
-        f"\n{name}: {statistics.median(each[1] for each in found):.0f} answers per second of the processor, the model "
-        f"alone {statistics.median(each[2] for each in found):.0f}: {ratio:.2f}, claimed {claim}"
+    served, alone = (1 / statistics.median(each[at] for each in found) for at in (1, 2))
+    same = f"by connections, {'; '.join(waits)}" if waits else ""
+    note(
+        Row(
+            f"an answer of `fmsteal serve`: {name}",
+            "the model alone, batches of 64",
+            alone,
+            served,
+            "s of CPU",
+            same,
+            ratio,
+        )
     )
     benchmark.extra_info |= {"ratio": ratio}
     assert ratio >= claim
@@ -131,23 +141,21 @@ STEP = 10_000  # requests between two looks at the memory
 
 
 def test_memory_stays_flat(tmp_path: Path, benchmark: BenchmarkFixture) -> None:
-    """20,000 requests, or ``FMSTEAL_REQUESTS=100000``; the figures and the load of the machine are printed."""
+    """20,000 requests, or ``FMSTEAL_REQUESTS=100000``; the table has the most that it held."""
     count = int(os.environ.get("FMSTEAL_REQUESTS", "20000"))
     bodies = [spell_image(image) for image in draw(5000)]
     service = Service(tmp_path, *BASE, *RESNET)
     try:
         asyncio.run(load(service.port, bodies, PNG, 64, 3000))
         held = [read_megabytes(service.process.pid)]
-        print(f"\nafter 3,000 requests: {held[0]:.0f} MB", flush=True)
 
         def turn() -> None:
-            for number in range(STEP, count + STEP, STEP):
-                times = asyncio.run(load(service.port, bodies, PNG, 64, STEP))
+            for _ in range(STEP, count + STEP, STEP):
+                asyncio.run(load(service.port, bodies, PNG, 64, STEP))
                 held.append(read_megabytes(service.process.pid))
-                busy = f"{os.getloadavg()[0]:.1f} processes want {os.cpu_count()} cores"
-                print(f"after {number:,} more: {held[-1]:.0f} MB, {spell_quantiles(times)}, {busy}", flush=True)
 
         benchmark.pedantic(turn, rounds=1)
     finally:
         service.stop()
+    note(Row(f"`fmsteal serve` after {count:,} requests", "after the first 3,000", held[0], max(held[1:]), "MB"))
     assert max(held) < held[0] + 60

@@ -26,6 +26,7 @@ from fmsteal.tracking.base import CsvTracker
 from fmsteal.training.classifier import SupervisedModule
 from fmsteal.training.recipe import Recipe
 from tests.bench.networks import resnet
+from tests.bench.table import Row, note
 from tests.support.composing import composed
 
 TURNS = 7
@@ -87,5 +88,5 @@ def test_step_overhead(case: str, benchmark: BenchmarkFixture) -> None:
         "ours_more_ms": round(more, 3),
         "ours_more_share": round(more / step, 4),
     }
-    print(f"\n{case}: bare {step:.2f} ms a step, ours {more:+.2f} ms ({more / step:+.1%})")
+    note(Row(f"a training step: {case}", "a bare loop", step / 1e3, (step + more) / 1e3))
     assert more <= 0.05 * step if step >= 20 else more <= 1.5

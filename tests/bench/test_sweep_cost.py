@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.bench.table import Row, note
 from tests.support.commands import command, environment
 
 DEFENSES, BUDGETS = ("none", "hard_label", "top_k"), ("100", "500", "1k", "2k5")
@@ -33,7 +34,7 @@ def cpu_seconds(root: Path, *words: str) -> float:
 @pytest.mark.timeout(6 * 3600)
 @pytest.mark.parametrize("thieves", THIEVES.values(), ids=list(THIEVES))
 def test_a_sweep_against_single_runs(thieves: tuple[str, ...], tmp_path: Path, benchmark) -> None:  # type: ignore[no-untyped-def]
-    """Prints both sides and, of each, what every thief and budget took. ``SWEEP_COST_ONLY=2k5`` leaves out budgets."""
+    """``SWEEP_COST_ONLY=2k5`` leaves out budgets; the benchmark's ``extra_info`` has each single run."""
     budgets = os.environ.get("SWEEP_COST_ONLY", ",".join(BUDGETS)).split(",")
     axes = {"thief": thieves, "defense": DEFENSES, "budget": tuple(budgets)}
     sweep = cpu_seconds(tmp_path / "sweep", "-m", *(f"{k}={','.join(v)}" for k, v in axes.items()), "sweep_id=cost")
@@ -46,6 +47,5 @@ def test_a_sweep_against_single_runs(thieves: tuple[str, ...], tmp_path: Path, b
     ratio = sweep / sum(single.values())
     benchmark.extra_info |= {"sweep": sweep, "single runs": sum(single.values()), "ratio": ratio, "each": single}
     benchmark.pedantic(lambda: None)
-    print(f"\n{' and '.join(thieves)}: {sweep:.0f} s of CPU against {sum(single.values()):.0f} s: {ratio:.3f}")
-    for name, seconds in single.items():
-        print(f"  {name}: {seconds:.1f} s alone")
+    what = f"a sweep of {len(single)} jobs on digits: {' and '.join(thieves)}"
+    note(Row(what, "as single runs, empty caches", sum(single.values()), sweep, "s of CPU"))

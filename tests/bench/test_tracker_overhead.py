@@ -26,6 +26,7 @@ from fmsteal.tracking.base import RunInfo
 from fmsteal.training.classifier import SupervisedModule
 from fmsteal.training.recipe import Recipe
 from tests.bench.networks import resnet
+from tests.bench.table import Row, note
 from tests.support.composing import composed
 
 TURNS = 9
@@ -59,7 +60,7 @@ def test_logging_costs_less_than_two_per_cent_of_a_step(
     step = statistics.median(none for none, _ in counted) / steps * 1e3
     more = statistics.median(wandb - none for none, wandb in counted) / steps * 1e3
     benchmark.extra_info |= {"step_ms": round(step, 3), "more_ms": round(more, 4), "share": round(more / step, 4)}
-    print(f"\n{step:.2f} ms a step, with W&B {more:+.3f} ms ({more / step:+.2%})")
+    note(Row("a training step, logged to W&B offline", "not logged", step / 1e3, (step + more) / 1e3))
     assert more < CLAIM * step
 
 
@@ -81,5 +82,5 @@ def test_a_point_costs_less_than_two_per_cent_of_an_epoch(
         )
     median = benchmark.stats.stats.median
     benchmark.extra_info |= {"point_ms": round(median * 1e3, 3), "epoch_ms": round(epoch * 1e3, 1)}
-    print(f"\na point {median * 1e3:.2f} ms, an epoch {epoch * 1e3:.0f} ms ({median / epoch:.2%})")
+    note(Row("a point of a curve in W&B offline", "the epoch that it is about", epoch, median))
     assert median < CLAIM * epoch

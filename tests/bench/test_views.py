@@ -25,6 +25,7 @@ from torchvision import transforms
 
 from fmsteal.base import paths
 from fmsteal.data.digits import digits
+from tests.bench.table import Row, note
 
 VIEWS, IMAGES, TURNS = 9, 64, 7
 DRAWS = 1500  # views per image for the comparison of distributions
@@ -110,9 +111,7 @@ def test_views(side: int, claim: float, benchmark: BenchmarkFixture) -> None:
         assert (spreads <= 5 * spread_error + rounding / 2).all()
     benchmark.extra_info |= {f"{name}_ms": round(value, 3) for name, value in each.items()}
     benchmark.extra_info["faster"] = round(faster, 2)
-    print(
-        f"\n{VIEWS} views of an image of {side} pixels: published {each['published']:.2f} ms, batched "
-        f"{each['batched']:.2f} ms ({faster:.1f} times as fast); {errors[0]:.1f} standard errors from torchvision on "
-        f"floats, {errors[1]:.1f} from PIL's rounded levels"
-    )
+    row = (f"{VIEWS} random views of an image of {side} pixels", "PIL and torchvision, image by image")
+    same = f"distributions, to {max(errors):.1f} standard errors"
+    note(Row(*row, each["published"] / 1e3, each["batched"] / 1e3, same=same, ratio=faster))
     assert faster >= claim

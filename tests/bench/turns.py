@@ -9,6 +9,8 @@ from typing import TypeVar
 
 from pytest_benchmark.fixture import BenchmarkFixture
 
+from tests.bench.table import Row, note
+
 T = TypeVar("T")
 
 
@@ -20,6 +22,9 @@ def paired(
     claim: float,
     turns: int = 5,
     repeats: int = 1,
+    *,
+    row: tuple[str, str, str],
+    share: float = 1.0,
 ) -> dict[str, float]:
     """Time both forms in turn, after a turn that does not count; ours is at least ``claim`` times as fast.
 
@@ -31,6 +36,8 @@ def paired(
         claim: the median of the paired ratios must reach it.
         turns: how many count.
         repeats: of ours in a turn, where a single one is too short to be timed.
+        row: in the table: what is computed, what ``published`` is, what of both is the same.
+        share: of the work of ``ours`` that ``published`` does; ``claim`` and the ratio are for as much as ours.
 
     Returns:
         Median seconds of ``published`` and ``ours``, and their ``ratio``.
@@ -52,10 +59,11 @@ def paired(
     figures = {
         "published": statistics.median(theirs for theirs, _ in counted),
         "ours": statistics.median(mine for _, mine in counted),
-        "ratio": statistics.median(theirs / mine for theirs, mine in counted),
+        "ratio": statistics.median(theirs / mine / share for theirs, mine in counted),
     }
     benchmark.extra_info |= figures
     theirs, mine, ratio = figures.values()
-    print(f"\npublished {theirs:.4g} s, ours {mine:.4g} s: {ratio:.1f} times as fast, claimed {claim}")
-    assert ratio >= claim
+    what, beside, equal = row
+    note(Row(what, beside, theirs / share, mine, same=equal, ratio=ratio))
+    assert ratio >= claim, f"{ratio:.3g} times as fast, claimed {claim}"
     return figures
