@@ -45,10 +45,10 @@ def test_no_test_imports_another() -> None:
     assert not {file: names for file, names in wrong.items() if names}
 
 
-def test_a_conftest_holds_fixtures_alone() -> None:
+def test_a_conftest_holds_fixtures_and_hooks_alone() -> None:
     for file in TESTS.rglob("conftest.py"):
         for node in ast.parse(file.read_text()).body:
-            if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("pytest_"):
                 assert any("fixture" in ast.unparse(d) for d in node.decorator_list), (file, node.name)
 
 

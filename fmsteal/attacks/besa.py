@@ -11,6 +11,7 @@ from torch import Tensor
 
 from fmsteal.attacks.base import AttackContext
 from fmsteal.attacks.direct import Direct
+from fmsteal.attacks.encoders import EmbeddingAttack
 from fmsteal.attacks.linear_map import LinearMap
 from fmsteal.attacks.perturbation_recovery import PerturbationRecovery
 from fmsteal.data.images import Ids, Images
@@ -19,28 +20,8 @@ from fmsteal.oracle.oracle import Budget, Oracle
 
 
 @dataclass(frozen=True, kw_only=True)
-class Besa(LinearMap):
-    """As `LinearMap`, on recovered answers.
-
-    Attributes:
-        recovery: how the API's defense is found and undone.
-    """
-
-    recovery: PerturbationRecovery
-
-    def check(self, budget: Budget, pool: Images) -> None:
-        """Refuse also a budget for too few images to tell defenses apart."""
-        super().check(budget, pool)
-        self.recovery.require_images(self.images(budget, pool))
-
-    def ask(self, oracle: Oracle, pool: Images, ids: Ids, ctx: AttackContext) -> Tensor:
-        """The recovered embeddings, ``(n, D)``."""
-        return ask_and_recover(self.recovery, oracle, pool, ids, ctx)
-
-
-@dataclass(frozen=True, kw_only=True)
-class BesaDirect(Direct):
-    """As `Direct`, on recovered answers.
+class Recovering(EmbeddingAttack):
+    """What both have in common: a recovery of the answers before anything is learnt from them.
 
     Attributes:
         recovery: how the API's defense is found and undone; a thief from scratch needs a public ``trunk`` there.
@@ -53,19 +34,30 @@ class BesaDirect(Direct):
         super().check(budget, pool)
         self.recovery.require_images(self.images(budget, pool))
 
+    def ask_and_recover(self, oracle: Oracle, pool: Images, ids: Ids, ctx: AttackContext) -> Tensor:
+        """Ask about each image once; the recovered embeddings, ``(n, D)``.
+
+        Raises:
+            ConfigError: a candidate changes the width of answers, or there is no public trunk; before any query.
+        """
+        copies = self.recovery.prepare(pool, oracle.width, ctx)
+        ctx.public_features(pool, ids[:1], self.recovery.trunk)
+        return self.recovery.recover(oracle.ask(ids), ids, pool, copies, ctx)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Besa(Recovering, LinearMap):
+    """As `LinearMap`, on recovered answers."""
+
+    def ask(self, oracle: Oracle, pool: Images, ids: Ids, ctx: AttackContext) -> Tensor:
+        """The recovered embeddings, ``(n, D)``."""
+        return self.ask_and_recover(oracle, pool, ids, ctx)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BesaDirect(Recovering, Direct):
+    """As `Direct`, on recovered answers."""
+
     def transfer_set(self, oracle: Oracle, pool: Images, ids: Ids, ctx: AttackContext) -> TensorLoader:
         """The images, and the recovered embedding of each."""
-        return self.loader(pool, ids, ask_and_recover(self.recovery, oracle, pool, ids, ctx), ctx)
-
-
-def ask_and_recover(
-    recovery: PerturbationRecovery, oracle: Oracle, pool: Images, ids: Ids, ctx: AttackContext
-) -> Tensor:
-    """Ask about each image once; the recovered embeddings, ``(n, D)``.
-
-    Raises:
-        ConfigError: a candidate changes the width of answers, or there is no public trunk; before any query.
-    """
-    copies = recovery.prepare(pool, oracle.width, ctx)
-    ctx.public_features(pool, ids[:1], recovery.trunk)
-    return recovery.recover(oracle.ask(ids), ids, pool, copies, ctx)
+        return self.loader(pool, ids, self.ask_and_recover(oracle, pool, ids, ctx), ctx)

@@ -44,6 +44,14 @@ class EmbeddingAttack:
         """
         return affordable(budget, pool, self.asks)
 
+    def check(self, budget: Budget, pool: Images) -> None:
+        """Refuse, before anything is trained, a budget that cannot be used.
+
+        Raises:
+            ConfigError: it is too small for one image, or for more than the pool holds.
+        """
+        self.images(budget, pool)
+
 
 @dataclass(frozen=True, kw_only=True)
 class EncoderAttack(EmbeddingAttack):
