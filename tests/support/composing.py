@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from functools import cache
+import pickle
+from functools import cache, lru_cache
+from pathlib import Path
 
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
@@ -32,12 +34,19 @@ def loader() -> SharedLoader:
 
 def composed(*overrides: str) -> DictConfig:
     """The config of a job, with the ``hydra`` node."""
+    made: DictConfig = pickle.loads(_compose(overrides, Path.cwd()))
+    return made
+
+
+@lru_cache(maxsize=500)
+def _compose(overrides: tuple[str, ...], cwd: Path) -> bytes:
+    """The config, pickled: each test has one of its own."""
     cli.forget_other_plugins()
     with initialize_config_dir(str(paths.folder("conf")), version_base="1.3"):
         hydra = GlobalHydra.instance().hydra
         assert hydra is not None
         hydra.config_loader = loader()
-        return compose("config", list(overrides), return_hydra_config=True)
+        return pickle.dumps(compose("config", list(overrides), return_hydra_config=True))
 
 
 def choices_of(axis: str, values: object) -> list[str]:

@@ -19,12 +19,26 @@ CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(
     [
         "fmsteal.attacks.knockoff",
+        "fmsteal.attacks.stolen_encoder",
+        "fmsteal.data.digits",
         "fmsteal.evaluation.classifier",
+        "fmsteal.evaluation.encoder",
+        "fmsteal.evaluation.fidelity",
         "fmsteal.job.pipeline",
         "fmsteal.report.commands",
+        "fmsteal.report.show.live",
+        "fmsteal.report.show.table",
+        "fmsteal.sweep.available",
         "fmsteal.sweep.run",
+        "fmsteal.sweep.servable",
+        "fmsteal.tracking.wandb",
         "fmsteal.victims.classifier",
+        "fmsteal.victims.encoder",
         "matplotlib.pyplot",
+        "pandas",
+        "sklearn.datasets",
+        "wandb.sdk.wandb_init",
+        "tests.support.preloaded",
     ]
 )
 
