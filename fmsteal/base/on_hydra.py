@@ -7,7 +7,8 @@ assumptions with the installed Hydra, and fails if they no longer hold.
 - `_errors_alone`: Hydra prints an error written for the user between two lines of its own.
 - `run_in_process`: a job in a notebook. Hydra's own entry point sets up logging and ends the process.
 - `borrow`, `forget`, `open_group`: a notebook may use Hydra itself, and Hydra is global to the process.
-- `SharedLoader`: Hydra reads and parses each file again for each job of a sweep, and lists all choices each time.
+- `SharedLoader`, `only_needed_maps`: Hydra reads and parses each file again for each job of a sweep, and lists all
+  choices each time.
 - `combinations`: the jobs of a grid, in the order of Hydra's own sweeper.
 - `error_of`, `make_return`: what a job raised, without the lines that Hydra prints when asked for it.
 """
@@ -76,7 +77,7 @@ def run_command(args: argparse.Namespace, task: TaskFunction, conf: Path) -> Non
         task(_get_rerun_conf(args.experimental_rerun, args.overrides))
         _flush_loggers()
         return
-    with _errors_alone():
+    with _errors_alone(), only_needed_maps():
         utils._run_hydra(args, utils.get_args_parser(), task, config_path=str(conf), config_name=ROOT)
 
 
@@ -226,7 +227,7 @@ class SharedLoader(ConfigLoaderImpl):
         return parsed, self._files
 
     def _load_configuration_impl(self, *args: Any, **kwargs: Any) -> DictConfig:
-        with _only_needed_maps():
+        with only_needed_maps():
             return super()._load_configuration_impl(*args, **kwargs)
 
     def _load_single_config(self, default: ResultDefault, repo: IConfigRepository) -> ConfigResult:
@@ -265,7 +266,7 @@ class SharedLoader(ConfigLoaderImpl):
 
 
 @contextmanager
-def _only_needed_maps() -> Iterator[None]:
+def only_needed_maps() -> Iterator[None]:
     """Skip the map of all choices that Hydra makes for each defaults list, if no entry of the list needs it.
 
     Making it takes two thirds of a composition's time; only lists with an interpolation (``${...}``) need it.

@@ -18,6 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from fmsteal.base import paths
 from fmsteal.base.errors import ConfigError
+from fmsteal.base.on_hydra import only_needed_maps
 from fmsteal.base.quoting import quote_override
 from fmsteal.config import searchpath
 from fmsteal.config.schema import Config
@@ -217,7 +218,8 @@ def require_effect(cfg: DictConfig, overrides: Sequence[str]) -> None:
 
 
 def _compose(name: str, overrides: list[str]) -> DictConfig:
-    return compose(name, overrides, return_hydra_config=True)
+    with only_needed_maps():
+        return compose(name, overrides, return_hydra_config=True)
 
 
 def _options(override: Override) -> list[str]:
