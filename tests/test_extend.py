@@ -152,6 +152,10 @@ EVIDENCE: dict[str, Callable[[Path, Mapping[str, Any], str], None]] = {
 }
 NO_PART = ("Add a measurement", "Add a tracker")  # of a theft's identity
 NO_CODE = ("Add a backbone",)
+SLOW = (  # like others, or shown by tests of the framework
+    "Add an attack in rounds", "Add an attack on an encoder", "Add a strategy of ActiveThief", "Add a backbone",
+    "Add an optimizer, or a schedule",
+)  # fmt: skip
 
 
 def test_there_is_a_recipe_for_everything() -> None:
@@ -166,7 +170,13 @@ def test_there_is_a_recipe_for_everything() -> None:
 
 
 @pytest.mark.parametrize(
-    ("heading", "words"), [(heading, words) for heading, text in RECIPES.items() for words in commands(text)], ids=str
+    ("heading", "words"),
+    [
+        pytest.param(heading, words, marks=pytest.mark.slow if heading in SLOW else ())
+        for heading, text in RECIPES.items()
+        for words in commands(text)
+    ],
+    ids=str,
 )
 def test_a_recipe_works_as_it_is_written(heading: str, words: list[str], root: Path) -> None:
     said = run(root, [*words[1:], *shortened(words)])
@@ -253,9 +263,10 @@ def test_a_sweep_says_of_all_its_jobs_what_is_wrong_with_one(root: Path) -> None
     assert not list((root / "outputs").glob("sweeps/*/*-twice-*/result.json"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "launcher",
-    [[], pytest.param(["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"], marks=pytest.mark.slow)],
+    [[], ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]],
     ids=str,
 )
 def test_a_foreign_backbone_is_in_every_process_of_a_sweep(launcher: list[str], root: Path) -> None:

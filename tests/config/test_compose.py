@@ -52,7 +52,11 @@ def choice(file: Path) -> list[str]:
     return ["task=embed", "attack=direct", chosen] if group.startswith("attack/") else ["task=embed", chosen]
 
 
-@pytest.mark.parametrize("file", [f for f in (*FILES, *DERIVED) if f.parent.as_posix() not in PARTS], ids=str)
+CHOICES = [f for f in FILES if f.parent.as_posix() not in PARTS]
+CHOICES += [pytest.param(f, marks=pytest.mark.slow) for f in DERIVED]  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("file", CHOICES, ids=str)
 def test_every_choice_composes_and_binds(file: Path) -> None:
     cfg = filled(*choice(file))
     build.check(cfg)
@@ -117,9 +121,12 @@ def test_commands_in_comments_choose_what_there_is() -> None:
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_every_choice_of_a_sweep_preset_composes_and_binds(name: str) -> None:
-    for axis, values in OmegaConf.load(PRESETS[name]).hydra.sweeper.params.items():
-        for value in choices_of(axis, values):
-            build.check(filled(f"sweep={name}", quote_override(f"{axis}={value}")))
+    """In as many jobs of the sweep as its longest axis has values."""
+    params = OmegaConf.load(PRESETS[name]).hydra.sweeper.params
+    axes = {axis: choices_of(axis, values) for axis, values in params.items()}
+    for nth in range(max(map(len, axes.values()))):
+        job = [quote_override(f"{axis}={values[nth % len(values)]}") for axis, values in axes.items()]
+        build.check(filled(f"sweep={name}", *job))
 
 
 def test_the_other_encoders_of_stolen_encoders_preset_see_images_at_their_own_size() -> None:

@@ -40,15 +40,21 @@ EVERY: list[Any] = [
     Laplace(5.0, per="image"),
     ReverseSigmoid(),
     ReverseSigmoid(0.008, 0.2),
-    *(make(epsilon) for make, _ in BOUNDED for epsilon in (0.0, 1.0, 2.0)),
+    *(make(1.0) for make, _ in BOUNDED),
 ]
+LIMITS = [make(epsilon) for make, _ in BOUNDED for epsilon in (0.0, 2.0)]  # of what a budget may be
 
 
 def named(defense: Any) -> str:
     return f"{type(defense).__name__}{vars(defense)}"
 
 
-@pytest.mark.parametrize("defense", EVERY, ids=named)
+each_defense = pytest.mark.parametrize(
+    "defense", [*EVERY, *(pytest.param(defense, marks=pytest.mark.slow) for defense in LIMITS)], ids=named
+)
+
+
+@each_defense
 @given(simplex())
 @settings(max_examples=8)
 def test_what_leaves_is_a_distribution(defense: Any, p: Tensor) -> None:
@@ -71,8 +77,8 @@ def test_it_stays_within_epsilon_and_keeps_the_label(
         assert torch.equal(y.argmax(1), p.argmax(1))
 
 
-@pytest.mark.parametrize("defense", EVERY, ids=named)
-@pytest.mark.parametrize("classes", [2, 10, 100])
+@each_defense
+@pytest.mark.parametrize("classes", [2, 10, pytest.param(100, marks=pytest.mark.slow)])
 def test_a_row_is_answered_alike_among_any_others(defense: Any, classes: int) -> None:
     p = dirichlet(0, 23, classes)
     guard = guard_of(defense, classes)
@@ -84,7 +90,7 @@ def test_a_row_is_answered_alike_among_any_others(defense: Any, classes: int) ->
     assert guard.width == classes and reply(defense, p[:0], []).answers.shape == (0, classes)
 
 
-@pytest.mark.parametrize("defense", EVERY, ids=named)
+@each_defense
 @pytest.mark.parametrize(
     "row", [[0.5, 0.3, 0.1], [0.6, 0.6, -0.2], [float("nan"), 0.5, 0.5], [0.0, 0.0, 0.0], [-1.0, 3.0, 2.0]], ids=str
 )

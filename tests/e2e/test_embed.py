@@ -18,7 +18,11 @@ from tests.support.composing import SMOKE
 from tests.support.outputs import in_thief_training, only_run, only_theft, theft_of_job
 from tests.support.wandb_file import offline_runs
 
-EMBED = (*SMOKE, "task=embed", "attack.recipe.epochs=2", "evaluation.also.fidelity.images=200")
+EMBED = (
+    *SMOKE, "task=embed", "attack.recipe.epochs=2", "evaluation.also.fidelity.images=150", "data.test=200",
+    "evaluation.images=150", "evaluation.heads.linear.iterations=20", "evaluation.downstream.digits.train_count=200",
+    "evaluation.downstream.digits.test=200",
+)  # fmt: skip
 NAMES = {
     "test/agreement", "test/target_accuracy", "test/stolen_accuracy", "test/ratio", "test/cosine", "test/l2",
     "test/cka", "test/knn_agreement", "downstream/digits/target_accuracy", "downstream/digits/stolen_accuracy",
@@ -55,6 +59,7 @@ def test_an_encoder_is_stolen_and_judged(fmsteal: Run, tmp_path: Path) -> None:
     assert "finished already" in again.stdout + again.stderr
 
 
+@pytest.mark.slow
 def test_an_encoder_is_pre_trained_by_simclr_and_stolen_behind_a_defense(fmsteal: Run, tmp_path: Path) -> None:
     small = ("victim=simclr_resnet10", "victim.recipe.epochs=1", "data.train_count=300", "query.size=32")
     fmsteal("-m", *EMBED, *small, "attack=direct,rda", "defense=feature_top_k", "sweep_id=s")

@@ -52,7 +52,15 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-@pytest.mark.parametrize("moment", [in_victim_training, in_querying, in_thief_training], ids=lambda f: f.__name__)
+@pytest.mark.parametrize(
+    "moment",
+    [
+        pytest.param(in_victim_training, marks=pytest.mark.slow),
+        pytest.param(in_querying, marks=pytest.mark.slow),
+        in_thief_training,
+    ],
+    ids=lambda f: f.__name__,
+)
 def test_killed_and_started_again_it_ends_as_if_nothing_had_happened(
     moment: Callable[[Path], bool], undisturbed: Path, tmp_path: Path
 ) -> None:
@@ -90,6 +98,7 @@ def test_killed_and_started_again_it_ends_as_if_nothing_had_happened(
     assert sum(folder.is_dir() for folder in left) <= 1  # a killed process leaves at most the folder it was writing
 
 
+@pytest.mark.slow
 def test_two_at_once_on_one_cache_train_the_victim_once(tmp_path: Path) -> None:
     first = begin(tmp_path, "budget.queries=100")
     second = begin(tmp_path, "budget.queries=500")
@@ -100,6 +109,7 @@ def test_two_at_once_on_one_cache_train_the_victim_once(tmp_path: Path) -> None:
     assert len(list((tmp_path / "outputs").glob("runs/*/result.json"))) == 2
 
 
+@pytest.mark.slow
 def test_the_same_job_started_twice_at_once_is_done_once(tmp_path: Path) -> None:
     jobs = [begin(tmp_path, "budget.queries=100"), begin(tmp_path, "budget.queries=100")]
     said = [finish(job) for job in jobs]
@@ -107,6 +117,7 @@ def test_the_same_job_started_twice_at_once_is_done_once(tmp_path: Path) -> None
     assert json.loads((only_run(tmp_path) / "result.json").read_text())["cost"]["cost/queries"] == 100
 
 
+@pytest.mark.slow
 def test_a_damaged_victim_is_noticed_and_made_again(undisturbed: Path, tmp_path: Path) -> None:
     finish(begin(tmp_path, "budget.queries=100"))
     before = predictions(tmp_path)

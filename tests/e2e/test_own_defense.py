@@ -92,6 +92,12 @@ _target_: theirs.defense.{name}
 """
 
 
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The override by which these jobs share their victim."""
+    return f"cache={tmp_path_factory.mktemp('cache')}"
+
+
 def steal(root: Path, name: str, *words: str) -> subprocess.CompletedProcess[str]:
     """Steal past the defense ``name`` of a package that lies outside of the repository."""
     conf = root / "theirs" / "conf"
@@ -109,8 +115,8 @@ def steal(root: Path, name: str, *words: str) -> subprocess.CompletedProcess[str
     return Command(("hydra.searchpath=[pkg://theirs.conf]", *words, *small), root, env).done()
 
 
-def test_what_a_defense_charged_delayed_and_flagged_is_in_the_result_and_in_wandb(tmp_path: Path) -> None:
-    done = steal(tmp_path, "Metered", "defense=own", "attack=patient")
+def test_what_a_defense_charged_delayed_and_flagged_is_in_the_result_and_in_wandb(cache: str, tmp_path: Path) -> None:
+    done = steal(tmp_path, "Metered", cache, "defense=own", "attack=patient")
     assert done.returncode == 0, done.stderr
     folder = only_run(tmp_path)
     cost = json.loads((folder / "result.json").read_text())["cost"]
@@ -125,8 +131,8 @@ def test_what_a_defense_charged_delayed_and_flagged_is_in_the_result_and_in_wand
     assert run.summary["api/width"] == json.loads((folder / "result.json").read_text())["width"] == 11
 
 
-def test_an_attack_may_go_on_after_a_refusal(tmp_path: Path) -> None:
-    done = steal(tmp_path, "Refusing", "defense=own", "attack=patient")
+def test_an_attack_may_go_on_after_a_refusal(cache: str, tmp_path: Path) -> None:
+    done = steal(tmp_path, "Refusing", cache, "defense=own", "attack=patient")
     assert done.returncode == 0, done.stderr
     cost = json.loads((only_run(tmp_path) / "result.json").read_text())["cost"]
     assert cost["cost/queries"] == 97 and cost["cost/refused"] == 3
@@ -134,13 +140,15 @@ def test_an_attack_may_go_on_after_a_refusal(tmp_path: Path) -> None:
     assert (run.summary["cost/queries"], run.summary["cost/refused"]) == (97, 3)
 
 
-def test_one_that_does_not_go_on_ends_with_the_defenses_name(tmp_path: Path) -> None:
-    done = steal(tmp_path, "Refusing", "defense=own")
+@pytest.mark.slow
+def test_one_that_does_not_go_on_ends_with_the_defenses_name(cache: str, tmp_path: Path) -> None:
+    done = steal(tmp_path, "Refusing", cache, "defense=own")
     assert done.returncode == 1 and "theirs.defense.Refusing refused 3 of 100 questions" in done.stderr, done.stderr
 
 
-def test_a_defense_that_breaks_its_contract_is_named_before_anything_is_counted(tmp_path: Path) -> None:
-    done = steal(tmp_path, "Narrow", "defense=chain", "+defense@defense.of.a=top_k", "+defense@defense.of.b=own")
+@pytest.mark.slow
+def test_a_defense_that_breaks_its_contract_is_named_before_anything_is_counted(cache: str, tmp_path: Path) -> None:
+    done = steal(tmp_path, "Narrow", cache, "defense=chain", "+defense@defense.of.a=top_k", "+defense@defense.of.b=own")
     says = "theirs.defense.Narrow returned (100, 3) where (100, 10) was due"
     assert done.returncode == 1 and says in done.stderr and "Traceback" not in done.stderr, done.stderr
     assert not only_theft(tmp_path).ledger.exists()

@@ -95,6 +95,7 @@ def test_an_offline_wandb_run_holds_config_curves_and_figures(fmsteal: Run, tmp_
     assert again.summary["ood/noise/agreement"] and again.summary["test/kl"] == run.summary["test/kl"]
 
 
+@pytest.mark.slow
 def test_a_failed_job_is_a_failed_run_and_says_why(fmsteal: Run, tmp_path: Path) -> None:
     done = fmsteal(
         *SMALL, "tracker=wandb", "thief.recipe.lr=1e38", "thief.recipe.optimizer=sgd", "thief.recipe.epochs=4", ok=False
@@ -110,6 +111,7 @@ def test_a_failed_job_is_a_failed_run_and_says_why(fmsteal: Run, tmp_path: Path)
     assert run.exit_code == 1
 
 
+@pytest.mark.slow
 def test_without_a_network_a_login_falls_back_to_offline(tmp_path: Path) -> None:
     """A real attempt to reach a server that is not there."""
     env = {k: v for k, v in environment().items() if k != "WANDB_MODE"}
@@ -120,6 +122,7 @@ def test_without_a_network_a_login_falls_back_to_offline(tmp_path: Path) -> None
     assert any(run.exit_code == 0 for run in offline_runs(only_run(tmp_path)))
 
 
+@pytest.mark.slow
 def test_same_seed_same_predictions_whatever_the_cache_holds(fmsteal: Run, tmp_path: Path) -> None:
     small = (*SMALL, "query.count=600")
     fmsteal(*small, "budget=500", "output=warm")
@@ -134,40 +137,46 @@ def test_same_seed_same_predictions_whatever_the_cache_holds(fmsteal: Run, tmp_p
         np.testing.assert_array_equal(value, found["warm", name][field], err_msg=field)
 
 
+BAD: list[tuple[list[str], str]] = [
+    (["budget=60k"], "the query set holds 300"),
+    (["thief.backbone.model=resnet10x"], "timm has no model 'resnet10x'. Near: resnet10t"),
+    (["thief.adaptation=probe"], "test_resnet has no pretrained weights configured"),
+    (["query=image_folder", "query.root=nowhere"], "There is no image folder nowhere"),
+    (["query=image_folder", "query.root=empty"], "holds no images"),
+    (["hydra.run.dir=taken"], "holds the result of another-0123456789abcdef"),
+    (["output=/sys/fmsteal"], "Cannot write under /sys/fmsteal"),
+    (["output=somefile"], "Cannot write under somefile"),
+    (["trainer.lightning.accelerator=tpu"], "Lightning refuses the trainer's options"),
+    (["trainer.lightning.devices=2", "+trainer.lightning.strategy=ddp"], "would start the whole job 2 times"),
+    (["evaluation.k=0"], "evaluation.k must be at least 1"),
+    (["tracker=wandb", "tracker.project=a/b"], "Invalid project name 'a/b'"),
+    (["tracker=wandb", "tracker.tags=['']"], "run_tags Value error, Tag at index 0 is empty"),
+    (["thief.recipe.batch_size=1"], "thief.recipe.batch_size=1: a batch would be a single image"),
+    (["budget.queries=1"], "budget.queries=1: a batch would be a single image"),
+    (["victim.recipe.batch_size=1"], "victim.recipe.batch_size=1: a batch would be a single image"),
+    (
+        ["thief.backbone.model=tf_efficientnet_lite0", "+thief.backbone.stem=small"],
+        "lite0 is none. Use backbone.stem",
+    ),
+    (
+        ["thief.backbone.model=vit_tiny_r_s16_p8_224", "thief.backbone.size=100"],
+        "does not take images of 100 pixels",
+    ),
+    (["+trainer.lightning.logger=true"], "trainer.lightning.logger has no effect: curves go to metrics.csv"),
+    (
+        ["data=image_folder", "data.root=2024"],
+        "data.root=2024 is read as a number, where a text is meant: write ./2024",
+    ),
+]
+QUICK = ("budget=60k", "hydra.run.dir=taken", "output=somefile", "evaluation.k=0", "query.root=nowhere")  # in words
+
+
 @pytest.mark.parametrize(
     ("overrides", "says"),
     [
-        (["budget=60k"], "the query set holds 300"),
-        (["thief.backbone.model=resnet10x"], "timm has no model 'resnet10x'. Near: resnet10t"),
-        (["thief.adaptation=probe"], "test_resnet has no pretrained weights configured"),
-        (["query=image_folder", "query.root=nowhere"], "There is no image folder nowhere"),
-        (["query=image_folder", "query.root=empty"], "holds no images"),
-        (["hydra.run.dir=taken"], "holds the result of another-0123456789abcdef"),
-        (["output=/sys/fmsteal"], "Cannot write under /sys/fmsteal"),
-        (["output=somefile"], "Cannot write under somefile"),
-        (["trainer.lightning.accelerator=tpu"], "Lightning refuses the trainer's options"),
-        (["trainer.lightning.devices=2", "+trainer.lightning.strategy=ddp"], "would start the whole job 2 times"),
-        (["evaluation.k=0"], "evaluation.k must be at least 1"),
-        (["tracker=wandb", "tracker.project=a/b"], "Invalid project name 'a/b'"),
-        (["tracker=wandb", "tracker.tags=['']"], "run_tags Value error, Tag at index 0 is empty"),
-        (["thief.recipe.batch_size=1"], "thief.recipe.batch_size=1: a batch would be a single image"),
-        (["budget.queries=1"], "budget.queries=1: a batch would be a single image"),
-        (["victim.recipe.batch_size=1"], "victim.recipe.batch_size=1: a batch would be a single image"),
-        (
-            ["thief.backbone.model=tf_efficientnet_lite0", "+thief.backbone.stem=small"],
-            "lite0 is none. Use backbone.stem",
-        ),
-        (
-            ["thief.backbone.model=vit_tiny_r_s16_p8_224", "thief.backbone.size=100"],
-            "does not take images of 100 pixels",
-        ),
-        (["+trainer.lightning.logger=true"], "trainer.lightning.logger has no effect: curves go to metrics.csv"),
-        (
-            ["data=image_folder", "data.root=2024"],
-            "data.root=2024 is read as a number, where a text is meant: write ./2024",
-        ),
+        pytest.param(words, says, marks=() if words[-1] in QUICK else pytest.mark.slow, id=" ".join(words))
+        for words, says in BAD
     ],
-    ids=lambda v: v[0] if isinstance(v, list) else "",
 )
 def test_bad_input_is_one_paragraph(overrides: list[str], says: str, fmsteal: Run, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
@@ -187,6 +196,7 @@ def test_the_stack_trace_is_there_for_who_asks(tmp_path: Path) -> None:
     assert done.returncode == 1 and "evaluation.k must be at least 1" in done.stderr and "Traceback" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_named_and_the_same_command_goes_on_afterwards(fmsteal: Run, tmp_path: Path) -> None:
     small = tmp_path / "small"
     small.mkdir()

@@ -77,6 +77,7 @@ def test_one_job_of_a_search_is_a_job(root: Path) -> None:
     assert "2 are finished already" in done.stdout and results(root) == before
 
 
+@pytest.mark.slow
 def test_what_a_job_does_not_log_ends_the_search_with_what_it_logs(root: Path) -> None:
     said = fmsteal(root, *SEARCH, "metric=attack/nonsense", RATE, "sweep_id=other", ok=False)
     assert "metric=attack/nonsense: " in said.stderr and "It has attack/held_out_agreement, cost/" in said.stderr

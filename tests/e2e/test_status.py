@@ -9,6 +9,8 @@ import signal
 import time
 from pathlib import Path
 
+import pytest
+
 from tests.support.commands import Run, start
 from tests.support.composing import SMALL
 from tests.support.outputs import in_thief_training
@@ -20,6 +22,7 @@ SWEEP = (
 FOLDER = "outputs/sweeps/mine"
 
 
+@pytest.mark.slow
 def test_status_while_a_sweep_runs_after_a_kill_and_at_the_end(fmsteal: Run, tmp_path: Path) -> None:
     sweep = start(*SWEEP, cwd=tmp_path)
     try:

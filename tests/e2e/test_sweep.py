@@ -58,50 +58,74 @@ def own(root: Path, *args: str) -> subprocess.CompletedProcess[str]:
     return Command(("-m", "--config-dir=conf", *SMALL, "attack=own", "sweep_id=own", *args), root, env).done()
 
 
-def test_a_sweep_runs_every_combination_and_again_runs_none(fmsteal: Run, tmp_path: Path) -> None:
-    sweep = ("-m", *SMALL, "tracker=wandb", "defense=none,hard_label", "seed=0,1", "victim.seed=0", "sweep_id=mine")
-    plan = fmsteal(*sweep, "dry_run=true").stdout
-    assert not (tmp_path / "outputs").exists()
+MINE = ("-m", *SMALL, "tracker=wandb", "defense=none,hard_label", "seed=0,1", "victim.seed=0", "sweep_id=mine")
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("sweep")
+
+
+@pytest.fixture(scope="module")
+def done(root: Path) -> subprocess.CompletedProcess[str]:
+    """The sweep `MINE` below ``root``, planned and run."""
+    plan = run(root, *MINE, "dry_run=true").stdout
+    assert not (root / "outputs").exists()
     rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in plan.splitlines()]
     assert ["victim", "1", "0", "1", "-", "-"] in [row[:6] for row in rows]
     assert ["thief", "4", "0", "4", "400", "0.60"] in [row[:6] for row in rows] and "arithmetic" in plan
-    done = fmsteal(*sweep)
-    assert len(results(tmp_path)) == 4 and len(victims(tmp_path)) == 1
+    return run(root, *MINE)
+
+
+def run(root: Path, *words: str, ok: bool = True) -> subprocess.CompletedProcess[str]:
+    done = Command(words, root, environment()).done()
+    assert (done.returncode == 0) == ok, done.stdout + done.stderr
+    return done
+
+
+def test_a_sweep_runs_every_combination_and_again_runs_none(root: Path, done: subprocess.CompletedProcess[str]) -> None:
+    assert len(results(root)) == 4 and len(victims(root)) == 1
     assert "mine: 4 of 4 jobs" in done.stdout and "hard_label" in done.stdout and "two seeds: " in done.stdout
     assert done.stdout.count("Launching") == 2 and done.stdout.count("stage=victims") == 1
     assert "1/1 " in done.stderr and "4/4 " in done.stderr and done.stderr.count("agreement 0.") == 4
-    assert "train thief" not in done.stdout and "train thief" in next(tmp_path.rglob("*-s1-*/fmsteal.log")).read_text()
-    runs = offline_runs(tmp_path / "outputs" / "sweeps" / "mine")
+    assert "train thief" not in done.stdout and "train thief" in next(root.rglob("*-s1-*/fmsteal.log")).read_text()
+    runs = offline_runs(root / "outputs" / "sweeps" / "mine")
     thieves = [r for r in runs if r.run.job_type == "thief"]
     assert sorted(r.run.job_type for r in runs if r not in thieves) == ["cell", "cell", "victim"]
     assert [r.exit_code for r in runs] == [0] * 7
     assert len({r.run.run_id for r in runs}) == 7 and {r.run.run_group for r in runs} == {"mine"}
     assert sorted(r.summary["test/agreement"] for r in thieves) == sorted(
         r["metrics"]["test/agreement"]
-        for r in results(tmp_path)  # type: ignore[index]
+        for r in results(root)  # type: ignore[index]
     )
-    again = fmsteal(*sweep)
+    again = run(root, *MINE)
     assert "4 are finished already" in again.stdout and "Launching" not in again.stdout
     assert "mine: 4 of 4 jobs" in again.stdout
-    grown = fmsteal(*sweep[:-3], "seed=0,1,2", *sweep[-2:])
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("done")
+def test_a_sweep_grows_and_another_takes_what_it_has_stolen(root: Path) -> None:
+    grown = run(root, *MINE[:-3], "seed=0,1,2", *MINE[-2:])
     assert "4 are finished already" in grown.stdout and "mine: 6 of 6 jobs" in grown.stdout
     assert grown.stdout.count("Launching") == 1 and "Launching 2 jobs" in grown.stdout  # the victim is there
-    other = fmsteal(*sweep, "query.count=200", ok=False)
-    assert "query.count: 300, now 200" in other.stderr and len(results(tmp_path)) == 6
-    shared = (*sweep[:-3], "seed=1,3", "victim.seed=0", "sweep_id=other")
-    plan = fmsteal(*shared, "dry_run=true").stdout
+    other = run(root, *MINE, "query.count=200", ok=False)
+    assert "query.count: 300, now 200" in other.stderr and len(results(root)) == 6
+    shared = (*MINE[:-3], "seed=1,3", "victim.seed=0", "sweep_id=other")
+    plan = run(root, *shared, "dry_run=true").stdout
     rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in plan.splitlines()]
     assert ["thief", "4", "0", "4", "200", "0.30"] in [row[:6] for row in rows] and "measured" in plan
-    full = fmsteal(*shared, "dry_run=full").stdout
+    full = run(root, *shared, "dry_run=full").stdout
     assert full.count("stolen already: measure") == 2 and full.count(" steal ") == 2
-    said = fmsteal(*shared).stdout
+    said = run(root, *shared).stdout
     assert said.count("Launching 2 jobs") == 2, "two thefts, then two that are only measured"
-    taken = [json.loads(p.read_text()) for p in tmp_path.glob("outputs/sweeps/other/*/result.json")]
+    taken = [json.loads(p.read_text()) for p in root.glob("outputs/sweeps/other/*/result.json")]
     billed = sorted((r["axis"]["seed"], r["cost"]["cost/usd"], r["cost"]["cost/usd_billed"]) for r in taken)
     assert billed == [(1, 0.15, 0.0)] * 2 + [(3, 0.15, 0.15)] * 2
-    assert len(list((tmp_path / "outputs" / "thefts").glob("*/theft.json"))) == 8
+    assert len(list((root / "outputs" / "thefts").glob("*/theft.json"))) == 8
 
 
+@pytest.mark.slow
 def test_a_stage_can_be_run_alone(fmsteal: Run, tmp_path: Path) -> None:
     sweep = ("-m", *SMALL, "victim.recipe.epochs=1,2", "defense=none,hard_label", "sweep_id=mine")
     fmsteal(*sweep, "stage=victims")
@@ -126,6 +150,7 @@ def test_however_a_job_fails_the_others_run_and_the_sweep_ends_non_zero(tmp_path
     assert "1 are finished already" in again.stdout and "Launching 2 jobs" in again.stdout
 
 
+@pytest.mark.slow
 def test_jobs_are_composed_from_the_configs_as_they_were_when_the_sweep_began(tmp_path: Path) -> None:
     done = own(tmp_path, "attack.how=spoils", "seed=0,1")
     assert done.returncode == 0, done.stdout + done.stderr
@@ -134,6 +159,7 @@ def test_jobs_are_composed_from_the_configs_as_they_were_when_the_sweep_began(tm
         assert f"--config-dir={tmp_path}/conf" in str(result["command"])
 
 
+@pytest.mark.slow
 def test_a_victim_that_fails_leaves_the_thieves_of_others_alone(fmsteal: Run, tmp_path: Path) -> None:
     done = fmsteal("-m", *SMALL, "victim.recipe.lr=1e-3,1e30", "seed=0,1", "victim.seed=0", "sweep_id=mine", ok=False)
     assert len(results(tmp_path)) == 2 and "Launching 2 jobs" in done.stdout  # two victims, then two thieves
@@ -146,8 +172,12 @@ def test_a_victim_that_fails_leaves_the_thieves_of_others_alone(fmsteal: Run, tm
     [
         (("seed=0,1", "+attack.bogus=1"), "has no option 'bogus'"),
         (("budget.queries=50,400,60",), "the query set holds 300"),
-        (("seed=0,1", "thief.adaptation=scratch,probe", "thief.backbone.weights=/absent/weights.pth"), "/absent/w"),
-        (("hydra/launcher=nowhere",), "hydra/launcher/nowhere"),
+        pytest.param(
+            ("seed=0,1", "thief.adaptation=scratch,probe", "thief.backbone.weights=/absent/weights.pth"),
+            "/absent/w",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(("hydra/launcher=nowhere",), "hydra/launcher/nowhere", marks=pytest.mark.slow),
     ],
 )
 def test_anything_wrong_in_one_combination_runs_no_job(
@@ -157,6 +187,7 @@ def test_anything_wrong_in_one_combination_runs_no_job(
     assert says in done.stderr and not (tmp_path / "outputs").exists()
 
 
+@pytest.mark.slow
 def test_a_swept_field_makes_rows_of_its_own(fmsteal: Run, tmp_path: Path) -> None:
     done = fmsteal("-m", *SMALL, "defense=top_k", "defense.k=1,5", "sweep_id=k")
     assert "defense.k" in done.stdout and done.stdout.count("one seed") == 2 + 1  # and the majority class

@@ -56,7 +56,7 @@ def fitted(
     return net, [float(row[-1]) for row in rows]
 
 
-@pytest.mark.parametrize("batch_size", [16, 13])
+@pytest.mark.parametrize("batch_size", [16, pytest.param(13, marks=pytest.mark.slow)])
 def test_two_processes_train_the_model_that_one_would(batch_size: int, tmp_path: Path) -> None:
     recipe = Recipe(epochs=3, batch_size=batch_size, optimizer="adamw", lr=0.05)
     alone, curve = fitted(tmp_path / "one", recipe)
@@ -85,6 +85,7 @@ def test_features_in_memory_are_fitted_by_this_process_alone(tmp_path: Path) -> 
     assert curves == curve and all(torch.equal(v, again.state_dict()[k]) for k, v in alone.state_dict().items())
 
 
+@pytest.mark.slow
 def test_images_travel_by_the_name_of_their_file_and_a_checkpoint_is_one(tmp_path: Path) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (50, 6), dtype=np.uint8)
     np.save(tmp_path / "pixels.npy", pixels.astype(np.float32))
@@ -99,6 +100,7 @@ def test_images_travel_by_the_name_of_their_file_and_a_checkpoint_is_one(tmp_pat
     assert kept["epoch"] == 1 and sorted(p.name for p in (tmp_path / "two").glob("*.ckpt")) == [LAST]
 
 
+@pytest.mark.slow
 def test_an_error_in_a_training_process_reads_as_it_would_in_one(tmp_path: Path) -> None:
     with pytest.raises(FmstealError, match=r"^The training loss became (nan|inf) in epoch \d.*Lower the recipe's lr"):
         fitted(tmp_path, Recipe(epochs=9, batch_size=8, optimizer="sgd", lr=1e38, momentum=0), *TWO)
@@ -125,6 +127,7 @@ def test_a_task_of_a_cluster_is_not_taken_for_one_of_many_processes(monkeypatch:
     assert training().processes == 1
 
 
+@pytest.mark.slow
 def test_a_job_on_two_devices_has_one_result_one_run_and_one_ledger(fmsteal: Run, tmp_path: Path) -> None:
     fmsteal(*SMALL, *TWO, "tracker=wandb", "recipes.scratch.epochs=2")
     folder = only_run(tmp_path)

@@ -53,7 +53,10 @@ def due(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-@pytest.mark.parametrize("name", WRITTEN)
+@pytest.mark.parametrize(
+    "name",
+    [name if name in ("ledger.bin", "theft.json") else pytest.param(name, marks=pytest.mark.slow) for name in WRITTEN],
+)
 def test_a_full_disk_is_said_and_the_same_command_goes_on(
     name: str, due: Path, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -82,7 +85,8 @@ def same(folder: TheftFolder, due: TheftFolder) -> None:
 FLIPPED = ("begun.json", "theft.json", "ledger.bin", "curves.csv", "thief.safetensors")
 
 
-@pytest.mark.parametrize("attack", ["knockoff", pytest.param("activethief", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("attack", ["knockoff", "activethief"])
 def test_a_flipped_bit_costs_no_query_and_changes_nothing(
     attack: str, cache: Path, tmp_path: Path, done: object, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -60,6 +60,7 @@ def test_evaluate_measures_what_is_missing_of_a_sweep_and_of_runs(root: Path) ->
     assert "test/agreement@3" in (root / "all.csv").read_text()
 
 
+@pytest.mark.slow
 def test_force_makes_a_further_theft_and_the_old_result_still_reads(root: Path) -> None:
     before = stolen(root)
     said = finish(start(root, *JOB, "force=true"))

@@ -41,7 +41,7 @@ def kill(attack: str, kills: int, seed: int, cache: Path, root: Path) -> int:
     return met
 
 
-@pytest.mark.parametrize("attack", ["knockoff", "activethief"])
+@pytest.mark.parametrize("attack", ["knockoff", pytest.param("activethief", marks=pytest.mark.slow)])
 def test_killed_twice_it_ends_as_if_nothing_had_happened(attack: str, cache: Path, tmp_path: Path) -> None:
     assert kill(attack, 2, 0, cache, tmp_path) >= 1
 
@@ -84,6 +84,7 @@ def test_killed_sweeps_go_on(cache: Path, tmp_path: Path) -> None:
     assert met == SWEEP_KILLS
 
 
+@pytest.mark.slow
 def test_two_jobs_and_two_sweeps_that_want_one_theft_steal_once(cache: Path, tmp_path: Path) -> None:
     given = words("knockoff", cache)
     running = [

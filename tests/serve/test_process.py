@@ -68,6 +68,7 @@ def test_killed_in_the_middle_it_goes_on_and_charges_each_answer_once(tmp_path: 
     assert service.stop(signal.SIGINT) == 0
 
 
+@pytest.mark.slow
 def test_a_defense_remembers_its_clients_when_the_service_was_killed(tmp_path: Path) -> None:
     words = ("defense=client_limits", "defense.queries=4")
     service = start(tmp_path, *words)
@@ -89,6 +90,7 @@ def test_a_defense_remembers_its_clients_when_the_service_was_killed(tmp_path: P
     service.stop()
 
 
+@pytest.mark.slow
 def test_an_encoder_is_served_to_the_only_client(tmp_path: Path) -> None:
     service = start(
         tmp_path, "task=embed", "victim=custom_encoder", "thief=encoder_resnet10", "--budget", "3", "--price", "2",

@@ -105,6 +105,7 @@ def encoder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     running.stop(9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", FORMS, ids=["base64", "png"])
 @pytest.mark.usefixtures("_key")
 def test_an_encoder_answers_over_the_wire_as_in_process(

@@ -28,9 +28,7 @@ def everywhere(*quick: str, numbers: tuple[int, int]) -> list[ParameterSet]:
     ]
 
 
-@pytest.mark.parametrize(
-    ("place", "number"), everywhere("training thief", "measuring", numbers=(signal.SIGTERM, signal.SIGINT))
-)
+@pytest.mark.parametrize(("place", "number"), everywhere("measuring", numbers=(signal.SIGTERM, signal.SIGINT)))
 def test_a_job_is_cut_off_and_goes_on(place: str, number: int, tmp_path: Path) -> None:
     words = (*WORDS, *OFFLINE)
     again = assert_stopped(Cold(tmp_path, *words, place=place), tmp_path, number, terminal=number == signal.SIGINT)
@@ -64,6 +62,7 @@ def test_a_sweep_ends_at_once_and_begins_no_other_job(place: str, number: int, t
         assert "what is left is done by" in watched.stdout
 
 
+@pytest.mark.slow
 def test_one_watches_as_long_as_a_command_runs_the_sweep(tmp_path: Path) -> None:
     sweep = Cold(tmp_path, *SWEEP, place="querying")
     sweep.until_held()
@@ -78,6 +77,7 @@ def test_one_watches_as_long_as_a_command_runs_the_sweep(tmp_path: Path) -> None
     sweep.process.communicate()
 
 
+@pytest.mark.slow
 def test_a_second_ctrl_c_kills(tmp_path: Path) -> None:
     """A job that swallows the first."""
     cold = Cold(tmp_path, *SWEEP, place="querying", HOW="deaf")

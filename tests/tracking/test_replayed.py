@@ -39,6 +39,7 @@ def curve(root: Path) -> dict[int, float]:
     return found
 
 
+@pytest.mark.slow
 def test_tensorboard_has_the_curves_of_a_theft_that_was_finished_before(root: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -50,6 +51,7 @@ def test_tensorboard_has_the_curves_of_a_theft_that_was_finished_before(root: Pa
     assert "test/confusion/text_summary" in events.Tags()["tensors"]
 
 
+@pytest.mark.slow
 def test_mlflow_has_the_curves_of_a_theft_that_was_finished_before(root: Path) -> None:
     from mlflow import MlflowClient
 

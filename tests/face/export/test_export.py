@@ -154,14 +154,20 @@ SMALL_STEM: dict[str, Any] = {
 }
 
 
-@pytest.mark.parametrize("options", ARCHITECTURES, ids=lambda options: options["model"])
+@pytest.mark.parametrize(
+    "options",
+    [*ARCHITECTURES[:2], *(pytest.param(options, marks=pytest.mark.slow) for options in ARCHITECTURES[2:])],
+    ids=lambda options: options["model"],
+)
 def test_timm_holds_its_own_architectures_at_any_size(options: dict[str, Any], tmp_path: Path) -> None:
     one = classifier(**options)
     timm_folder.write(one, tmp_path / "a")
     require_same(one, by_timm(tmp_path / "a"))
 
 
-@pytest.mark.parametrize("options", [ARCHITECTURES[0], SMALL_STEM], ids=["vit", "stem"])
+@pytest.mark.parametrize(
+    "options", [pytest.param(ARCHITECTURES[0], marks=pytest.mark.slow), SMALL_STEM], ids=["vit", "stem"]
+)
 @pytest.mark.parametrize("to", ["torch.export", "onnx"])
 def test_the_others_hold_any(options: dict[str, Any], to: str, tmp_path: Path) -> None:
     one = classifier(**options)
@@ -170,6 +176,7 @@ def test_the_others_hold_any(options: dict[str, Any], to: str, tmp_path: Path) -
     require_same(one, read(tmp_path / name))
 
 
+@pytest.mark.slow
 def test_a_real_probe_of_a_pretrained_trunk(tmp_path: Path) -> None:
     """The default job's thief, as an earlier version has sealed it."""
     known = json.loads((SEALED / "theft.json").read_text())["thief"]
@@ -220,6 +227,7 @@ def test_what_timm_cannot_hold_is_named_and_nothing_is_left(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_encoders_are_held_where_they_can_be(tmp_path: Path) -> None:
     plain = encoder(features(), "linear")
     timm_folder.write(plain, tmp_path / "plain")
@@ -236,6 +244,7 @@ def test_encoders_are_held_where_they_can_be(tmp_path: Path) -> None:
     assert out.name == "embeddings"
 
 
+@pytest.mark.slow
 def test_a_thief_of_its_attacks_own_make(tmp_path: Path) -> None:
     """As torch.export keeps it when its theft is sealed."""
     images = torch.rand(4, 3, 16, 20)
@@ -267,7 +276,7 @@ class Untraceable(nn.Module):
         return torch.tensor(images.numpy().tolist()).flatten(1)[:, :CLASSES]
 
 
-@pytest.mark.parametrize("to", ["torch.export", "onnx"])
+@pytest.mark.parametrize("to", ["torch.export", pytest.param("onnx", marks=pytest.mark.slow)])
 def test_what_is_written_is_compared_and_only_kept_if_it_answers_alike(to: str, tmp_path: Path) -> None:
     name, _ = READERS[to]
     module = torch_program if to == "torch.export" else onnx_file

@@ -27,6 +27,7 @@ def artifacts(root: Path) -> dict[str, int]:
     return {place.relative_to(root / "outputs/cache").as_posix(): place.stat().st_ino for place in places}
 
 
+@pytest.mark.slow
 def test_a_pruned_cache_costs_nothing_but_what_was_pruned(
     fmsteal: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
