@@ -51,7 +51,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
         yield running
 
 
-@pytest.mark.parametrize("name", ["direct", "stolen_encoder_k0"])
+@pytest.mark.parametrize("name", ["direct", pytest.param("stolen_encoder_k0", marks=pytest.mark.slow)])
 def test_an_attack_steals_the_same_over_clarifai(
     name: str, server: Running, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

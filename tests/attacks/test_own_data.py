@@ -66,6 +66,7 @@ def test_what_is_not_there_is_named_before_anything_is_trained(tmp_path: Path) -
         build.make(composed("attack=own_data").attack).run(colour_api.oracle_for(ctx, 0), colour_api.POOL, attack)
 
 
+@pytest.mark.slow
 def test_a_job_of_no_query_goes_all_the_way(fmsteal: Run, tmp_path: Path) -> None:
     words = ("experiment=smoke", "tracker=none", "trainer=cpu", "data.train_count=400", "attack=own_data", "budget=0")
     done = fmsteal(*words, "attack.images=200")

@@ -75,7 +75,7 @@ def test_all_that_is_left_is_trained_on_by_default(name: str, tmp_path: Path, mo
     assert set(loaders[0].others.ids) == set(range(80)) - set(random(80, 70, 0))  # type: ignore[union-attr]
 
 
-@pytest.mark.parametrize("thief", ["scratch", "probe"])
+@pytest.mark.parametrize("thief", [pytest.param("scratch", marks=pytest.mark.slow), "probe"])
 @pytest.mark.parametrize("name", NAMES)
 def test_a_killed_training_ends_as_if_it_had_never_been(
     name: str, thief: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -133,6 +133,7 @@ def test_samples_are_those_of_webdataset(tmp_path: Path) -> None:
     assert list(ours) == ["a/1", "b/1", "c.d/2", "3"]
 
 
+@pytest.mark.slow
 def test_killed_while_decoding_it_goes_on(shards: Path, unpacked: Images, tmp_path: Path) -> None:
     process = subprocess.Popen([sys.executable, "-c", SLOWLY, str(tmp_path), str(shards)], env=environment())
     while not (states := list(tmp_path.glob("scratch/images/*/decoded.json"))) or read_json(states[0])["done"] < 12:

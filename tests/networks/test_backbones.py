@@ -173,7 +173,9 @@ def test_an_unreachable_hub_is_a_clear_error(tmp_path: Path, monkeypatch: pytest
 PAPER = sorted(p for p in (paths.folder("conf") / "backbone").glob("*.yaml") if "weights: hub" in p.read_text())
 
 
-@pytest.mark.parametrize("file", PAPER, ids=lambda p: p.stem)
+@pytest.mark.parametrize(
+    "file", [*PAPER[:2], *(pytest.param(file, marks=pytest.mark.slow) for file in PAPER[2:])], ids=lambda p: p.stem
+)
 def test_every_backbone_of_the_paper_is_an_architecture_with_its_own_statistics(file: Path) -> None:
     """Built without storage, so that a ViT-L costs nothing here; its weights come from the hub, which is not asked."""
     spec = BackboneSpec(**{k: v for k, v in OmegaConf.load(file).items() if k != "_target_"})  # type: ignore[misc]

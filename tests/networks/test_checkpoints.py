@@ -55,7 +55,7 @@ def named(state: Mapping[str, Tensor], naming: str) -> dict[str, Tensor]:
         "no counters", "numbered f. no", "numbered f. pool", "numbered f.f. no", "numbered module.f. pool",
     ],
 )  # fmt: skip
-@pytest.mark.parametrize("wrapped", [None, "state_dict", "model"])
+@pytest.mark.parametrize("wrapped", [None, "state_dict", pytest.param("model", marks=pytest.mark.slow)])
 def test_every_naming_gives_the_same_features(
     spec: BackboneSpec, naming: str, wrapped: str | None, tmp_path: Path
 ) -> None:

@@ -119,7 +119,16 @@ def test_convnext_in_its_authors_naming(tmp_path: Path) -> None:
     assert all(torch.equal(got[k], v) for k, v in timms.items())
 
 
-@pytest.mark.parametrize("model", ["vit_tiny_r_s16_p8_224", "maxvit_tiny_tf_224", "coatnet_0_rw_224", "nest_tiny"])
+@pytest.mark.parametrize(
+    "model",
+    [
+        "vit_tiny_r_s16_p8_224",
+        *(
+            pytest.param(name, marks=pytest.mark.slow)
+            for name in ("maxvit_tiny_tf_224", "coatnet_0_rw_224", "nest_tiny")
+        ),
+    ],
+)
 def test_an_architecture_that_fails_at_a_size_says_so(model: str) -> None:
     with torch.device("meta"), pytest.raises(ConfigError) as caught:
         BackboneSpec(model, size=100).build(pretrained=False)

@@ -44,7 +44,14 @@ def folder(tmp_path: Path) -> Iterator[Path]:
         yield Path(name)
 
 
-@pytest.mark.parametrize(("scenario", "kills"), [("artifacts", 150), ("chunks", 120), ("answers", 250)])
+@pytest.mark.parametrize(
+    ("scenario", "kills"),
+    [
+        pytest.param("artifacts", 150, marks=pytest.mark.slow),
+        pytest.param("chunks", 120, marks=pytest.mark.slow),
+        ("answers", 250),
+    ],
+)
 def test_killed_anywhere_nothing_is_torn_or_lost(scenario: str, kills: int, folder: Path) -> None:
     said = serve(scenario, folder, str(kills))
     assert said == f"{kills} killed\n"

@@ -6,11 +6,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.support.commands import environment
 
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.mark.slow
 def test_state_and_files_after_fifty_kills_are_those_of_an_undisturbed_run(tmp_path: Path) -> None:
     env = {**environment(), "OMP_NUM_THREADS": "1"}
     words = [sys.executable, "-m", "tests.oracle.killed", str(tmp_path), "50"]

@@ -179,6 +179,7 @@ def test_options_that_make_no_sense_are_refused(tmp_path: Path, monkeypatch: pyt
         require_adaptable(VIT, LoRA())
 
 
+@pytest.mark.slow
 def test_a_job_steals_by_low_rank_updates_and_seals_a_plain_thief(fmsteal: Run, tmp_path: Path) -> None:
     words = [*SMOKE, "victim=resnet10t", "victim.backbone.model=test_resnet", *adapted(tmp_path, "test_vit")]
     fmsteal(*words, "thief.recipe.lora.rank=4")

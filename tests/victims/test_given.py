@@ -209,6 +209,7 @@ def test_weights_alone_are_not_a_model(tmp_path: Path) -> None:
         ask(tmp_path, f"{tmp_path}/weights.pt")
 
 
+@pytest.mark.slow
 def test_a_job_steals_somebody_elses_function(fmsteal: Run, tmp_path: Path) -> None:
     (tmp_path / "theirs.py").write_text(
         "import numpy as np\n"

@@ -135,6 +135,7 @@ def test_a_task_of_numbers_is_refused_before_anything_is_asked(tmp_path: Path) -
         maker(tmp_path).prepare(digits(), context(tmp_path))
 
 
+@pytest.mark.slow
 def test_a_job_steals_a_zero_shot_victim(fmsteal: Run, tmp_path: Path) -> None:
     texts = [f"a photo of a {name}." for name in NUMBERS]
     clip = small_clip(tmp_path / "clip", digits().train, texts)
