@@ -8,7 +8,7 @@ from tests.support.checkout import checkout, spoil
 from tests.support.commands import finish
 from tests.support.composing import SMALL
 from tests.support.slurm_cluster import Cluster
-from tests.support.slurm_sweeps import start, until
+from tests.support.slurm_sweeps import start_cold, until
 
 
 def test_editing_the_checkout_does_not_change_jobs_that_wait(cluster: Cluster, tmp_path: Path) -> None:
@@ -17,7 +17,7 @@ def test_editing_the_checkout_does_not_change_jobs_that_wait(cluster: Cluster, t
     before = cluster.ask(
         "sbatch", "--parsable", "--partition=urgent", "--exclusive", "--output=/dev/null", "--wrap=sleep 600"
     )
-    sweep = start(cluster, root, *SMALL, "sweep_id=mine", **variables)
+    sweep = start_cold(cluster, root, *SMALL, "sweep_id=mine", **variables)
     until(lambda: len(cluster.queue()) == 2, sweep)
     spoil(root)
     cluster.ask("scancel", before)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 from collections import Counter
@@ -17,7 +18,7 @@ from tests.support.commands import finish
 from tests.support.composing import SMALL
 from tests.support.outputs import in_thief_training, theft_of_job
 from tests.support.slurm_cluster import Cluster
-from tests.support.slurm_sweeps import run_here, start, until, worker
+from tests.support.slurm_sweeps import is_alive, run_here, start_cold, until, worker
 from tests.support.wandb_file import offline_runs
 
 EPOCHS = 6
@@ -33,8 +34,23 @@ def folder(root: Path) -> Path:
     return found
 
 
-def thief_has_trained(root: Path, epochs: int) -> bool:
-    return trained(root)["thief"] >= epochs and bool(in_thief_training(root))
+def begin(cluster: Cluster, root: Path, *words: str, victim_of: Path | None = None) -> subprocess.Popen[str]:
+    """Begin the sweep, whose thief stays in its second epoch, with the victim of another that has gone through."""
+    for name in ("victims", "prepared") if victim_of else ():
+        shutil.copytree(f"{victim_of}/outputs/cache/{name}", root / "outputs" / "cache" / name)
+    return start_cold(cluster, root, *JOB, *words, PAUSE_UNTIL=str(root / "go"), PAUSE_FROM="1")
+
+
+def until_it_stays(root: Path, sweep: subprocess.Popen[str]) -> int:
+    """Wait until the thief stays in its second epoch, the first is kept; the process that trains it."""
+    until(lambda: trained(root)["thief"] >= 2 and in_thief_training(root), sweep)
+    return worker(folder(root))
+
+
+def let_go(root: Path, process: int, sweep: subprocess.Popen[str]) -> None:
+    """Once the process is gone, have the next one not stay."""
+    until(lambda: not is_alive(process), sweep)
+    (root / "go").touch()
 
 
 def trained(root: Path) -> Counter[str]:
@@ -77,21 +93,23 @@ def assert_as_if_nothing_had_happened(root: Path, undisturbed: Path, interruptio
 
 
 def test_queued_again_by_the_administrator(cluster: Cluster, undisturbed: Path, tmp_path: Path) -> None:
-    """The pauses are longer than the seconds between SIGTERM, which submitit bypasses, and the kill."""
-    sweep = start(cluster, tmp_path, *JOB, pause=5.0)
-    until(lambda: thief_has_trained(tmp_path, 2), sweep)
+    """With SIGTERM, which submitit bypasses, and a kill some seconds later."""
+    sweep = begin(cluster, tmp_path)
+    process = until_it_stays(tmp_path, sweep)
     (job,) = cluster.queue()
     cluster.ask("scontrol", "requeue", job)
+    let_go(tmp_path, process, sweep)
     finish(sweep)
     assert_as_if_nothing_had_happened(tmp_path, undisturbed, 1)
 
 
 def test_preempted_by_a_more_urgent_job(cluster: Cluster, undisturbed: Path, tmp_path: Path) -> None:
     """Slurm sends SIGTERM, waits a while (the partition's GraceTime), kills the job and queues it again."""
-    sweep = start(cluster, tmp_path, *JOB, pause=5.0)
-    until(lambda: thief_has_trained(tmp_path, 1), sweep)
+    sweep = begin(cluster, tmp_path, victim_of=undisturbed)
+    process = until_it_stays(tmp_path, sweep)
     (job,) = cluster.queue()
     cluster.ask("sbatch", "--partition=urgent", "--exclusive", "--output=/dev/null", "--wrap=sleep 1")
+    let_go(tmp_path, process, sweep)
     finish(sweep)
     log = "\n".join(p.read_text() for p in tmp_path.glob("outputs/sweeps/one/.submitit/*/*_log.out"))
     assert "Bypassing signal SIGTERM" in log and job in log
@@ -101,14 +119,14 @@ def test_preempted_by_a_more_urgent_job(cluster: Cluster, undisturbed: Path, tmp
 def test_out_of_time(cluster: Cluster, undisturbed: Path, tmp_path: Path) -> None:
     """Slurm's shortest limit is a minute, which it looks at every half; submitit queues the job again when warned."""
     limit = ("hydra.launcher.timeout_min=1", "hydra.launcher.signal_delay_s=1", "hydra.launcher.max_num_timeout=9")
-    sweep = start(cluster, tmp_path, *JOB, *limit, pause=8.0)
+    sweep = begin(cluster, tmp_path, *limit, victim_of=undisturbed)
+    let_go(tmp_path, until_it_stays(tmp_path, sweep), sweep)
     finish(sweep)
-    logs = sorted(tmp_path.glob("outputs/sweeps/one/.submitit/*/*_log.out"), key=lambda p: int(p.parent.name))
-    victim, thief = (p.read_text() for p in logs)  # where starting takes long, the victim's job is out of time as well
-    warned = len(re.findall(r"^submitit INFO .*Requeued job", thief, flags=re.MULTILINE))
-    assert warned >= 1 and "Caught signal SIGUSR2" in thief, thief
-    for log in (victim, thief):
-        assert len(re.findall(r"^submitit INFO .*Job completed successfully", log, flags=re.MULTILINE)) == 1, log
+    (log,) = tmp_path.glob("outputs/sweeps/one/.submitit/*/*_log.out")
+    said = log.read_text()
+    warned = len(re.findall(r"^submitit INFO .*Requeued job", said, flags=re.MULTILINE))
+    assert warned >= 1 and "Caught signal SIGUSR2" in said, said
+    assert len(re.findall(r"^submitit INFO .*Job completed successfully", said, flags=re.MULTILINE)) == 1, said
     assert_as_if_nothing_had_happened(tmp_path, undisturbed, warned)
     *stopped, whole = offline_runs(folder(tmp_path))
     assert any(run.preempting for run in stopped) and not whole.preempting
@@ -128,11 +146,12 @@ def kill_all_of(job: str) -> None:
 
 def test_preempted_where_slurm_warns_first(two_nodes: Cluster, undisturbed: Path, tmp_path: Path) -> None:
     """SIGUSR2, as before the time limit: W&B's run is closed, and marked, before any process is told to end."""
-    sweep = start(two_nodes, tmp_path, *JOB, pause=2.0)
-    until(lambda: thief_has_trained(tmp_path, 2), sweep)
+    sweep = begin(two_nodes, tmp_path, victim_of=undisturbed)
+    process = until_it_stays(tmp_path, sweep)
     (node,) = two_nodes.queue("%N")
     urgent = ("--partition=urgent", "--exclusive", f"--nodelist={node}", "--output=/dev/null", "--wrap=sleep 1")
     two_nodes.ask("sbatch", *urgent)
+    let_go(tmp_path, process, sweep)
     finish(sweep)
     log = "\n".join(p.read_text() for p in tmp_path.glob("outputs/sweeps/one/.submitit/*/*_log.out"))
     assert "Caught signal SIGUSR2" in log
@@ -142,13 +161,14 @@ def test_preempted_where_slurm_warns_first(two_nodes: Cluster, undisturbed: Path
 
 
 def test_a_job_outlives_its_node(two_nodes: Cluster, undisturbed: Path, tmp_path: Path) -> None:
-    sweep = start(two_nodes, tmp_path, *JOB, pause=2.0)
-    until(lambda: thief_has_trained(tmp_path, 2), sweep)
+    sweep = begin(two_nodes, tmp_path, victim_of=undisturbed)
+    process = until_it_stays(tmp_path, sweep)
     (node,) = two_nodes.queue("%N")
-    variables = Path(f"/proc/{worker(folder(tmp_path))}/environ").read_bytes().split(b"\0")
+    variables = Path(f"/proc/{process}/environ").read_bytes().split(b"\0")
     (number,) = [v.decode().partition("=")[2] for v in variables if v.startswith(b"SLURM_JOB_ID=")]
     two_nodes.nodes[node].kill()
     kill_all_of(number)
+    let_go(tmp_path, process, sweep)
     said = finish(sweep)
     assert "one: 1 of 1 jobs" in said
     states = dict(line.split() for line in two_nodes.ask("sinfo", "-h", "-N", "-o", "%N %T").splitlines())

@@ -11,8 +11,9 @@ import pytest
 from tests.support.commands import finish
 from tests.support.composing import SMALL
 from tests.support.slurm_cluster import Cluster, wait_for
-from tests.support.slurm_sweeps import start, until
+from tests.support.slurm_sweeps import start, start_cold, until
 
+IMPATIENT = "tests.support.impatient"
 PAUSED = "trainer.callbacks=[{_target_:tests.support.pause.Pause}]"
 
 
@@ -22,7 +23,7 @@ def results(root: Path) -> list[dict[str, object]]:
 
 def test_a_sweep_goes_through_and_again_runs_nothing(cluster: Cluster, tmp_path: Path) -> None:
     sweep = (*SMALL, "defense=none,hard_label", "sweep_id=mine")
-    assert "mine: 2 of 2 jobs" in finish(start(cluster, tmp_path, *sweep))
+    assert "mine: 2 of 2 jobs" in finish(start_cold(cluster, tmp_path, *sweep))
     assert len(results(tmp_path)) == 2
     wait_for(lambda: not cluster.queue(), cluster, [])  # Slurm lists a job until it has tidied up after it
     assert len(list((tmp_path / "outputs" / "cache" / "victims").iterdir())) == 1
@@ -35,10 +36,13 @@ def test_failing_and_killed_jobs_leave_the_others(cluster: Cluster, tmp_path: Pa
     """Two have a bug in their attack, one is killed as by the kernel when memory is out, one is well."""
     attacks = "attack._target_=fmsteal.attacks.knockoff.Knockoff,tests.support.misbehaving.Raises"
     words = (*SMALL, PAUSED, attacks, "seed=0,1", "victim.seed=0", "sweep_id=mine")
-    sweep = start(cluster, tmp_path, *words, pause=8.0)
+    go = tmp_path / "go"  # the thieves wait for it
+    sweep = start_cold(cluster, tmp_path, *words, module=IMPATIENT, PAUSE_UNTIL=str(go))
     until(lambda: list(tmp_path.glob("outputs/thefts/*/work/cost.json")), sweep)
     (array,) = {job.partition("_")[0] for job in cluster.queue()}
     cluster.ask("scancel", "--signal=KILL", f"{array}_0")
+    until(lambda: f"{array}_0" not in cluster.queue(), sweep)
+    go.touch()
     said = finish(sweep, ok=False)
     assert [r["axis"]["seed"] for r in results(tmp_path)] == [1]  # type: ignore[index]
     assert "3 of 4 jobs" in said and "it failed after 100 queries" in said and "ended without a result" in said
@@ -49,7 +53,7 @@ def test_a_cancelled_array_is_continued_by_the_same_command(cluster: Cluster, tm
     stages = ("hydra.launcher.victims.timeout_min=30", "hydra.launcher.thefts.timeout_min=20")
     room = ("hydra.launcher.array_parallelism=2", *stages)
     words = (*SMALL, PAUSED, "seed=0,1,2", "victim.seed=0", "sweep_id=mine", *room)
-    sweep = start(cluster, tmp_path, *words, pause=1.0)
+    sweep = start_cold(cluster, tmp_path, *words, module=IMPATIENT, PAUSE_SECONDS="1")
     until(lambda: results(tmp_path), sweep)
     (array,) = {job.partition("_")[0] for job in cluster.queue()}
     cluster.ask("scancel", array)

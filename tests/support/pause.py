@@ -11,7 +11,8 @@ from lightning.pytorch.callbacks import Callback
 
 
 class Pause(Callback):
-    """After an epoch PAUSE_SECONDS of sleep and a line in PAUSE_TRACE; a thief waits for the file PAUSE_UNTIL.
+    """After an epoch PAUSE_SECONDS of sleep and a line in PAUSE_TRACE; a thief waits for the file PAUSE_UNTIL, from its
+    epoch PAUSE_FROM (0) on.
 
     A training below a folder whose name has PAUSE_FAILS in it raises.
     """
@@ -23,6 +24,7 @@ class Pause(Callback):
         if "PAUSE_TRACE" in os.environ:
             with Path(os.environ["PAUSE_TRACE"]).open("a") as trace:
                 trace.write(f"{Path(trainer.default_root_dir).name} {trainer.current_epoch}\n")
-        if "PAUSE_UNTIL" in os.environ and Path(trainer.default_root_dir).name == "thief":
+        waits = Path(trainer.default_root_dir).name == "thief" and "PAUSE_UNTIL" in os.environ
+        if waits and trainer.current_epoch >= int(os.environ.get("PAUSE_FROM", "0")):
             while not Path(os.environ["PAUSE_UNTIL"]).exists():
                 time.sleep(0.1)

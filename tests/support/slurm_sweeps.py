@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,19 +12,27 @@ from filelock import SoftFileLease
 
 from tests.support.commands import command, environment
 from tests.support.slurm_cluster import Cluster
+from tests.support.warm import Command
 
 LAUNCHER = ("hydra/launcher=slurm", "hydra.launcher.gpus_per_node=null", "hydra.launcher.cpus_per_task=1")
 
 
-def start(cluster: Cluster, root: Path, *words: str, pause: float = 0, **variables: str) -> subprocess.Popen[str]:
-    """Begin a sweep whose jobs Slurm runs; ``pause`` seconds after each epoch, where the sweep asks for pauses."""
-    return begin(cluster, root, "-m", *LAUNCHER, *words, PAUSE_SECONDS=str(pause), **variables)
+def start(cluster: Cluster, root: Path, *words: str, **variables: str) -> Command:
+    """Begin a sweep whose jobs Slurm runs, by a warm command; the jobs are cold."""
+    return begin(cluster, root, "-m", *LAUNCHER, *words, **variables)
 
 
-def begin(cluster: Cluster, root: Path, *words: str, **variables: str) -> subprocess.Popen[str]:
-    """Begin a command where there is Slurm."""
+def begin(cluster: Cluster, root: Path, *words: str, **variables: str) -> Command:
+    """Begin a warm command where there is Slurm."""
+    return Command(words, root, {**surroundings(root), **cluster.environment, **variables}, joined=True)
+
+
+def start_cold(
+    cluster: Cluster, root: Path, *words: str, module: str = "fmsteal", **variables: str
+) -> subprocess.Popen[str]:
+    """Begin a sweep whose jobs Slurm runs, by a process that imports everything itself, as ``python -m MODULE``."""
     return subprocess.Popen(
-        command(*words),
+        [sys.executable, "-m", module, "-m", *LAUNCHER, *words],
         cwd=root,
         env={**surroundings(root), **cluster.environment, **variables},
         stdin=subprocess.DEVNULL,
@@ -54,8 +63,16 @@ def worker(job: Path) -> int:
     return owner.pid
 
 
-def until(moment: Callable[[], object], sweep: subprocess.Popen[str]) -> None:
+def is_alive(process: int) -> bool:
+    """Whether a process runs; one that has ended, and that nobody has asked about, has no command line."""
+    try:
+        return bool(Path(f"/proc/{process}/cmdline").read_bytes())
+    except OSError:
+        return False
+
+
+def until(moment: Callable[[], object], sweep: subprocess.Popen[str] | Command) -> None:
     """Wait for a moment in a running sweep."""
     while not moment():
-        assert sweep.poll() is None, sweep.stdout.read() if sweep.stdout else ""
+        assert sweep.poll() is None, sweep.communicate()
         time.sleep(0.05)
