@@ -17,6 +17,7 @@ from tests.support.commands import command, environment
 from tests.support.composing import SMALL
 from tests.support.ray_cluster import VARIABLES, Cluster, running_cluster
 from tests.support.slurm_sweeps import surroundings
+from tests.support.warm import Command
 
 pytest.importorskip("aiohttp_cors", reason="pip install -e '.[ray]'")  # of Ray's job server
 EPOCHS = 4
@@ -41,16 +42,18 @@ def ray(cluster: Cluster, *words: str) -> str:
     return subprocess.run(called, env=variables, capture_output=True, text=True, check=True, timeout=120).stdout
 
 
-def leave(cluster: Cluster, here: Path, pause: int) -> str:
-    """Submit the sweep from a shell that is hung up as soon as its command has returned; the id of Ray's job."""
+def leave(cluster: Cluster, here: Path, go: Path) -> str:
+    """Submit the sweep, whose thieves wait for the file ``go``, from a shell that is hung up as soon as its command has
+    returned; the id of Ray's job.
+    """
     words = shlex.join(command("-m", *SWEEP, f"hydra.launcher.address={cluster.address}"))
-    exports = {**surroundings(here), "PAUSE_SECONDS": str(pause)}
-    names = ("PYTHONPATH", "PAUSE_TRACE", "PAUSE_SECONDS", "OMP_NUM_THREADS", "WANDB_MODE")
+    exports = {**surroundings(here), "PAUSE_UNTIL": str(go)}
+    names = ("PYTHONPATH", "PAUSE_TRACE", "PAUSE_UNTIL", "OMP_NUM_THREADS", "WANDB_MODE")
     line = f"cd {here} && " + " ".join(f"{name}={exports[name]}" for name in names) + f" {words}"
     submit = shlex.join(
         [sys.executable, "-m", "ray.scripts.scripts", "job", "submit", "--no-wait", "--", "sh", "-c", line]
     )
-    said = here.parent / f"submitted-{pause}"
+    said = here.parent / f"submitted-{go.name}"
     shell = subprocess.Popen(
         ["bash", "-c", f"{submit} > {said} 2>&1; touch {said}.returned; sleep 600"],
         env={**environment(), **VARIABLES, "RAY_ADDRESS": cluster.jobs},
@@ -62,10 +65,10 @@ def leave(cluster: Cluster, here: Path, pause: int) -> str:
     return next(word.strip("'") for word in said.read_text().split() if word.startswith("'raysubmit_"))
 
 
-def status(here: Path, *words: str) -> str:
-    """What `fmsteal status` says of the sweep, from anywhere."""
-    called = command("status", str(here / "outputs/sweeps/mine"), *words)
-    return subprocess.run(called, env=surroundings(here), capture_output=True, text=True, timeout=300).stdout
+def ask(here: Path, *words: str) -> str:
+    """What a command says of the sweep, from anywhere."""
+    name, *more = words
+    return Command((name, str(here / "outputs/sweeps/mine"), *more), Path.cwd(), surroundings(here), True).done().stdout
 
 
 def test_a_sweep_left_to_ray_is_followed_stopped_and_continued(tmp_path: Path) -> None:
@@ -78,18 +81,18 @@ def test_a_sweep_left_to_ray_is_followed_stopped_and_continued(tmp_path: Path) -
         return [line for line in trace.read_text().splitlines() if line.startswith("thief")] if trace.exists() else []
 
     with running_cluster(tmp_path / "nodes", job_server=True) as cluster:
-        first = leave(cluster, here, pause=8)
+        first = leave(cluster, here, here / "never")
         until(lambda: len(trained()) or list(here.glob("outputs/thefts/*/ledger.bin")))
-        assert "running" in status(here)
-        called = command("cancel", str(here / "outputs/sweeps/mine"))
-        told = subprocess.run(called, env=surroundings(here), capture_output=True, text=True, timeout=60).stdout
+        assert "running" in ask(here, "status")
+        told = ask(here, "cancel")
         assert "nothing to cancel" in told and "ray job stop" in told
         paid = {ledger: ledger.read_bytes() for ledger in here.glob("outputs/thefts/*/ledger.bin")}
         ray(cluster, "job", "stop", first)
-        until(lambda: " running" not in status(here))
-        leave(cluster, here, pause=1)
-        until(lambda: " running" in status(here))
-        assert "mine: 2 jobs: 2 done" in " ".join(status(here, "--watch").split())
+        until(lambda: " running" not in ask(here, "status"))
+        leave(cluster, here, here / "go")
+        until(lambda: " running" in ask(here, "status"))
+        (here / "go").touch()
+        assert "mine: 2 jobs: 2 done" in " ".join(ask(here, "status", "--watch").split())
         kept = {ledger: ledger.read_bytes()[: len(before)] for ledger, before in paid.items()}
         assert kept == paid  # nothing that was answered is asked again
     assert 2 * EPOCHS <= len(trained()) <= 2 * EPOCHS + 2

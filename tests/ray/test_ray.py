@@ -14,12 +14,13 @@ import pytest
 from fmsteal.base.errors import ConfigError
 from fmsteal.records.folders import TheftFolder
 from fmsteal.sweep import launchers
-from tests.support.commands import command, environment, finish
+from tests.support.commands import Run, command, finish
 from tests.support.composing import SMALL, composed
 from tests.support.outputs import in_thief_training, theft_of_job
 from tests.support.ray_cluster import parent, running_cluster
 from tests.support.slurm_cluster import free_ports
-from tests.support.slurm_sweeps import run_here, surroundings, until, worker
+from tests.support.slurm_sweeps import is_alive, run_here, surroundings, until, worker
+from tests.support.warm import Command
 
 pytest.importorskip("ray", reason="pip install -e '.[ray]'")
 EPOCHS = 6
@@ -39,12 +40,17 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> str:
     return f"cache={tmp_path_factory.mktemp('cache')}"
 
 
-def start(root: Path, *words: str, pause: float = 0, **variables: str) -> subprocess.Popen[str]:
-    """Begin a sweep whose jobs Ray runs."""
+def start(root: Path, *words: str, **variables: str) -> Command:
+    """Begin a sweep whose jobs Ray runs, by a warm command."""
+    return Command(("-m", "hydra/launcher=ray", *words, "sweep_id=mine"), root, surroundings(root) | variables, True)
+
+
+def start_cold(root: Path, *words: str, **variables: str) -> subprocess.Popen[str]:
+    """The same by a process that imports everything itself."""
     return subprocess.Popen(
         command("-m", "hydra/launcher=ray", *words, "sweep_id=mine"),
         cwd=root,
-        env={**surroundings(root), "PAUSE_SECONDS": str(pause), **variables},
+        env={**surroundings(root), **variables},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -84,12 +90,8 @@ def test_however_a_job_ends_the_others_run_and_the_sweep_tells(tmp_path: Path, c
     evaluate = ("evaluate", "outputs/sweeps/mine", "hydra/launcher=ray", *room, cache, "evaluation=similarity")
     ledger = only_with_result(tmp_path).ledger
     before = ledger.read_bytes(), ledger.stat().st_mtime_ns
-    told = subprocess.run(
-        command(*evaluate), cwd=tmp_path, env=surroundings(tmp_path), capture_output=True, text=True, timeout=300
-    )
-    assert told.returncode == 0 and "3 jobs are left out: their theft is not finished" in told.stdout + told.stderr, (
-        told
-    )
+    told = finish(Command(evaluate, tmp_path, surroundings(tmp_path), joined=True))
+    assert "3 jobs are left out: their theft is not finished" in told, told
     (result,) = (json.loads(p.read_text()) for p in tmp_path.glob("outputs/sweeps/mine/*/result.json"))
     assert result["metrics"].items() >= done[0]["metrics"].items() and "test/cka" in result["metrics"]
     assert (ledger.read_bytes(), ledger.stat().st_mtime_ns) == before
@@ -132,13 +134,17 @@ def test_on_a_cluster_a_job_outlives_its_worker_and_its_node(tmp_path: Path, cac
         here = tmp_path / "here"
         here.mkdir()
         words = (*PAUSED, cache, "seed=0,1", f"hydra.launcher.address={cluster.address}", "hydra.launcher.num_cpus=1")
-        sweep = start(here, *words, pause=2.0)
+        go = here / "go"  # the thieves stay in their second epoch until it is there
+        sweep = start_cold(here, *words, PAUSE_UNTIL=str(go), PAUSE_FROM="1")
         until(lambda: len([j for j in jobs(here) if in_training(j)]) == 2, sweep)
         (lost,) = [j for j in jobs(here) if parent(worker(j)) == cluster.second]
         (other,) = [j for j in jobs(here) if j != lost]
         paid = {job: theft_of_job(job).ledger.read_bytes() for job in jobs(here)}
+        process = worker(lost)
         os.kill(worker(other), signal.SIGKILL)
         os.kill(cluster.second, signal.SIGKILL)
+        until(lambda: not is_alive(process), sweep)
+        go.touch()
         said = finish(sweep)
         assert "mine: 2 of 2 jobs" in said and said.count("There are 3 retries remaining") >= 1
         assert not list((tmp_path / "nodes").glob("outputs"))
@@ -170,18 +176,12 @@ def test_on_a_cluster_a_job_outlives_its_worker_and_its_node(tmp_path: Path, cac
         (("+own.bogus=1",), "bogus"),
     ],
 )
-def test_what_cannot_work_is_said_before_any_job_runs(words: tuple[str, ...], answer: str, tmp_path: Path) -> None:
+def test_what_cannot_work_is_said_before_any_job_runs(
+    words: tuple[str, ...], answer: str, fmsteal: Run, tmp_path: Path
+) -> None:
     (free,) = free_ports(1)
     options = [f"{'+' * (w[0] == '+')}hydra.launcher.{w.lstrip('+').format(free=free)}" for w in words]
-    done = subprocess.run(
-        command("-m", *SMALL, "seed=0,1", "hydra/launcher=ray", *options),
-        cwd=tmp_path,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    done = fmsteal("-m", *SMALL, "seed=0,1", "hydra/launcher=ray", *options, ok=False)
     assert done.returncode == 1 and answer in done.stderr and "Traceback" not in done.stderr, done.stderr
     assert not (tmp_path / "outputs").exists()
 
