@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from fmsteal.face.running import run, run_sweep
     from fmsteal.face.tables import table
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = ["Job", "compose", "load", "run", "run_sweep", "table"]
 
 _PLACES = {  # modules of the public names, none of which is also the name of a module in this package

@@ -11,10 +11,12 @@ from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
+import hydra
 from hydra.core.config_store import ConfigStore
 from hydra.core.plugins import Plugins
 from omegaconf import DictConfig, OmegaConf
 
+from fmsteal import __version__
 from fmsteal.base import agent, command_line, on_hydra, paths, stopping
 from fmsteal.base.errors import ConfigError, FmstealError
 from fmsteal.base.quoting import quote_override
@@ -88,6 +90,9 @@ def main(words: Sequence[str] | None = None) -> None:
         words: the words after ``fmsteal``; None for this process's own.
     """
     words = sys.argv[1:] if words is None else list(words)
+    if words == ["--version"]:
+        print(f"fmsteal {__version__} (Hydra {hydra.__version__})")
+        return
     if words[:1] == [SERVE]:
         return import_module("fmsteal.serve.command").main(words)
     with stopping.run_command(words):

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fmsteal import __version__
 from fmsteal.base.quoting import quote_override, spell_command
 from tests.support.commands import environment
 
@@ -73,6 +74,11 @@ def test_sub_commands_complete_and_so_do_axes(tmp_path: Path) -> None:
     assert not done.stderr, done.stderr
     for (typed, wanted), said in zip(TYPED.items(), done.stdout.splitlines(), strict=True):
         assert wanted <= set(said.split()) and (typed.endswith(" re") or wanted == set(said.split())), (typed, said)
+
+
+def test_it_says_its_version(tmp_path: Path) -> None:
+    code, said = light("--version", cwd=tmp_path)
+    assert code == 0 and f"fmsteal {__version__} (Hydra 1." in said
 
 
 def test_help_lists_the_axes(tmp_path: Path) -> None:

@@ -10,10 +10,11 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from fmsteal import __version__
 from fmsteal.base.store import read_json
 
 ORIGIN = "origin.json"  # beside a frozen copy of the code, see `fmsteal.sweep.frozen`
-PACKAGES = ("fmsteal", "torch", "torchvision", "timm", "lightning", "hydra-core", "omegaconf", "wandb", "numpy")
+PACKAGES = ("torch", "torchvision", "timm", "lightning", "hydra-core", "omegaconf", "wandb", "numpy")
 
 
 def describe_environment() -> dict[str, Any]:
@@ -22,7 +23,7 @@ def describe_environment() -> dict[str, Any]:
 
     return {
         "python": platform.python_version(),
-        "packages": {name: _version(name) for name in PACKAGES},
+        "packages": {"fmsteal": __version__, **{name: _version(name) for name in PACKAGES}},
         **read_git_state(),
         "platform": platform.platform(),
         "cpu": _cpu(),
