@@ -28,6 +28,7 @@ SMALLER = {  # what it trains, or shows to a trunk
     "probe_misdirect": ("defense.trunk.size=32",),
     "unprobeable": FEW_IMAGES,
 }
+TRAINED_LONG = ("adaptive_misinformation_oe", "misleader", "probe_misdirect")  # tests of their own show what they do
 LINKS = ("+defense@defense.of.a=top_k", "+defense@defense.of.b=rounding")
 
 
@@ -38,7 +39,9 @@ def made(name: str) -> Any:
     return build.make(composed(f"task={task}", f"defense={name}", *FEW_STEPS, *SMALLER.get(name, ()), *links).defense)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name in TRAINED_LONG else name for name in NAMES]
+)
 def test_it_depends_on_no_more_than_it_says(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A row is answered alike in blocks of 1, 7 and 512; what remembers, in any pieces of the same order."""
     defense = made(name)

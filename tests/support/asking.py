@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import tempfile
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -16,6 +15,7 @@ from fmsteal.data.images import Ids, Images
 from fmsteal.defenses.base import Defense, prepare
 from fmsteal.oracle.guard import Ask, Guard, Reply
 from fmsteal.oracle.ledger import Question
+from fmsteal.training.classifier import Classifier
 from fmsteal.training.context import Context
 from tests.support.public_trunk import head_on_trunk
 from tests.support.small_task import context
@@ -46,10 +46,23 @@ def raw(images: Images, ids: Ids, ctx: Context) -> Tensor:
 
 def guard_of(defense: Defense, width: int) -> Guard:
     """Its guard in front of a victim of that width; its model is an untrained head on a public trunk."""
-    victim: Any = SimpleNamespace(
-        width=width, raw=raw, answer=lambda rows: rows.softmax(1), key="nobody", model=head_on_trunk(width)
-    )
-    return prepare(defense, victim, training_images(width), surroundings())
+    return prepare(defense, cast(Any, Nobody(width)), training_images(width), surroundings())
+
+
+class Nobody:
+    """A victim as `guard_of` has it; its model is made when a defense asks for it."""
+
+    key = "nobody"
+
+    def __init__(self, width: int) -> None:
+        self.width, self.raw = width, raw
+
+    def answer(self, rows: Tensor) -> Tensor:
+        return rows.softmax(1)
+
+    @cached_property
+    def model(self) -> Classifier:
+        return head_on_trunk(self.width)
 
 
 def asked(answers: Tensor, questions: list[Question] | None = None, seed: int = 0, now: float = 0.0) -> Ask:
