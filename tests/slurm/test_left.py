@@ -12,7 +12,7 @@ from pathlib import Path
 from fmsteal.records.queued import Queued
 from tests.support.commands import command, finish
 from tests.support.composing import SMALL
-from tests.support.slurm_cluster import Cluster
+from tests.support.slurm_cluster import Cluster, wait_for
 from tests.support.slurm_sweeps import LAUNCHER, begin, start, surroundings
 
 PAUSED = "trainer.callbacks=[{_target_:tests.support.pause.Pause}]"
@@ -51,7 +51,7 @@ def test_cancelled_continued_and_left_by_a_shell_that_is_hung_up(cluster: Cluste
     victims, *thefts = (array.id for array in Queued.read(tmp_path / WHERE).arrays)
     assert len(thefts) == 2
     assert limits(cluster) == {f"{victims}:30:00", *(f"{theft}:20:00" for theft in thefts)}
-    assert cluster.queue("%r").count("Dependency") == 4
+    wait_for(lambda: cluster.queue("%r").count("Dependency") == 4, cluster, [])  # once Slurm has looked at them
     assert "4 queued" in ask(cluster, tmp_path, "status", WHERE)
     assert "cancelled 6 jobs" in ask(cluster, tmp_path, "cancel", WHERE)
     gone = begin(cluster, tmp_path, "status", WHERE, "--watch", "--every=1")  # until none is in the queue
