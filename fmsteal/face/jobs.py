@@ -91,16 +91,16 @@ class Job:
     def thief(self) -> nn.Module:
         """The stolen model, on the CPU and in eval mode.
 
-        It takes raw images, uint8 or float in [0, 1], ``(n, 3, H, W)``, which it resizes and normalises itself, and
-        returns logits ``(n, C)`` or embeddings ``(n, D)``.
+        It takes raw images as a tensor or a NumPy array, uint8 or float in [0, 1], ``(n, 3, H, W)``, which it resizes
+        and normalises itself, and returns logits ``(n, C)`` or embeddings ``(n, D)``.
 
         Raises:
             TheftError: no file holds the thief, or the file is damaged.
             DataError: the public weights of the thief's frozen trunk are missing.
         """
-        from fmsteal.face.models import load_thief
+        from fmsteal.face.models import load_thief, take_images
 
-        return load_thief(self._theft, self.theft)
+        return take_images(load_thief(self._theft, self.theft))
 
     @cached_property
     def victim(self) -> nn.Module:
@@ -110,9 +110,10 @@ class Job:
             VictimError: the victim is not in the cache, has changed since, or answers for money.
             DataError: the data needed to find the victim, or public weights, are missing.
         """
-        from fmsteal.face.models import load_victim
+        from fmsteal.face.models import load_victim, take_images
 
-        return load_victim(self.config, JobFolder(self.folder), self.result, self._theft, self.theft)
+        files = JobFolder(self.folder)
+        return take_images(load_victim(self.config, files, self.result, self._theft, self.theft))
 
     def export(self, to: str, dest: str | os.PathLike[str]) -> Path:
         """Write the thief for others to load: see `fmsteal.face.export.export`.

@@ -7,10 +7,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+import torch
 from omegaconf import DictConfig, OmegaConf
-from torch import nn
+from torch import Tensor, nn
 
-from fmsteal.base.errors import StoreError, TheftError, VictimError
+from fmsteal.base.errors import DataError, StoreError, TheftError, VictimError
 from fmsteal.base.progress import Progress
 from fmsteal.base.store import Builder, Store
 from fmsteal.config import build
@@ -25,6 +27,8 @@ from fmsteal.tracking.base import CsvTracker
 from fmsteal.training.context import Context
 from fmsteal.victims.base import Victim
 from fmsteal.victims.content import know
+
+SLACK = 1e-3  # how far a float of an image that was resized or perturbed may be outside of [0, 1]
 
 
 def load_thief(theft: TheftFolder, record: Mapping[str, Any]) -> nn.Module:
@@ -48,6 +52,32 @@ def load_thief(theft: TheftFolder, record: Mapping[str, Any]) -> nn.Module:
             "(thief.form: none in theft.json). Measurements train it again from its ledger: fmsteal evaluate."
         )
     return thief.eval()
+
+
+def take_images(model: nn.Module) -> nn.Module:
+    """Let a model take NumPy arrays too, and refuse in one sentence what is no batch of images."""
+    model.register_forward_pre_hook(_read_images)
+    return model
+
+
+def _read_images(_: nn.Module, args: tuple[Any, ...]) -> tuple[Tensor, *tuple[Any, ...]]:
+    """A model's arguments, the first of them as the tensor of images that it is made for.
+
+    Raises:
+        DataError: it is of another kind, shape or range.
+    """
+    images, *others = args
+    said = f"{type(images).__name__} of shape {tuple(getattr(images, 'shape', ()))}"
+    images = torch.from_numpy(np.array(images)) if isinstance(images, np.ndarray) else images
+    if isinstance(images, Tensor) and images.dim() == 4 and images.shape[1] == 3:
+        if images.dtype == torch.uint8:
+            return images, *others
+        said += f" with {images.dtype}"
+        if images.is_floating_point():
+            if not images.numel() or (images.amin() > -SLACK and images.amax() < 1 + SLACK):
+                return images.float(), *others
+            said += f" from {images.amin():.3g} to {images.amax():.3g}"
+    raise DataError(f"Images are a tensor or an array (n, 3, H, W), uint8 or floats in [0, 1], not {said}.")
 
 
 def load_victim(

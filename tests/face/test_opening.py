@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 import torch
 
 import fmsteal
-from fmsteal.base.errors import FmstealError, JobError, LedgerError, StoreError, TheftError, VictimError
+from fmsteal.base.errors import DataError, FmstealError, JobError, LedgerError, StoreError, TheftError, VictimError
 from fmsteal.base.store import write_json
 from fmsteal.data.digits import digits
 from fmsteal.job.theft import write_sealed
@@ -59,6 +60,22 @@ def test_its_config_ledger_and_theft(job: fmsteal.Job) -> None:
     np.testing.assert_allclose(job.ledger["answers"].sum(1), 1, atol=1e-5)
     assert job.theft["victim"] == job.result["victim"] and job.theft["cost"]["cost/queries"] == 100
     assert eval(repr(job)).key == job.key
+
+
+def test_models_take_arrays_and_name_what_is_no_batch_of_images(job: fmsteal.Job) -> None:
+    shown = images()[:4]
+    torch.testing.assert_close(job.thief(shown.numpy()), job.thief(shown))
+    torch.testing.assert_close(job.victim(shown.double() / 255), job.victim(shown / 255))
+    for wrong, says in (
+        (shown[0], "Tensor of shape (3, 32, 32)"),
+        (shown.permute(0, 2, 3, 1).numpy(), "ndarray of shape (4, 32, 32, 3)"),
+        (shown.float(), "with torch.float32 from 0 to 255"),
+        (shown.long(), "with torch.int64"),
+        ("images", "str of shape ()"),
+    ):
+        for model in (job.thief, job.victim):
+            with pytest.raises(DataError, match=re.escape(says)):
+                model(wrong)
 
 
 def test_jobs_are_found_where_they_were_moved_to(copied: fmsteal.Job, job: fmsteal.Job) -> None:

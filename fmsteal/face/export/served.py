@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -11,8 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from fmsteal.base.errors import ExportError
+from fmsteal.face.models import load_thief
 from fmsteal.job.stolen import Program
 from fmsteal.networks.backbones import Backbone
+from fmsteal.records.folders import TheftFolder
 from fmsteal.training.classifier import Classifier
 from fmsteal.training.encoder import Encoder
 
@@ -93,7 +94,7 @@ def serve(job: Job) -> Served:
         ExportError: the thief's input size is unknown.
     """
     known = dict(job.theft["thief"])
-    net = copy.deepcopy(job.thief)
+    net = load_thief(TheftFolder(job.theft_folder), job.theft)  # without the check of what it is shown
     if isinstance(net, Program):
         size = net.size
     elif isinstance(net, Classifier | Encoder):
