@@ -267,7 +267,14 @@ def _say(error: Exception) -> str:
         folder = paths.folder("sweeps")
         below = [file.relative_to(folder).with_suffix("").as_posix() for file in sorted(folder.glob("*/*.yaml"))]
         said = "\n\t".join([said.rstrip(), *below])
-    return said
+    return _guess_choice(said)
+
+
+def _guess_choice(said: str) -> str:
+    """A message that lists the choices there are, with the one that was meant, if one is near."""
+    wrong = re.search(r"Could not find '(?:[^']*/)?([^'/]+)'(?=\s+Available options)", said)
+    near = difflib.get_close_matches(wrong[1], said[wrong.end() :].split(), n=1) if wrong else []
+    return f"{said[: wrong.end()]}. Did you mean '{near[0]}'?{said[wrong.end() :]}" if wrong and near else said
 
 
 def _first_missing(cfg: DictConfig, key: str) -> str | None:
