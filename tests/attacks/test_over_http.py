@@ -42,7 +42,11 @@ QUICK = {
     "solve": TRUNK,
     "trunk_inference": (*TRUNK, *OTHERS),
 }
-FIRST_ROUND = {"jbda_tr": 32}  # then it asks by signs of gradients that the last bits of an answer may decide
+FIRST_ROUND = {  # then they ask by what the last bits of an answer may decide: signs of gradients, DeepFool's distances
+    "jbda_tr": 32,
+    "activethief_dfal": 12,
+    "activethief_dfal_kcenter": 12,
+}
 EMBED = sorted(set(choices("attack", "embeddings")) - ASK_NOTHING)
 CLASSIFY = sorted(set(choices("attack", "probabilities")) - ASK_NOTHING - NEEDS_FLOATS)
 DAILY = {"knockoff", "knockoff_adaptive", "jbda", "sybil_remap"}  # one of each way of asking; the others are slow
