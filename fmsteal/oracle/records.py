@@ -28,9 +28,9 @@ class Salvage(NamedTuple):
     """
 
     data: bytes
-    flips: int = 0
-    strays: int = 0
-    lost: int = 0
+    flips: int
+    strays: int
+    lost: int
 
 
 def kind_of(width: int) -> np.dtype[Any]:

@@ -2,8 +2,9 @@
 
     python -m tests.support.mutants --count 60 --seed 0 [fmsteal/oracle fmsteal/identity/keys.py ...]
 
-They are drawn, by the seed, from the modules that every figure rests on. Each is tried on the tests of its room, those
-that are named after its module first, until one fails. What is committed is tried, in a clone.
+They are drawn, by the seed, from the modules that every figure rests on. Each is tried on the tests that are named after
+its module, then on those of its room, then on those elsewhere that import it, until one fails. What is committed is
+tried, in a clone.
 """
 
 from __future__ import annotations
@@ -100,11 +101,12 @@ def _change(node: ast.expr) -> Iterator[ast.expr]:
 
 
 def find_tests(file: str, root: Path) -> list[str]:
-    """The tests to try: those named after the module, then those of its room."""
+    """The tests to try: those named after the module, those of its room, then those elsewhere that import it."""
     parts = Path(file).with_suffix("").parts
-    room = Path("tests", *parts[1:-1])
-    named = sorted(path.relative_to(root).as_posix() for path in (root / room).glob(f"test_{parts[-1]}*.py"))
-    return [*named, room.as_posix()]
+    room, module = root / Path("tests", *parts[1:-1]), ".".join(parts)
+    importing = [path for path in (root / "tests").rglob("test_*.py") if f"from {module} import" in path.read_text()]
+    tried = [*sorted(room.glob(f"test_{parts[-1]}*.py")), room, *sorted(p for p in importing if room not in p.parents)]
+    return [path.relative_to(root).as_posix() for path in tried]
 
 
 def is_noticed(mutant: Mutant, root: Path) -> bool:
