@@ -2,9 +2,9 @@
 
     python -m tests.support.mutants --count 60 --seed 0 [fmsteal/oracle fmsteal/identity/keys.py ...]
 
-They are drawn, by the seed, from the modules that every figure rests on. Each is tried on the tests that are named after
-its module, then on those of its room, then on those elsewhere that import it, until one fails. What is committed is
-tried, in a clone.
+They are drawn, by the seed, from the modules that every figure rests on. Each is tried on the tests named after its
+module, then on those of its room, then on those elsewhere that import it, until one fails. What is committed is tried,
+in a clone.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ JUDGED = (
     "fmsteal/oracle", "fmsteal/base/store.py", "fmsteal/base/rows.py", "fmsteal/identity",
     "fmsteal/evaluation/metrics.py", "fmsteal/defenses",
 )  # fmt: skip
+APART = ("bench", "browser", "ray", "slurm")  # tests that the default run leaves out
 SECONDS = 600  # for the tests of one mutant; one that never ends is noticed too
 COMPARED: dict[type[ast.cmpop], type[ast.cmpop]] = {
     ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq, ast.NotEq: ast.Eq,
@@ -104,7 +105,8 @@ def find_tests(file: str, root: Path) -> list[str]:
     """The tests to try: those named after the module, those of its room, then those elsewhere that import it."""
     parts = Path(file).with_suffix("").parts
     room, module = root / Path("tests", *parts[1:-1]), ".".join(parts)
-    importing = [path for path in (root / "tests").rglob("test_*.py") if f"from {module} import" in path.read_text()]
+    others = [path for each in (root / "tests").iterdir() if each.name not in APART for path in each.rglob("test_*.py")]
+    importing = [path for path in others if f"from {module} import" in path.read_text()]
     tried = [*sorted(room.glob(f"test_{parts[-1]}*.py")), room, *sorted(p for p in importing if room not in p.parents)]
     return [path.relative_to(root).as_posix() for path in tried]
 
