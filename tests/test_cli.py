@@ -114,6 +114,7 @@ def test_the_config_is_shown(tmp_path: Path) -> None:
         (["data=image_folder"], ["data.root must be given"]),
         (["sweep=quickstart"], ["run it with -m"]),
         (["-m", "sweep=quickstrat"], ["sweep/quickstrat", "Did you mean 'quickstart'?"]),
+        (["data=image_folder", "data.root=birds", "query.root=x"], ["there is no option 'query.root'. 'query' has: "]),
         (["attack/loss=sofft"], ["attack/loss/sofft", "Did you mean 'soft'?"]),
         (["-m", "sweep=paper/cifar10"], ["sweep/paper/cifar10", "cifar10_lp"]),
         (["-m", "sweep=paper/cifar10_lp"], ["query.root must be given"]),

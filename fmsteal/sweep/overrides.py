@@ -283,7 +283,7 @@ def _first_missing(cfg: DictConfig, key: str) -> str | None:
         if not isinstance(node, DictConfig):
             return None
         there = [str(k) for k in node if not str(k).startswith("_")]
-        if part not in node:
+        if part not in node.keys():  # noqa: SIM118 (an option that is still to be given, ???, is not `in` its node)
             near = difflib.get_close_matches(part, there, n=1)
             guess = f" Did you mean '{seen}{near[0]}'?" if near else ""
             if not there:
