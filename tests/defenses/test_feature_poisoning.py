@@ -138,6 +138,7 @@ def test_in_a_chain_it_looks_at_the_victims_own_embeddings() -> None:
     ("word", "says"),
     [
         ("threshold=1.0", r"defense\.threshold"),
+        ("threshold=-1.1", r"defense\.threshold"),
         ("sigma=-1", r"defense\.sigma"),
         ("mean=inf", r"defense\.mean"),
         ("batch=1", r"defense\.batch"),
