@@ -60,12 +60,14 @@ def take_images(model: nn.Module) -> nn.Module:
     return model
 
 
-def _read_images(_: nn.Module, args: tuple[Any, ...]) -> tuple[Tensor, *tuple[Any, ...]]:
+def _read_images(_: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
     """A model's arguments, the first of them as the tensor of images that it is made for.
 
     Raises:
         DataError: it is of another kind, shape or range.
     """
+    if not args:  # they are given by name, and as the model takes them
+        return args
     images, *others = args
     said = f"{type(images).__name__} of shape {tuple(getattr(images, 'shape', ()))}"
     images = torch.from_numpy(np.array(images)) if isinstance(images, np.ndarray) else images

@@ -65,6 +65,7 @@ def test_its_config_ledger_and_theft(job: fmsteal.Job) -> None:
 def test_models_take_arrays_and_name_what_is_no_batch_of_images(job: fmsteal.Job) -> None:
     shown = images()[:4]
     torch.testing.assert_close(job.thief(shown.numpy()), job.thief(shown))
+    torch.testing.assert_close(job.thief(images=shown), job.thief(shown))  # by name too
     torch.testing.assert_close(job.victim(shown.double() / 255), job.victim(shown / 255))
     for wrong, says in (
         (shown[0], "Tensor of shape (3, 32, 32)"),
