@@ -83,6 +83,7 @@ register()
 
 
 @tolerate_closed_pipe()
+@on_hydra.parsed_once()
 def main(words: Sequence[str] | None = None) -> None:
     """Run a job, a sweep of jobs (``-m``) or a sub-command (`COMMANDS`).
 
@@ -121,16 +122,16 @@ def run(words: Sequence[str]) -> None:
     if args.multirun:
         words = _insert_name(words, args)
     try:
-        refuse_nonsense(args)
+        cfg = refuse_nonsense(args)
     except FmstealError as error:
         sys.exit(f"fmsteal: {error}")
     with searchpath.add_derived(args):
-        return _run(words, args)
+        return _run(words, args, cfg)
 
 
-def _run(words: Sequence[str], args: argparse.Namespace) -> None:
+def _run(words: Sequence[str], args: argparse.Namespace, known: DictConfig | None = None) -> None:
     with command_line.record_words(words):
-        on_hydra.run_command(args, run_job, paths.folder("conf"))
+        on_hydra.run_command(args, run_job, paths.folder("conf"), known)
 
 
 def _is_hydras(args: argparse.Namespace) -> bool:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import hypothesis
 import pytest
 
 pytest.register_assert_rewrite("tests.support")  # so that a failing builder shows its values too
+from fmsteal.base import on_hydra  # noqa: E402
 from tests.support.commands import Run, environment  # noqa: E402
 from tests.support.warm import Command  # noqa: E402
 
@@ -20,6 +22,13 @@ hypothesis.settings.load_profile("same")
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # several threads in each of several processes would wait for each other
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _parsed_once() -> Iterator[None]:
+    """As in each command, so that tests that compose configs take half the time."""
+    with on_hydra.parsed_once():
+        yield
 
 
 @pytest.fixture

@@ -9,6 +9,8 @@ assumptions with the installed Hydra, and fails if they no longer hold.
 - `borrow`, `forget`, `open_group`: a notebook may use Hydra itself, and Hydra is global to the process.
 - `SharedLoader`, `only_needed_maps`: Hydra reads and parses each file again for each job of a sweep, and lists all
   choices each time.
+- `parsed_once`: OmegaConf parses an interpolation again each time that its value is read.
+- `known_mode`: before a command runs, Hydra composes all of it to learn whether it is a sweep.
 - `combinations`: the jobs of a grid, in the order of Hydra's own sweeper.
 - `error_of`, `make_return`: what a job raised, without the lines that Hydra prints when asked for it.
 """
@@ -21,6 +23,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +36,7 @@ from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.config_repository import CachingConfigRepository, IConfigRepository
 from hydra._internal.config_search_path_impl import ConfigSearchPathImpl
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra._internal.hydra import Hydra
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.config_store import ConfigStore
 from hydra.core.default_element import InputDefault, ResultDefault
@@ -49,6 +53,7 @@ from hydra.plugins.config_source import ConfigResult
 from hydra.types import HydraContext, RunMode, TaskFunction
 from hydra.version import VersionBase
 from omegaconf import DictConfig, OmegaConf
+from omegaconf import base as reading
 
 from fmsteal.base.shell import NO_READER, is_unread
 
@@ -64,20 +69,21 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
     return utils.get_args_parser().parse_args(list(words))
 
 
-def run_command(args: argparse.Namespace, task: TaskFunction, conf: Path) -> None:
+def run_command(args: argparse.Namespace, task: TaskFunction, conf: Path, known: DictConfig | None = None) -> None:
     """Run a command line as a function decorated with `hydra.main` would.
 
     Args:
         args: the parsed command line, see `parse`.
         task: the function that runs a job.
         conf: the folder of configs, with the root config.
+        known: the command line's config, if it was composed before.
     """
     hydra_version.setbase(VERSION)
     if args.experimental_rerun is not None:
         task(_get_rerun_conf(args.experimental_rerun, args.overrides))
         _flush_loggers()
         return
-    with _errors_alone(), only_needed_maps():
+    with _errors_alone(), only_needed_maps(), known_mode(known):
         utils._run_hydra(args, utils.get_args_parser(), task, config_path=str(conf), config_name=ROOT)
 
 
@@ -167,7 +173,8 @@ def borrow(stored: Sequence[tuple[str, ...]]) -> Iterator[None]:
     state = {kind: Singleton._instances.pop(kind, None) for kind in STATE}
     nodes = {path: forget(path) for path in stored}
     try:
-        yield
+        with parsed_once():
+            yield
     finally:
         for kind, instance in state.items():
             Singleton._instances.pop(kind, None)
@@ -283,3 +290,27 @@ def only_needed_maps() -> Iterator[None]:
         yield
     finally:
         composing._create_interpolation_map = made
+
+
+@contextmanager
+def parsed_once() -> Iterator[None]:
+    """Parse each interpolation once in the block: OmegaConf only reads what its parser returns."""
+    parse_anew = reading.parse
+    reading.parse = lru_cache(maxsize=None)(parse_anew)
+    try:
+        yield
+    finally:
+        reading.parse = parse_anew
+
+
+@contextmanager
+def known_mode(cfg: DictConfig | None) -> Iterator[None]:
+    """Let Hydra take ``hydra.mode`` from a config that was composed before instead of composing it for that alone."""
+    asked = Hydra.get_mode
+    if cfg is not None:
+        mode = cfg.hydra.mode
+        Hydra.get_mode = lambda self, config_name, overrides: mode  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        Hydra.get_mode = asked  # type: ignore[method-assign]

@@ -19,6 +19,7 @@ from fmsteal.base import stopping
 from fmsteal.base.environment import find_origin
 from fmsteal.base.errors import ConfigError, FmstealError, LeaseBusy
 from fmsteal.base.lease import lease
+from fmsteal.base.on_hydra import parsed_once
 from fmsteal.base.quoting import spell_command
 from fmsteal.base.store import explain_errors, read_json, write_json
 from fmsteal.config.schema import Stage
@@ -45,7 +46,7 @@ def run_job(cfg: DictConfig) -> dict[str, Any] | float:
     """
     hydra = HydraConfig.get()
     shared = hydra.mode == RunMode.MULTIRUN and not _alone(hydra.launcher)
-    with stopping.run_worker() if shared else nullcontext(), stopping.heed():
+    with stopping.run_worker() if shared else nullcontext(), stopping.heed(), parsed_once():
         return _run_in_folder(cfg)
 
 

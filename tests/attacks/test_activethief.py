@@ -139,6 +139,7 @@ def test_no_schedule_asks_past_its_budget_or_twice(
     assert len(oracle.asked) == len(set(oracle.asked)) == queries
 
 
+@pytest.mark.slow
 def test_a_kill_in_the_second_round_is_made_good(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Killed(Exception):
         pass

@@ -60,6 +60,7 @@ def test_costs_by_hand() -> None:
     assert share in table([whole, theft]).splitlines()[3] and "| - |" in table([theft])
 
 
+@pytest.mark.slow
 def test_the_table_and_its_figure(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     main(["--figure", str(tmp_path / "cost.png"), "--rate", "1e14"])
     said = capsys.readouterr().out

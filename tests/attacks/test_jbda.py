@@ -161,7 +161,7 @@ def test_what_is_asked_about_is_what_is_trained_on(tmp_path: Path, monkeypatch: 
     torch.testing.assert_close(answers, again, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("views", [0, 2])
+@pytest.mark.parametrize("views", [0, pytest.param(2, marks=pytest.mark.slow)])
 def test_each_image_passes_a_frozen_trunk_once(views: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     passed = 0
     of_images, in_batches = inference.compute_outputs, inference.run_in_batches

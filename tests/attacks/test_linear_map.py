@@ -130,6 +130,7 @@ def test_three_answers_are_enough_to_run(tmp_path: Path) -> None:
     assert oracle.used == 3 and compute_outputs(thief, POOL, np.arange(4), context(tmp_path)).isfinite().all()
 
 
+@pytest.mark.slow
 def test_a_map_is_fitted_to_the_mean_of_repeated_answers(tmp_path: Path) -> None:
     """Five answers to each of 9 images, of a target that says each time the same, are as one answer to each."""
     words = ("attack=repeat_average_map", "+attack.penalties=[0.01]")

@@ -92,6 +92,7 @@ def test_a_defense_is_detected_and_recovered_embeddings_are_nearer(name: str, tm
     assert after > before + 0.02
 
 
+@pytest.mark.slow
 def test_the_meta_classifier_is_right_on_shadows_that_it_did_not_learn_from() -> None:
     recovery, (public, _) = an_attack(), world()
     copies = {name: Simulation(defense, WIDTH, POOL, 5, "embeddings") for name, defense in recovery.candidates.items()}

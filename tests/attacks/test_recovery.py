@@ -223,7 +223,9 @@ BETTER = {  # how much of the L1 distance from the clean answers is left, at mos
 }
 
 
-@pytest.mark.parametrize(("name", "defense"), BETTER)
+@pytest.mark.parametrize(
+    ("name", "defense"), [pytest.param(*pair, marks=pytest.mark.slow if "ddae" in pair else ()) for pair in BETTER]
+)
 def test_recovered_answers_are_nearer_to_the_clean_ones(
     name: str, defense: str, victim: tuple[Victim, tuple[str, ...]], tmp_path: Path
 ) -> None:

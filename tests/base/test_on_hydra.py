@@ -5,7 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from hydra import initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.types import RunMode
+from omegaconf import OmegaConf
+from omegaconf import base as reading
+from omegaconf.errors import GrammarParseError
+from omegaconf.grammar_parser import parse as parse_anew
 
+from fmsteal.base import on_hydra, paths
+from tests.support.composing import composed
 from tests.support.inside import PACKAGE, importers, require_known
 
 HERE = "fmsteal/base/on_hydra.py"
@@ -14,7 +23,9 @@ SOURCES = {  # what is replaced, overridden or done here in another way
     "hydra._internal.utils:run_and_report": "becb13aa1907",
     "hydra._internal.utils:_run_hydra": "f7c384a595f5",
     "hydra.core.utils:JobReturn.return_value": "a0f4637fecfb",
+    "hydra._internal.utils:_run_app": "d1dd9948f972",
     "hydra._internal.hydra:Hydra.run": "5a8f4e5fac0a",
+    "hydra._internal.hydra:Hydra.get_mode": "d918acfc3128",
     "hydra._internal.hydra:Hydra.compose_config": "28e7f7345bca",
     "hydra.core.utils:run_job": "147405d9a5ac",
     "hydra.core.singleton:Singleton": "1afcfc0a2dbb",
@@ -46,6 +57,43 @@ SIGNATURES = {  # what is called
 @pytest.mark.parametrize(("name", "known"), [*SOURCES.items(), *SIGNATURES.items()])
 def test_hydra_is_the_one_that_this_was_written_for(name: str, known: str) -> None:
     require_known("hydra-core", name, known, HERE)
+
+
+def test_omegaconf_reads_what_its_parser_returns_and_changes_nothing_in_it() -> None:
+    require_known("omegaconf", "omegaconf.base:Container.resolve_parse_tree", "e3eb720f0f95", HERE)
+
+
+def test_an_interpolation_that_is_parsed_once_has_the_same_value(monkeypatch: pytest.MonkeyPatch) -> None:
+    words = ("experiment=smoke", "attack=activethief", "defense=rounding", "tracker=wandb")
+
+    def read() -> object:
+        cfg = composed(*words)
+        OmegaConf.set_struct(cfg, False)
+        del cfg["hydra"]  # names folders that a run makes
+        return OmegaConf.to_container(cfg, resolve=True)
+
+    monkeypatch.setattr(reading, "parse", parse_anew)
+    plain = read()
+    calls = []
+    monkeypatch.setattr(reading, "parse", lambda text: calls.append(text) or parse_anew(text))
+    with on_hydra.parsed_once():
+        assert [read(), read()] == [plain, plain]
+        assert len(calls) == len(set(calls)) > 20
+        for _ in range(2):  # what cannot be parsed is kept no more than what can
+            with pytest.raises(GrammarParseError):
+                OmegaConf.create({"a": "${b"})["a"]
+
+
+def test_hydra_takes_the_mode_that_was_composed_before() -> None:
+    cfg = composed("hydra.mode=MULTIRUN")
+    with initialize_config_dir(str(paths.folder("conf")), version_base=on_hydra.VERSION):
+        hydra = GlobalHydra.instance().hydra
+        assert hydra is not None
+        assert hydra.get_mode("config", []) is None
+        with on_hydra.known_mode(cfg):
+            assert hydra.get_mode("config", ["no=such"]) is RunMode.MULTIRUN
+        with on_hydra.known_mode(None):
+            assert hydra.get_mode("config", ["hydra.mode=RUN"]) is RunMode.RUN
 
 
 @pytest.mark.parametrize(

@@ -176,6 +176,7 @@ def test_a_damaged_artifact_is_not_made_from_the_scratch_that_shares_its_file(tm
     assert files(image_folder.decode_folder(store, photos, SIZE, "error", labelled=True)) == before
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux")
 def test_a_set_larger_than_the_memory_is_decoded(tmp_path: Path) -> None:
     """210 MB of pixels within 100 MB more than the imports took (shared file mappings do not count)."""

@@ -66,6 +66,7 @@ def test_copies_of_another_size_or_compressed_again_are_found(copy: object, shar
     assert found["train"] >= share * len(PICTURES)
 
 
+@pytest.mark.slow
 def test_other_images_are_none(tmp_path: Path) -> None:
     store, task = Store(tmp_path), digits()
     for pool in (glyphs.glyphs(store, count=2000), procedural.procedural(store, count=2000)):

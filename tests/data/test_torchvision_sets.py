@@ -173,6 +173,7 @@ def test_what_cannot_be_had_is_a_clear_error(tmp_path: Path, monkeypatch: pytest
 FASHION = Path("/usr/share/datasets/fashion-mnist")  # Debian's package dataset-fashion-mnist
 
 
+@pytest.mark.slow
 @pytest.mark.data
 @pytest.mark.skipif(not FASHION.is_dir(), reason="Debian's dataset-fashion-mnist is not installed")
 def test_the_real_fashion_mnist(tmp_path: Path) -> None:

@@ -40,6 +40,7 @@ def test_it_costs_what_the_linear_program_costs(classes: int, epsilon: float) ->
         check(dirichlet(classes, 4, classes, alpha), epsilon, 1e-4)
 
 
+@pytest.mark.slow
 @given(simplex(40), st.floats(0, 2), st.sampled_from([1e-4, 0.01, 0.2]))
 @settings(max_examples=60)
 def test_so_it_does_where_classes_tie_and_the_lead_is_wide(p: Tensor, epsilon: float, margin: float) -> None:

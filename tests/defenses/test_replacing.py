@@ -158,6 +158,7 @@ def test_the_hash_asks_all_members_and_minds_no_noise() -> None:
     assert not torch.equal(ImageHash(5, 1, [TASK.train]).pick(images), member)
 
 
+@pytest.mark.slow
 def test_members_agree_at_home_and_not_abroad(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     guards: dict[float, Any] = {
         weight: guard_in(tmp_path, made("ensemble", f"defense.weight={weight}", "defense.members=3"))
@@ -219,6 +220,7 @@ def test_a_victim_that_was_exposed_to_outliers_is_unsure_of_them(
     assert_kept(tmp_path, monkeypatch, defense, y)
 
 
+@pytest.mark.slow
 def test_the_misleaders_answer_is_the_mean_of_its_members(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     defense = made("misleader", "defense.members=2", "recipes.scratch.epochs=8")
     guard: Any = guard_in(tmp_path, defense)

@@ -52,15 +52,8 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-@pytest.mark.parametrize(
-    "moment",
-    [
-        pytest.param(in_victim_training, marks=pytest.mark.slow),
-        pytest.param(in_querying, marks=pytest.mark.slow),
-        in_thief_training,
-    ],
-    ids=lambda f: f.__name__,
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("moment", [in_victim_training, in_querying, in_thief_training], ids=lambda f: f.__name__)
 def test_killed_and_started_again_it_ends_as_if_nothing_had_happened(
     moment: Callable[[Path], bool], undisturbed: Path, tmp_path: Path
 ) -> None:

@@ -131,6 +131,7 @@ def test_what_a_defense_charged_delayed_and_flagged_is_in_the_result_and_in_wand
     assert run.summary["api/width"] == json.loads((folder / "result.json").read_text())["width"] == 11
 
 
+@pytest.mark.slow
 def test_an_attack_may_go_on_after_a_refusal(cache: str, tmp_path: Path) -> None:
     done = steal(tmp_path, "Refusing", cache, "defense=own", "attack=patient")
     assert done.returncode == 0, done.stderr

@@ -71,6 +71,7 @@ def test_a_job_ends_with_a_table_and_whole_files(fmsteal: Run, tmp_path: Path) -
     assert f"{result['metrics']['test/agreement']:.3f}" in again_.stdout
 
 
+@pytest.mark.slow
 def test_an_offline_wandb_run_holds_config_curves_and_figures(fmsteal: Run, tmp_path: Path) -> None:
     fmsteal(*SMALL, "tracker=wandb", "budget=500", "query.count=500")
     folder = only_run(tmp_path)

@@ -56,6 +56,7 @@ def test_a_trial_is_the_mean_over_its_seeds(root: Path) -> None:
     assert best.metric == "attack/held_out_agreement"
 
 
+@pytest.mark.slow
 def test_more_trials_keep_those_that_are_done(root: Path) -> None:
     before = results(root)
     said = fmsteal(root, *SEARCH, METRIC, RATE, "hydra.sweeper.n_trials=3")

@@ -56,7 +56,8 @@ def fitted(
     return net, [float(row[-1]) for row in rows]
 
 
-@pytest.mark.parametrize("batch_size", [16, pytest.param(13, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("batch_size", [16, 13])
 def test_two_processes_train_the_model_that_one_would(batch_size: int, tmp_path: Path) -> None:
     recipe = Recipe(epochs=3, batch_size=batch_size, optimizer="adamw", lr=0.05)
     alone, curve = fitted(tmp_path / "one", recipe)

@@ -206,6 +206,7 @@ def test_what_makes_no_sense_is_refused() -> None:
             Fidelity(**wrong)
 
 
+@pytest.mark.slow
 def test_every_shipped_kind_of_trunk_has_stages() -> None:
     for model in (
         "resnet18",

@@ -14,6 +14,7 @@ from tests.support.commands import environment
 NOTEBOOK = Path(__file__).with_name("default_job.ipynb")
 
 
+@pytest.mark.slow
 def test_it_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     nbformat.validate(notebook)

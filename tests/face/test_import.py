@@ -99,6 +99,7 @@ def test_a_jobs_figures_and_answers_are_read_without_torch(job: fmsteal.Job, tmp
     assert python(OPEN, tmp_path, str(job.folder)) == "[]\n"
 
 
+@pytest.mark.slow
 def test_no_public_name_is_a_modules(tmp_path: Path) -> None:
     said = python(CALL_EACH, tmp_path).splitlines()
     assert [line.split()[0] for line in said] == ["ConfigError"] * 2 + ["JobError", "StoreError", "ConfigError"]

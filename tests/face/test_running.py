@@ -146,6 +146,7 @@ def test_a_job_that_fails_raises_what_it_says(tmp_path: Path, monkeypatch: pytes
         fmsteal.run([*LINEAR, "stage=victims"])
 
 
+@pytest.mark.slow
 def test_a_sweep_is_run_and_its_jobs_are_opened(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

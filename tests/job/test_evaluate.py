@@ -33,6 +33,7 @@ def stolen(root: Path) -> dict[str, tuple[bytes, int]]:
     return {str(p): (p.read_bytes(), p.stat().st_mtime_ns) for p in files}
 
 
+@pytest.mark.slow
 def test_a_sweep_over_evaluations_is_one_job_and_says_so(root: Path) -> None:
     sweep = root / "outputs" / "sweeps" / "two"
     result = read(only(sweep))

@@ -10,6 +10,7 @@ from fmsteal.base.errors import TheftError
 from tests.job.jobs import run_job, theft
 
 
+@pytest.mark.slow
 def test_answers_lost_after_the_seal_are_not_asked_again(tmp_path: Path) -> None:
     run_job(tmp_path)
     ledger = theft(tmp_path).ledger

@@ -150,6 +150,7 @@ def test_other_weights_under_the_name_of_a_foreign_victim_are_refused(
     assert theft(tmp_path).ledger.read_bytes()[-400:] != theft(tmp_path, "edition").ledger.read_bytes()[-400:]
 
 
+@pytest.mark.slow
 def test_reuse_false_and_force_make_further_thefts_beside_the_first(
     cache: Path, tmp_path: Path, done: Counter[str]
 ) -> None:

@@ -163,6 +163,7 @@ def whole(model: nn.Module, embedding: Embedding) -> dict[str, Any]:
     return {"lightly_train": {"version": "0.18.0", "models": models, "normalize_args": {"mean": [0.5]}}}
 
 
+@pytest.mark.slow
 def test_of_lightly_train_the_teacher_is_taken_and_equals_what_it_exports(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -28,7 +28,7 @@ def everywhere(*quick: str, numbers: tuple[int, int]) -> list[ParameterSet]:
     ]
 
 
-@pytest.mark.parametrize(("place", "number"), everywhere("measuring", numbers=(signal.SIGTERM, signal.SIGINT)))
+@pytest.mark.parametrize(("place", "number"), everywhere(numbers=(signal.SIGTERM, signal.SIGINT)))
 def test_a_job_is_cut_off_and_goes_on(place: str, number: int, tmp_path: Path) -> None:
     words = (*WORDS, *OFFLINE)
     again = assert_stopped(Cold(tmp_path, *words, place=place), tmp_path, number, terminal=number == signal.SIGINT)
@@ -98,12 +98,14 @@ def test_all_processes_that_train_together_end(tmp_path: Path) -> None:
 def test_commands_that_only_read_end_without_a_word(tmp_path: Path) -> None:
     (tmp_path / "sweep.json").write_text(json.dumps({"schema": 2, "jobs": {"a": {}}}))
     (tmp_path / ".command-a.lease").write_text("somebody")  # a command of another machine
-    for number in CODES:
-        watch = subprocess.Popen(
-            command("status", str(tmp_path), "--watch", "--every=60"), env={**environment(), "PYTHONPATH": str(ROOT)},
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=hear_ctrl_c,
-        )  # fmt: skip
-        time.sleep(5)
+    words = command("status", str(tmp_path), "--watch", "--every=60")
+    env = {**environment(), "PYTHONPATH": str(ROOT)}
+    watching = {
+        number: subprocess.Popen(words, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=hear_ctrl_c)
+        for number in CODES
+    }
+    time.sleep(5)
+    for number, watch in watching.items():
         watch.send_signal(number)
         assert watch.communicate(timeout=60)[1] == b"" and watch.returncode == CODES[number]
 

@@ -106,6 +106,7 @@ def test_a_jobs_thief_is_loaded_by_others_and_answers_alike(job: fmsteal.Job, to
         job.export(to, tmp_path / name)
 
 
+@pytest.mark.slow
 def test_files_say_what_goes_in_and_what_comes_out(tmp_path: Path) -> None:
     import onnx
 

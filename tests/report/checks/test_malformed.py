@@ -302,6 +302,7 @@ def test_whatever_is_wrong_with_a_plan(name: str, root: Path) -> None:
     read_sweep(root / "mine")
 
 
+@pytest.mark.slow
 def test_without_a_plan_the_configs_may_be_anything(root: Path) -> None:
     (root / "mine" / "sweep.json").unlink()
     configs = (b"- 1\n- 2\n", b"seed: [1]\nbudget: 5\n", b"\xff", b"seed: ${oops}\n", b"", b"a: " + b"[" * 5000)

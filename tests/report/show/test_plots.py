@@ -156,6 +156,7 @@ def test_a_point_for_each_victim_stands_at_its_robustness_and_its_agreement(stud
     assert not any(name.startswith("robustness") for name in drawn(three, metric="cost/seconds"))
 
 
+@pytest.mark.slow
 def test_the_same_results_give_the_same_files(study: Study, tmp_path: Path) -> None:
     for name in ("one", "two"):
         assert plots.write(plots.draw_figures(study, Layout.of(study)), tmp_path / name, ("png", "pdf"))
