@@ -42,7 +42,9 @@ def active(*overrides: str) -> Any:
     return build.make(composed("attack=activethief", *overrides).attack)
 
 
-@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize(
+    "strategy", [pytest.param(name, marks=pytest.mark.slow if "code" in name else ()) for name in STRATEGIES]
+)
 def test_each_strategy_spends_the_budget_on_different_images(
     strategy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -103,7 +103,7 @@ def test_a_killed_training_ends_as_if_it_had_never_been(
     assert same_weights(whole, again)
 
 
-@pytest.mark.parametrize("views", [0, 3])
+@pytest.mark.parametrize("views", [0, pytest.param(3, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", NAMES)
 def test_a_frozen_trunk_sees_each_image_once(
     name: str, views: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -123,7 +123,9 @@ def test_commands_in_comments_choose_what_there_is() -> None:
             assert not folder.is_dir() or set(names.split(",")) <= there, f"{file}: {group}={names}"
 
 
-@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow if "/" in name else ()) for name in PRESETS]
+)
 def test_every_choice_of_a_sweep_preset_composes_and_binds(name: str) -> None:
     """In as many jobs of the sweep as its longest axis has values."""
     params = OmegaConf.load(PRESETS[name]).hydra.sweeper.params

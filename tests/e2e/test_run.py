@@ -14,7 +14,7 @@ import torch
 from fmsteal.evaluation.classifier import ClassifierEvaluation
 from fmsteal.oracle.ledger import Ledger
 from tests.support.commands import Run, environment
-from tests.support.composing import SMALL, SMOKE
+from tests.support.composing import SMALL
 from tests.support.outputs import only_run, only_theft
 from tests.support.wandb_file import offline_runs
 from tests.support.warm import Command
@@ -26,7 +26,7 @@ NAMES = {
 
 
 def test_a_job_ends_with_a_table_and_whole_files(fmsteal: Run, tmp_path: Path) -> None:
-    done = fmsteal(*SMOKE, "defense=top_k", "seed=2")
+    done = fmsteal(*SMALL, "defense=top_k", "seed=2")
     for words in (
         "victim accuracy",
         "thief accuracy",
@@ -66,7 +66,7 @@ def test_a_job_ends_with_a_table_and_whole_files(fmsteal: Run, tmp_path: Path) -
     with (folder / "metrics.csv").open() as stream:
         assert {"victim/loss", "thief/loss"} <= {row["metric"] for row in csv.DictReader(stream)}
 
-    again_ = fmsteal(*SMOKE, "defense=top_k", "seed=2")
+    again_ = fmsteal(*SMALL, "defense=top_k", "seed=2")
     assert "finished already" in again_.stdout + again_.stderr
     assert f"{result['metrics']['test/agreement']:.3f}" in again_.stdout
 

@@ -16,6 +16,12 @@ from tests.support.job_folders import result
 NAMES = ("test/cka_unbiased", "test/trunk_cka_unbiased", "test/victim_accuracy", "test/victim_entropy")
 
 
+@pytest.fixture(autouse=True)
+def few_draws(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sixth of the bootstrap's time."""
+    monkeypatch.setattr("fmsteal.report.read.relation.RESAMPLED", 300)
+
+
 def sweep(budgets: tuple[int, ...] = (500, 5000), victims: int = 6, seeds: int = 2) -> list[Result]:
     random = np.random.default_rng(0)
     found = []
@@ -61,8 +67,7 @@ def test_too_few_cells_or_figures_say_nothing() -> None:
     assert find_relations(Study.of_results([])) == []
 
 
-def test_the_interval_knows_that_cells_share_victims(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fmsteal.report.read.relation.RESAMPLED", 300)
+def test_the_interval_knows_that_cells_share_victims() -> None:
     random, missed = np.random.default_rng(1), 0
     names = [f"v{v}" for v in range(12) for _ in range(4)]
     for _ in range(40):  # a figure of the victim alone, and an agreement that depends on the victim, but not on it
