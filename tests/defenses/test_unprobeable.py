@@ -22,7 +22,7 @@ from fmsteal.data.digits import digits
 from fmsteal.data.images import Images
 from fmsteal.defenses.base import prepare
 from fmsteal.defenses.ridge_probe import RidgeProbe, find_lead, relative_lead
-from fmsteal.defenses.unprobeable import FORMS, HiddenHead, OwnProbe, Unprobeable
+from fmsteal.defenses.unprobeable import BATCH, FORMS, RATE, HiddenHead, OwnProbe, Unprobeable
 from fmsteal.oracle.guard import Guard
 from tests.support.asking import asked, question
 from tests.support.composing import composed
@@ -173,6 +173,21 @@ def test_a_probe_of_its_answers_fails_and_its_users_are_served(form: str, tmp_pa
         right[weight] = float((torch.from_numpy(scores).argmax(1) == labels).double().mean())
         assert float((head(z).argmax(1) == labels).double().mean()) > 0.95
     assert right[0.0] > 0.8 and right[1.0] < 0.1, right
+
+
+def test_its_rate_falls_to_zero_with_the_last_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rates: list[float] = []
+
+    class Told(torch.optim.lr_scheduler.CosineAnnealingLR):
+        def step(self, epoch: int | None = None) -> None:
+            super().step(epoch)
+            rates.append(self.get_last_lr()[0])
+
+    monkeypatch.setattr(torch.optim.lr_scheduler, "CosineAnnealingLR", Told)
+    z, labels, x = two_domains(BATCH + 1, 40)
+    Unprobeable(made().outliers, hidden=8, epochs=3).train(z, labels, x, 4, context(tmp_path))
+    steps = [RATE * (1 + np.cos(np.pi * step / 6)) / 2 for step in range(7)]  # 3 epochs of 2 batches, and the first
+    np.testing.assert_allclose(rates, steps, atol=1e-9)
 
 
 def test_without_a_weight_it_is_a_plain_head(tmp_path: Path) -> None:

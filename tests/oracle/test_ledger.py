@@ -166,8 +166,9 @@ def test_a_width_that_changes_and_a_question_paid_twice_are_refused(tmp_path: Pa
     ledger.append(questions(2), ANSWERS[:2])
     with pytest.raises(LedgerError, match="width from 4 to 3"):
         ledger.append(questions(3)[2:], ANSWERS[2:3, :3])
-    with pytest.raises(LedgerError, match="already holds"):
-        ledger.append(questions(2), ANSWERS[:2])
+    for paid in ([0], [1], [0, 1], [2, 0]):  # rows of the ledger, and one question that it lacks
+        with pytest.raises(LedgerError, match="already holds"):
+            ledger.append([questions(3)[row] for row in paid], ANSWERS[paid])
     with pytest.raises(LedgerError, match="shape"):
         ledger.append(questions(3)[2:], ANSWERS[2:5])
     assert len(Ledger(tmp_path / "ledger.bin", "job")) == 2
