@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from fmsteal.base.errors import LedgerError
 from fmsteal.oracle.ledger import Ledger, count_paid
+from fmsteal.oracle.records import find_whole
 from tests.support.questions import ANSWERS, questions
 
 COUNT, WIDTH = 9, 4
@@ -92,6 +93,17 @@ def test_flips_in_wide_records_and_before_a_torn_end_are_put_right(tmp_path: Pat
         file.write_bytes(damaged)
         np.testing.assert_array_equal(Ledger(file, JOB).answers, answers[:4])
         assert file.read_bytes() == content[: header + 4 * record]
+
+
+def test_a_record_is_known_by_its_place_or_by_the_one_that_follows(tmp_path: Path) -> None:
+    """What is whole by chance lies at no multiple of a record's length, and nothing that is whole follows it."""
+    file = made(tmp_path, "new", 4)
+    records = bytearray(file.read_bytes()[head(file) :])
+    for row in (0, 2):
+        records[row * SIZE : (row + 1) * SIZE] = bytes(b ^ 0x55 for b in records[row * SIZE : (row + 1) * SIZE])
+    found = [find_whole(bytes(before + records), 1, SIZE, 0) for before in (b"", b"abc")]
+    assert found == [SIZE, 3 + 3 * SIZE], "at its place; and the last, as the file ends behind it"
+    assert find_whole(bytes(b"abc" + records[: 3 * SIZE]), 1, SIZE, 0) is None
 
 
 def asides(file: Path) -> Iterator[bytes]:
