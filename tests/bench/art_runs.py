@@ -2,7 +2,7 @@
 adversarial-robustness-toolbox (ART).
 
     python -m tests.bench.art_runs prepare FOLDER ROUNDS OVERRIDE...
-    python -m tests.bench.art_runs ours|tuned|tuned_plain|defaults FOLDER knockoff|copycat SEED OVERRIDE...
+    python -m tests.bench.art_runs ours|tuned|tuned_plain|defaults|probe FOLDER knockoff|copycat SEED OVERRIDE...
 
 `prepare` makes what all of them find in FOLDER: images, the trained victim, each round's pool ids and untrained thief.
 A run prints one line of JSON. Its clock runs from "victim and pool are in memory" to "the thief is trained". Only our
@@ -38,6 +38,9 @@ if TYPE_CHECKING:
     from fmsteal.training.context import Context
 
 assert cli  # importing it registers the root config and the resolvers
+
+
+HEAD = {"weight", "bias"}  # all that is kept of a model on a frozen public trunk
 
 
 @dataclass
@@ -132,7 +135,7 @@ def prepare(folder: Path, rounds: int, overrides: list[str]) -> None:
         save_weights(thief, folder / f"thief-{seed}.safetensors")
         np.save(folder / f"ids-{seed}.npy", parts.attack.selection(len(pool), cfg.budget.queries, seed))  # type: ignore[attr-defined]
     backbones = {role: learner.backbone for role, learner in (("victim", parts.victim), ("thief", parts.thief))}
-    fields = ("model", "size", "normalise", "stem", "options")
+    fields = ("model", "size", "weights", "normalise", "stem", "options")
     write_json(
         folder / "setup.json",
         {
@@ -170,7 +173,8 @@ def ours(folder: Path, attack: str, seed: int, overrides: list[str]) -> dict[str
     assert len(ledger) == len(ids) and all(question in ledger for question in asked), "other images were asked about"
     fresh = parts.thief.build(task.num_classes).state_dict()  # type: ignore[call-arg]
     start = load_file(folder / f"thief-{seed}.safetensors")
-    assert fresh.keys() == start.keys() and all(torch.equal(fresh[k], start[k]) for k in fresh), "another start"
+    if start.keys() != HEAD:  # the minimum on a frozen trunk has no start
+        assert fresh.keys() == start.keys() and all(torch.equal(fresh[k], start[k]) for k in fresh), "another start"
     logits = attacker.logits(thief, task.test, np.arange(len(task.test)))
     return {**watch.found, **_figures(folder, thief, logits.numpy())}
 
@@ -181,37 +185,55 @@ class Net(nn.Module):
     def __init__(self, folder: Path, role: str, weights: str, layout: torch.memory_format) -> None:
         super().__init__()
         setup = json.loads((folder / "setup.json").read_text())
-        self.backbone = BackboneSpec(**setup["backbones"][role]).build(pretrained=False)
+        kept = load_file(folder / weights)
+        self.backbone = BackboneSpec(**setup["backbones"][role]).build(pretrained=kept.keys() == HEAD)
         self.head = nn.Linear(self.backbone.num_features, setup["classes"])
-        self.load_state_dict(load_file(folder / weights))
+        (self.head if kept.keys() == HEAD else self).load_state_dict(kept)
         set_memory_format(self, layout)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.head(self.backbone(x))
 
 
+class Probe(Net):
+    """The same on a frozen trunk."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.backbone.requires_grad_(False)
+
+    def train(self, mode: bool = True) -> Probe:
+        super().train(mode)
+        self.backbone.eval()
+        return self
+
+
 def art(folder: Path, attack: str, seed: int, overrides: list[str], how: str) -> dict[str, Any]:
     """As ART's users do it: a `PyTorchClassifier` for victim and thief, float images in memory, `extract`.
 
     ``tuned`` is at our settings; ``tuned_plain`` too, but for the memory layout, which is then PyTorch's own;
-    ``defaults`` is at ART's settings, in our layout.
+    ``defaults`` is at ART's settings, in our layout. ``probe`` trains a head on the frozen trunk, as linear probes
+    usually are: 40 epochs of AdamW in batches of 64.
     """
     from art.attacks.extraction import CopycatCNN, KnockoffNets
     from art.estimators.classification import PyTorchClassifier
 
     cfg = composed(*overrides, f"attack={attack}", f"seed={seed}")
     recipe = cfg.thief.recipe
-    assert recipe.optimizer == "sgd" and recipe.schedule == "constant" and recipe.min_steps == 0
+    probed = how == "probe"
+    assert probed or (recipe.optimizer == "sgd" and recipe.schedule == "constant" and recipe.min_steps == 0)
     layout = torch.contiguous_format if how == "tuned_plain" else torch.channels_last
     victim_net = Net(folder, "victim", "victim.safetensors", layout)
-    net = Net(folder, "thief", f"thief-{seed}.safetensors", layout)
+    net = (Probe if probed else Net)(folder, "thief", f"thief-{seed}.safetensors", layout)
     tuned = how != "defaults"
     classes, side = net.head.out_features, load(folder / "pool").pixels.shape[-1]
     common = {"input_shape": (3, side, side), "nb_classes": classes, "device_type": "cpu", "clip_values": (0.0, 1.0)}
     victim = PyTorchClassifier(nn.Sequential(victim_net, nn.Softmax(dim=1)), nn.CrossEntropyLoss(), **common)
-    optimizer = torch.optim.SGD(
-        net.parameters(), lr=recipe.lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay
-    )
+    optimizer: torch.optim.Optimizer = torch.optim.AdamW(net.head.parameters(), lr=1e-3)
+    if not probed:
+        optimizer = torch.optim.SGD(
+            net.parameters(), lr=recipe.lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay
+        )
     thief = PyTorchClassifier(net, nn.CrossEntropyLoss(), optimizer=optimizer, **common)
     pool, test = load(folder / "pool"), load(folder / "test")
     x = _floats(pool.pixels[np.load(folder / f"ids-{seed}.npy")])
@@ -221,9 +243,10 @@ def art(folder: Path, attack: str, seed: int, overrides: list[str], how: str) ->
         assert np.allclose(victim_net.eval()(some).numpy(), known[:64], rtol=1e-3, atol=1e-3), "another victim"
     settings: dict[str, Any] = {"nb_stolen": len(x)}
     if tuned:
-        batch = int(recipe.batch_size)
+        batch = 64 if probed else int(recipe.batch_size)
         asked = int(cfg.trainer.inference_batch)
-        settings |= {"batch_size_fit": batch, "batch_size_query": asked, "nb_epochs": int(recipe.epochs)}
+        settings |= {"batch_size_fit": batch, "batch_size_query": asked}
+        settings |= {"nb_epochs": 40 if probed else int(recipe.epochs)}
     if attack == "knockoff" and tuned:
         settings |= {"use_probability": True}
     kind = {"knockoff": KnockoffNets, "copycat": CopycatCNN}[attack]
