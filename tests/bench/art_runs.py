@@ -149,6 +149,7 @@ def prepare(folder: Path, rounds: int, overrides: list[str]) -> None:
 def ours(folder: Path, attack: str, seed: int, overrides: list[str]) -> dict[str, Any]:
     """As `fmsteal.job.pipeline` does it: the composed parts, the oracle with its ledger, the attack's `run`."""
     from fmsteal.attacks.base import AttackContext
+    from fmsteal.base.store import digest
     from fmsteal.job.parts import Parts
     from fmsteal.job.steal import Account, account_name, put_behind_api
     from fmsteal.job.theft import hold
@@ -158,7 +159,7 @@ def ours(folder: Path, attack: str, seed: int, overrides: list[str]) -> dict[str
     task, pool = images(folder)
     ctx = surroundings(parts, folder, f"{attack}-{seed}", seed)
     victim = parts.victim.prepare(task, ctx)
-    with hold(folder / "thefts", f"{attack}-{seed}-{'0' * 16}", {"attack": attack}) as theft:
+    with hold(folder / "thefts", f"{attack}-{digest([attack, seed])[:16]}", {"attack": attack}) as theft:
         account = Account()
         oracle = put_behind_api(theft, victim, pool, task, parts, account, ctx)
         attacker = AttackContext(parts.thief, ctx)
