@@ -154,7 +154,8 @@ NO_PART = ("Add a measurement", "Add a tracker")  # of a theft's identity
 NO_CODE = ("Add a backbone",)
 SLOW = (  # like others, or shown by tests of the framework
     "Add an attack in rounds", "Add an attack on an encoder", "Add a strategy of ActiveThief", "Add a backbone",
-    "Add an optimizer, or a schedule",
+    "Add an optimizer, or a schedule", "Add a callback", "Add a data set", "Add a measurement", "Add a query set",
+    "Add a selection", "Add a defense that remembers",
 )  # fmt: skip
 
 

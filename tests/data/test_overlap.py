@@ -82,6 +82,7 @@ def test_plain_images_are_never_counted(tmp_path: Path) -> None:
     assert count_overlap(Store(tmp_path), images(plain), as_task(plain, plain)) == {"train": 0, "test": 0}
 
 
+@pytest.mark.slow
 def test_a_job_refuses_it_or_warns(fmsteal: Run) -> None:
     copies = (*SMALL, "query=task", "data@query.of=digits")
     refused = fmsteal(*copies, "overlap=refuse", ok=False).stderr

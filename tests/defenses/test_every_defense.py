@@ -28,7 +28,9 @@ SMALLER = {  # what it trains, or shows to a trunk
     "probe_misdirect": ("defense.trunk.size=32",),
     "unprobeable": FEW_IMAGES,
 }
-TRAINED_LONG = ("adaptive_misinformation_oe", "misleader", "probe_misdirect")  # tests of their own show what they do
+TRAINED_LONG = (  # tests of their own show what they do
+    "adaptive_misinformation_oe", "ensemble", "gradient_redirection", "misleader", "probe_misdirect",
+)  # fmt: skip
 LINKS = ("+defense@defense.of.a=top_k", "+defense@defense.of.b=rounding")
 
 

@@ -195,6 +195,7 @@ def assert_kept(folder: Path, monkeypatch: pytest.MonkeyPatch, defense: Any, y: 
         guard_in(folder, defense, TASK.train.subset(np.arange(150)))
 
 
+@pytest.mark.slow
 def test_a_victim_that_was_exposed_to_outliers_is_unsure_of_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

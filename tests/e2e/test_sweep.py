@@ -136,6 +136,7 @@ def test_a_stage_can_be_run_alone(fmsteal: Run, tmp_path: Path) -> None:
     assert len(results(tmp_path)) == 4 and [path.stat().st_ino for path in victims(tmp_path)] == made
 
 
+@pytest.mark.slow
 def test_however_a_job_fails_the_others_run_and_the_sweep_ends_non_zero(tmp_path: Path) -> None:
     done = own(tmp_path, "attack.how=exits,raises,well")
     assert done.returncode == 1 and len(results(tmp_path)) == 1, done.stdout + done.stderr

@@ -77,7 +77,12 @@ def test_entropy_is_scipys() -> None:
 
 
 @pytest.mark.parametrize(
-    ("thief", "shared"), [("efficientnet_lite0", True), ("efficientnet_lite0_full", True), ("resnet10t", False)]
+    ("thief", "shared"),
+    [
+        ("efficientnet_lite0", True),
+        pytest.param("efficientnet_lite0_full", True, marks=pytest.mark.slow),
+        ("resnet10t", False),
+    ],
 )
 def test_trunks_are_compared_as_they_were_before_training(thief: str, shared: bool, tmp_path: Path) -> None:
     ctx = context(tmp_path)

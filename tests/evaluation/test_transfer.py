@@ -112,6 +112,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[Pair, Context]:
     return Pair(victim, thief, learners, TASK, ctx, both), ctx
 
 
+@pytest.mark.slow
 def test_figures_are_shares_of_images(pair: tuple[Pair, Context]) -> None:
     looked, ctx = pair
     found = Transfer(eps=0.1).run(looked, ctx).values

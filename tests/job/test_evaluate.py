@@ -43,6 +43,7 @@ def test_a_sweep_over_evaluations_is_one_job_and_says_so(root: Path) -> None:
     assert "1 job" in plan, plan
 
 
+@pytest.mark.slow
 def test_evaluate_measures_what_is_missing_of_a_sweep_and_of_runs(root: Path) -> None:
     before = stolen(root)
     said = finish(start(root, *JOB))

@@ -94,6 +94,7 @@ def test_of_an_encoder_it_takes_the_evaluations_tasks_and_its_headlines_head() -
     assert node_identity(named.evaluation.also.honest, "evaluation.also.honest") == node_identity(node, "honest")
 
 
+@pytest.mark.slow
 def test_what_a_defense_has_trained_serves_the_honest_client_too(
     cache: Path, tmp_path: Path, done: Counter[str]
 ) -> None:

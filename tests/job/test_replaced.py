@@ -55,6 +55,7 @@ def test_agreement_is_with_the_model_that_serves_and_accuracy_with_the_plain_vic
         np.testing.assert_array_equal(np.load(job(tmp_path).predictions)[name], kept[name])
 
 
+@pytest.mark.slow
 def test_a_measurement_from_before_is_made_again(cache: Path, tmp_path: Path, done: Counter[str]) -> None:
     """One whose agreement was with the plain victim; the theft is the same, and nothing is stolen again."""
     words = (f"cache={cache}", "defense=ensemble", *ENSEMBLE)

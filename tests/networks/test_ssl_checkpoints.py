@@ -110,7 +110,11 @@ def due(net: nn.Module) -> Tensor:
 
 @pytest.mark.parametrize(
     ("method", "name"),
-    [("mocov2plus", "backbone"), ("byol", "backbone"), ("dino", "backbone"), ("mocov2plus", "encoder")],
+    [
+        ("mocov2plus", "backbone"),
+        *(pytest.param(*each, marks=pytest.mark.slow) for each in (("byol", "backbone"), ("mocov2plus", "encoder"))),
+        ("dino", "backbone"),
+    ],
 )
 def test_of_solo_learn_the_trained_network_is_taken(
     method: str, name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
@@ -203,7 +207,7 @@ def test_a_file_that_lacks_a_layer_is_refused_by_name(tmp_path: Path) -> None:
         BackboneSpec("resnet18", str(file), 32, "none", "small_wide", LAYERS).build(pretrained=True)
 
 
-@pytest.mark.parametrize("by", ["solo-learn", "lightly-train"])
+@pytest.mark.parametrize("by", [pytest.param("solo-learn", marks=pytest.mark.slow), "lightly-train"])
 def test_such_an_encoder_is_a_victim_keyed_by_content_and_is_stolen(by: str, tmp_path: Path) -> None:
     file = tmp_path / "last.ckpt"
     if by == "solo-learn":

@@ -97,6 +97,7 @@ print("done")
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("while_it_is", ["training", "finishing"])
 def test_the_end_of_wandbs_service_is_not_the_jobs(while_it_is: str, tmp_path: Path) -> None:
     words = [sys.executable, "-c", SERVICE_ENDS, while_it_is]

@@ -12,7 +12,9 @@ FOLDER = paths.folder("sweeps")
 ABLATIONS = sorted(f"stolen_encoder/{file.stem}" for file in (FOLDER / "stolen_encoder").glob("*.yaml"))
 
 
-@pytest.mark.parametrize("name", [*ABLATIONS, "encoders_ablation_mini"])
+@pytest.mark.parametrize(
+    "name", [*(pytest.param(name, marks=pytest.mark.slow) for name in ABLATIONS), "encoders_ablation_mini"]
+)
 def test_a_study_has_the_jobs_that_it_says_of_one_target(name: str) -> None:
     swept = OmegaConf.load(FOLDER / f"{name}.yaml").hydra.sweeper.params
     axes = [f"{axis}={values}" for axis, values in swept.items() if axis != "seed"]

@@ -53,6 +53,7 @@ def runs(root: Path) -> dict[str, OfflineRun]:
     return {found.run.run_id: found for found in offline_runs(root / SWEEP)}
 
 
+@pytest.mark.slow
 def test_a_job_logs_into_the_run_that_its_agent_names(root: Path) -> None:
     found = runs(root)
     assert found.keys() == {"run0", "run1", "again"} and {r.exit_code for r in found.values()} == {0}

@@ -166,9 +166,8 @@ def test_timm_holds_its_own_architectures_at_any_size(options: dict[str, Any], t
     require_same(one, by_timm(tmp_path / "a"))
 
 
-@pytest.mark.parametrize(
-    "options", [pytest.param(ARCHITECTURES[0], marks=pytest.mark.slow), SMALL_STEM], ids=["vit", "stem"]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("options", [ARCHITECTURES[0], SMALL_STEM], ids=["vit", "stem"])
 @pytest.mark.parametrize("to", ["torch.export", "onnx"])
 def test_the_others_hold_any(options: dict[str, Any], to: str, tmp_path: Path) -> None:
     one = classifier(**options)

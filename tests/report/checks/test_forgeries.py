@@ -87,7 +87,8 @@ def test_a_finished_job_that_is_started_again_with_other_words_is_still_whole(fi
 
 
 @pytest.mark.parametrize(
-    ("which", "flips"), [("first", 10), ("second", 150), pytest.param("first", 150, marks=pytest.mark.slow)]
+    ("which", "flips"),
+    [("first", 10), *(pytest.param(each, 150, marks=pytest.mark.slow) for each in ("first", "second"))],
 )
 def test_every_flipped_bit_is_found_in_every_file(
     which: str, flips: int, request: pytest.FixtureRequest, tmp_path: Path
