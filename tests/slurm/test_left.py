@@ -43,6 +43,11 @@ def limits(cluster: Cluster) -> set[str]:
     return set(cluster.queue("%F:%l"))
 
 
+def hear_hang_up() -> None:
+    """As in a terminal, also where these tests run below ``nohup``."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
 def test_cancelled_continued_and_left_by_a_shell_that_is_hung_up(cluster: Cluster, tmp_path: Path) -> None:
     """One array of victims, then one of thefts for each; another command adds nothing to them."""
     stages = ("hydra.launcher.victims.timeout_min=30", "hydra.launcher.thefts.timeout_min=20")
@@ -62,7 +67,7 @@ def test_cancelled_continued_and_left_by_a_shell_that_is_hung_up(cluster: Cluste
     environment = {**surroundings(tmp_path), **cluster.environment, "PAUSE_UNTIL": str(go)}
     shell = subprocess.Popen(
         ["bash", "-c", '"$@"; echo "left with $?"; sleep 600', "bash", *words],
-        cwd=tmp_path, env=environment, start_new_session=True,
+        cwd=tmp_path, env=environment, start_new_session=True, preexec_fn=hear_hang_up,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip
     assert shell.stdout is not None
