@@ -32,7 +32,14 @@ def state(root: Path) -> dict[str, tuple[bytes, int]]:
     return {p.name: (p.read_bytes(), p.stat().st_mtime_ns) for p in theft(root).path.iterdir() if p.is_file()}
 
 
-def test_with_another_evaluation_nothing_is_stolen(cache: Path, tmp_path: Path, done: Counter[str]) -> None:
+@pytest.mark.parametrize(
+    ("more", "known"),
+    [("ood", OF_CLASSIFY), pytest.param("everything", OF_CLASSIFY | OF_SIMILARITY, marks=pytest.mark.slow)],
+    ids=["ood", "everything"],
+)
+def test_with_another_evaluation_nothing_is_stolen(
+    more: str, known: set[str], cache: Path, tmp_path: Path, done: Counter[str]
+) -> None:
     where = (OURS, f"cache={cache}")
     first = run_job(tmp_path, *where)
     assert set(first["metrics"]) == OF_CLASSIFY and first["measurements"][0].startswith("classify-")
@@ -42,8 +49,8 @@ def test_with_another_evaluation_nothing_is_stolen(cache: Path, tmp_path: Path, 
     second = run_job(tmp_path, *where, "evaluation=similarity")
     assert set(second["metrics"]) == OF_CLASSIFY | OF_SIMILARITY and len(second["measurements"]) == 2
     assert {k: second["metrics"][k] for k in OF_CLASSIFY} == classified
-    third = run_job(tmp_path, *where, "evaluation=ood")
-    assert set(third["metrics"]) > OF_CLASSIFY
+    third = run_job(tmp_path, *where, f"evaluation={more}")
+    assert set(third["metrics"]) > known
     assert read(job(tmp_path).result)["metrics"] == third["metrics"]
     again = run_job(tmp_path, *where)
     assert again["metrics"] == classified and len(again["measurements"]) == 1

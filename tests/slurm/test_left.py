@@ -14,6 +14,7 @@ from tests.support.commands import command, finish
 from tests.support.composing import SMALL
 from tests.support.slurm_cluster import Cluster, wait_for
 from tests.support.slurm_sweeps import LAUNCHER, begin, start, surroundings
+from tests.support.stopping.cold import hear_terminal
 
 PAUSED = "trainer.callbacks=[{_target_:tests.support.pause.Pause}]"
 LEFT = (*LAUNCHER, "hydra.launcher.wait=false")
@@ -43,11 +44,6 @@ def limits(cluster: Cluster) -> set[str]:
     return set(cluster.queue("%F:%l"))
 
 
-def hear_hang_up() -> None:
-    """As in a terminal, also where these tests run below ``nohup``."""
-    signal.signal(signal.SIGHUP, signal.SIG_DFL)
-
-
 def test_cancelled_continued_and_left_by_a_shell_that_is_hung_up(cluster: Cluster, tmp_path: Path) -> None:
     """One array of victims, then one of thefts for each; another command adds nothing to them."""
     stages = ("hydra.launcher.victims.timeout_min=30", "hydra.launcher.thefts.timeout_min=20")
@@ -67,7 +63,7 @@ def test_cancelled_continued_and_left_by_a_shell_that_is_hung_up(cluster: Cluste
     environment = {**surroundings(tmp_path), **cluster.environment, "PAUSE_UNTIL": str(go)}
     shell = subprocess.Popen(
         ["bash", "-c", '"$@"; echo "left with $?"; sleep 600', "bash", *words],
-        cwd=tmp_path, env=environment, start_new_session=True, preexec_fn=hear_hang_up,
+        cwd=tmp_path, env=environment, start_new_session=True, preexec_fn=hear_terminal,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip
     assert shell.stdout is not None

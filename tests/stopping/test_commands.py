@@ -15,7 +15,7 @@ from _pytest.mark import ParameterSet
 from fmsteal.base.lease import is_held
 from tests.support.commands import command, environment, finish
 from tests.support.outputs import only_run
-from tests.support.stopping.cold import CODES, PLACES, ROOT, WORDS, Cold, hear_ctrl_c
+from tests.support.stopping.cold import CODES, PLACES, ROOT, WORDS, Cold, hear_terminal
 from tests.support.stopping.stopped import OFFLINE, SWEEP, assert_stopped
 from tests.support.wandb_file import offline_runs
 
@@ -101,7 +101,9 @@ def test_commands_that_only_read_end_without_a_word(tmp_path: Path) -> None:
     words = command("status", str(tmp_path), "--watch", "--every=60")
     env = {**environment(), "PYTHONPATH": str(ROOT)}
     watching = {
-        number: subprocess.Popen(words, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=hear_ctrl_c)
+        number: subprocess.Popen(
+            words, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=hear_terminal
+        )
         for number in CODES
     }
     time.sleep(5)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.stopping.cold import CODES, ROOT, hear_ctrl_c, left_behind
+from tests.support.stopping.cold import CODES, ROOT, hear_terminal, left_behind
 
 BEGIN = """
 import atexit, os, signal, subprocess, sys, threading, time
@@ -33,7 +33,7 @@ class Script:
         self.process = subprocess.Popen(
             [sys.executable, "-c", BEGIN + code], cwd=folder, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
             env={**os.environ, "PYTHONPATH": str(ROOT), "MARK": str(folder)}, start_new_session=True,
-            preexec_fn=(lambda: signal.signal(signal.SIGINT, signal.SIG_IGN)) if ignored else hear_ctrl_c,
+            preexec_fn=(lambda: signal.signal(signal.SIGINT, signal.SIG_IGN)) if ignored else hear_terminal,
         )  # fmt: skip
         while not self.ready.exists():
             assert self.process.poll() is None, self.process.communicate()

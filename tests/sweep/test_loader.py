@@ -23,7 +23,7 @@ AXES = (
     "evaluation=encoder",
     "budget='100'",
     "seed=0",
-    "victim.seed=5",
+    "victim.seed=5,7",
     "+notes.why=x",
     "~query.seed",
 )
@@ -37,7 +37,7 @@ def test_jobs_are_composed_as_hydra_composes_them() -> None:
     with sweep() as (shared, master):
         jobs = expand(shared, AXES)
         plain = GlobalHydra.instance().config_loader()
-        assert len(jobs) == 2 * 2
+        assert len(jobs) == 2 * 2 * 2
         for _ in range(2):  # the second time everything is known already
             for job, (overrides, cfg) in zip(jobs, compose_jobs(shared, master, jobs), strict=True):
                 expected = plain.load_sweep_config(master, job)

@@ -39,7 +39,7 @@ class Cold:
         self.process = subprocess.Popen(
             command(*words), cwd=root, env={**environment(), **known, **variables, **own}, text=True,
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
-            preexec_fn=hear_ctrl_c,
+            preexec_fn=hear_terminal,
         )  # fmt: skip
 
     def until_held(self) -> int:
@@ -61,9 +61,10 @@ class Cold:
         return left_behind(self.mark)
 
 
-def hear_ctrl_c() -> None:
+def hear_terminal() -> None:
     """Tests that run in the background may have been told not to; what they start would inherit it."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
 
 
 def left_behind(mark: str, patience: float = 20.0) -> list[str]:
